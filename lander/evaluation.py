@@ -1,0 +1,119 @@
+"""How good is a policy? Seeded episodes on stock Gymnasium, whole and unscaled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lander.env import make_env
+from lander.policy import ActorCritic
+
+CHECKPOINT_SEED = 1_000_000
+"""Reset seeds of the evaluations along the way: they choose the best checkpoint, and prune."""
+FINAL_SEED = 2_000_000
+"""Reset seeds of the evaluation at the end: a sweep maximises its mean."""
+FLIGHT_SEED = 3_000_000
+"""Reset seeds of `python -m lander fly`: episodes that no training or sweep has looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Episodes of one policy; episode i was reset with `seeds[i]`."""
+
+    seeds: tuple[int, ...]
+    returns: tuple[float, ...]
+    """Undiscounted, in raw environment units."""
+    lengths: tuple[int, ...]
+    actions: tuple[NDArray[np.generic], ...] = field(repr=False)
+    """What `env.step` received: (length,) or (length, A) per episode."""
+
+    @property
+    def return_mean(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def return_std(self) -> float:
+        """Population standard deviation over episodes."""
+        return float(np.std(self.returns))
+
+    def success_rate(self, threshold: float) -> float:
+        """Share of episodes that return at least `threshold`."""
+        return float(np.mean([episode >= threshold for episode in self.returns]))
+
+
+@torch.no_grad()
+def evaluate(
+    policy: ActorCritic,
+    env_id: str,
+    *,
+    seeds: Sequence[int],
+    generator: torch.Generator | None = None,
+) -> Evaluation:
+    """One episode per reset seed, each to its end, so that short ones do not count more often.
+
+    Deterministic actions, or sampled ones if a generator is given. The environments are new, so
+    nothing here touches training.
+    """
+    with ExitStack() as stack:
+        envs = [stack.enter_context(closing(make_env(env_id))) for _ in seeds]
+        obs = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
+        returns = np.zeros(len(seeds))
+        actions: list[list[NDArray[np.generic]]] = [[] for _ in seeds]
+        playing = list(range(len(seeds)))
+        while playing:
+            # always the whole batch: its size must not change what an episode's numbers are
+            pi = policy.distribution(torch.tensor(obs, dtype=torch.float32))
+            chosen = pi.mode() if generator is None else pi.sample(generator)
+            env_actions = policy.head.to_env(chosen).numpy()
+            still_playing: list[int] = []
+            for i in playing:
+                obs[i], reward, terminated, truncated, _ = envs[i].step(env_actions[i])
+                returns[i] += float(reward)
+                actions[i].append(env_actions[i])
+                if not (terminated or truncated):
+                    still_playing.append(i)
+            playing = still_playing
+    return Evaluation(
+        tuple(seeds),
+        tuple(returns.tolist()),
+        tuple(len(episode) for episode in actions),
+        tuple(np.stack(episode) for episode in actions),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An episode played again from its actions."""
+
+    total_reward: float
+    length: int
+    frames: list[NDArray[np.uint8]] = field(repr=False)
+    """RGB (H, W, 3), every `every`-th and the last; empty when none were asked for."""
+    fps: float
+
+
+def replay(
+    env_id: str, *, seed: int, actions: NDArray[np.generic], every: int | None = None
+) -> Replay:
+    """Hand recorded actions to a stock environment reset with `seed`.
+
+    Seeded environments are deterministic, so the return is the recorded one, to the bit.
+    """
+    frames: list[NDArray[np.uint8]] = []
+    total_reward = 0.0
+    with closing(make_env(env_id, frames=every is not None)) as env:
+        fps = float(env.metadata.get("render_fps", 50))
+        env.reset(seed=seed)
+        for t, action in enumerate(actions):
+            if every is not None and t % every == 0:
+                frames.append(np.asarray(env.render()))
+            _, reward, _, _, _ = env.step(action)
+            total_reward += float(reward)
+        if every is not None:
+            frames.append(np.asarray(env.render()))
+    return Replay(total_reward, len(actions), frames, fps)

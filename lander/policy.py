@@ -1,0 +1,113 @@
+"""The actor-critic network: pi(a|s) and V(s)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from lander.config import PolicyConfig, TrainConfig
+from lander.distributions import Distribution, make_head
+from lander.env import ActionSpace, spaces
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the network says of B states."""
+
+    pi: Distribution
+    values: Tensor
+    """(B,): V(s), in units of the scaled reward."""
+
+
+class ActorCritic(nn.Module):
+    """Two MLPs, an actor and a critic, with hidden layers of their own or shared ones."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_space: ActionSpace,
+        config: TrainConfig,
+        *,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        shape = config.policy
+        width = shape.hidden_sizes[-1]
+        self.head = make_head(action_space, config)
+        self.actor_trunk = trunk(obs_dim, shape, generator=generator)
+        self.critic_trunk = (
+            self.actor_trunk
+            if shape.trunk == "shared"
+            else trunk(obs_dim, shape, generator=generator)
+        )
+        self.actor = linear(width, self.head.outputs, shape, gain=0.01, generator=generator)
+        self.critic = linear(width, 1, shape, gain=1.0, generator=generator)
+
+    def forward(self, obs: Tensor) -> Prediction:
+        """pi(.|s) and V(s) for observations (B, obs)."""
+        features = self.actor_trunk(obs)
+        pi = self.head.distribution(self.actor(features))
+        if self.critic_trunk is not self.actor_trunk:
+            features = self.critic_trunk(obs)
+        return Prediction(pi, self.critic(features).squeeze(-1))
+
+    def distribution(self, obs: Tensor) -> Distribution:
+        """pi(.|s) for observations (B, obs)."""
+        return self.head.distribution(self.actor(self.actor_trunk(obs)))
+
+    def value(self, obs: Tensor) -> Tensor:
+        """V(s), (B,), for observations (B, obs)."""
+        values: Tensor = self.critic(self.critic_trunk(obs))
+        return values.squeeze(-1)
+
+
+def make_policy(config: TrainConfig, *, generator: torch.Generator) -> ActorCritic:
+    """An untrained policy for the environment of a resolved config."""
+    obs_dim, action_space = spaces(config.env.id)
+    return ActorCritic(obs_dim, action_space, config, generator=generator)
+
+
+class Pilot(nn.Module):
+    """The policy as others fly it: raw observations in, deterministic env actions out."""
+
+    def __init__(self, policy: ActorCritic) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, obs) float32 -> (B,) int64 for Discrete, (B, A) float32 for Box."""
+        return self.policy.head.to_env(self.policy.distribution(obs).mode())
+
+
+def trunk(inputs: int, config: PolicyConfig, *, generator: torch.Generator) -> nn.Sequential:
+    """Hidden layers with an activation after each."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(
+        (inputs, *config.hidden_sizes), config.hidden_sizes, strict=False
+    ):
+        layers += [
+            linear(fan_in, fan_out, config, gain=sqrt(2), generator=generator),
+            ACTIVATIONS[config.activation](),
+        ]
+    return nn.Sequential(*layers)
+
+
+def linear(
+    fan_in: int, fan_out: int, config: PolicyConfig, *, gain: float, generator: torch.Generator
+) -> nn.Linear:
+    """A linear layer initialised as `config.init` says; `gain` is for orthogonal weights."""
+    layer = skip_init(nn.Linear, fan_in, fan_out)  # its own init would draw from the global RNG
+    if config.init == "orthogonal":
+        nn.init.orthogonal_(layer.weight, gain, generator=generator)
+        nn.init.zeros_(layer.bias)
+    else:
+        bound = 1 / sqrt(fan_in)
+        nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
