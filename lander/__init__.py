@@ -10,7 +10,7 @@ from lander.evaluation import Evaluation as Evaluation
 from lander.evaluation import evaluate as evaluate
 from lander.fields import ConfigError as ConfigError
 from lander.policy import ActorCritic as ActorCritic
-from lander.policy import Pilot as Pilot
+from lander.policy import DeterministicActor as DeterministicActor
 from lander.trainer import Progress as Progress
 from lander.trainer import TrainResult as TrainResult
 from lander.trainer import train as train

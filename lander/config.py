@@ -27,7 +27,7 @@ class EnvConfig:
     """Gymnasium id; needs a flat Box observation and a Discrete or flat Box action space."""
     num_envs: Count = 16
     """N, copies stepped side by side."""
-    reward_scale: Positive = 0.1
+    reward_scale: Positive = 0.03
     """The agent learns from reward * reward_scale; every recorded return stays unscaled."""
     bins: Annotated[int, Field(ge=2)] | None = None
     """Cut each dimension of a Box action space into this many levels, both ends included.
@@ -60,11 +60,11 @@ class PPOConfig:
 
     rollout_steps: Count = 128
     """T, steps in each environment between two updates."""
-    minibatch_size: Annotated[int, Field(ge=2)] = 512
+    minibatch_size: Annotated[int, Field(ge=2)] = 128
     """M, transitions per gradient step; must divide N * T."""
-    update_epochs: Count = 10
+    update_epochs: Count = 6
     """K, passes over each rollout."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 2e-3
     """Adam's step size at the start of training."""
     anneal: bool = True
     """Decay the learning rate linearly to zero over the budget."""
@@ -76,7 +76,7 @@ class PPOConfig:
     """epsilon of the clipped surrogate, eq. 7."""
     value_coef: NonNegative = 0.5
     """c1, weight of the value loss, eq. 9."""
-    entropy_coef: NonNegative = 0.01
+    entropy_coef: NonNegative = 0.001
     """c2, weight of the entropy bonus, eq. 9."""
     max_grad_norm: Positive = 0.5
     """The gradient is scaled down to this global L2 norm."""
@@ -96,11 +96,11 @@ class TrainConfig:
     """The algorithm."""
     total_steps: Count = 300_000
     """Budget in environment steps, summed over the N copies."""
-    checkpoints: Count = 8
+    checkpoints: Count = 6
     """Evaluations along the way, evenly spaced in steps; the last is at the end."""
     eval_episodes: Count = 8
     """Deterministic episodes per checkpoint."""
-    final_episodes: Count = 32
+    final_episodes: Count = 20
     """Episodes of the final evaluation, deterministic and again sampled."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Determines environments, initial weights, action sampling and shuffling."""

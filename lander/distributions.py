@@ -131,7 +131,8 @@ class BinsHead(Head):
         self.action_dims = len(levels)
         self.outputs = self.action_dims * bins
         self.levels: Tensor
-        self.register_buffer("levels", torch.as_tensor(levels, dtype=torch.float32))
+        # contiguous, as linspace along the last axis is not
+        self.register_buffer("levels", torch.as_tensor(levels, dtype=torch.float32).contiguous())
         self._bins = bins
 
     def distribution(self, outputs: Tensor) -> Distribution:

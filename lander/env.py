@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from lander.config import TrainConfig
@@ -35,21 +35,62 @@ def make_env(env_id: str, *, frames: bool = False) -> gym.Env[Any, Any]:
         raise ConfigError(f'env.id: cannot make "{env_id}": {reason}') from None
 
 
-def make_vector_env(env_id: str, num_envs: int) -> SyncVectorEnv:
-    """N copies of `env_id`, stepped in this process.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of N environments gave."""
 
-    Autoreset is same-step: when copy i finishes at step t, `step` already returns the next
-    episode's first observation, and `infos["final_obs"][i]` holds the true s_{t+1}.
+    obs: NDArray[np.float32]
+    """(N, obs): where an episode ended, already the first of the next one."""
+    rewards: NDArray[np.float64]
+    """(N,), raw."""
+    terminated: NDArray[np.bool_]
+    """(N,): a terminal state was reached."""
+    truncated: NDArray[np.bool_]
+    """(N,): the time limit cut an episode that was not over; never true where terminated is."""
+    last_obs: list[NDArray[np.float32]]
+    """The true s_{t+1} of each truncated episode, in the order of N."""
+
+
+class VectorEnv:
+    """N copies of an environment, stepped in this process.
+
+    An ended episode is followed by the next one in the same step (Gymnasium's SAME_STEP), so every
+    step of every copy is a transition that the agent can learn from. A plain loop is a third
+    faster than `gymnasium.vector.SyncVectorEnv` and leaves no room for its bookkeeping.
     """
-    return SyncVectorEnv(
-        [lambda: make_env(env_id) for _ in range(num_envs)],
-        autoreset_mode=AutoresetMode.SAME_STEP,
-    )
 
+    def __init__(self, env_id: str, num_envs: int) -> None:
+        self._envs = [make_env(env_id) for _ in range(num_envs)]
 
-def final_observations(infos: dict[str, Any], where: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """True last observations of the copies in `where`, shape (where.sum(), obs)."""
-    return np.stack(infos["final_obs"][where]).astype(np.float32)
+    def __len__(self) -> int:
+        return len(self._envs)
+
+    def reset(self, seeds: Sequence[int]) -> NDArray[np.float32]:
+        """First observations (N, obs); later episodes continue each copy's random stream."""
+        pairs = zip(self._envs, seeds, strict=True)
+        return np.stack([env.reset(seed=seed)[0] for env, seed in pairs]).astype(np.float32)
+
+    def step(self, actions: NDArray[np.generic]) -> Step:
+        """One step of every copy with its row of `actions`, as `env.step` takes it."""
+        obs: list[NDArray[np.float32]] = []
+        rewards = np.empty(len(self))
+        terminated = np.empty(len(self), dtype=np.bool_)
+        truncated = np.empty(len(self), dtype=np.bool_)
+        last_obs: list[NDArray[np.float32]] = []
+        for i, env in enumerate(self._envs):
+            row, reward, end, cut, _ = env.step(actions[i])
+            rewards[i], terminated[i], truncated[i] = reward, end, cut and not end
+            if truncated[i]:
+                last_obs.append(row)
+            if end or cut:
+                row, _ = env.reset()
+            obs.append(row)
+        return Step(np.stack(obs).astype(np.float32), rewards, terminated, truncated, last_obs)
+
+    def close(self) -> None:
+        """Release the environments."""
+        for env in self._envs:
+            env.close()
 
 
 def spaces(env_id: str) -> tuple[int, ActionSpace]:

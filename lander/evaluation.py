@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lander.env import make_env
+from lander.env import make_env, spaces
 from lander.policy import ActorCritic
 
 CHECKPOINT_SEED = 1_000_000
@@ -19,6 +19,11 @@ FINAL_SEED = 2_000_000
 """Reset seeds of the evaluation at the end: a sweep maximises its mean."""
 FLIGHT_SEED = 3_000_000
 """Reset seeds of `python -m lander fly`: episodes that no training or sweep has looked at."""
+
+
+def seed_range(first: int, episodes: int) -> range:
+    """Consecutive reset seeds, one per episode."""
+    return range(first, first + episodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,10 @@ class Evaluation:
         return float(np.mean([episode >= threshold for episode in self.returns]))
 
 
-@torch.no_grad()
+Pilot = Callable[[NDArray[np.float32]], NDArray[np.generic]]
+"""Observations (B, obs) -> what `env.step` takes, one row per episode."""
+
+
 def evaluate(
     policy: ActorCritic,
     env_id: str,
@@ -54,27 +62,43 @@ def evaluate(
     seeds: Sequence[int],
     generator: torch.Generator | None = None,
 ) -> Evaluation:
-    """One episode per reset seed, each to its end, so that short ones do not count more often.
+    """Play one episode per reset seed: deterministic, or sampled if a generator is given."""
 
-    Deterministic actions, or sampled ones if a generator is given. The environments are new, so
-    nothing here touches training.
+    @torch.no_grad()
+    def pilot(obs: NDArray[np.float32]) -> NDArray[np.generic]:
+        pi = policy.distribution(torch.from_numpy(obs))
+        actions = pi.mode() if generator is None else pi.sample(generator)
+        return policy.head.to_env(actions).numpy()
+
+    return play(pilot, env_id, seeds=seeds)
+
+
+def random_pilot(env_id: str, *, seed: int) -> Pilot:
+    """Actions drawn uniformly from the action space."""
+    _, action_space = spaces(env_id)
+    action_space.seed(seed)
+    return lambda obs: np.stack([action_space.sample() for _ in obs])
+
+
+def play(pilot: Pilot, env_id: str, *, seeds: Sequence[int]) -> Evaluation:
+    """One whole episode per reset seed, so that short ones do not count more often.
+
+    The environments are new, so nothing here touches training.
     """
     with ExitStack() as stack:
         envs = [stack.enter_context(closing(make_env(env_id))) for _ in seeds]
-        obs = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)])
+        rows = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
+        obs = np.stack(rows).astype(np.float32)
         returns = np.zeros(len(seeds))
         actions: list[list[NDArray[np.generic]]] = [[] for _ in seeds]
         playing = list(range(len(seeds)))
         while playing:
-            # always the whole batch: its size must not change what an episode's numbers are
-            pi = policy.distribution(torch.tensor(obs, dtype=torch.float32))
-            chosen = pi.mode() if generator is None else pi.sample(generator)
-            env_actions = policy.head.to_env(chosen).numpy()
+            chosen = pilot(obs)  # always the whole batch, so that its size is the same every time
             still_playing: list[int] = []
             for i in playing:
-                obs[i], reward, terminated, truncated, _ = envs[i].step(env_actions[i])
+                obs[i], reward, terminated, truncated, _ = envs[i].step(chosen[i])
                 returns[i] += float(reward)
-                actions[i].append(env_actions[i])
+                actions[i].append(chosen[i])
                 if not (terminated or truncated):
                     still_playing.append(i)
             playing = still_playing

@@ -73,7 +73,7 @@ def make_policy(config: TrainConfig, *, generator: torch.Generator) -> ActorCrit
     return ActorCritic(obs_dim, action_space, config, generator=generator)
 
 
-class Pilot(nn.Module):
+class DeterministicActor(nn.Module):
     """The policy as others fly it: raw observations in, deterministic env actions out."""
 
     def __init__(self, policy: ActorCritic) -> None:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
-from torch import Tensor
 
-from lander.env import final_observations
+from lander.env import VectorEnv
 from lander.policy import ActorCritic
 from lander.rollout import Rollout
 
@@ -28,7 +26,7 @@ class Runner:
 
     def __init__(
         self,
-        envs: SyncVectorEnv,
+        envs: VectorEnv,
         policy: ActorCritic,
         *,
         reward_scale: float,
@@ -40,34 +38,31 @@ class Runner:
         self._reward_scale = reward_scale
         self._generator = generator
         # from 2^31 up, clear of the seeds of evaluation episodes, which lie below
-        seeds = np.random.SeedSequence(seed).generate_state(envs.num_envs) | np.uint32(2**31)
-        obs, _ = envs.reset(seed=seeds.tolist())
-        self._obs = as_float32(obs)
-        self._returns = np.zeros(envs.num_envs)
-        self._lengths = np.zeros(envs.num_envs, dtype=np.int64)
+        seeds = np.random.SeedSequence(seed).generate_state(len(envs)) | np.uint32(2**31)
+        self._obs = torch.from_numpy(envs.reset(seeds.tolist()))
+        self._returns = np.zeros(len(envs))
+        self._lengths = np.zeros(len(envs), dtype=np.int64)
 
     @torch.no_grad()
     def collect(self, steps: int) -> tuple[Rollout, list[Episode]]:
         """Play `steps` steps in every copy; also the episodes that ended meanwhile."""
-        policy, head, num_envs = self._policy, self._policy.head, self._envs.num_envs
+        policy, head, num_envs = self._policy, self._policy.head, len(self._envs)
         obs = torch.empty(steps + 1, num_envs, self._obs.shape[-1])
         actions = torch.empty(steps, num_envs, head.action_dims, dtype=head.action_dtype)
         rewards = np.empty((steps, num_envs), dtype=np.float32)
         terminated = np.empty((steps, num_envs), dtype=np.bool_)
         truncated = np.empty((steps, num_envs), dtype=np.bool_)
-        last_obs: list[Tensor] = []
+        last_obs: list[NDArray[np.float32]] = []
         episodes: list[Episode] = []
         for t in range(steps):
             obs[t] = self._obs
             actions[t] = policy.distribution(self._obs).sample(self._generator)
-            next_obs, reward, terminated[t], truncated[t], infos = self._envs.step(
-                head.to_env(actions[t]).numpy()
-            )
-            rewards[t] = reward * self._reward_scale
-            if truncated[t].any():
-                last_obs.append(as_float32(final_observations(infos, truncated[t])))
-            episodes += self._finish(reward, terminated[t] | truncated[t])
-            self._obs = as_float32(next_obs)
+            step = self._envs.step(head.to_env(actions[t]).numpy())
+            rewards[t] = step.rewards * self._reward_scale
+            terminated[t], truncated[t] = step.terminated, step.truncated
+            last_obs += step.last_obs
+            episodes += self._finish(step.rewards, step.terminated | step.truncated)
+            self._obs = torch.from_numpy(step.obs)
         obs[steps] = self._obs
 
         # the policy stood still meanwhile, so values and log-probabilities come in one batch
@@ -75,7 +70,8 @@ class Runner:
         next_values = values[1:].clone()
         if last_obs:
             # at a time limit obs[t + 1] is already the next episode's: take the true successor
-            next_values[torch.from_numpy(truncated)] = policy.value(torch.cat(last_obs))
+            cut = torch.as_tensor(np.stack(last_obs), dtype=torch.float32)
+            next_values[torch.from_numpy(truncated)] = policy.value(cut)
         pi = policy.distribution(obs[:-1].flatten(0, 1))
         rollout = Rollout(
             obs=obs[:-1],
@@ -99,7 +95,3 @@ class Runner:
         self._lengths[done] = 0
         return episodes
 
-
-def as_float32(obs: NDArray[np.floating]) -> Tensor:
-    """A tensor of its own: Gymnasium writes the next observations into the same array."""
-    return torch.tensor(obs, dtype=torch.float32)

@@ -13,8 +13,8 @@ import torch
 
 from lander.agent import Agent, Divergence
 from lander.config import TrainConfig
-from lander.env import make_vector_env, resolve, solved_return
-from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, Evaluation, evaluate
+from lander.env import VectorEnv, resolve, solved_return
+from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, Evaluation, evaluate, seed_range
 from lander.policy import ActorCritic, make_policy
 from lander.runner import Episode, Runner
 
@@ -86,7 +86,7 @@ def train(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult
     policy = make_policy(config, generator=generator)
     best_policy = policy
     checkpoints: list[Evaluation] = []
-    with closing(make_vector_env(env_id, config.env.num_envs)) as envs:
+    with closing(VectorEnv(env_id, config.env.num_envs)) as envs:
         runner = Runner(
             envs,
             policy,
@@ -108,7 +108,7 @@ def train(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult
             evaluation = None
             if update in config.checkpoint_updates:
                 evaluation = evaluate(
-                    policy, env_id, seeds=seeds_from(CHECKPOINT_SEED, config.eval_episodes)
+                    policy, env_id, seeds=seed_range(CHECKPOINT_SEED, config.eval_episodes)
                 )
                 if all(evaluation.return_mean > past.return_mean for past in checkpoints):
                     best_policy = deepcopy(policy)
@@ -124,7 +124,7 @@ def train(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult
                     evaluation=evaluation,
                 )
             )
-    seeds = seeds_from(FINAL_SEED, config.final_episodes)
+    seeds = seed_range(FINAL_SEED, config.final_episodes)
     return TrainResult(
         config,
         policy,
@@ -135,11 +135,6 @@ def train(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult
             policy, env_id, seeds=seeds, generator=torch.Generator().manual_seed(FINAL_SEED)
         ),
     )
-
-
-def seeds_from(first: int, count: int) -> range:
-    """`count` consecutive reset seeds."""
-    return range(first, first + count)
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:

@@ -1,0 +1,28 @@
+"""Every recorded number by name: what it is. README explains how each should look."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CURVES: Final[dict[str, str]] = {
+    "train/return_mean": "return of the training episodes that ended in this rollout (sampled)",
+    "train/length_mean": "their length in steps",
+    "eval/return_mean": "return of the checkpoint's deterministic episodes",
+    "eval/return_std": "its standard deviation over those episodes",
+    "loss/policy": "clipped surrogate, sign turned: -mean(min(r A, clip(r) A))",
+    "loss/value": "mean((V - R)^2) / 2, in scaled-reward units",
+    "policy/entropy": "mean entropy of pi(.|s), nats, summed over action dimensions",
+    "policy/approx_kl": "mean(r - 1 - log r), an estimate of KL(old || new)",
+    "policy/clip_fraction": "share of samples with |r - 1| > epsilon",
+    "value/explained_variance": "1 - Var[R - V_old] / Var[R]",
+    "time/env_steps_per_second": "environment steps per second of collecting and updating",
+}
+"""Curves over environment steps, one point per update (eval/: one per checkpoint)."""
+
+FINALS: Final[dict[str, str]] = {
+    "final/return_mean": "return of the deterministic episodes at the end of the budget",
+    "final/return_std": "its standard deviation over those episodes",
+    "final/return_sampled_mean": "return of the same episodes with sampled actions",
+    "final/success_rate": "share of the deterministic episodes that reach the solved return",
+}
+"""Written once, at the end. A sweep maximises final/return_mean."""

@@ -1,0 +1,73 @@
+"""What a number depends on besides its config: versions, processor, commit, command."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "numpy", "gymnasium", "Box2D", "optuna", "mlflow")
+
+
+def environment() -> dict[str, str]:
+    """Tags that say where a run was made."""
+    return {
+        "version.python": platform.python_version(),
+        **{f"version.{name.lower()}": package_version(name) for name in PACKAGES},
+        "cpu.model": cpu_model(),
+        "cpu.capability": torch.backends.cpu.get_cpu_capability(),
+        "torch.threads": str(torch.get_num_threads()),
+    }
+
+
+def differences(recorded: Mapping[str, str]) -> list[str]:
+    """What of `environment` is not as it was when the tags `recorded` were written."""
+    return [
+        f"{name}: recorded {recorded[name]}, here {value}"
+        for name, value in environment().items()
+        if name in recorded and recorded[name] != value
+    ]
+
+
+def package_version(name: str) -> str:
+    """Installed version, without a local build tag; "absent" where it is not installed."""
+    try:
+        return version(name).split("+")[0]
+    except PackageNotFoundError:
+        return "absent"
+
+
+def cpu_model() -> str:
+    """The processor's own name, where the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def source_tags(command: Sequence[str]) -> dict[str, str]:
+    """The commit of the code, with "-dirty" after uncommitted changes, and the command."""
+    tags = {"sweeps.command": f"python -m sweeps {shlex.join(command)}"}
+    commit = git("rev-parse", "HEAD")
+    if commit:
+        tags["mlflow.source.git.commit"] = commit + ("-dirty" if git("status", "-s", "-uno") else "")
+    return tags
+
+
+def git(*command: str) -> str:
+    """What git says of this project's checkout; "" outside of one."""
+    try:
+        done = subprocess.run(
+            ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,129 @@
+"""What a sweep leaves for its readers: figures, the registered best model, a page in the UI."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.figures import write_figures
+from sweeps.recording import GIF, RUN_ID
+from sweeps.sweep import Sweep
+
+ALIAS = "best"
+VIEW = "sweep"
+"""Key of the table that the printed link opens."""
+HOST, PORT = "127.0.0.1", 5000
+
+
+def publish(sweep: Sweep) -> None:
+    """Figures and best.gif on the parent run, the best model registered, the parent run closed."""
+    client = sweep.store.mlflow()
+    with TemporaryDirectory() as folder:
+        for path in write_figures(sweep, Path(folder)):
+            client.log_artifact(sweep.run_id, str(path))
+        best = sweep.best
+        if best is not None:
+            best_run = str(best.user_attrs[RUN_ID])
+            gif = client.download_artifacts(best_run, GIF, folder)
+            shutil.move(gif, Path(folder) / "best.gif")
+            client.log_artifact(sweep.run_id, str(Path(folder) / "best.gif"))
+            register(client, sweep, best)
+            assert best.value is not None
+            client.log_metric(sweep.run_id, "best/return_mean", best.value, step=len(sweep.trials))
+            client.set_tag(sweep.run_id, "sweeps.best_trial", str(best.number))
+    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+        count = sum(trial.state == state for trial in sweep.counted)
+        client.set_tag(sweep.run_id, f"sweeps.trials_{state.name.lower()}", str(count))
+    describe(client, sweep)
+    waiting = any(trial.state == TrialState.WAITING for trial in sweep.trials)
+    client.set_terminated(sweep.run_id, "KILLED" if waiting else "FINISHED")
+
+
+def register(client: MlflowClient, sweep: Sweep, best: FrozenTrial) -> None:
+    """models:/STUDY@best becomes the model of the best trial."""
+    name, run_id = sweep.study.name, str(best.user_attrs[RUN_ID])
+    try:
+        if client.get_model_version_by_alias(name, ALIAS).run_id == run_id:
+            return
+    except MlflowException:
+        pass  # no such model or alias yet
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(
+            name, description=f"Policies of study {name}: raw observations in, env actions out."
+        )
+    models = client.search_logged_models(
+        [sweep.experiment_id], filter_string=f"source_run_id = '{run_id}'"
+    )
+    version = client.create_model_version(
+        name, models[0].model_uri, run_id=run_id, model_id=models[0].model_id
+    )
+    client.set_registered_model_alias(name, ALIAS, version.version)
+
+
+def describe(client: MlflowClient, sweep: Sweep) -> None:
+    """The Markdown note that the UI shows on the experiment and on the parent run, and its table."""
+    name, best = sweep.study.name, sweep.best
+    lines = [
+        f"**{name}**: PPO on `{sweep.study.base.env.id}`, {len(sweep.counted)} trials of "
+        f"{sweep.study.base.total_steps:,} environment steps, searching "
+        + ", ".join(f"`{field}`" for field in sweep.study.space)
+        + "."
+    ]
+    if best is not None:
+        lines += [
+            "",
+            f"Best: trial {best.number}, `final/return_mean` {best.value:.1f} over "
+            f"{sweep.study.base.final_episodes} episodes of fixed seeds. It is the best of many, so "
+            "its score on fresh seeds will be lower.",
+            "",
+            f"Reproduce it bit for bit: `make reproduce STUDY={name} TRIAL=best`",
+            "",
+            f"Its config: `.venv/bin/python -m sweeps export --study {name} --trial best`",
+            "",
+            f'Its policy: `mlflow.pytorch.load_model("models:/{name}@{ALIAS}")`',
+        ]
+    note = "\n".join(lines)
+    for key, value in (
+        ("mlflow.note.content", note),
+        ("mlflow.experimentKind", "custom_model_development"),
+        (f"mlflow.sharedViewState.{VIEW}", json.dumps(run_table(sweep))),
+    ):
+        client.set_experiment_tag(sweep.experiment_id, key, value)
+    client.set_tag(sweep.run_id, "mlflow.note.content", note)
+
+
+def run_table(sweep: Sweep) -> dict[str, object]:
+    """State of MLflow's run table: trials only, best first, the searched parameters beside."""
+    order = "metrics.`final/return_mean`"
+    columns = [f"params.`{field}`" for field in sweep.study.space]
+    return {
+        "searchFilter": "tags.`sweeps.role` = 'trial'",
+        "orderByKey": order,
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [
+            order,
+            "metrics.`final/success_rate`",
+            *columns,
+            "attributes.`Duration`",
+        ],
+        "runsExpanded": {},
+    }
+
+
+def link(sweep: Sweep, *, port: int = PORT) -> str:
+    """The page of a sweep in the MLflow UI that `make ui` serves."""
+    query = f"workflowType=machine_learning&viewStateShareKey={quote(VIEW)}"
+    return f"http://{HOST}:{port}/#/experiments/{sweep.experiment_id}/runs?{query}"

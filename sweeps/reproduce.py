@@ -1,0 +1,162 @@
+"""The receipt: retrains a trial from its own MLflow record and compares every number."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Metric, Run
+
+from lander import Divergence, Progress, TrainConfig, train
+from lander.fields import ConfigError, from_toml
+from lander.metrics import FINALS
+from sweeps.provenance import differences, environment, source_tags
+from sweeps.recording import CONFIG, DIVERGED, NUMBER, PARENT, REASON, ROLE, RUN_ID
+from sweeps.storage import Store, find_trial
+
+CHECKPOINT_METRICS = ("eval/return_mean", "eval/return_std")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A trial's recorded numbers, in the order in which training makes them."""
+
+    run: Run
+    config: TrainConfig
+    recorded: dict[tuple[str, int], float]
+    """(metric, env steps) -> value: every checkpoint, then the final evaluation."""
+
+
+    @property
+    def ending(self) -> str:
+        """How it ended, if not at the end of its budget."""
+        reason = self.run.data.tags.get(REASON, "")
+        return reason if reason.startswith(DIVERGED) else ""
+
+
+class AllCompared(Exception):
+    """A pruned trial has been replayed up to its last recorded checkpoint."""
+
+
+def read_receipt(client: MlflowClient, run_id: str, *, tracking_uri: str) -> Receipt:
+    """What MLflow holds of a run; nothing else is needed.
+
+    Raises:
+        ConfigError: the record is incomplete.
+    """
+    run = client.get_run(run_id)
+    try:
+        path = download_artifacts(run_id=run_id, artifact_path=CONFIG, tracking_uri=tracking_uri)
+    except Exception as error:  # MLflow raises many kinds for a missing artifact
+        name = run.info.run_name
+        raise ConfigError(f"{name} has no {CONFIG} in its record: {error}") from None
+    config = from_toml(Path(path).read_text(), source=f"{run.info.run_name}/{CONFIG}")
+    recorded: dict[tuple[str, int], float] = {}
+    for name in (*CHECKPOINT_METRICS, *FINALS):
+        if name in run.data.metrics:
+            for point in client.get_metric_history(run_id, name):
+                recorded[name, point.step] = point.value
+    if not recorded and not run.data.tags.get(REASON, "").startswith(DIVERGED):
+        raise ConfigError(f"{run.info.run_name} has no evaluation to compare with")
+    return Receipt(run, config, recorded)
+
+
+def reproduce(
+    store: Store, study_name: str, which: str, *, say: Callable[[str], None] = print
+) -> bool:
+    """Retrain a trial, print recorded against replayed, log the replay; True if all bit-equal."""
+    trial = find_trial(store.load_study(study_name), which)
+    if RUN_ID not in trial.user_attrs:
+        raise ConfigError(f"trial {trial.number} has not run yet")
+    client = store.mlflow()
+    receipt = read_receipt(
+        client, str(trial.user_attrs[RUN_ID]), tracking_uri=store.tracking_uri
+    )
+    run = receipt.run
+    say(
+        f"{study_name} trial {trial.number} ({trial.state.name.lower()}): retraining "
+        f"{receipt.config.env.id} from run {run.info.run_id}, seed {receipt.config.seed}"
+    )
+    replayed, ending = replay(receipt, say=say)
+    problems = [
+        f"{name} at {step} steps: recorded {recorded!r}, replayed {replayed.get((name, step))!r}"
+        for (name, step), recorded in receipt.recorded.items()
+        if replayed.get((name, step)) != recorded
+    ]
+    if ending != receipt.ending:
+        problems.append(f"ending: recorded {receipt.ending!r}, replayed {ending!r}")
+    log_replay(client, receipt, replayed, passed=not problems)
+    if not problems:
+        say(f"PASS: {len(receipt.recorded)} recorded numbers, every one bit-equal")
+        return True
+    say(f"FAIL: first difference: {problems[0]} ({len(problems)} in all)")
+    changed = differences(run.data.tags)
+    say(f"not the same as then: {'; '.join(changed)}" if changed else "same versions, same CPU")
+    return False
+
+
+def replay(
+    receipt: Receipt, *, say: Callable[[str], None]
+) -> tuple[dict[tuple[str, int], float], str]:
+    """Train the recorded config; the same numbers anew, and how it ended if not well."""
+    replayed: dict[tuple[str, int], float] = {}
+    last_checkpoint = max((step for name, step in receipt.recorded if "eval/" in name), default=0)
+    finished = any(name in FINALS for name, _ in receipt.recorded)
+
+    def compare(name: str, step: int, value: float) -> None:
+        replayed[name, step] = value
+        recorded = receipt.recorded.get((name, step))
+        then = "nothing" if recorded is None else f"{recorded:.6f}"
+        verdict = "equal" if recorded == value else "DIFFERENT"
+        say(f"{step:>10,}  {name:<26} recorded {then:>14}  replayed {value:>14.6f}  {verdict}")
+
+    def on_update(progress: Progress) -> None:
+        if progress.evaluation is None:
+            return
+        for name in CHECKPOINT_METRICS:
+            compare(name, progress.env_steps, progress.metrics[name])
+        if progress.env_steps == last_checkpoint and not finished and not receipt.ending:
+            raise AllCompared
+
+    try:
+        result = train(receipt.config, on_update=on_update)
+    except Divergence as error:
+        return replayed, f"{DIVERGED}: {error}"
+    except AllCompared:
+        return replayed, ""
+    steps = result.config.num_updates * result.config.batch_size
+    for name, value in result.metrics.items():
+        compare(name, steps, value)
+    return replayed, ""
+
+
+def log_replay(
+    client: MlflowClient,
+    receipt: Receipt,
+    replayed: dict[tuple[str, int], float],
+    *,
+    passed: bool,
+) -> None:
+    """A run beside the original: its numbers, the verdict, and a link to what it replays."""
+    tags = receipt.run.data.tags
+    run = client.create_run(
+        receipt.run.info.experiment_id,
+        run_name=f"replay-{int(tags[NUMBER]):04d}",
+        tags={
+            ROLE: "replay",
+            PARENT: tags[PARENT],
+            NUMBER: tags[NUMBER],
+            "sweeps.replay_of": receipt.run.info.run_id,
+            "sweeps.verdict": "PASS" if passed else "FAIL",
+            **environment(),
+            **source_tags(sys.argv[1:]),
+        },
+    )
+    now = run.info.start_time
+    points = [Metric(name, value, now, step) for (name, step), value in replayed.items()]
+    client.log_batch(run.info.run_id, metrics=points)
+    client.set_terminated(run.info.run_id, "FINISHED" if passed else "FAILED")

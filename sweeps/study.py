@@ -1,0 +1,130 @@
+"""Reads a study file: what to search, from which base, with how many trials."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from lander.config import TrainConfig
+from lander.env import resolve
+from lander.fields import ConfigError, configure, first_line, flatten, read_text, unknown
+from sweeps.space import Space, read_space
+
+SHIPPED = Path(__file__).parent / "studies"
+TABLES = ("study", "base", "space")
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+
+@checked(frozen=True, slots=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Settings:
+    """The [study] table."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    trials: Annotated[int, Field(ge=1)] = 40
+    """How many trials in all, trial 0 (the defaults) included."""
+    sampler: Literal["tpe", "gp", "random", "cmaes", "qmc", "grid"] = "tpe"
+    pruner: Literal["median", "hyperband", "halving", "none"] = "median"
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seeds the sampler, and with the trial number every trial's training."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file, validated."""
+
+    settings: Settings
+    base: TrainConfig
+    """Resolved; what the space does not search. Trial 0 is this as it is."""
+    space: Space
+    text: str
+    """The file itself, kept with the sweep so that workers and readers see one truth."""
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """All that makes trials comparable; the number of trials may grow."""
+        fixed = {name: value for name, value in flatten(self.base).items() if name != "seed"}
+        return {
+            "base": {name: value for name, value in fixed.items() if name not in self.space},
+            "space": {name: repr(range_) for name, range_ in self.space.items()},
+            "seed": self.settings.seed,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal definitions."""
+        canonical = json.dumps(self.definition, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies that come with the project."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def find_study(name_or_file: str) -> Study:
+    """A shipped study by name, or any study file by its path.
+
+    Raises:
+        ConfigError: no such study, or a wrong file: which key, which value, what would be right.
+    """
+    path = SHIPPED / f"{name_or_file}.toml"
+    if not re.fullmatch(NAME, name_or_file) or not path.is_file():
+        path = Path(name_or_file)
+        if not name_or_file.endswith(".toml"):
+            known = shipped_studies()
+            raise ConfigError(unknown("study", name_or_file, known) + ", or a path to a .toml file")
+    return read_study(read_text(path), source=str(path.name))
+
+
+def read_study(text: str, *, source: str) -> Study:
+    """A study from TOML text; `source` names it in errors."""
+    try:
+        return _read_study(tomllib.loads(text), text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not a TOML file: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _read_study(document: Mapping[str, Any], text: str) -> Study:
+    for table in document:
+        if table not in TABLES:
+            raise ConfigError(unknown("table", table, list(TABLES)))
+    for table in TABLES:
+        if not isinstance(document.get(table), dict):
+            raise ConfigError(f"a [{table}] table is missing")
+    try:
+        settings = TypeAdapter(Settings).validate_python(document["study"])
+    except ValidationError as error:
+        raise ConfigError(f"[study] {first_line(error)}") from None
+    try:
+        base = configure(document["base"], base=TrainConfig())
+    except ConfigError as error:
+        raise ConfigError(f"[base] {error}") from None
+    if "seed" in document["base"]:
+        raise ConfigError("[base] seed: training seeds derive from [study] seed, set that")
+    try:
+        base = resolve(base)
+        space = read_space(document["space"], base=base)
+    except ConfigError as error:
+        raise ConfigError(f"[space] {error}" if "env.id" not in str(error) else str(error)) from None
+    if settings.sampler == "grid":
+        for name, range_ in space.items():
+            if not range_.is_discrete:
+                raise ConfigError(
+                    f"[space] {name}: sampler grid needs choices, or a step for whole numbers"
+                )
+    return Study(settings, base, space, text)

@@ -1,0 +1,125 @@
+"""Runs a sweep's waiting trials: in this process, or in N processes that it watches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lander import Progress, TrainConfig, train
+from sweeps.objective import Objective
+from sweeps.provenance import environment, source_tags
+from sweeps.recording import trial_run
+from sweeps.storage import NoTrialLeft
+from sweeps.sweep import Sweep, open_sweep
+from sweeps.storage import Store
+from sweeps.watch import Watch
+
+MEASURE_SECONDS = 2.0
+
+
+def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
+    """Run waiting trials of a sweep one after another until none is left.
+
+    After `seconds` no further trial is begun. An interruption ends the running trial as KILLED;
+    the next `run` takes it up again.
+    """
+    torch.set_num_threads(1)  # before the first op; results depend on it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    earlier = len(open_sweep(store, name).trials)
+    sampler_seed = int(np.random.SeedSequence((earlier, index)).generate_state(1)[0])
+    sweep = open_sweep(store, name, sampler_seed=sampler_seed)
+    objective = Objective(
+        sweep.study,
+        partial(
+            trial_run,
+            client=store.mlflow(),
+            experiment_id=sweep.experiment_id,
+            parent_run_id=sweep.run_id,
+            tags=environment() | source_tags(sys.argv[1:]),
+        ),
+    )
+    try:
+        sweep.optuna.optimize(objective, timeout=seconds, catch=(Exception,))
+    except NoTrialLeft:
+        return
+
+
+def run_workers(sweep: Sweep, *, workers: int, seconds: float | None, watch: Watch) -> None:
+    """Start worker processes, show their progress until all have ended.
+
+    Raises:
+        RuntimeError: every worker broke down; the message names a log.
+        KeyboardInterrupt: after the workers have closed their trials.
+    """
+    with started(sweep, workers=workers, seconds=seconds) as processes:
+        try:
+            with watch:
+                while any(process.poll() is None for process, _ in processes):
+                    watch.update(sweep.trials)
+                    time.sleep(0.5)
+                watch.update(sweep.trials)
+        except KeyboardInterrupt:
+            for process, _ in processes:
+                process.send_signal(signal.SIGTERM)
+            raise
+    broken = [log for process, log in processes if process.returncode != 0]
+    if len(broken) == len(processes):
+        raise RuntimeError(f"every worker broke down, the last words are in {broken[0]}")
+
+
+@contextmanager
+def started(
+    sweep: Sweep, *, workers: int, seconds: float | None
+) -> Generator[list[tuple[subprocess.Popen[bytes], Path]]]:
+    """Worker processes and their logs; on the way out they are waited for."""
+    logs = sweep.store.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    processes: list[tuple[subprocess.Popen[bytes], Path]] = []
+    try:
+        for index in range(workers):
+            log = logs / f"{sweep.study.name}-worker-{index}.log"
+            with log.open("ab") as output:
+                command = worker_command(sweep, index=index, seconds=seconds)
+                environ = os.environ | {"OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy"}
+                process = subprocess.Popen(command, stdout=output, stderr=output, env=environ)
+            processes.append((process, log))
+        yield processes
+    finally:
+        for process, _ in processes:
+            process.wait()
+
+
+def worker_command(sweep: Sweep, *, index: int, seconds: float | None) -> Sequence[str]:
+    """The command line of one worker, the same that joins from elsewhere."""
+    command = [sys.executable, "-m", "sweeps", "work", "--study", sweep.study.name]
+    command += ["--store", str(sweep.store.folder), "--worker", str(index)]
+    return command if seconds is None else [*command, "--hours", str(seconds / 3600)]
+
+
+class Enough(Exception):
+    """The speed has been measured."""
+
+
+def measure_speed(config: TrainConfig) -> float:
+    """Environment steps per second of one worker, from the first seconds of a training; needs two updates."""
+    clock: list[float] = []
+
+    def on_update(progress: Progress) -> None:
+        clock.append(time.perf_counter())
+        if clock[-1] - clock[0] > MEASURE_SECONDS:
+            raise Enough
+
+    with suppress(Enough):
+        train(config, on_update=on_update)
+    # from the first update on: before it, torch is still loading parts of itself
+    return (len(clock) - 1) * config.batch_size / (clock[-1] - clock[0])
