@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from lander import trainer
+from lander.agent import Divergence
 from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.env import resolve, solved_return
@@ -61,11 +62,7 @@ def typed(values: dict[str, str]) -> dict[str, object]:
     """Field values from the command line: "64,64" is a tuple, "none" is None."""
     tuples = {name for name, value in flatten(TrainConfig()).items() if isinstance(value, tuple)}
     return {
-        name: value.split(",")
-        if name in tuples
-        else None
-        if value.lower() == "none"
-        else value
+        name: value.split(",") if name in tuples else None if value.lower() == "none" else value
         for name, value in values.items()
     }
 
@@ -197,7 +194,7 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(f"lander: {error}", file=sys.stderr)
         return 2
-    except trainer.Divergence as error:
+    except Divergence as error:
         print(f"lander: training diverged: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -38,7 +38,7 @@ class Batch:
         order = torch.randperm(len(self.obs), generator=generator)
         columns = (self.obs, self.actions, self.log_probs, self.advantages, self.returns)
         # one gather per epoch: slices of the result cost nothing
-        for parts in zip(*(column[order].split(size) for column in columns), strict=True):
+        for parts in zip(*(torch.split(column[order], size) for column in columns), strict=True):
             yield Batch(*parts)
 
 
@@ -84,7 +84,8 @@ class Agent:
     def __init__(self, policy: ActorCritic, config: PPOConfig) -> None:
         self._policy = policy
         self._config = config
-        self._optimizer = torch.optim.Adam(policy.parameters(), eps=1e-5, fused=True)
+        self._weights = one_tensor(policy)
+        self._optimizer = torch.optim.Adam([self._weights], eps=1e-5, fused=True)
 
     def update(
         self, rollout: Rollout, *, learning_rate: float, generator: torch.Generator
@@ -111,9 +112,11 @@ class Agent:
         for _ in range(config.update_epochs):
             for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
                 loss = ppo_loss(self._policy, minibatch, config)
-                self._optimizer.zero_grad()
-                loss.total.backward()
-                nn.utils.clip_grad_norm_(self._policy.parameters(), config.max_grad_norm)
+                gradient = self._weights.grad
+                assert gradient is not None
+                gradient.zero_()
+                torch.autograd.backward(loss.total)
+                gradient.mul_((config.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1))
                 self._optimizer.step()
                 steps.append(
                     torch.stack(
@@ -136,9 +139,25 @@ class Agent:
         for name, value in metrics.items():
             if not isfinite(value):
                 raise Divergence(f"{name} = {value}")
-        for name, parameter in self._policy.named_parameters():
-            if not parameter.isfinite().all():
-                raise Divergence(f"weights {name} are not finite")
+        if not self._weights.isfinite().all():
+            raise Divergence("a weight is not finite")
+
+
+def one_tensor(policy: ActorCritic) -> nn.Parameter:
+    """All parameters in one flat tensor, gradients in another; the policy's become views of them.
+
+    One call of Adam and of the norm then serves a dozen small tensors: a tenth of an update.
+    """
+    parameters = list(policy.parameters())
+    flat = nn.Parameter(nn.utils.parameters_to_vector(parameters).detach().clone())
+    flat.grad = torch.zeros_like(flat)
+    sizes = [parameter.numel() for parameter in parameters]
+    parts = zip(
+        parameters, torch.split(flat.data, sizes), torch.split(flat.grad, sizes), strict=True
+    )
+    for parameter, weights, gradient in parts:
+        parameter.data, parameter.grad = weights.view_as(parameter), gradient.view_as(parameter)
+    return flat
 
 
 def normalised(advantages: Tensor) -> Tensor:

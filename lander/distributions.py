@@ -136,7 +136,7 @@ class BinsHead(Head):
         self._bins = bins
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        return Categorical(outputs.unflatten(-1, (self.action_dims, self._bins)))
+        return Categorical(outputs.view(-1, self.action_dims, self._bins))
 
     def to_env(self, actions: Tensor) -> Tensor:
         return self.levels.T.gather(0, actions)

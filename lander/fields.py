@@ -1,4 +1,4 @@
-"""Dotted names: one word for a config field, its CLI flag, search-space key and MLflow parameter."""
+"""Dotted names: one word for a config field, its CLI flag, search key and MLflow parameter."""
 
 from __future__ import annotations
 

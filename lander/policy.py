@@ -7,7 +7,6 @@ from math import sqrt
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from lander.config import PolicyConfig, TrainConfig
 from lander.distributions import Distribution, make_head
@@ -88,9 +87,7 @@ class DeterministicActor(nn.Module):
 def trunk(inputs: int, config: PolicyConfig, *, generator: torch.Generator) -> nn.Sequential:
     """Hidden layers with an activation after each."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(
-        (inputs, *config.hidden_sizes), config.hidden_sizes, strict=False
-    ):
+    for fan_in, fan_out in zip((inputs, *config.hidden_sizes), config.hidden_sizes, strict=False):
         layers += [
             linear(fan_in, fan_out, config, gain=sqrt(2), generator=generator),
             ACTIVATIONS[config.activation](),
@@ -102,7 +99,8 @@ def linear(
     fan_in: int, fan_out: int, config: PolicyConfig, *, gain: float, generator: torch.Generator
 ) -> nn.Linear:
     """A linear layer initialised as `config.init` says; `gain` is for orthogonal weights."""
-    layer = skip_init(nn.Linear, fan_in, fan_out)  # its own init would draw from the global RNG
+    # made without storage first: its own initialisation would draw from the global generator
+    layer = nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
     if config.init == "orthogonal":
         nn.init.orthogonal_(layer.weight, gain, generator=generator)
         nn.init.zeros_(layer.bias)

@@ -94,4 +94,3 @@ class Runner:
         self._returns[done] = 0.0
         self._lengths[done] = 0
         return episodes
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +83,7 @@ def train(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult
     env_id, ppo = config.env.id, config.ppo
     generator = torch.Generator().manual_seed(config.seed)
     policy = make_policy(config, generator=generator)
-    best_policy = policy
+    best_policy = snapshot(policy, config)
     checkpoints: list[Evaluation] = []
     with closing(VectorEnv(env_id, config.env.num_envs)) as envs:
         runner = Runner(
@@ -111,7 +110,7 @@ def train(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult
                     policy, env_id, seeds=seed_range(CHECKPOINT_SEED, config.eval_episodes)
                 )
                 if all(evaluation.return_mean > past.return_mean for past in checkpoints):
-                    best_policy = deepcopy(policy)
+                    best_policy = snapshot(policy, config)
                 checkpoints.append(evaluation)
             on_update(
                 Progress(
@@ -127,7 +126,7 @@ def train(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult
     seeds = seed_range(FINAL_SEED, config.final_episodes)
     return TrainResult(
         config,
-        policy,
+        snapshot(policy, config),
         best_policy,
         tuple(checkpoints),
         final=evaluate(policy, env_id, seeds=seeds),
@@ -135,6 +134,13 @@ def train(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult
             policy, env_id, seeds=seeds, generator=torch.Generator().manual_seed(FINAL_SEED)
         ),
     )
+
+
+def snapshot(policy: ActorCritic, config: TrainConfig) -> ActorCritic:
+    """A copy as it is now, in tensors of its own."""
+    copy = make_policy(config, generator=torch.Generator())
+    copy.load_state_dict(policy.state_dict())
+    return copy
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:

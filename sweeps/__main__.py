@@ -10,18 +10,19 @@ import time
 from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 from optuna.trial import TrialState
 
 from lander.__main__ import Parser, positive
 from lander.fields import ConfigError, to_toml
+from sweeps.objective import trial_config
 from sweeps.publish import HOST, PORT, link, publish
 from sweeps.reproduce import reproduce
 from sweeps.storage import Store, find_trial, quiet
 from sweeps.study import find_study, shipped_studies
 from sweeps.sweep import Sweep, open_sweep, start_sweep
-from sweeps.objective import trial_config
 from sweeps.watch import Watch, clock
 from sweeps.workers import measure_speed, run_workers, work
 
@@ -115,9 +116,7 @@ def run(args: argparse.Namespace) -> int:
     )
     started = time.monotonic()
     try:
-        run_workers(
-            sweep, workers=workers, seconds=args.hours and args.hours * 3600, watch=watch
-        )
+        run_workers(sweep, workers=workers, seconds=args.hours and args.hours * 3600, watch=watch)
     except KeyboardInterrupt:
         publish(sweep)
         print("\ninterrupted: the same command takes the sweep up again", file=sys.stderr)
@@ -168,7 +167,7 @@ def status(args: argparse.Namespace) -> int:
     return 0
 
 
-def summary(sweep: Sweep) -> dict[str, object]:
+def summary(sweep: Sweep) -> dict[str, Any]:
     """A study's state as plain values."""
     best = sweep.best
     return {

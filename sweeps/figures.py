@@ -176,7 +176,9 @@ def drawn(trials: Sequence[FrozenTrial], range_: Range) -> Column:
         values = [float(distribution.choices.index(value)) for value in raw]
         return Column(range_.field, values, False, [str(choice) for choice in distribution.choices])
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return Column(range_.field, [float(v) for v in raw], distribution.log and not range_.one_minus, None)
+    return Column(
+        range_.field, [float(v) for v in raw], distribution.log and not range_.one_minus, None
+    )
 
 
 def scale(axes: Axes, column: Column) -> None:

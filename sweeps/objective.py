@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
+from optuna.trial import BaseTrial
 
 from lander import Progress, TrainConfig, train
 from sweeps.recording import RETRY_OF, Recorder
@@ -41,7 +42,7 @@ class Objective:
         return result.final.return_mean
 
 
-def trial_config(trial: optuna.Trial, study: Study) -> TrainConfig:
+def trial_config(trial: BaseTrial, study: Study) -> TrainConfig:
     """The config of a trial, with the training seed that its number gives."""
     config = suggest(trial, study.space, study.base)
     number = trial.user_attrs.get(RETRY_OF, trial.number)

@@ -58,7 +58,9 @@ def source_tags(command: Sequence[str]) -> dict[str, str]:
     tags = {"sweeps.command": f"python -m sweeps {shlex.join(command)}"}
     commit = git("rev-parse", "HEAD")
     if commit:
-        tags["mlflow.source.git.commit"] = commit + ("-dirty" if git("status", "-s", "-uno") else "")
+        tags["mlflow.source.git.commit"] = commit + (
+            "-dirty" if git("status", "-s", "-uno") else ""
+        )
     return tags
 
 

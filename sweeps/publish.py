@@ -24,7 +24,7 @@ HOST, PORT = "127.0.0.1", 5000
 
 def publish(sweep: Sweep) -> None:
     """Figures and best.gif on the parent run, the best model registered, the parent run closed."""
-    client = sweep.store.mlflow()
+    client = sweep.store.runs()
     with TemporaryDirectory() as folder:
         for path in write_figures(sweep, Path(folder)):
             client.log_artifact(sweep.run_id, str(path))
@@ -70,7 +70,7 @@ def register(client: MlflowClient, sweep: Sweep, best: FrozenTrial) -> None:
 
 
 def describe(client: MlflowClient, sweep: Sweep) -> None:
-    """The Markdown note that the UI shows on the experiment and on the parent run, and its table."""
+    """The note that the UI shows on the experiment and on the parent run, and its table."""
     name, best = sweep.study.name, sweep.best
     lines = [
         f"**{name}**: PPO on `{sweep.study.base.env.id}`, {len(sweep.counted)} trials of "
@@ -82,8 +82,8 @@ def describe(client: MlflowClient, sweep: Sweep) -> None:
         lines += [
             "",
             f"Best: trial {best.number}, `final/return_mean` {best.value:.1f} over "
-            f"{sweep.study.base.final_episodes} episodes of fixed seeds. It is the best of many, so "
-            "its score on fresh seeds will be lower.",
+            f"{sweep.study.base.final_episodes} episodes of fixed seeds. It is the best of "
+            "many, so its score on fresh seeds will be lower.",
             "",
             f"Reproduce it bit for bit: `make reproduce STUDY={name} TRIAL=best`",
             "",

@@ -30,7 +30,6 @@ class Receipt:
     recorded: dict[tuple[str, int], float]
     """(metric, env steps) -> value: every checkpoint, then the final evaluation."""
 
-
     @property
     def ending(self) -> str:
         """How it ended, if not at the end of its budget."""
@@ -72,10 +71,8 @@ def reproduce(
     trial = find_trial(store.load_study(study_name), which)
     if RUN_ID not in trial.user_attrs:
         raise ConfigError(f"trial {trial.number} has not run yet")
-    client = store.mlflow()
-    receipt = read_receipt(
-        client, str(trial.user_attrs[RUN_ID]), tracking_uri=store.tracking_uri
-    )
+    client = store.runs()
+    receipt = read_receipt(client, str(trial.user_attrs[RUN_ID]), tracking_uri=store.tracking_uri)
     run = receipt.run
     say(
         f"{study_name} trial {trial.number} ({trial.state.name.lower()}): retraining "

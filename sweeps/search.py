@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import optuna
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from optuna.distributions import (
@@ -128,40 +129,75 @@ def read_range(name: str, spec: object, *, default: Any) -> Range:
         if key not in KEYS:
             raise ConfigError(f"{name}: {unknown('key', key, list(KEYS))}")
     if "choices" in spec:
-        choices = spec["choices"]
-        if len(spec) > 1 or not isinstance(choices, list) or not choices:
-            raise ConfigError(f"{name}: choices must be a list of values and stand alone")
-        if not all(isinstance(value, str | int | float | bool) for value in choices):
-            raise ConfigError(f"{name}: choices must be numbers, words or true/false: {choices}")
-        if len(set(choices)) < len(choices):
-            raise ConfigError(f"{name}: choices must differ, got {choices}")
-        return Range(name, CategoricalDistribution(choices))
-    low, high, step = spec.get("low"), spec.get("high"), spec.get("step")
-    log, one_minus = bool(spec.get("log", False)), bool(spec.get("one_minus_log", False))
-    whole = isinstance(default, int) and not isinstance(default, bool)
-    for end, value in (("low", low), ("high", high)):
-        good = isinstance(value, int) if whole else isinstance(value, int | float)
-        if not good or isinstance(value, bool):
-            kind = "a whole number" if whole else "a number"
-            raise ConfigError(f"{name}: {end} must be {kind}, got {value!r}")
-    if not isinstance(default, int | float) or isinstance(default, bool):
+        return read_choices(name, spec)
+    if isinstance(default, bool) or not isinstance(default, int | float):
         raise ConfigError(f"{name}: {default!r} is not a number: search it by choices")
-    assert low is not None and high is not None
-    if not float("-inf") < low < high < float("inf"):
-        raise ConfigError(f"{name}: low must be below high, both finite: got {low} and {high}")
-    if one_minus and (log or whole or step is not None or not high < 1):
-        raise ConfigError(f"{name}: one_minus_log stands without log and step, and needs high < 1")
-    if log and (low <= 0 or step is not None):
-        raise ConfigError(f"{name}: log needs low > 0 and no step")
+    if isinstance(default, int):
+        return read_whole(name, spec)
+    low, high = number(name, spec, "low"), number(name, spec, "high")
+    require_order(name, low, high)
+    log, one_minus = flag(name, spec, "log"), flag(name, spec, "one_minus_log")
+    if "step" in spec:
+        raise ConfigError(f"{name}: step is for whole numbers: leave it out or use choices")
+    if one_minus and (log or not high < 1):
+        raise ConfigError(f"{name}: one_minus_log stands without log, and needs high < 1")
+    if log and not low > 0:
+        raise ConfigError(f"{name}: log needs low > 0")
     if one_minus:
         return Range(name, FloatDistribution(1 - high, 1 - low, log=True), one_minus=True)
-    if not whole:
-        if step is not None:
-            raise ConfigError(f"{name}: step is for whole numbers: leave it out or use choices")
-        return Range(name, FloatDistribution(float(low), float(high), log=log))
-    if step is not None and (not isinstance(step, int) or step < 1 or (high - low) % step):
-        raise ConfigError(f"{name}: step must divide high - low = {high - low}, got {step!r}")
-    return Range(name, IntDistribution(low, high, log=log, step=step or 1))
+    return Range(name, FloatDistribution(low, high, log=log))
+
+
+def read_choices(name: str, spec: Mapping[str, Any]) -> Range:
+    """{ choices = [..] }: words, numbers or true/false, in no order."""
+    choices = spec["choices"]
+    if len(spec) > 1 or not isinstance(choices, list) or not choices:
+        raise ConfigError(f"{name}: choices must be a list of values and stand alone")
+    if not all(isinstance(value, str | int | float | bool) for value in choices):
+        raise ConfigError(f"{name}: choices must be numbers, words or true/false: {choices}")
+    if len(set(choices)) < len(choices):
+        raise ConfigError(f"{name}: choices must differ, got {choices}")
+    return Range(name, CategoricalDistribution(choices))
+
+
+def read_whole(name: str, spec: Mapping[str, Any]) -> Range:
+    """{ low, high } of whole numbers, with log or step."""
+    low, high = number(name, spec, "low"), number(name, spec, "high")
+    step = number(name, spec, "step") if "step" in spec else 1.0
+    for key, value in (("low", low), ("high", high), ("step", step)):
+        if not value.is_integer():
+            raise ConfigError(f"{name}: {key} must be a whole number, got {value}")
+    require_order(name, low, high)
+    log = flag(name, spec, "log")
+    if flag(name, spec, "one_minus_log"):
+        raise ConfigError(f"{name}: one_minus_log is for fields below 1")
+    if log and (low < 1 or "step" in spec):
+        raise ConfigError(f"{name}: log needs low > 0 and no step")
+    if step < 1 or (high - low) % step:
+        raise ConfigError(f"{name}: step must divide high - low = {high - low:g}, got {step:g}")
+    return Range(name, IntDistribution(int(low), int(high), log=log, step=int(step)))
+
+
+def number(name: str, spec: Mapping[str, Any], key: str) -> float:
+    """A finite number of a range."""
+    value = spec.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ConfigError(f"{name}: {key} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def flag(name: str, spec: Mapping[str, Any], key: str) -> bool:
+    """true or false, false where it is absent."""
+    value = spec.get(key, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}: {key} must be true or false, got {value!r}")
+    return value
+
+
+def require_order(name: str, low: float, high: float) -> None:
+    """A range has an inside."""
+    if not low < high:
+        raise ConfigError(f"{name}: low must be below high, got {low:g} and {high:g}")
 
 
 def ends(range_: Range) -> list[Any]:

@@ -57,7 +57,7 @@ class Store:
     def artifacts(self) -> Path:
         return self.folder.resolve() / "artifacts"
 
-    def optuna(self) -> SlotStorage:
+    def trials(self) -> SlotStorage:
         """Optuna's database; created if it is missing."""
         return SlotStorage(
             f"sqlite:///{self.folder.resolve() / 'optuna.db'}",
@@ -66,7 +66,7 @@ class Store:
             grace_period=180,
         )
 
-    def mlflow(self) -> MlflowClient:
+    def runs(self) -> MlflowClient:
         """A client of MLflow's database; created if it is missing."""
         # models and the registry look at the process-wide address, whatever client asks
         mlflow.set_tracking_uri(self.tracking_uri)
@@ -78,8 +78,8 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot create --store {self.folder}: {error.strerror}") from None
-        self.optuna()
-        self.mlflow().search_experiments(max_results=1)
+        self.trials()
+        self.runs().search_experiments(max_results=1)
 
     @property
     def exists(self) -> bool:
@@ -87,7 +87,7 @@ class Store:
 
     def study_names(self) -> list[str]:
         """Studies in the store, oldest first."""
-        return optuna.get_all_study_names(self.optuna()) if self.exists else []
+        return optuna.get_all_study_names(self.trials()) if self.exists else []
 
     def load_study(self, name: str) -> optuna.Study:
         """A study that was started in this store.
@@ -100,7 +100,7 @@ class Store:
             raise ConfigError(f"no sweep in {self.folder} yet: start one with make sweep")
         if name not in names:
             raise ConfigError(unknown(f"study in {self.folder}", name, names))
-        return optuna.load_study(study_name=name, storage=self.optuna())
+        return optuna.load_study(study_name=name, storage=self.trials())
 
 
 def find_trial(study: optuna.Study, which: str) -> FrozenTrial:

@@ -120,7 +120,9 @@ def _read_study(document: Mapping[str, Any], text: str) -> Study:
         base = resolve(base)
         space = read_space(document["space"], base=base)
     except ConfigError as error:
-        raise ConfigError(f"[space] {error}" if "env.id" not in str(error) else str(error)) from None
+        raise ConfigError(
+            f"[space] {error}" if "env.id" not in str(error) else str(error)
+        ) from None
     if settings.sampler == "grid":
         for name, range_ in space.items():
             if not range_.is_discrete:

@@ -66,7 +66,7 @@ class Sweep:
 
     def fail(self, trial: FrozenTrial, reason: str) -> None:
         """Close a trial that nobody runs."""
-        storage = self.store.optuna()
+        storage = self.store.trials()
         study_id = storage.get_study_id_from_name(self.study.name)
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         storage.set_trial_user_attr(trial_id, REASON, reason)
@@ -87,9 +87,7 @@ def open_sweep(store: Store, name: str, *, sampler_seed: int | None = None) -> S
     return Sweep(study, found, store)
 
 
-def start_sweep(
-    study: Study, store: Store, *, trials: int | None, command: Sequence[str]
-) -> Sweep:
+def start_sweep(study: Study, store: Store, *, trials: int | None, command: Sequence[str]) -> Sweep:
     """Create the sweep or take up an earlier one, with the whole budget waiting or done.
 
     Raises:
@@ -115,7 +113,7 @@ def start_sweep(
 
 def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Study:
     """The Optuna study, the MLflow experiment and its parent run, linked to each other."""
-    client = store.mlflow()
+    client = store.runs()
     experiment = client.get_experiment_by_name(study.name)
     experiment_id = (
         experiment.experiment_id
@@ -128,7 +126,7 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
         tags={ROLE: "study", **environment(), **source_tags(command)},
     )
     client.log_text(run.info.run_id, study.text, DEFINITION)
-    found = optuna.create_study(study_name=study.name, storage=store.optuna(), direction="maximize")
+    found = optuna.create_study(study_name=study.name, storage=store.trials(), direction="maximize")
     found.set_user_attr(DEFINITION, study.text)
     found.set_user_attr(EXPERIMENT_ID, experiment_id)
     found.set_user_attr(RUN_ID, run.info.run_id)
@@ -137,7 +135,7 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
 
 def close_lost(sweep: Sweep) -> None:
     """Trials whose worker ended without closing them become FAILED, their runs likewise."""
-    client = sweep.store.mlflow()
+    client = sweep.store.runs()
     for trial in sweep.trials:
         if trial.state == TrialState.RUNNING and is_gone(trial.user_attrs.get(WORKER, "")):
             sweep.fail(trial, LOST)

@@ -79,10 +79,10 @@ class Watch:
             "of": str(self._total),
             "best": f"{best.values[0]:.1f} (trial {best.number})" if best else "-",
             "steps/s": f"{rate:,.0f}" if rate else "-",
-            "ETA": self.eta(trials, done=done, steps=steps, rate=rate),
+            "ETA": self.eta(trials, done=done, rate=rate),
         }
 
-    def eta(self, trials: Sequence[FrozenTrial], *, done: int, steps: float, rate: float) -> str:
+    def eta(self, trials: Sequence[FrozenTrial], *, done: int, rate: float) -> str:
         """Time left if the remaining trials are pruned as often as the finished ones."""
         if not rate or not done:
             return "-"

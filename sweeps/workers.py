@@ -19,9 +19,8 @@ from lander import Progress, TrainConfig, train
 from sweeps.objective import Objective
 from sweeps.provenance import environment, source_tags
 from sweeps.recording import trial_run
-from sweeps.storage import NoTrialLeft
+from sweeps.storage import NoTrialLeft, Store
 from sweeps.sweep import Sweep, open_sweep
-from sweeps.storage import Store
 from sweeps.watch import Watch
 
 MEASURE_SECONDS = 2.0
@@ -42,7 +41,7 @@ def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
         sweep.study,
         partial(
             trial_run,
-            client=store.mlflow(),
+            client=store.runs(),
             experiment_id=sweep.experiment_id,
             parent_run_id=sweep.run_id,
             tags=environment() | source_tags(sys.argv[1:]),
@@ -111,10 +110,10 @@ class Enough(Exception):
 
 
 def measure_speed(config: TrainConfig) -> float:
-    """Environment steps per second of one worker, from the first seconds of a training; needs two updates."""
+    """Environment steps per second of one worker, from the first seconds of a training."""
     clock: list[float] = []
 
-    def on_update(progress: Progress) -> None:
+    def on_update(_: Progress) -> None:
         clock.append(time.perf_counter())
         if clock[-1] - clock[0] > MEASURE_SECONDS:
             raise Enough

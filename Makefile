@@ -1,0 +1,53 @@
+# Every target sets up .venv by itself when it is missing or older than its requirements.
+
+STUDY   = lander
+TRIALS  =
+WORKERS =
+TRIAL   = best
+STORE   = mlruns
+PORT    = 5000
+PYTHON  = python3
+
+BIN    = .venv/bin
+STAMP  = .venv/.installed
+SWEEPS = $(BIN)/python -m sweeps
+
+.DEFAULT_GOAL = help
+.PHONY: help install sweep ui reproduce test check format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) STORE=$(STORE) PORT=$(PORT)"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(STAMP) ## set up .venv (the other targets do it by themselves)
+
+sweep: $(STAMP) ## run a study, or take it up again: STUDY= TRIALS= WORKERS= STORE=
+	@$(SWEEPS) run --study $(STUDY) --store $(STORE) $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
+
+ui: $(STAMP) ## serve the MLflow UI on 127.0.0.1 and print a link per study
+	@$(SWEEPS) ui --store $(STORE) --port $(PORT)
+
+reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|N
+	@$(SWEEPS) reproduce --study $(STUDY) --trial $(TRIAL) --store $(STORE)
+
+test: $(STAMP) ## all tests, one real miniature sweep included
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## format, lint, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## put the code in shape
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv and caches; everything recorded stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Facts about sweeps and their records."""

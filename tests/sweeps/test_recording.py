@@ -1,0 +1,205 @@
+"""A real miniature sweep through Optuna and MLflow, and all that it left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import mlflow
+import numpy as np
+import optuna
+import pytest
+import torch
+from mlflow.entities import Run
+from PIL import Image
+
+from lander.checkpoint import load
+from lander.evaluation import FINAL_SEED, evaluate, seed_range
+from lander.fields import flatten, from_toml
+from lander.metrics import CURVES, FINALS
+from sweeps.objective import trial_config
+from sweeps.publish import link, run_table
+from sweeps.recording import RUN_ID
+from sweeps.storage import Store
+from sweeps.sweep import Sweep, open_sweep
+from tests.sweeps.conftest import MINI, sweeps
+
+
+@pytest.fixture(scope="module")
+def sweep(mini: Store) -> Sweep:
+    return open_sweep(mini, "mini")
+
+
+@pytest.fixture(scope="module")
+def runs(sweep: Sweep) -> list[Run]:
+    found = sweep.store.runs().search_runs([sweep.experiment_id])
+    return sorted(found, key=lambda run: str(run.info.run_name))
+
+
+def of_role(runs: list[Run], role: str) -> list[Run]:
+    return [run for run in runs if run.data.tags["sweeps.role"] == role]
+
+
+def test_every_trial_has_one_run_under_one_parent(sweep: Sweep, runs: list[Run]) -> None:
+    (parent,) = of_role(runs, "study")
+    trials = of_role(runs, "trial")
+    assert parent.info.run_name == "mini"
+    assert [run.info.run_name for run in trials] == [f"trial-{n:04d}" for n in range(6)]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
+    assert [run.info.run_id for run in trials] == [
+        trial.user_attrs[RUN_ID] for trial in sweep.trials
+    ]
+
+
+def test_run_status_mirrors_trial_state(sweep: Sweep, runs: list[Run]) -> None:
+    status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+    for trial, run in zip(sweep.trials, of_role(runs, "trial"), strict=True):
+        assert run.data.tags["optuna.state"] == trial.state.name
+        assert run.info.status == status[trial.state.name]
+
+
+def test_params_are_the_resolved_config_under_dotted_names(sweep: Sweep, runs: list[Run]) -> None:
+    for trial, run in zip(sweep.trials, of_role(runs, "trial"), strict=True):
+        config = flatten(trial_config(trial, sweep.study))
+        assert run.data.params == {name: str(value) for name, value in config.items()}
+        assert run.data.params["policy.head"] == "categorical"
+
+
+def test_curves_and_finals_have_their_documented_names(sweep: Sweep, runs: list[Run]) -> None:
+    run = of_role(runs, "trial")[0]
+    recorded = set(run.data.metrics)
+    assert recorded <= set(CURVES) | set(FINALS)
+    assert set(FINALS) <= recorded
+    assert {"eval/return_mean", "loss/policy", "time/env_steps_per_second"} <= recorded
+    history = sweep.store.runs().get_metric_history(run.info.run_id, "eval/return_mean")
+    assert [point.step for point in history] == [512, 1024]
+
+
+def test_the_value_of_a_trial_is_its_final_return(sweep: Sweep, runs: list[Run]) -> None:
+    for trial, run in zip(sweep.trials, of_role(runs, "trial"), strict=True):
+        if trial.state == optuna.trial.TrialState.COMPLETE:
+            assert run.data.metrics["final/return_mean"] == trial.value
+
+
+def test_tags_tell_seeds_versions_and_command(runs: list[Run]) -> None:
+    tags = of_role(runs, "trial")[0].data.tags
+    assert tags["seeds.training"] == of_role(runs, "trial")[0].data.params["seed"]
+    assert tags["seeds.checkpoint"] == "1000000..1000001"
+    assert tags["seeds.final"] == "2000000..2000001"
+    assert tags["version.torch"] == torch.__version__.split("+")[0]
+    assert tags["sweeps.command"].startswith("python -m sweeps work --study mini")
+
+
+def test_artifacts_of_a_trial_load_as_they_are(
+    sweep: Sweep, runs: list[Run], tmp_path: Path
+) -> None:
+    run = of_role(runs, "trial")[0]
+    client = sweep.store.runs()
+    names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert names == {"config.toml", "policy.pt", "landing.gif"}
+    for name in names:
+        client.download_artifacts(run.info.run_id, name, str(tmp_path))
+    config = from_toml((tmp_path / "config.toml").read_text(), source="config.toml")
+    policy, same = load(tmp_path / "policy.pt")
+    assert config == same
+    final = evaluate(policy, config.env.id, seeds=seed_range(FINAL_SEED, config.final_episodes))
+    assert final.return_mean == run.data.metrics["final/return_mean"]
+    with Image.open(tmp_path / "landing.gif") as gif:
+        assert gif.format == "GIF"
+
+
+def test_the_parent_run_carries_pictures_and_the_study(sweep: Sweep, tmp_path: Path) -> None:
+    client = sweep.store.runs()
+    names = {artifact.path for artifact in client.list_artifacts(sweep.run_id)}
+    pictures = {"history.png", "slices.png", "parallel_coordinates.png", "best.gif"}
+    assert pictures | {"study.toml"} <= names
+    assert (
+        Path(client.download_artifacts(sweep.run_id, "study.toml", str(tmp_path))).read_text()
+        == MINI
+    )
+
+
+def test_the_best_model_flies_stock_gymnasium_from_raw_observations(sweep: Sweep) -> None:
+    mlflow.set_tracking_uri(sweep.store.tracking_uri)
+    model = mlflow.pytorch.load_model("models:/mini@best")
+    best = sweep.best
+    assert best is not None
+    env = gym.make("LunarLanderContinuous-v3")
+    returns = []
+    for seed in seed_range(FINAL_SEED, sweep.study.base.final_episodes):
+        obs, _ = env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            action = model(torch.from_numpy(obs[None])).numpy()[0]
+            assert action.dtype == np.float32
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total += float(reward)
+            over = terminated or truncated
+        returns.append(total)
+    env.close()
+    assert np.mean(returns) == pytest.approx(best.values[0])
+
+
+def test_the_store_holds_no_pickle(mini: Store) -> None:
+    names = {path.name for path in mini.folder.rglob("*") if path.is_file()}
+    assert not {name for name in names if name.endswith((".pkl", ".pickle", ".pth"))}
+
+
+def test_the_printed_link_opens_the_table_that_the_experiment_carries(sweep: Sweep) -> None:
+    experiment = sweep.store.runs().get_experiment(sweep.experiment_id)
+    view = json.loads(experiment.tags["mlflow.sharedViewState.sweep"])
+    assert view == run_table(sweep)
+    assert view["orderByKey"] == "metrics.`final/return_mean`"
+    assert f"params.`{'env.bins'}`" in view["selectedColumns"]
+    assert link(sweep).startswith("http://127.0.0.1:5000/#/experiments/")
+
+
+def test_a_second_run_says_that_the_study_is_complete(mini: Store, mini_file: Path) -> None:
+    done = sweeps("run", "--study", mini_file, "--store", mini.folder)
+    assert done.returncode == 0
+    assert "study mini is complete: 6 trials" in done.stdout
+    assert "--trials 12" in done.stdout
+
+
+def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:
+    done = sweeps("status", "--store", mini.folder, "--json")
+    (row,) = json.loads(done.stdout)
+    assert row["study"] == "mini"
+    assert sum(row["trials"].values()) == 6
+    assert sweep.best is not None
+    assert (row["best_trial"], row["best_value"]) == (sweep.best.number, sweep.best.values[0])
+
+
+@pytest.mark.parametrize("which", ["best", "0"])
+def test_a_trial_reproduces_bit_for_bit_and_the_replay_is_logged(
+    mini: Store, sweep: Sweep, which: str
+) -> None:
+    done = sweeps("reproduce", "--study", "mini", "--trial", which, "--store", mini.folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASS: 8 recorded numbers, every one bit-equal" in done.stdout
+    replays = of_role(sweep.store.runs().search_runs([sweep.experiment_id]), "replay")
+    assert replays[0].data.tags["sweeps.verdict"] == "PASS"
+    assert replays[0].data.tags["sweeps.replay_of"] in {
+        trial.user_attrs[RUN_ID] for trial in sweep.trials
+    }
+
+
+def test_an_exported_config_trains_the_same_weights(
+    mini: Store, runs: list[Run], tmp_path: Path
+) -> None:
+    done = sweeps("export", "--study", "mini", "--trial", "0", "--store", mini.folder)
+    (tmp_path / "config.toml").write_text(done.stdout)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "lander", "--config", str(tmp_path / "config.toml")]
+    trained = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
+    assert trained.returncode == 0, trained.stderr
+    path = mini.runs().download_artifacts(
+        of_role(runs, "trial")[0].info.run_id, "policy.pt", str(tmp_path)
+    )
+    recorded, _ = load(Path(path))
+    policy, _ = load(out / "policy.pt")
+    for name, weights in recorded.state_dict().items():
+        assert torch.equal(weights, policy.state_dict()[name])
