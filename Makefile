@@ -13,7 +13,7 @@ STAMP  = .venv/.installed
 SWEEPS = $(BIN)/python -m sweeps
 
 .DEFAULT_GOAL = help
-.PHONY: help install sweep ui reproduce test check format clean
+.PHONY: help install sweep ui reproduce figures test check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,10 @@ ui: $(STAMP) ## serve the MLflow UI on 127.0.0.1 and print a link per study
 
 reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|N
 	@$(SWEEPS) reproduce --study $(STUDY) --trial $(TRIAL) --store $(STORE)
+
+figures: $(STAMP) ## the pictures that README shows, from the sweep in STORE
+	@$(SWEEPS) figures --study $(STUDY) --store $(STORE) --out analysis/figures
+	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
 
 test: $(STAMP) ## all tests, one real miniature sweep included
 	$(BIN)/python -m pytest

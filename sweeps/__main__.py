@@ -85,6 +85,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         sub = with_study(command(name, function, text))
         sub.add_argument("--trial", default="best", help="best, or a number [best]")
 
+    sub = with_study(command("figures", figures, "Copy a study's pictures out of its record."))
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
+
     sub = command("ui", ui, "Serve the MLflow UI on this machine, print a link per study.")
     sub.add_argument("--port", type=port, default=PORT, help=f"[{PORT}]")
     return parser.parse_args(argv)
@@ -190,6 +193,17 @@ def export(args: argparse.Namespace) -> int:
     """A trial's resolved config as TOML."""
     sweep = open_sweep(Store(args.store), args.study)
     print(to_toml(trial_config(find_trial(sweep.optuna, args.trial), sweep.study)), end="")
+    return 0
+
+
+def figures(args: argparse.Namespace) -> int:
+    """The PNGs and GIFs of the parent run, as files."""
+    sweep = open_sweep(Store(args.store), args.study)
+    client = sweep.store.runs()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for artifact in client.list_artifacts(sweep.run_id):
+        if artifact.path.endswith((".png", ".gif")):
+            print(client.download_artifacts(sweep.run_id, artifact.path, str(args.out)))
     return 0
 
 
