@@ -64,7 +64,7 @@ class PPOConfig:
     """M, transitions per gradient step; must divide N * T."""
     update_epochs: Count = 6
     """K, passes over each rollout."""
-    learning_rate: Positive = 2e-3
+    learning_rate: Positive = 2.5e-3
     """Adam's step size at the start of training."""
     anneal: bool = True
     """Decay the learning rate linearly to zero over the budget."""
@@ -96,9 +96,9 @@ class TrainConfig:
     """The algorithm."""
     total_steps: Count = 300_000
     """Budget in environment steps, summed over the N copies."""
-    checkpoints: Count = 6
+    checkpoints: Count = 5
     """Evaluations along the way, evenly spaced in steps; the last is at the end."""
-    eval_episodes: Count = 8
+    eval_episodes: Count = 6
     """Deterministic episodes per checkpoint."""
     final_episodes: Count = 20
     """Episodes of the final evaluation, deterministic and again sampled."""
