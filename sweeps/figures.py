@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -34,16 +35,19 @@ class Column:
     log: bool
     names: list[str] | None
     """Of the choices, by index."""
+    searched: tuple[float, float]
+    """Both ends of the range."""
 
 
 def write_figures(sweep: Sweep, folder: Path) -> list[Path]:
     """Every figure that the trials so far allow, as PNG files in `folder`."""
     trials = [trial for trial in sweep.trials if trial.params]
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and trial.values]
     ranges = list(sweep.study.space.values())
     figures = {"history": history(trials)}
     if len(complete) >= 2:
-        figures["slices"] = slices(complete, ranges)
+        figures["slices"] = slices(complete, ranges, pruned=pruned)
         figures["parallel_coordinates"] = parallel_coordinates(complete, ranges)
         importance = importances(sweep.optuna)
         if importance is not None:
@@ -111,8 +115,13 @@ def importances(study: optuna.Study) -> Figure | None:
     return figure
 
 
-def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range]) -> Figure:
-    """Return over each searched field by itself; colour is the trial's number."""
+def slices(
+    trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, pruned: Sequence[FrozenTrial]
+) -> Figure:
+    """Return over each searched field by itself; colour is the trial's number.
+
+    Pruned trials stand behind in grey, with the return of their last checkpoint.
+    """
     columns = min(3, len(ranges))
     rows = -(-len(ranges) // columns)
     figure = Figure(figsize=(3.6 * columns, 3.0 * rows), layout="constrained")
@@ -122,6 +131,8 @@ def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range]) -> Figure:
     shown = None
     for axes, range_ in zip(grid.flat, ranges, strict=False):
         column = drawn(trials, range_)
+        last = [max(FLOOR, trial.values[0]) for trial in pruned]
+        axes.scatter(drawn(pruned, range_).values, last, marker="x", color=GREY, s=14, lw=0.8)
         shown = axes.scatter(column.values, returns, c=numbers, cmap="viridis", s=22)
         scale(axes, column)
         axes.set_xlabel(column.label)
@@ -141,7 +152,9 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range])
     axes = figure.subplots()
     returns = np.array([max(FLOOR, trial.values[0]) for trial in trials])
     columns = [drawn(trials, range_) for range_ in ranges]
-    columns.append(Column("final/return_mean", returns.tolist(), log=False, names=None))
+    columns.append(
+        Column("final/return_mean", returns.tolist(), False, None, (FLOOR, returns.max()))
+    )
     heights = np.stack([position(column, column.values) for column in columns], axis=1)
     norm = Normalize(float(returns.min()), float(returns.max()))
     colours = ScalarMappable(norm, "viridis")
@@ -174,17 +187,22 @@ def drawn(trials: Sequence[FrozenTrial], range_: Range) -> Column:
     distribution = range_.distribution
     if isinstance(distribution, CategoricalDistribution):
         values = [float(distribution.choices.index(value)) for value in raw]
-        return Column(range_.field, values, False, [str(choice) for choice in distribution.choices])
+        names = [str(choice) for choice in distribution.choices]
+        return Column(range_.field, values, False, names, (0.0, len(names) - 1.0))
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return Column(
-        range_.field, [float(v) for v in raw], distribution.log and not range_.one_minus, None
-    )
+    low, high = sorted((range_.to_field(distribution.low), range_.to_field(distribution.high)))
+    log = distribution.log and not range_.one_minus
+    return Column(range_.field, [float(value) for value in raw], log, None, (low, high))
 
 
 def scale(axes: Axes, column: Column) -> None:
-    """The x axis that suits a column."""
+    """The x axis that suits a column: the whole range that was searched."""
     if column.log:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    low, high = column.searched
+    margin = (high / low) ** 0.05 if column.log else 0.05 * (high - low)
+    axes.set_xlim(*((low / margin, high * margin) if column.log else (low - margin, high + margin)))
     if column.names is not None:
         axes.set_xticks(range(len(column.names)), column.names)
 

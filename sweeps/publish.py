@@ -104,7 +104,6 @@ def describe(client: MlflowClient, sweep: Sweep) -> None:
 def run_table(sweep: Sweep) -> dict[str, object]:
     """State of MLflow's run table: trials only, best first, the searched parameters beside."""
     order = "metrics.`final/return_mean`"
-    columns = [f"params.`{field}`" for field in sweep.study.space]
     return {
         "searchFilter": "tags.`sweeps.role` = 'trial'",
         "orderByKey": order,
@@ -113,12 +112,7 @@ def run_table(sweep: Sweep) -> dict[str, object]:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [
-            order,
-            "metrics.`final/success_rate`",
-            *columns,
-            "attributes.`Duration`",
-        ],
+        "selectedColumns": [order, *(f"params.`{field}`" for field in sweep.study.space)],
         "runsExpanded": {},
     }
 

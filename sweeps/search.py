@@ -42,8 +42,8 @@ def make_pruner(settings: Settings, *, checkpoints: int) -> BasePruner:
     """Ends trials that are behind at a checkpoint; compares equal checkpoints only."""
     match settings.pruner:
         case "median":
-            # the first third of a budget says little about the end of it
-            return MedianPruner(n_startup_trials=5, n_warmup_steps=checkpoints // 3)
+            # the first quarter of a budget says little about the end of it
+            return MedianPruner(n_startup_trials=5, n_warmup_steps=1 + checkpoints // 4)
         case "hyperband":
             return HyperbandPruner(min_resource=1, max_resource=checkpoints, reduction_factor=3)
         case "halving":
