@@ -43,7 +43,7 @@ class PolicyConfig:
     bins, gaussian (diagonal, state-independent std) for a Box as it is."""
     hidden_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64)
     """Width of each hidden layer."""
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: Literal["relu", "tanh"] = "relu"
     """Nonlinearity after each hidden layer."""
     trunk: Literal["separate", "shared"] = "separate"
     """separate: actor and critic have hidden layers of their own. shared: one set for both."""
@@ -60,11 +60,11 @@ class PPOConfig:
 
     rollout_steps: Count = 128
     """T, steps in each environment between two updates."""
-    minibatch_size: Annotated[int, Field(ge=2)] = 128
+    minibatch_size: Annotated[int, Field(ge=2)] = 256
     """M, transitions per gradient step; must divide N * T."""
-    update_epochs: Count = 6
+    update_epochs: Count = 8
     """K, passes over each rollout."""
-    learning_rate: Positive = 2.5e-3
+    learning_rate: Positive = 3e-3
     """Adam's step size at the start of training."""
     anneal: bool = True
     """Decay the learning rate linearly to zero over the budget."""

@@ -1,0 +1,238 @@
+"""Dotted names, files and refusals: every bad input is one line that names its field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+
+from lander import ConfigError, EnvConfig, PolicyConfig, PPOConfig, TrainConfig, resolve
+from lander.fields import configure, describe, flatten, from_toml, to_toml
+
+CONFIGS = [
+    TrainConfig(),
+    TrainConfig(env=EnvConfig(id="LunarLanderContinuous-v3", bins=7)),
+    TrainConfig(
+        env=EnvConfig(id="CartPole-v1", num_envs=8, reward_scale=1e-3),
+        policy=PolicyConfig(hidden_sizes=(32,), activation="relu", trunk="shared", init="torch"),
+        ppo=PPOConfig(anneal=False, learning_rate=3.0000000000000004e-4, advantage_norm="none"),
+        seed=12,
+    ),
+]
+
+
+def refusal(values: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        configure(values, base=TrainConfig())
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def unresolved(env: EnvConfig, head: Literal["auto", "categorical", "gaussian"] = "auto") -> str:
+    config = TrainConfig(env=env, policy=PolicyConfig(head=head))
+    with pytest.raises(ConfigError) as caught:
+        resolve(config)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_config_survives_flat_and_toml_unchanged(config: TrainConfig) -> None:
+    assert configure(flatten(config), base=TrainConfig()) == config
+    assert from_toml(to_toml(config), source="file") == config
+
+
+def test_bins_none_is_absent_from_toml_and_read_back_as_none() -> None:
+    text = to_toml(TrainConfig())
+    assert "bins" not in text
+    assert from_toml(text, source="file").env.bins is None
+
+
+def test_configure_replaces_only_what_is_named_and_parses_text() -> None:
+    config = configure(
+        {"ppo.learning_rate": "0.01", "env.bins": "5", "policy.hidden_sizes": ["8", "9"]},
+        base=TrainConfig(seed=4),
+    )
+    expected = TrainConfig(
+        env=EnvConfig(bins=5),
+        policy=PolicyConfig(hidden_sizes=(8, 9)),
+        ppo=PPOConfig(learning_rate=0.01),
+        seed=4,
+    )
+    assert config == expected
+
+
+def test_toml_takes_tables_and_dotted_keys_alike() -> None:
+    expected = TrainConfig(ppo=PPOConfig(gamma=0.9))
+    assert from_toml("[ppo]\ngamma = 0.9", source="file") == expected
+    assert from_toml("ppo.gamma = 0.9", source="file") == expected
+    assert from_toml('"ppo.gamma" = 0.9', source="file") == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("ppo.learning_rat", "ppo.learning_rate"),
+        ("learning_rate", "ppo.learning_rate"),
+        ("env.bin", "env.bins"),
+        ("total_step", "total_steps"),
+    ],
+)
+def test_an_unknown_field_names_the_nearest_one(wrong: str, nearest: str) -> None:
+    assert refusal({wrong: 1}) == f'unknown field "{wrong}": did you mean {nearest}?'
+
+
+def test_an_unknown_field_near_nothing_lists_them_all() -> None:
+    message = refusal({"zzzz": 1})
+    assert all(name in message for name in flatten(TrainConfig()))
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("ppo.learning_rate", float("nan")),
+        ("ppo.learning_rate", "nan"),
+        ("ppo.learning_rate", float("inf")),
+        ("ppo.learning_rate", -1e-3),
+        ("ppo.learning_rate", 0),
+        ("ppo.learning_rate", "fast"),
+        ("ppo.gamma", 1.01),
+        ("ppo.gae_lambda", -0.1),
+        ("ppo.clip_range", 0.0),
+        ("ppo.max_grad_norm", float("inf")),
+        ("ppo.entropy_coef", -0.01),
+        ("ppo.update_epochs", 0),
+        ("ppo.update_epochs", 1.5),
+        ("ppo.minibatch_size", 1),
+        ("ppo.advantage_norm", "both"),
+        ("ppo.anneal", "perhaps"),
+        ("env.bins", 1),
+        ("env.bins", "many"),
+        ("env.num_envs", 0),
+        ("env.reward_scale", 0.0),
+        ("env.reward_scale", float("nan")),
+        ("policy.hidden_sizes", ()),
+        ("policy.head", "softmax"),
+        ("policy.activation", "gelu"),
+        ("policy.init_std", -1.0),
+        ("seed", -1),
+        ("total_steps", 0),
+    ],
+)
+def test_a_bad_value_is_refused_under_its_dotted_name(field: str, bad: object) -> None:
+    message = refusal({field: bad})
+    assert message.startswith(f"{field}: ")
+    assert repr(bad) in message
+
+
+def test_a_bad_layer_width_is_refused_under_its_field() -> None:
+    assert refusal({"policy.hidden_sizes": (64, 0)}).startswith("policy.hidden_sizes")
+
+
+def test_a_minibatch_that_does_not_divide_the_rollout_names_both_numbers() -> None:
+    message = refusal({"ppo.minibatch_size": 100})
+    assert message.startswith("ppo.minibatch_size")
+    assert "100" in message
+    assert "2048" in message
+
+
+def test_a_budget_below_one_rollout_is_refused() -> None:
+    message = refusal({"total_steps": 2047})
+    assert message.startswith("total_steps")
+    assert "2048" in message
+    assert "2047" in message
+    assert configure({"total_steps": 2048, "checkpoints": 1}, base=TrainConfig()).num_updates == 1
+
+
+def test_more_checkpoints_than_updates_are_refused() -> None:
+    message = refusal({"total_steps": 4096, "checkpoints": 3})
+    assert message.startswith("checkpoints")
+    assert "3" in message
+    assert "2" in message
+    assert configure({"total_steps": 4096, "checkpoints": 2}, base=TrainConfig()).num_updates == 2
+
+
+@pytest.mark.parametrize("text", ["ppo = [", "ppo.gamma = ", "[ppo]\ngamma = 2.0", "gama = 1"])
+def test_a_bad_file_is_refused_in_one_line_that_names_it(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"\Asome\.toml: [^\n]+\Z"):
+        from_toml(text, source="some.toml")
+
+
+def test_bins_do_not_go_with_discrete_actions() -> None:
+    message = unresolved(EnvConfig(id="LunarLander-v3", bins=7))
+    assert message.startswith("env.bins")
+    assert "LunarLander-v3" in message
+
+
+def test_gaussian_does_not_go_with_discrete_actions() -> None:
+    message = unresolved(EnvConfig(id="LunarLander-v3"), "gaussian")
+    assert message.startswith("policy.head = gaussian")
+
+
+def test_gaussian_does_not_go_with_bins() -> None:
+    message = unresolved(EnvConfig(id="LunarLanderContinuous-v3", bins=7), "gaussian")
+    assert "env.bins = 7" in message
+    assert "policy.head = gaussian" in message
+
+
+def test_categorical_on_a_box_needs_bins() -> None:
+    message = unresolved(EnvConfig(id="LunarLanderContinuous-v3"), "categorical")
+    assert message.startswith("policy.head = categorical needs env.bins")
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    ["LunarLander-v99", "NoSuchEnv-v0", "no spaces allowed", "", "no_such_module:Env-v0"],
+)
+def test_an_environment_that_cannot_be_made_is_refused(env_id: str) -> None:
+    message = unresolved(EnvConfig(id=env_id))
+    assert message.startswith(f'env.id: cannot make "{env_id}"')
+
+
+@pytest.mark.parametrize("env_id", ["FrozenLake-v1", "Blackjack-v1"])
+def test_an_environment_without_vectors_is_refused(env_id: str) -> None:
+    assert unresolved(EnvConfig(id=env_id)).startswith(f"env.id: {env_id} observes ")
+
+
+@pytest.mark.parametrize(
+    ("env", "head"),
+    [
+        (EnvConfig(id="LunarLander-v3"), "categorical"),
+        (EnvConfig(id="LunarLanderContinuous-v3"), "gaussian"),
+        (EnvConfig(id="LunarLanderContinuous-v3", bins=7), "categorical"),
+    ],
+)
+def test_auto_becomes_the_head_that_fits(
+    env: EnvConfig, head: Literal["categorical", "gaussian"]
+) -> None:
+    resolved = resolve(TrainConfig(env=env))
+    assert resolved.policy.head == head
+    assert resolved == TrainConfig(env=env, policy=PolicyConfig(head=head))
+    assert resolve(resolved) == resolved
+
+
+def test_every_field_is_described() -> None:
+    docs = describe()
+    assert list(docs) == list(flatten(TrainConfig()))
+    assert all(doc.endswith(".") and "\n" not in doc for doc in docs.values())
+
+
+def test_checkpoints_are_due_at_k_of_k_of_the_updates() -> None:
+    def due(updates: int, checkpoints: int) -> tuple[int, ...]:
+        return TrainConfig(total_steps=updates * 2048, checkpoints=checkpoints).checkpoint_updates
+
+    assert due(10, 4) == (3, 5, 8, 10)
+    assert due(10, 1) == (10,)
+    assert due(3, 3) == (1, 2, 3)
+    assert due(7, 3) == (3, 5, 7)
+
+
+def test_the_learning_rate_falls_linearly_from_the_full_rate_or_stays() -> None:
+    falling = TrainConfig(ppo=PPOConfig(learning_rate=0.8), total_steps=4 * 2048, checkpoints=1)
+    rates = [falling.learning_rate_at(update) for update in (1, 2, 3, 4)]
+    assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    level = replace(falling, ppo=replace(falling.ppo, anneal=False))
+    assert [level.learning_rate_at(update) for update in (1, 4)] == [0.8, 0.8]

@@ -1,0 +1,277 @@
+"""The PPO objective against numbers worked out in numpy and by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import lander.agent
+from lander import ActorCritic, Divergence, EnvConfig, PolicyConfig, PPOConfig, TrainConfig, resolve
+from lander.agent import Agent, Batch, Loss, explained_variance, normalised, ppo_loss
+from lander.env import VectorEnv
+from lander.metrics import CURVES
+from lander.policy import make_policy
+from lander.rollout import Rollout, gae
+from lander.runner import Runner
+
+Floats = NDArray[np.float64]
+Norm = Literal["none", "batch", "minibatch"]
+
+# eps = 0.2:  clipped above, clipped below, two inside, two outside that the min leaves unclipped
+RATIOS = [1.5, 0.5, 1.1, 0.9, 0.7, 1.3]
+ADVANTAGES = [1.0, -2.0, 3.0, -1.0, 2.0, -1.0]
+SURROGATES = [1.2, -1.6, 3.3, -0.9, 1.4, -1.3]
+
+
+def cartpole_policy() -> ActorCritic:
+    config = resolve(
+        TrainConfig(env=EnvConfig(id="CartPole-v1"), policy=PolicyConfig(activation="tanh"))
+    )
+    policy = make_policy(config, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        policy.actor.weight.mul_(100)  # away from the uniform policy
+    return policy
+
+
+def by_numpy(policy: ActorCritic, obs: Tensor) -> tuple[Floats, Floats]:
+    """(log-probabilities (B, 2), values (B,)) from the raw weights."""
+    w = {name: tensor.double().numpy() for name, tensor in policy.state_dict().items()}
+
+    def mlp(part: str) -> Floats:
+        x: Floats = obs.double().numpy()
+        for layer in (0, 2):
+            x = np.tanh(x @ w[f"{part}_trunk.{layer}.weight"].T + w[f"{part}_trunk.{layer}.bias"])
+        out: Floats = x @ w[f"{part}.weight"].T + w[f"{part}.bias"]
+        return out
+
+    logits = mlp("actor")
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True)), mlp("critic")[:, 0]
+
+
+def example() -> tuple[ActorCritic, Batch, Floats, Floats]:
+    """A policy and a batch on which its ratios are RATIOS; numpy's log-probs and values."""
+    policy = cartpole_policy()
+    obs = torch.randn(6, 4, generator=torch.Generator().manual_seed(4))
+    actions = torch.tensor([0, 1, 1, 0, 1, 0])
+    log_probs, values = by_numpy(policy, obs)
+    old = log_probs[np.arange(6), actions.numpy()] - np.log(RATIOS)
+    batch = Batch(
+        obs,
+        actions.unsqueeze(-1),
+        torch.tensor(old, dtype=torch.float32),
+        torch.tensor(ADVANTAGES),
+        torch.tensor([1.0, -1.0, 2.0, 0.0, 0.5, -2.0]),
+    )
+    return policy, batch, log_probs, values
+
+
+@cache
+def lunar_rollout() -> tuple[dict[str, Tensor], Rollout]:
+    """Weights and a rollout of 4 x 64 steps that they played."""
+    policy = lunar_policy()
+    runner = Runner(
+        VectorEnv("LunarLander-v3", 4),
+        policy,
+        reward_scale=0.03,
+        seed=0,
+        generator=torch.Generator().manual_seed(0),
+    )
+    rollout, _ = runner.collect(64)
+    return {name: tensor.clone() for name, tensor in policy.state_dict().items()}, rollout
+
+
+def lunar_policy() -> ActorCritic:
+    return make_policy(resolve(TrainConfig()), generator=torch.Generator().manual_seed(0))
+
+
+def update(
+    config: PPOConfig, *, learning_rate: float = 1e-3, rollout: Rollout | None = None
+) -> tuple[ActorCritic, dict[str, float]]:
+    """One update of the policy that played `lunar_rollout`."""
+    weights, played = lunar_rollout()
+    policy = lunar_policy()
+    policy.load_state_dict(weights)
+    metrics = Agent(policy, config).update(
+        rollout or played, learning_rate=learning_rate, generator=torch.Generator().manual_seed(5)
+    )
+    return policy, metrics
+
+
+def test_surrogate_value_entropy_and_total_match_numpy() -> None:
+    policy, batch, log_probs, values = example()
+    config = PPOConfig(
+        clip_range=0.2, value_coef=0.7, entropy_coef=0.03, advantage_norm="none", minibatch_size=6
+    )
+    with torch.no_grad():
+        loss = ppo_loss(policy, batch, config)
+    value = 0.5 * np.mean((values - batch.returns.numpy()) ** 2)
+    entropy = np.mean(-(np.exp(log_probs) * log_probs).sum(-1))
+    assert sum(SURROGATES) / 6 == pytest.approx(0.35)
+    assert float(loss.policy) == pytest.approx(-0.35, abs=1e-5)
+    assert float(loss.value) == pytest.approx(value, rel=1e-5)
+    assert float(loss.entropy) == pytest.approx(entropy, rel=1e-5)
+    assert float(loss.total) == pytest.approx(-0.35 + 0.7 * value - 0.03 * entropy, abs=1e-5)
+    assert float(loss.clip_fraction) == pytest.approx(4 / 6)
+    kl = np.mean([ratio - 1 - np.log(ratio) for ratio in RATIOS])
+    assert float(loss.approx_kl) == pytest.approx(kl, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("index", "moves"),
+    [(0, False), (1, False), (2, True), (3, True), (4, True), (5, True)],
+)
+def test_only_a_clipped_sample_stops_pushing_the_policy(index: int, moves: bool) -> None:
+    policy, batch, _, _ = example()
+    row = slice(index, index + 1)
+    one = Batch(
+        batch.obs[row],
+        batch.actions[row],
+        batch.log_probs[row],
+        batch.advantages[row],
+        batch.returns[row],
+    )
+    config = PPOConfig(clip_range=0.2, value_coef=0.0, entropy_coef=0.0, advantage_norm="none")
+    torch.autograd.backward(ppo_loss(policy, one, config).total)
+    gradient = policy.actor.weight.grad
+    assert gradient is not None
+    assert bool(gradient.any()) == moves
+
+
+def test_the_ratio_is_1_before_the_first_step() -> None:
+    _, metrics = update(PPOConfig(minibatch_size=256, update_epochs=1))
+    assert metrics["policy/clip_fraction"] == 0.0
+    assert abs(metrics["policy/approx_kl"]) < 1e-6
+
+
+def test_the_ratio_moves_after_the_first_step() -> None:
+    _, metrics = update(PPOConfig(minibatch_size=256, update_epochs=5), learning_rate=0.01)
+    assert metrics["policy/approx_kl"] > 1e-4
+
+
+def test_normalised_1_2_3_is_minus_1_0_1() -> None:
+    torch.testing.assert_close(
+        normalised(torch.tensor([1.0, 2.0, 3.0])), torch.tensor([-1.0, 0.0, 1.0])
+    )
+
+
+def test_minibatch_norm_normalises_inside_the_loss_and_the_others_do_not() -> None:
+    policy, batch, _, _ = example()
+    raw = np.array(ADVANTAGES)
+    scaled = (raw - raw.mean()) / raw.std(ddof=1)
+    ratios = np.array(RATIOS)
+    cases: dict[Norm, Floats] = {"none": raw, "batch": raw, "minibatch": scaled}
+    for kind, advantages in cases.items():
+        config = replace(PPOConfig(clip_range=0.2), advantage_norm=kind)
+        expected = np.minimum(ratios * advantages, ratios.clip(0.8, 1.2) * advantages).mean()
+        with torch.no_grad():
+            loss = ppo_loss(policy, batch, config)
+        assert float(loss.policy) == pytest.approx(-expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["none", "batch", "minibatch"])
+def test_batch_norm_normalises_the_whole_rollout_and_the_others_hand_on_gae(
+    kind: Norm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def spy(policy: ActorCritic, batch: Batch, config: PPOConfig) -> Loss:
+        seen.append(batch.advantages)
+        return ppo_loss(policy, batch, config)
+
+    monkeypatch.setattr(lander.agent, "ppo_loss", spy)
+    config = replace(PPOConfig(minibatch_size=64, update_epochs=1), advantage_norm=kind)
+    update(config)
+    raw = gae(lunar_rollout()[1], gamma=config.gamma, gae_lambda=config.gae_lambda).flatten()
+    expected = (raw - raw.mean()) / raw.std() if kind == "batch" else raw
+    assert [len(advantages) for advantages in seen] == [64, 64, 64, 64]
+    torch.testing.assert_close(torch.cat(seen).sort().values, expected.sort().values)
+    # the minibatches are not centred one by one here
+    assert max(abs(float(part.mean())) for part in seen) > 0.01
+
+
+def test_minibatches_hold_every_transition_once_and_keep_rows_together() -> None:
+    column = torch.arange(12.0)
+    batch = Batch(column.unsqueeze(-1), column.unsqueeze(-1), column, 2 * column, 3 * column)
+    parts = list(batch.minibatches(4, generator=torch.Generator().manual_seed(0)))
+    order = torch.cat([part.log_probs for part in parts])
+    assert not torch.equal(order, column)
+    assert torch.equal(order.sort().values, column)
+    for part in parts:
+        assert torch.equal(part.advantages, 2 * part.log_probs)
+        assert torch.equal(part.returns, 3 * part.log_probs)
+        assert torch.equal(part.obs[:, 0], part.log_probs)
+        assert torch.equal(part.actions[:, 0], part.log_probs)
+
+
+def test_the_critic_is_fitted_to_advantage_plus_value() -> None:
+    """At learning rate 0 the error V - R is -A: the value loss is half the mean square of GAE."""
+    config = PPOConfig(minibatch_size=256, update_epochs=1)
+    _, metrics = update(config, learning_rate=0.0)
+    raw = gae(lunar_rollout()[1], gamma=config.gamma, gae_lambda=config.gae_lambda)
+    assert metrics["loss/value"] == pytest.approx(0.5 * float(raw.square().mean()), rel=1e-4)
+
+
+def global_norm(policy: ActorCritic) -> float:
+    squares = [
+        float(parameter.grad.square().sum())
+        for parameter in policy.parameters()
+        if parameter.grad is not None
+    ]
+    assert len(squares) == 12
+    return float(np.sqrt(sum(squares)))
+
+
+def test_the_gradient_is_cut_to_the_global_norm_and_left_alone_below_it() -> None:
+    _, played = lunar_rollout()
+    steep = replace(played, rewards=played.rewards * 100)
+    config = PPOConfig(minibatch_size=256, update_epochs=1)
+    free, _ = update(replace(config, max_grad_norm=1e6), rollout=steep)
+    cut, _ = update(replace(config, max_grad_norm=0.5), rollout=steep)
+    assert global_norm(free) > 1.0
+    assert global_norm(cut) == pytest.approx(0.5, abs=1e-5)
+    ratio = 0.5 / global_norm(free)
+    for whole, part in zip(free.parameters(), cut.parameters(), strict=True):
+        assert whole.grad is not None
+        torch.testing.assert_close(part.grad, whole.grad * ratio)
+
+
+def test_one_step_of_adam_moves_every_weight_by_at_most_the_learning_rate() -> None:
+    policy, _ = update(PPOConfig(minibatch_size=256, update_epochs=1), learning_rate=1e-3)
+    weights, _ = lunar_rollout()
+    moved = {
+        name: float((tensor - weights[name]).abs().max())
+        for name, tensor in policy.state_dict().items()
+    }
+    assert all(0 < step <= 1.001e-3 for step in moved.values()), moved
+
+
+def test_explained_variance_is_1_for_a_perfect_critic_and_0_for_a_constant() -> None:
+    returns = torch.tensor([1.0, 2.0, 4.0])
+    assert explained_variance(returns, returns) == 1.0
+    assert explained_variance(torch.full((3,), 9.0), returns) == pytest.approx(0.0, abs=1e-6)
+    # Var[R - V] = 2.333 * 4, Var[R] = 2.333
+    assert explained_variance(3 * returns, returns) == pytest.approx(-3.0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_reward_that_is_not_finite_is_a_divergence_that_names_a_metric(bad: float) -> None:
+    _, played = lunar_rollout()
+    rewards = played.rewards.clone()
+    rewards[10, 1] = bad
+    with pytest.raises(Divergence) as caught:
+        update(PPOConfig(minibatch_size=64), rollout=replace(played, rewards=rewards))
+    name, value = str(caught.value).split(" = ")
+    assert name in CURVES
+    assert value in {"nan", "inf", "-inf"}
+
+
+def test_a_weight_that_is_not_finite_is_a_divergence() -> None:
+    with pytest.raises(Divergence):
+        update(PPOConfig(minibatch_size=256, update_epochs=1), learning_rate=float("inf"))
