@@ -40,6 +40,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def reset_seed(text: str) -> int:
+    """A seed that Gymnasium and torch both take."""
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 below 2^63, got {text}")
+    return int(text)
+
+
 def add_fields(parser: argparse.ArgumentParser) -> None:
     """One option per config field, with its docstring and its default."""
     docs = describe()
@@ -83,7 +90,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             parser.add_argument("--env.id", dest="env_id", default=TrainConfig().env.id)
             parser.add_argument("--episodes", type=positive, default=100, metavar="N")
         parser.add_argument(
-            "--seed", type=positive, default=FLIGHT_SEED, help=f"first reset seed [{FLIGHT_SEED}]"
+            "--seed", type=reset_seed, default=FLIGHT_SEED, help=f"first reset seed [{FLIGHT_SEED}]"
         )
         parser.add_argument("--gif", type=Path, help="where to write the first episode")
         return parser.parse_args(argv[1:])
@@ -155,15 +162,25 @@ def fly(args: argparse.Namespace) -> None:
     policy, config = load(args.run / ("best.pt" if args.best else "policy.pt"))
     generator = torch.Generator().manual_seed(args.seed) if args.sampled else None
     seeds = seed_range(args.seed, args.episodes)
+    gif = args.gif or args.run / "flight.gif"
+    require_parent(gif)
     flights = evaluate(policy, config.env.id, seeds=seeds, generator=generator)
-    report(flights, config.env.id, args.gif or args.run / "flight.gif")
+    report(flights, config.env.id, gif)
 
 
 def random(args: argparse.Namespace) -> None:
     """The random pilot, for comparison."""
+    gif = args.gif or Path("random.gif")
+    require_parent(gif)
     pilot = random_pilot(args.env_id, seed=args.seed)
     flights = play(pilot, args.env_id, seeds=seed_range(args.seed, args.episodes))
-    report(flights, args.env_id, args.gif or Path("random.gif"))
+    report(flights, args.env_id, gif)
+
+
+def require_parent(path: Path) -> None:
+    """A file can be written there; said before the flights, not after."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"--gif {path}: there is no folder {path.parent}")
 
 
 def report(flights: Evaluation, env_id: str, gif: Path) -> None:
@@ -192,7 +209,10 @@ def main(argv: Sequence[str]) -> int:
         args = parse(argv)
         {"train": train, "fly": fly, "random": random}[args.command](args)
     except ConfigError as error:
-        print(f"lander: {error}", file=sys.stderr)
+        print("lander:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"lander: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except Divergence as error:
         print(f"lander: training diverged: {error}", file=sys.stderr)

@@ -102,7 +102,7 @@ class TrainConfig:
     """Deterministic episodes per checkpoint."""
     final_episodes: Count = 20
     """Episodes of the final evaluation, deterministic and again sampled."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Determines environments, initial weights, action sampling and shuffling."""
 
     def __post_init__(self) -> None:

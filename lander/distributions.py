@@ -127,7 +127,8 @@ class BinsHead(Head):
     def __init__(self, space: Box, bins: int) -> None:
         super().__init__()
         # in float64, so that an odd number of bins holds exactly zero: the engine off
-        levels = np.linspace(space.low, space.high, bins, axis=-1, dtype=np.float64)
+        ends = space.low.astype(np.float64), space.high.astype(np.float64)
+        levels = np.linspace(*ends, bins, axis=-1)
         self.action_dims = len(levels)
         self.outputs = self.action_dims * bins
         self.levels: Tensor

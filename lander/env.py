@@ -81,7 +81,7 @@ class VectorEnv:
             row, reward, end, cut, _ = env.step(actions[i])
             rewards[i], terminated[i], truncated[i] = reward, end, cut and not end
             if truncated[i]:
-                last_obs.append(row)
+                last_obs.append(row.copy())
             if end or cut:
                 row, _ = env.reset()
             obs.append(row)
@@ -138,4 +138,6 @@ def resolve(config: TrainConfig) -> TrainConfig:
 
 def solved_return(env_id: str) -> float | None:
     """The return at which Gymnasium calls the environment solved (200 for LunarLander)."""
-    return gym.spec(env_id).reward_threshold
+    env = make_env(env_id)  # gym.spec does not know every id that can be made
+    env.close()
+    return env.spec.reward_threshold if env.spec is not None else None

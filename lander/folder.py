@@ -19,10 +19,18 @@ def require_new(folder: Path) -> None:
     """Refuse a folder that holds something, before hours of training are spent on it.
 
     Raises:
-        ConfigError: `folder` exists and is not an empty folder.
+        ConfigError: `folder` holds something, or there is no place for it.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"--out {folder} exists already: name a new folder")
+    if folder.resolve() == Path.cwd():
+        raise ConfigError("--out cannot be the current folder: name a new one")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {folder}: cannot create {folder.parent}: {error.strerror}"
+        ) from None
 
 
 def write_run(folder: Path, result: TrainResult, curve: Sequence[Progress]) -> None:
@@ -30,7 +38,6 @@ def write_run(folder: Path, result: TrainResult, curve: Sequence[Progress]) -> N
 
     Written beside `folder` and renamed, so that the folder is complete or absent.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (aside / "config.toml").write_text(to_toml(result.config))

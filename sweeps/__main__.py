@@ -229,7 +229,7 @@ def main(argv: Sequence[str]) -> int:
         args = parse(argv)
         code: int = args.function(args)
     except ConfigError as error:
-        print(f"sweeps: {error}", file=sys.stderr)
+        print("sweeps:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except RuntimeError as error:
         print(f"sweeps: {error}", file=sys.stderr)

@@ -24,6 +24,7 @@ from sweeps.sweep import Sweep, open_sweep
 from sweeps.watch import Watch
 
 MEASURE_SECONDS = 2.0
+POLL_SECONDS = 1.0
 
 
 def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
@@ -65,7 +66,7 @@ def run_workers(sweep: Sweep, *, workers: int, seconds: float | None, watch: Wat
             with watch:
                 while any(process.poll() is None for process, _ in processes):
                     watch.update(sweep.trials)
-                    time.sleep(0.5)
+                    time.sleep(POLL_SECONDS)
                 watch.update(sweep.trials)
         except KeyboardInterrupt:
             for process, _ in processes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from lander.policy import make_policy
 TINY = [
     *("--env.id", "CartPole-v1", "--env.num-envs", "2", "--ppo.rollout-steps", "32"),
     *("--ppo.minibatch-size", "32", "--policy.hidden-sizes", "8,8", "--total-steps", "128"),
-    *("--checkpoints", "1", "--eval-episodes", "2", "--final-episodes", "2", "--seed", "3"),
+    *("--checkpoints", "2", "--eval-episodes", "2", "--final-episodes", "2", "--seed", "3"),
+    *("--ppo.learning-rate", "1e-6"),  # both checkpoints fly alike: the first is the best
 ]
 FILES = {"config.toml", "curve.csv", "policy.pt", "best.pt", "landing.gif"}
 
@@ -118,6 +120,10 @@ def test_a_run_writes_exactly_its_five_files(run: Path) -> None:
         gif.seek(1)  # raises if there is but one frame
 
 
+def test_best_is_the_best_checkpoint_and_policy_the_last(run: Path) -> None:
+    assert not same_weights(run / "policy.pt", run / "best.pt")
+
+
 def test_the_written_config_is_what_was_typed(run: Path) -> None:
     config = from_toml((run / "config.toml").read_text(), source="config.toml")
     assert config.env.id == "CartPole-v1"
@@ -146,8 +152,7 @@ def test_the_curve_has_a_row_per_update_and_a_column_per_curve(run: Path) -> Non
     assert header == ["env_steps", *CURVES]
     assert [row[0] for row in rows] == ["64", "128"]
     evaluated = header.index("eval/return_mean")
-    assert rows[0][evaluated] == ""
-    assert float(rows[1][evaluated]) >= 8.0
+    assert float(rows[0][evaluated]) == float(rows[1][evaluated]) >= 8.0
     assert all(float(row[header.index("policy/entropy")]) > 0 for row in rows)
 
 
@@ -161,18 +166,22 @@ def test_fly_prints_the_return_and_writes_a_gif(
     extra: list[str], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gif = tmp_path / "flight.gif"
-    argv = ["fly", str(run), "--episodes", "2", "--seed", "77", "--gif", str(gif), *extra]
+    name = "best.pt" if "--best" in extra else "policy.pt"
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(run / name, folder)  # the other one cannot be flown by mistake
+    argv = ["fly", str(folder), "--episodes", "2", "--seed", "77", "--gif", str(gif), *extra]
     assert main(argv) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    policy, config = load(run / ("best.pt" if "--best" in extra else "policy.pt"))
+    policy, config = load(run / name)
     generator = torch.Generator().manual_seed(77) if "--sampled" in extra else None
     expected = evaluate(policy, config.env.id, seeds=seed_range(77, 2), generator=generator)
     assert f"CartPole-v1: return {expected.return_mean:.1f} +- {expected.return_std:.1f}" in out
     assert f"reset seed 77, return {expected.returns[0]:.1f}" in out
     with Image.open(gif) as image:
         assert image.format == "GIF"
-    assert {path.name for path in run.iterdir()} == FILES
+    assert [path.name for path in folder.iterdir()] == [name]
 
 
 def test_random_prints_the_return_and_writes_a_gif(

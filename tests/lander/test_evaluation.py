@@ -81,6 +81,15 @@ def test_an_episode_is_played_to_its_end_on_the_stock_environment(env: EnvConfig
     assert ends == [False] * (len(ends) - 1) + [True]
 
 
+def test_a_time_limit_ends_an_episode() -> None:
+    """A pole takes more than 5 steps to fall."""
+    env = EnvConfig(id="evaluation/Brief-v0")
+    gym.register(env.id, "gymnasium.envs.classic_control.cartpole:CartPoleEnv", max_episode_steps=5)
+    flights = fly(env, sampled=False)
+    assert flights.lengths == (5, 5, 5)
+    assert flights.returns == (5.0, 5.0, 5.0)
+
+
 def test_deterministic_flights_take_the_actions_of_the_deterministic_actor() -> None:
     env = ENVS[0]
     flights = fly(env, sampled=False)

@@ -218,6 +218,42 @@ def test_the_critic_is_fitted_to_advantage_plus_value() -> None:
     assert metrics["loss/value"] == pytest.approx(0.5 * float(raw.square().mean()), rel=1e-4)
 
 
+def plain_update(config: PPOConfig, *, rollout: Rollout) -> ActorCritic:
+    """The same update, written with torch's own Adam and norm on tensors of their own."""
+    policy = lunar_policy()
+    policy.load_state_dict(lunar_rollout()[0])
+    advantages = gae(rollout, gamma=config.gamma, gae_lambda=config.gae_lambda)
+    batch = Batch(
+        rollout.obs.flatten(0, 1),
+        rollout.actions.flatten(0, 1),
+        rollout.log_probs.flatten(),
+        advantages.flatten(),
+        (advantages + rollout.values).flatten(),
+    )
+    adam = torch.optim.Adam(policy.parameters(), lr=1e-3, eps=1e-5)
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(config.update_epochs):
+        for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
+            adam.zero_grad()
+            torch.autograd.backward(ppo_loss(policy, minibatch, config).total)
+            torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+            adam.step()
+    return policy
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_an_update_is_plain_adam_with_a_clipped_norm(scale: float) -> None:
+    """The flat tensor of weights is a matter of speed alone; small gradients stay as they are."""
+    _, played = lunar_rollout()
+    played = replace(played, rewards=played.rewards * scale)
+    config = PPOConfig(minibatch_size=64, update_epochs=2, advantage_norm="none")
+    ours, _ = update(config, rollout=played)
+    plain = plain_update(config, rollout=played)
+    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-2, atol=1e-5)
+
+
 def global_norm(policy: ActorCritic) -> float:
     squares = [
         float(parameter.grad.square().sum())
