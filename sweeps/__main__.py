@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -114,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         f"study {study.name}: {waiting} trials of {study.base.total_steps:,} steps, {workers} "
         f"workers at {speed:,.0f} steps/s: about {clock(seconds)}, less what is pruned"
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     watch = Watch(
         trials=len(sweep.counted), checkpoints=study.base.checkpoints, steps=study.base.total_steps
     )

@@ -22,6 +22,8 @@ class Objective:
 
     study: Study
     open_record: Callable[[optuna.Trial], AbstractContextManager[Recorder]]
+    check: Callable[[], None]
+    """Called after every update; raises to end the trial."""
 
     def __call__(self, trial: optuna.Trial) -> float:
         with self.open_record(trial) as record:
@@ -29,6 +31,7 @@ class Objective:
             record.config(config)
 
             def on_update(progress: Progress) -> None:
+                self.check()
                 record.progress(progress)
                 if progress.evaluation is None:
                     return

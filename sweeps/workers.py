@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
     the next `run` takes it up again.
     """
     torch.set_num_threads(1)  # before the first op; results depend on it
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruption = Interruption()
     earlier = len(open_sweep(store, name).trials)
     sampler_seed = int(np.random.SeedSequence((earlier, index)).generate_state(1)[0])
     sweep = open_sweep(store, name, sampler_seed=sampler_seed)
@@ -47,11 +48,33 @@ def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
             parent_run_id=sweep.run_id,
             tags=environment() | source_tags(sys.argv[1:]),
         ),
+        interruption.check,
     )
     try:
         sweep.optuna.optimize(objective, timeout=seconds, catch=(Exception,))
     except NoTrialLeft:
         return
+
+
+class Interruption:
+    """Remembers a SIGINT or SIGTERM until training is at a safe point.
+
+    An exception raised by the signal itself could land inside a callback of the physics engine,
+    which drops it.
+    """
+
+    def __init__(self) -> None:
+        self._signalled = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._remember)
+
+    def _remember(self, _number: int, _frame: FrameType | None) -> None:
+        self._signalled = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal has come."""
+        if self._signalled:
+            raise KeyboardInterrupt
 
 
 def run_workers(sweep: Sweep, *, workers: int, seconds: float | None, watch: Watch) -> None:

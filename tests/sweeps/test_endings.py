@@ -36,6 +36,7 @@ def run_one(sweep: Sweep) -> tuple[optuna.trial.FrozenTrial, Run]:
             parent_run_id=sweep.run_id,
             tags={},
         ),
+        check=lambda: None,
     )
     sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
     trial = [trial for trial in sweep.trials if trial.state.is_finished()][-1]
