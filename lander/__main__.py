@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from lander import trainer
 from lander.agent import Divergence
+from lander.arguments import Parser, positive
 from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.env import resolve, solved_return
@@ -24,20 +24,6 @@ from lander.folder import require_new, write_run
 from lander.gif import save_landing
 
 FIELD = "field:"
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line and exits with 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 up."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text}")
-    return int(text)
 
 
 def reset_seed(text: str) -> int:

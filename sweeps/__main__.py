@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from optuna.trial import TrialState
 
-from lander.__main__ import Parser, positive
+from lander.arguments import Parser, positive
 from lander.fields import ConfigError, to_toml
 from sweeps.objective import trial_config
 from sweeps.publish import HOST, PORT, link, publish
@@ -41,6 +41,14 @@ def hours(text: str) -> float:
     return value
 
 
+def study_name(text: str) -> str:
+    """The name of a sweep, also where its file was given."""
+    try:
+        return find_study(text).name if text.endswith(".toml") else text
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def port(text: str) -> int:
     """A TCP port that a user may open."""
     if not text.isdecimal() or not 1024 <= int(text) <= 65535:
@@ -60,7 +68,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         return sub
 
     def with_study(sub: Parser) -> Parser:
-        sub.add_argument("--study", default=DEFAULT_STUDY, help=f"name [{DEFAULT_STUDY}]")
+        sub.add_argument(
+            "--study",
+            type=study_name,
+            default=DEFAULT_STUDY,
+            help=f"its name, or its file [{DEFAULT_STUDY}]",
+        )
         return sub
 
     sub = command("run", run, "Start a sweep, or take up one that was interrupted.")
@@ -141,7 +154,10 @@ def conclude(sweep: Sweep) -> None:
         print(f"no trial finished; first failure: {reason}")
         return
     for field, range_ in sweep.study.space.items():
-        print(f"  {field:<22} {range_.to_field(best.params[range_.parameter]):.6g}")
+        value = range_.to_field(best.params[range_.parameter])
+        print(
+            f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}"
+        )
     print(f"best: trial {best.number}, final/return_mean {best.values[0]:.1f}, models:/{name}@best")
     print(f"next: make ui  ->  {link(sweep)}")
     print(f"      make reproduce STUDY={name} TRIAL=best")

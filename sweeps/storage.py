@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,15 @@ class Store:
         return optuna.load_study(study_name=name, storage=self.trials())
 
 
+def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """The finished trial of the highest value, the first of equals; None if none has finished."""
+    return max(
+        (trial for trial in trials if trial.state == TrialState.COMPLETE),
+        key=lambda trial: trial.values[0],
+        default=None,
+    )
+
+
 def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
     """Trial "best", or by its number.
 
@@ -111,10 +121,10 @@ def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
     """
     trials = study.get_trials(deepcopy=False)
     if which == "best":
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        if not complete:
+        best = best_of(trials)
+        if best is None:
             raise ConfigError(f"study {study.study_name} has no finished trial yet")
-        return study.best_trial
+        return best
     if not which.isdecimal() or int(which) >= len(trials):
         last = len(trials) - 1
         raise ConfigError(f'trial must be "best" or a number from 0 to {last}, got "{which}"')

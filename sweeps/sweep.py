@@ -16,7 +16,7 @@ from sweeps.provenance import environment, source_tags
 from sweeps.recording import INTERRUPTED, REASON, RETRY_OF, ROLE, RUN_ID, STATE, WORKER
 from sweeps.search import make_pruner, make_sampler
 from sweeps.space import defaults, grid
-from sweeps.storage import Store, is_gone
+from sweeps.storage import Store, best_of, is_gone
 from sweeps.study import Study, read_study
 
 DEFINITION = "study.toml"
@@ -57,12 +57,8 @@ class Sweep:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The finished trial of the highest value, the first of equals."""
-        return max(
-            (trial for trial in self.trials if trial.state == TrialState.COMPLETE),
-            key=lambda trial: trial.values[0],
-            default=None,
-        )
+        """The finished trial of the highest value."""
+        return best_of(self.trials)
 
     def fail(self, trial: FrozenTrial, reason: str) -> None:
         """Close a trial that nobody runs."""

@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from sweeps.storage import best_of
+
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PLAIN_SECONDS = 15.0
 
@@ -66,11 +68,7 @@ class Watch:
             self._first_steps = steps
         elapsed = time.monotonic() - self._started
         rate = (steps - self._first_steps) / elapsed if elapsed > 0 else 0.0
-        best = max(
-            (trial for trial in trials if trial.state == TrialState.COMPLETE),
-            key=lambda trial: trial.values[0],
-            default=None,
-        )
+        best = best_of(trials)
         return {
             "running": str(count[TrialState.RUNNING]),
             "finished": f"{count[TrialState.COMPLETE]}",

@@ -39,6 +39,7 @@ final_episodes = 2
 "ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
 "env.reward_scale"  = { low = 1e-3, high = 1.0, log = true }
 "env.bins"          = { choices = [3, 5, 7] }
+"policy.trunk"      = { choices = ["separate", "shared"] }
 """
 
 Sweeps = Callable[..., subprocess.CompletedProcess[str]]

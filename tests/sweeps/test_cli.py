@@ -26,6 +26,7 @@ from tests.sweeps.conftest import MINI
         ([], "the following arguments are required: COMMAND"),
         (["reproduce"], "no sweep in mlruns yet: start one with make sweep"),
         (["export", "--study", "smoke"], "no sweep in mlruns yet"),
+        (["export", "--study", "nothing.toml"], "cannot read nothing.toml: No such file"),
         (["ui"], "no sweep in mlruns yet"),
         (["ui", "--port", "80"], "must be a port from 1024 to 65535, got 80"),
     ],

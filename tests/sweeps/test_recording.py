@@ -188,9 +188,9 @@ def test_a_trial_reproduces_bit_for_bit_and_the_replay_is_logged(
 
 
 def test_an_exported_config_trains_the_same_weights(
-    mini: Store, runs: list[Run], tmp_path: Path
+    mini: Store, mini_file: Path, runs: list[Run], tmp_path: Path
 ) -> None:
-    done = sweeps("export", "--study", "mini", "--trial", "0", "--store", mini.folder)
+    done = sweeps("export", "--study", mini_file, "--trial", "0", "--store", mini.folder)
     (tmp_path / "config.toml").write_text(done.stdout)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "lander", "--config", str(tmp_path / "config.toml")]

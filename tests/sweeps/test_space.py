@@ -22,6 +22,7 @@ def test_every_suggested_value_reaches_its_field_and_nothing_else_changes() -> N
         "1 - ppo.gae_lambda": 0.0625,
         "env.reward_scale": 0.5,
         "env.bins": 5,
+        "policy.trunk": "shared",
     }
     config = suggest(optuna.trial.FixedTrial(params), STUDY.space, STUDY.base)
     expected = flatten(STUDY.base) | params | {"ppo.gae_lambda": 0.9375}

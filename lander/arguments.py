@@ -1,0 +1,22 @@
+"""Command lines whose errors are one line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from lander.fields import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises what is wrong instead of printing its usage; the caller exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text}")
+    return int(text)
