@@ -99,11 +99,13 @@ def start_sweep(study: Study, store: Store, *, trials: int | None, command: Sequ
                     f"study {study.name} in {store.folder} was started differently "
                     f"({difference(earlier, study)}): use another name or another --store"
                 )
+            found.set_user_attr(DEFINITION, study.text)  # sampler and pruner may change
         else:
             found = create(study, store, command=command)
         sweep = Sweep(study, found, store)
         close_lost(sweep)
-        fill(sweep, trials=trials or study.settings.trials)
+        fill(sweep, trials=trials or max(study.settings.trials, len(sweep.counted)))
+        store.runs().update_run(sweep.run_id, status="RUNNING")
     return sweep
 
 

@@ -59,6 +59,7 @@ def test_starting_again_adds_nothing_and_extending_adds_the_difference(store: St
     finish(start(store))
     assert len(start(store).trials) == 6
     assert len(start(store, trials=8).trials) == 8
+    assert len(start(store).counted) == 8
 
 
 def test_a_smaller_budget_withdraws_waiting_trials(store: Store) -> None:
