@@ -135,14 +135,15 @@ class Enough(Exception):
 
 def measure_speed(config: TrainConfig) -> float:
     """Environment steps per second of one worker, from the first seconds of a training."""
-    clock: list[float] = []
+    clock = [time.perf_counter()]
 
     def on_update(_: Progress) -> None:
         clock.append(time.perf_counter())
-        if clock[-1] - clock[0] > MEASURE_SECONDS:
+        if clock[-1] - clock[1] > MEASURE_SECONDS:
             raise Enough
 
     with suppress(Enough):
         train(config, on_update=on_update)
-    # from the first update on: before it, torch is still loading parts of itself
-    return (len(clock) - 1) * config.batch_size / (clock[-1] - clock[0])
+    # from the first update on, if there are more: before it, torch still loads parts of itself
+    first = min(1, len(clock) - 2)
+    return (len(clock) - 1 - first) * config.batch_size / (clock[-1] - clock[first])
