@@ -13,7 +13,7 @@ from lander.evaluation import Evaluation, replay
 
 EVERY = 4
 """Frames kept: one in four of Gymnasium's 50 per second, so each stands for 80 ms."""
-MAX_FRAMES = 80
+MAX_FRAMES = 60
 """A longer flight keeps fewer of its frames, and plays faster than it was."""
 SHRINK = 2
 """Pixels kept along each axis: one in two, (400, 600) becomes (200, 300)."""
