@@ -88,9 +88,9 @@ def run_workers(sweep: Sweep, *, workers: int, seconds: float | None, watch: Wat
         try:
             with watch:
                 while any(process.poll() is None for process, _ in processes):
-                    watch.update(sweep.trials)
+                    watch.update(sweep.counted)
                     time.sleep(POLL_SECONDS)
-                watch.update(sweep.trials)
+                watch.update(sweep.counted)
         except KeyboardInterrupt:
             for process, _ in processes:
                 process.send_signal(signal.SIGTERM)
