@@ -5,23 +5,30 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
+from lander import judge as judge_rules
 from lander import trainer
 from lander.agent import Divergence
 from lander.arguments import Parser, positive
 from lander.checkpoint import load
 from lander.config import TrainConfig
-from lander.env import resolve, solved_return
+from lander.env import solved_return
 from lander.evaluation import FLIGHT_SEED, Evaluation, evaluate, play, random_pilot, seed_range
-from lander.fields import ConfigError, configure, describe, flatten, from_toml, read_text
-from lander.folder import require_new, write_run
+from lander.fields import ConfigError, configure, flatten, from_toml, read_text
+from lander.folder import RunFolder, policy_path
 from lander.gif import save_landing
+from lander.interruption import Interruption
+from lander.judge import EPISODES, SEED, TIERS
+from lander.options import describe, require_active
+from lander.resolve import UnflyableWarning, dead_zones, resolve
 
 FIELD = "field:"
 
@@ -33,9 +40,8 @@ def reset_seed(text: str) -> int:
     return int(text)
 
 
-def add_fields(parser: argparse.ArgumentParser) -> None:
+def add_fields(parser: argparse.ArgumentParser, *, docs: Mapping[str, str]) -> None:
     """One option per config field, with its docstring and its default."""
-    docs = describe()
     group = parser.add_argument_group("what to train; every default stands in lander/config.py")
     for name, default in flatten(TrainConfig()).items():
         group.add_argument(
@@ -60,36 +66,62 @@ def typed(values: dict[str, str]) -> dict[str, object]:
     }
 
 
+COMMANDS = {
+    "fly": "Fly a trained policy: print its returns, write a GIF.",
+    "random": "Fly at random: print the returns, write a GIF.",
+    "resume": "Go on with an interrupted run, to the same result to the bit.",
+    "record": "Write a trained policy's actions in consecutive episodes after one reset(seed=...).",
+    "judge": "Fly recorded actions: their returns, and the tier of the homework that asked for it.",
+}
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Arguments of `python -m lander`."""
-    if argv and argv[0] in {"fly", "random"}:
-        parser = Parser(prog=f"python -m lander {argv[0]}", allow_abbrev=False)
-        parser.set_defaults(command=argv[0])
-        if argv[0] == "fly":
-            parser.description = "Fly a trained policy: print its returns, write a GIF."
-            parser.add_argument("run", type=Path, metavar="DIR", help="folder of a training run")
-            parser.add_argument("--best", action="store_true", help="the best checkpoint, not last")
-            parser.add_argument("--sampled", action="store_true", help="sample the actions")
-            parser.add_argument("--episodes", type=positive, default=100, metavar="N")
-        else:
-            parser.description = "Fly at random: print the returns, write a GIF."
-            parser.add_argument("--env.id", dest="env_id", default=TrainConfig().env.id)
-            parser.add_argument("--episodes", type=positive, default=100, metavar="N")
-        parser.add_argument(
-            "--seed", type=reset_seed, default=FLIGHT_SEED, help=f"first reset seed [{FLIGHT_SEED}]"
-        )
-        parser.add_argument("--gif", type=Path, help="where to write the first episode")
-        return parser.parse_args(argv[1:])
+    if argv and argv[0] in COMMANDS:
+        return parse_command(argv[0], argv[1:])
     parser = Parser(
         prog="python -m lander",
         description="Train PPO once: python -m lander [--FIELD X ...] --out DIR. "
-        "Then: python -m lander fly DIR, python -m lander random (each has --help).",
+        f"Other commands, each with --help: {', '.join(COMMANDS)}.",
         allow_abbrev=False,
     )
     parser.set_defaults(command="train")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with any fields below")
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder [runs/ENV-seed-N]")
-    add_fields(parser)
+    add_fields(parser, docs=describe())
+    return parser.parse_args(argv)
+
+
+def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
+    """Arguments of the commands that do not begin a training."""
+    parser = Parser(
+        prog=f"python -m lander {command}", description=COMMANDS[command], allow_abbrev=False
+    )
+    parser.set_defaults(command=command)
+    if command in {"fly", "record", "resume"}:
+        parser.add_argument("run", type=Path, metavar="DIR", help="folder of a training run")
+    if command in {"fly", "record"}:
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--best", action="store_true", help="the best checkpoint, not the last")
+        which.add_argument(
+            "--checkpoint", type=positive, metavar="STEPS", help="the one after so many steps"
+        )
+    if command == "fly":
+        parser.add_argument("--sampled", action="store_true", help="sample the actions")
+    if command == "random":
+        parser.add_argument("--env.id", dest="env_id", default=TrainConfig().env.id)
+    if command in {"fly", "random"}:
+        parser.add_argument("--episodes", type=positive, default=100, metavar="N")
+        parser.add_argument(
+            "--seed", type=reset_seed, default=FLIGHT_SEED, help=f"first reset seed [{FLIGHT_SEED}]"
+        )
+        parser.add_argument("--gif", type=Path, help="where to write the first episode")
+    if command == "record":
+        parser.add_argument("--episodes", type=positive, default=EPISODES, metavar="N")
+        parser.add_argument("--seed", type=reset_seed, default=SEED, help=f"[{SEED}]")
+        parser.add_argument("--out", type=Path, metavar="FILE", help="[DIR/actions.json]")
+    if command == "judge":
+        parser.add_argument("file", type=Path, metavar="FILE", help="what record wrote")
     return parser.parse_args(argv)
 
 
@@ -104,11 +136,26 @@ def train(args: argparse.Namespace) -> None:
         if name.startswith(FIELD) and value is not None
     }
     config = resolve(configure(typed(given), base=base))
-    folder = args.out or Path("runs") / f"{config.env.id.replace('/', '-')}-seed-{config.seed}"
-    require_new(folder)
+    require_active(config, given)
+    for trouble in dead_zones(config):
+        print(f"lander: warning: {trouble}", file=sys.stderr)
+    out = args.out or Path("runs") / f"{config.env.id.replace('/', '-')}-seed-{config.seed}"
+    folder = RunFolder(out)
+    folder.require_new()
+    run(config, folder, state=None)
 
+
+def resume(args: argparse.Namespace) -> None:
+    """The rest of a run that was interrupted."""
+    folder = RunFolder(args.run)
+    config, state = folder.read_state()
+    run(config, folder, state=state)
+
+
+def run(config: TrainConfig, folder: RunFolder, *, state: trainer.State | None) -> None:
+    """Train with a progress bar; write checkpoints, and in the end everything."""
     console = Console()
-    curve: list[trainer.Progress] = []
+    first = 0 if state is None else int(state["env_steps"])
     started = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),
@@ -117,56 +164,93 @@ def train(args: argparse.Namespace) -> None:
         TextColumn("{task.fields[rate]:>6,.0f} steps/s  return {task.fields[score]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(config.env.id, total=config.total_steps, rate=0.0, score="-")
+    bar = ProgressBar(*columns, console=console, disable=not console.is_terminal)
+    with Interruption() as interruption, bar:
+        task = bar.add_task(config.env.id, total=config.budget, rate=0.0, score="-")
 
         def on_update(progress: trainer.Progress) -> None:
-            curve.append(progress)
-            rate = progress.env_steps / (time.perf_counter() - started)
+            folder.add(progress)
+            rate = (progress.env_steps - first) / (time.perf_counter() - started)
             score = progress.metrics.get("train/return_mean")
             bar.update(task, completed=progress.env_steps, rate=rate)
             if score is not None:
                 bar.update(task, score=f"{score:.1f}")
-            if progress.evaluation is not None and not console.is_terminal:
-                print(
-                    f"{progress.env_steps:>9,} steps  {rate:,.0f} steps/s  "
-                    f"return {progress.evaluation.return_mean:.1f}",
-                    flush=True,
-                )
+            if progress.evaluation is not None:
+                folder.write_checkpoint(progress, config)
+                if not console.is_terminal:
+                    print(
+                        f"{progress.env_steps:>9,} steps  {rate:,.0f} steps/s  "
+                        f"return {progress.evaluation.return_mean:.1f}",
+                        flush=True,
+                    )
+            if interruption.signalled:
+                folder.write_state(progress, config)
+                raise Interrupted(f"go on with python -m lander resume {folder.folder}")
 
-        result = trainer.train(config, on_update=on_update)
+        result = trainer.train(config, on_update=on_update, state=state)
     seconds = time.perf_counter() - started
-    write_run(folder, result, curve)
+    folder.finish(result)
     print(
         f"{summary(result.final, config.env.id)}; sampled {result.final_sampled.return_mean:.1f}; "
-        f"{curve[-1].env_steps:,} steps in {seconds:.0f} s -> {folder}"
+        f"{result.env_steps - first:,} steps in {seconds:.0f} s -> {folder.folder}"
     )
+
+
+class Interrupted(Exception):
+    """A signal ended the run at a safe point; the message says how to go on."""
 
 
 def fly(args: argparse.Namespace) -> None:
     """A trained policy on reset seeds that nothing has looked at."""
-    policy, config = load(args.run / ("best.pt" if args.best else "policy.pt"))
+    policy, config = load(policy_path(args.run, best=args.best, env_steps=args.checkpoint))
     generator = torch.Generator().manual_seed(args.seed) if args.sampled else None
     seeds = seed_range(args.seed, args.episodes)
     gif = args.gif or args.run / "flight.gif"
-    require_parent(gif)
+    require_parent("--gif", gif)
     flights = evaluate(policy, config.env.id, seeds=seeds, generator=generator)
     report(flights, config.env.id, gif)
+
+
+def record(args: argparse.Namespace) -> None:
+    """A trained policy's actions, for the judge."""
+    policy, config = load(policy_path(args.run, best=args.best, env_steps=args.checkpoint))
+    out = args.out or args.run / "actions.json"
+    require_parent("--out", out)
+    lists = judge_rules.record(policy, config.env.id, seed=args.seed, episodes=args.episodes)
+    judge_rules.write(out, lists)
+    lengths = ", ".join(str(len(actions)) for actions in lists.actions)
+    print(f"{config.env.id}: {args.episodes} episodes of {lengths} actions -> {out}")
+
+
+def judge(args: argparse.Namespace) -> None:
+    """Recorded actions, flown again."""
+    lists = judge_rules.read(args.file)
+    verdict = judge_rules.judge(lists)
+    flown = zip(verdict.returns, verdict.lengths, strict=True)
+    for episode, (total_reward, length) in enumerate(flown, 1):
+        print(f"episode {episode}: return {total_reward:.1f} in {length} steps")
+    line = (
+        f"{lists.env_id}: return {verdict.return_mean:.1f} over {len(verdict.returns)} episodes "
+        f"after reset(seed={lists.seed})"
+    )
+    if lists.env_id.startswith("LunarLander"):
+        line += f", tier {verdict.tier} of 4: {TIERS[verdict.tier]}"
+    print(line)
 
 
 def random(args: argparse.Namespace) -> None:
     """The random pilot, for comparison."""
     gif = args.gif or Path("random.gif")
-    require_parent(gif)
+    require_parent("--gif", gif)
     pilot = random_pilot(args.env_id, seed=args.seed)
     flights = play(pilot, args.env_id, seeds=seed_range(args.seed, args.episodes))
     report(flights, args.env_id, gif)
 
 
-def require_parent(path: Path) -> None:
+def require_parent(option: str, path: Path) -> None:
     """A file can be written there; said before the flights, not after."""
     if not path.parent.is_dir():
-        raise ConfigError(f"--gif {path}: there is no folder {path.parent}")
+        raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
 
 
 def report(flights: Evaluation, env_id: str, gif: Path) -> None:
@@ -188,12 +272,24 @@ def summary(flights: Evaluation, env_id: str) -> str:
     return f"{line}, {flights.success_rate(threshold):.0%} reach {threshold:g}"
 
 
+PROGRAMS = {
+    "train": train,
+    "resume": resume,
+    "fly": fly,
+    "random": random,
+    "record": record,
+    "judge": judge,
+}
+
+
 def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     torch.set_num_threads(1)  # before the first op: sums depend on the number of threads
     try:
         args = parse(argv)
-        {"train": train, "fly": fly, "random": random}[args.command](args)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnflyableWarning)  # said in one line by `train`
+            PROGRAMS[args.command](args)
     except ConfigError as error:
         print("lander:", " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -203,6 +299,9 @@ def main(argv: Sequence[str]) -> int:
     except Divergence as error:
         print(f"lander: training diverged: {error}", file=sys.stderr)
         return 1
+    except Interrupted as error:
+        print(f"lander: interrupted: {error}", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("lander: interrupted, nothing written", file=sys.stderr)
         return 130

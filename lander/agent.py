@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from math import isfinite
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import ceil, isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lander.advantages import ADVANTAGES
 from lander.config import PPOConfig
+from lander.distributions import Distribution
 from lander.policy import ActorCritic
-from lander.rollout import Rollout, gae
+from lander.rollout import Rollout
+from lander.surrogates import SURROGATES
 
 
 class Divergence(ArithmeticError):
@@ -28,18 +33,35 @@ class Batch:
     """(B, A)."""
     log_probs: Tensor
     """(B,): log pi_old(a|s)."""
+    pi: Distribution
+    """pi_old(.|s), B rows."""
+    values: Tensor
+    """(B,): V_old(s)."""
     advantages: Tensor
     """(B,)."""
     returns: Tensor
-    """(B,): the critic's target, A + V_old: TD(lambda)."""
+    """(B,): the critic's target, A + V_old: TD(lambda) with gae."""
 
     def minibatches(self, size: int, *, generator: torch.Generator) -> Iterator[Batch]:
-        """All transitions once, in random order, `size` at a time."""
-        order = torch.randperm(len(self.obs), generator=generator)
-        columns = (self.obs, self.actions, self.log_probs, self.advantages, self.returns)
+        """All transitions once, in random order, at most `size` at a time, in like shares."""
         # one gather per epoch: slices of the result cost nothing
-        for parts in zip(*(torch.split(column[order], size) for column in columns), strict=True):
-            yield Batch(*parts)
+        shuffled = self.rows(torch.randperm(len(self.obs), generator=generator))
+        count = ceil(len(self.obs) / size)
+        bounds = [len(self.obs) * k // count for k in range(count + 1)]
+        for start, end in pairwise(bounds):
+            yield shuffled.rows(slice(start, end))
+
+    def rows(self, index: Tensor | slice) -> Batch:
+        """Some of the transitions, in the order of `index`."""
+        return Batch(
+            obs=self.obs[index],
+            actions=self.actions[index],
+            log_probs=self.log_probs[index],
+            pi=self.pi.rows(index),
+            values=self.values[index],
+            advantages=self.advantages[index],
+            returns=self.returns[index],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +71,49 @@ class Loss:
     total: Tensor
     policy: Tensor
     value: Tensor
+    """Zero without a critic."""
     entropy: Tensor
     approx_kl: Tensor
     clip_fraction: Tensor
 
 
 def ppo_loss(policy: ActorCritic, batch: Batch, config: PPOConfig) -> Loss:
-    """Clipped surrogate, value error and entropy bonus (arXiv:1707.06347, eqs. 7 and 9).
+    """Surrogate, value error and entropy bonus (arXiv:1707.06347, eqs. 7 to 9).
 
-    L = -mean(min(r A, clip(r, 1 - eps, 1 + eps) A)) + c1 mean((V - R)^2) / 2 - c2 mean(H)
+    L = -mean(surrogate(r, A)) + c1 mean((V - R)^2) / 2 - c2 mean(H)
     """
     prediction = policy(batch.obs)
-    log_ratio = prediction.pi.log_prob(batch.actions) - batch.log_probs
+    pi, values = prediction.pi, prediction.values
+    log_ratio = pi.log_prob(batch.actions) - batch.log_probs
     ratio = log_ratio.exp()
-    clipped_ratio = ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
     advantages = batch.advantages
     if config.advantage_norm == "minibatch":
         advantages = normalised(advantages)
 
-    surrogate = torch.min(ratio * advantages, clipped_ratio * advantages).mean()
-    value_error = 0.5 * (prediction.values - batch.returns).square().mean()
-    entropy = prediction.pi.entropy().mean()
+    objective = SURROGATES[config.surrogate].objective
+    surrogate = objective(ratio, advantages, lambda: batch.pi.kl(pi), config).mean()
+    entropy = pi.entropy().mean()
+    total = -surrogate - config.entropy_coef * entropy
+    error = torch.zeros(())
+    if values is not None:
+        error = value_error(values, batch, clip=config.value_clip)
+        total = total + config.value_coef * error
     with torch.no_grad():
         approx_kl = (ratio - 1 - log_ratio).mean()  # k3 of joschu.net/blog/kl-approx.html
-        clip_fraction = (ratio != clipped_ratio).float().mean()
+        clip_fraction = ((ratio - 1).abs() > config.clip_range).float().mean()
+    return Loss(total, -surrogate, error, entropy, approx_kl, clip_fraction)
 
-    total = -surrogate + config.value_coef * value_error - config.entropy_coef * entropy
-    return Loss(total, -surrogate, value_error, entropy, approx_kl, clip_fraction)
+
+def value_error(values: Tensor, batch: Batch, *, clip: float | None) -> Tensor:
+    """mean(max((V - R)^2, (V_old + clip(V - V_old, -c, c) - R)^2)) / 2, without c the first alone.
+
+    The larger error, so that a step which lands outside the range gains nothing by it.
+    """
+    squares = (values - batch.returns).square()
+    if clip is not None:
+        near = batch.values + (values - batch.values).clamp(-clip, clip)
+        squares = torch.max(squares, (near - batch.returns).square())
+    return 0.5 * squares.mean()
 
 
 class Agent:
@@ -84,20 +122,26 @@ class Agent:
     def __init__(self, policy: ActorCritic, config: PPOConfig) -> None:
         self._policy = policy
         self._config = config
-        self._weights = one_tensor(policy)
-        self._optimizer = torch.optim.Adam([self._weights], eps=1e-5, fused=True)
+        self._kl_coef = config.kl_coef
+        critic = policy.critic_parameters() if config.critic_learning_rate is not None else []
+        apart = {id(parameter) for parameter in critic}
+        rest = [parameter for parameter in policy.parameters() if id(parameter) not in apart]
+        self._weights = [one_tensor(group) for group in (rest, critic) if group]
+        groups = [{"params": [weights]} for weights in self._weights]
+        self._optimizer = torch.optim.Adam(groups, eps=1e-5, fused=True)
 
     def update(
-        self, rollout: Rollout, *, learning_rate: float, generator: torch.Generator
+        self, rollout: Rollout, *, remaining: float, generator: torch.Generator
     ) -> dict[str, float]:
         """K epochs of minibatch Adam over the rollout; means of the loss terms.
+
+        `remaining` is the share of the budget that is left, 1 at first: schedules follow it.
 
         Raises:
             Divergence: a loss or a weight is no longer finite.
         """
-        config = self._config
-        self._optimizer.param_groups[0]["lr"] = learning_rate
-        advantages = gae(rollout, gamma=config.gamma, gae_lambda=config.gae_lambda)
+        config = self._scheduled(remaining)
+        advantages = ADVANTAGES[config.advantage].estimate(rollout, config)
         returns = advantages + rollout.values
         if config.advantage_norm == "batch":
             advantages = normalised(advantages)
@@ -105,50 +149,91 @@ class Agent:
             obs=rollout.obs.flatten(0, 1),
             actions=rollout.actions.flatten(0, 1),
             log_probs=rollout.log_probs.flatten(),
+            pi=rollout.pi,
+            values=rollout.values.flatten(),
             advantages=advantages.flatten(),
             returns=returns.flatten(),
         )
-        steps: list[Tensor] = []
-        for _ in range(config.update_epochs):
-            for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
-                loss = ppo_loss(self._policy, minibatch, config)
-                gradient = self._weights.grad
-                assert gradient is not None
-                gradient.zero_()
-                torch.autograd.backward(loss.total)
-                gradient.mul_((config.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1))
-                self._optimizer.step()
-                steps.append(
-                    torch.stack(
-                        (loss.policy, loss.value, loss.entropy, loss.approx_kl, loss.clip_fraction)
-                    ).detach()
-                )
+        steps = list(self._epochs(batch, config, generator=generator))
         policy, value, entropy, approx_kl, clip_fraction = torch.stack(steps).mean(0).tolist()
         metrics = {
             "loss/policy": policy,
-            "loss/value": value,
             "policy/entropy": entropy,
             "policy/approx_kl": approx_kl,
-            "policy/clip_fraction": clip_fraction,
-            "value/explained_variance": explained_variance(rollout.values, returns),
         }
+        if "ppo.clip_range" in SURROGATES[config.surrogate].reads:
+            metrics["policy/clip_fraction"] = clip_fraction
+        if self._policy.critic is not None:
+            metrics["loss/value"] = value
+            metrics["value/explained_variance"] = explained_variance(rollout.values, returns)
+        if config.kl_stop is not None:
+            metrics["policy/gradient_steps"] = float(len(steps))
         self._require_finite(metrics)
+        adapt = SURROGATES[config.surrogate].adapt
+        if adapt is not None:
+            metrics["policy/kl_coef"] = config.kl_coef
+            self._kl_coef = adapt(config.kl_coef, self._kl(batch), config)
         return metrics
 
-    def _require_finite(self, metrics: dict[str, float]) -> None:
+    def _scheduled(self, remaining: float) -> PPOConfig:
+        """The config as it stands now; also sets the optimizer's step sizes."""
+        config = self._config
+        if config.clip_range_schedule == "linear":
+            config = replace(config, clip_range=config.clip_range * remaining)
+        scale = remaining if config.learning_rate_schedule == "linear" else 1.0
+        rates = (config.learning_rate, config.critic_learning_rate or config.learning_rate)
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=False):
+            group["lr"] = rate * scale
+        return replace(config, kl_coef=self._kl_coef)
+
+    def _epochs(
+        self, batch: Batch, config: PPOConfig, *, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Make the gradient steps; each one's loss terms (5,)."""
+        gradients = [weights.grad for weights in self._weights if weights.grad is not None]
+        for _ in range(config.update_epochs):
+            for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
+                loss = ppo_loss(self._policy, minibatch, config)
+                if config.kl_stop is not None and loss.approx_kl > config.kl_stop:
+                    return
+                for gradient in gradients:
+                    gradient.zero_()
+                torch.autograd.backward(loss.total)
+                norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+                for gradient in gradients:
+                    gradient.mul_((config.max_grad_norm / (norm + 1e-6)).clamp(max=1))
+                self._optimizer.step()
+                yield torch.stack(
+                    (loss.policy, loss.value, loss.entropy, loss.approx_kl, loss.clip_fraction)
+                ).detach()
+
+    @torch.no_grad()
+    def _kl(self, batch: Batch) -> float:
+        """Mean KL(old || new) over the batch."""
+        return float(batch.pi.kl(self._policy.distribution(batch.obs)).mean())
+
+    def _require_finite(self, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
             if not isfinite(value):
                 raise Divergence(f"{name} = {value}")
-        if not self._weights.isfinite().all():
+        if not all(weights.isfinite().all() for weights in self._weights):
             raise Divergence("a weight is not finite")
 
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs besides the policy's weights."""
+        return {"optimizer": self._optimizer.state_dict(), "kl_coef": self._kl_coef}
 
-def one_tensor(policy: ActorCritic) -> nn.Parameter:
-    """All parameters in one flat tensor, gradients in another; the policy's become views of them.
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on as the agent that gave this state."""
+        self._optimizer.load_state_dict(dict(state["optimizer"]))
+        self._kl_coef = float(state["kl_coef"])
+
+
+def one_tensor(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
+    """Parameters in one flat tensor, gradients in another; they become views of these.
 
     One call of Adam and of the norm then serves a dozen small tensors: a tenth of an update.
     """
-    parameters = list(policy.parameters())
     flat = nn.Parameter(nn.utils.parameters_to_vector(parameters).detach().clone())
     flat.grad = torch.zeros_like(flat)
     sizes = [parameter.numel() for parameter in parameters]
@@ -161,7 +246,9 @@ def one_tensor(policy: ActorCritic) -> nn.Parameter:
 
 
 def normalised(advantages: Tensor) -> Tensor:
-    """Shifted to mean 0, scaled to standard deviation 1."""
+    """Shifted to mean 0, scaled to standard deviation 1; a single one stays as it is."""
+    if advantages.numel() < 2:
+        return advantages
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
 

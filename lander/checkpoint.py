@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, flatten
 from lander.policy import ActorCritic, make_policy
 
 
-def save(path: Path, policy: ActorCritic, config: TrainConfig) -> None:
-    """Write weights and resolved config to `path`; `load` reads them back."""
-    torch.save({"config": flatten(config), "weights": policy.state_dict()}, path)
+def save(path: Path, weights: Mapping[str, Tensor], config: TrainConfig) -> None:
+    """Write a policy's `state_dict` and its resolved config to `path`; `load` reads them back."""
+    torch.save({"config": flatten(config), "weights": dict(weights)}, path)
 
 
 def load(path: Path) -> tuple[ActorCritic, TrainConfig]:
@@ -24,14 +27,30 @@ def load(path: Path) -> tuple[ActorCritic, TrainConfig]:
     """
     if not path.is_file():
         raise ConfigError(f"no policy at {path}: train one with python -m lander --out DIR")
+    saved = read(path)
     try:
-        saved = torch.load(path, weights_only=True)
         config = configure(saved["config"], base=TrainConfig())
         policy = make_policy(config, generator=torch.Generator())
         policy.load_state_dict(saved["weights"])
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path} is not a policy of this program: {reason}") from None
+    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise ConfigError(f"{path} is not a policy of this program: {one_line(error)}") from None
     return policy, config
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote: tensors, numbers, words; anything else is refused.
+
+    Raises:
+        ConfigError: not such a file.
+    """
+    try:
+        return dict(torch.load(path, weights_only=True))
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise ConfigError(f"{path} is not a file of this program: {one_line(error)}") from None
+
+
+def one_line(error: Exception) -> str:
+    """The beginning of an error's message."""
+    return " ".join(str(error).split())[:200]

@@ -27,31 +27,58 @@ class EnvConfig:
     """Gymnasium id; needs a flat Box observation and a Discrete or flat Box action space."""
     num_envs: Count = 16
     """N, copies stepped side by side."""
-    reward_scale: Positive = 0.03
-    """The agent learns from reward * reward_scale; every recorded return stays unscaled."""
+    reward_scale: Positive | Literal["running"] = 0.03
+    """The agent learns from reward * reward_scale; every recorded return stays unscaled. running:
+    from reward / (running std of the discounted return), clipped to +-10 (baselines'
+    VecNormalize), for environments whose scale is unknown; its statistics are saved with the
+    policy. Without a critic and with normalised advantages a constant scale cancels out."""
     bins: Annotated[int, Field(ge=2)] | None = None
-    """Cut each dimension of a Box action space into this many levels, both ends included.
-    None: leave the action space as it is."""
+    """Cut each dimension of a Box action space into this many levels, both ends included (Tang and
+    Agrawal 2020, arXiv:1901.10500). More levels steer finer and learn slower. None: leave the
+    action space as it is."""
+    obs_norm: bool = False
+    """Shift and scale observations by their running mean and std (Engstrom et al. 2020,
+    arXiv:2005.12729), for observations far from unit scale. The statistics are part of the policy,
+    and stand still in evaluation."""
+    obs_clip: Positive = 10.0
+    """obs_norm: normalised observations are clipped to +- this."""
+    time_limit: Count | None = None
+    """Training episodes are truncated after this many steps, to keep a hovering craft from filling
+    the rollouts; evaluation plays whole episodes. None: the environment's own limit."""
 
 
 @dataclass(frozen=True, slots=True, config=RULES)
 class PolicyConfig:
     """Shape of the actor and the critic."""
 
-    head: Literal["auto", "categorical", "gaussian"] = "auto"
+    head: str = "auto"
     """What the actor's outputs mean. auto: categorical for Discrete actions and for a Box cut into
-    bins, gaussian (diagonal, state-independent std) for a Box as it is."""
+    bins, gaussian for a Box as it is."""
     hidden_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64)
     """Width of each hidden layer."""
     activation: Literal["relu", "tanh"] = "relu"
     """Nonlinearity after each hidden layer."""
     trunk: Literal["separate", "shared"] = "separate"
-    """separate: actor and critic have hidden layers of their own. shared: one set for both."""
+    """separate: actor and critic have hidden layers of their own. shared: one set for both, so that
+    value_coef balances what they learn."""
+    critic: bool = True
+    """Learn V(s). false: plain policy gradient (Williams 1992), with an advantage that needs no
+    critic and with whole episodes."""
     init: Literal["orthogonal", "torch"] = "orthogonal"
     """orthogonal: gain sqrt(2), actor output 0.01, critic output 1, zero biases
     (Andrychowicz et al. 2021, arXiv:2006.05990). torch: uniform in +-1/sqrt(fan_in)."""
+    std: Literal["learned", "fixed", "decayed"] = "learned"
+    """gaussian: the standard deviation does not depend on the state. learned: a parameter per
+    dimension. fixed: stays at init_std. decayed: falls linearly to final_std over the budget, as
+    PPO-PyTorch's does in stairs."""
     init_std: Positive = 1.0
-    """gaussian head: standard deviation before training, in units of half the action range."""
+    """gaussian: standard deviation before training, in units of half the action range. Below 0.2
+    LunarLander's side engines hardly ever fire by chance."""
+    final_std: Positive = 0.1
+    """gaussian with std = decayed: standard deviation at the end of the budget."""
+    squash: bool = False
+    """gaussian: bound actions by tanh, its log-determinant in log-probability and entropy (Haarnoja
+    et al. 2018, arXiv:1801.01290, appendix C). false: the environment gets the clipped action."""
 
 
 @dataclass(frozen=True, slots=True, config=RULES)
@@ -60,28 +87,55 @@ class PPOConfig:
 
     rollout_steps: Count = 128
     """T, steps in each environment between two updates."""
+    rollout_episodes: Count | None = None
+    """Whole episodes between two updates instead of T steps, as REINFORCE needs them: a multiple of
+    env.num_envs, each copy plays its share. The last rollout may overshoot total_steps."""
     minibatch_size: Annotated[int, Field(ge=2)] = 256
-    """M, transitions per gradient step; must divide N * T."""
+    """M, transitions per gradient step; must divide N * T. Of whole episodes: at most this many,
+    in minibatches of like size; more than a rollout holds means the full batch."""
     update_epochs: Count = 8
-    """K, passes over each rollout."""
+    """K, passes over each rollout. More learn faster from each step until the ratio leaves the
+    clip range."""
     learning_rate: Positive = 3e-3
-    """Adam's step size at the start of training."""
-    anneal: bool = True
-    """Decay the learning rate linearly to zero over the budget."""
+    """Adam's step size at the start of training, the first thing to tune."""
+    learning_rate_schedule: Literal["linear", "constant"] = "linear"
+    """linear: both learning rates fall to zero over the budget."""
+    critic_learning_rate: Positive | None = None
+    """A step size for the critic's own layers (PPO-PyTorch, Packt ch. 15). None: learning_rate."""
+    advantage: str = "gae"
+    """How good was a_t? The ladder from plain policy gradient to GAE."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.999
-    """Discount factor."""
+    """Discount factor. Lower values land sooner and look less far ahead."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.98
     """lambda of GAE (arXiv:1506.02438): 0 is the TD error, 1 is Monte Carlo minus V."""
+    n_step: Count = 5
+    """n of n_step: rewards summed before V takes over."""
+    baseline: str = "none"
+    """What reward_to_go is compared with."""
+    advantage_norm: Literal["none", "batch", "minibatch"] = "minibatch"
+    """Where advantages are shifted to mean 0 and scaled to std 1."""
+    surrogate: str = "clip"
+    """What keeps the new policy near the old one."""
     clip_range: Positive = 0.2
     """epsilon of the clipped surrogate, eq. 7."""
+    clip_range_schedule: Literal["linear", "constant"] = "constant"
+    """linear: clip_range falls to zero over the budget (PPO paper, table 5)."""
+    kl_coef: NonNegative = 1.0
+    """beta, weight of the KL penalty, eq. 8; with kl_adaptive its first value."""
+    kl_target: Positive = 0.01
+    """d_targ of kl_adaptive: beta doubles above 1.5 d_targ, halves below d_targ / 1.5."""
+    kl_stop: Positive | None = None
+    """End an update once a minibatch's approximate KL exceeds this, before its step (Spinning Up's
+    early stop, without its factor 1.5). None: always all epochs."""
     value_coef: NonNegative = 0.5
     """c1, weight of the value loss, eq. 9."""
+    value_clip: Positive | None = None
+    """Keep V within +- this of V_old while it is fitted, in scaled-reward units: the larger of both
+    errors counts, as in baselines' ppo2. None: off, which usually is better."""
     entropy_coef: NonNegative = 0.001
     """c2, weight of the entropy bonus, eq. 9."""
     max_grad_norm: Positive = 0.5
     """The gradient is scaled down to this global L2 norm."""
-    advantage_norm: Literal["none", "batch", "minibatch"] = "minibatch"
-    """Where advantages are shifted to mean 0 and scaled to std 1."""
 
 
 @dataclass(frozen=True, slots=True, config=RULES)
@@ -106,40 +160,39 @@ class TrainConfig:
     """Determines environments, initial weights, action sampling and shuffling."""
 
     def __post_init__(self) -> None:
-        if self.total_steps < self.batch_size:
+        episodes, num_envs = self.ppo.rollout_episodes, self.env.num_envs
+        if episodes is not None:
+            if episodes % num_envs:
+                raise ValueError(
+                    f"ppo.rollout_episodes must be a multiple of env.num_envs: {episodes} is none "
+                    f"of {num_envs}"
+                )
+            return
+        batch_size = num_envs * self.ppo.rollout_steps
+        if self.total_steps < batch_size:
             raise ValueError(
                 f"total_steps must hold at least one rollout of env.num_envs * ppo.rollout_steps "
-                f"= {self.batch_size} steps: got {self.total_steps}"
+                f"= {batch_size} steps: got {self.total_steps}"
             )
-        if self.checkpoints > self.num_updates:
+        if self.checkpoints > self.total_steps // batch_size:
             raise ValueError(
                 f"checkpoints must not exceed the number of updates: "
-                f"{self.checkpoints} do not fit in {self.num_updates}"
+                f"{self.checkpoints} do not fit in {self.total_steps // batch_size}"
             )
-        if self.batch_size % self.ppo.minibatch_size:
+        if batch_size % self.ppo.minibatch_size:
             raise ValueError(
                 f"ppo.minibatch_size must divide env.num_envs * ppo.rollout_steps: "
-                f"{self.ppo.minibatch_size} does not divide {self.batch_size}"
+                f"{self.ppo.minibatch_size} does not divide {batch_size}"
             )
 
     @property
-    def batch_size(self) -> int:
-        """N * T, transitions per update."""
-        return self.env.num_envs * self.ppo.rollout_steps
+    def budget(self) -> int:
+        """Environment steps at which training ends: the whole rollouts in `total_steps`, or with
+        whole episodes, whose length is not known before, `total_steps` as it is."""
+        if self.ppo.rollout_episodes is not None:
+            return self.total_steps
+        return self.total_steps - self.total_steps % (self.env.num_envs * self.ppo.rollout_steps)
 
-    @property
-    def num_updates(self) -> int:
-        """Whole rollouts that fit in `total_steps`."""
-        return self.total_steps // self.batch_size
-
-    @property
-    def checkpoint_updates(self) -> tuple[int, ...]:
-        """After which updates (counted from 1) to evaluate: the k-th at k/K of the budget."""
-        return tuple(
-            -(-k * self.num_updates // self.checkpoints) for k in range(1, self.checkpoints + 1)
-        )
-
-    def learning_rate_at(self, update: int) -> float:
-        """Step size of an update (counted from 1): the full rate first, then towards zero."""
-        decay = (update - 1) / self.num_updates if self.ppo.anneal else 0.0
-        return self.ppo.learning_rate * (1 - decay)
+    def checkpoint_at(self, env_steps: int) -> int:
+        """How many of the checkpoints are due after `env_steps`: the k-th at k/K of the budget."""
+        return min(self.checkpoints, self.checkpoints * env_steps // self.budget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -12,14 +12,17 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from lander.config import TrainConfig
 from lander.fields import ConfigError
 
 ActionSpace = Box | Discrete
 
 
-def make_env(env_id: str, *, frames: bool = False) -> gym.Env[Any, Any]:
+def make_env(
+    env_id: str, *, frames: bool = False, time_limit: int | None = None
+) -> gym.Env[Any, Any]:
     """One stock Gymnasium environment; `frames` asks for RGB rendering.
+
+    `time_limit` takes the place of its own limit, in steps.
 
     Raises:
         ConfigError: `env_id` names no environment, or one whose packages are missing.
@@ -28,7 +31,10 @@ def make_env(env_id: str, *, frames: bool = False) -> gym.Env[Any, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "version out of date": the id is the user's choice
             return gym.make(
-                env_id, render_mode="rgb_array" if frames else None, disable_env_checker=True
+                env_id,
+                render_mode="rgb_array" if frames else None,
+                max_episode_steps=time_limit,
+                disable_env_checker=True,
             )
     except (gym.error.Error, ImportError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
@@ -37,18 +43,28 @@ def make_env(env_id: str, *, frames: bool = False) -> gym.Env[Any, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step of N environments gave."""
+    """What one step of M environments gave."""
 
     obs: NDArray[np.float32]
-    """(N, obs): where an episode ended, already the first of the next one."""
+    """(M, obs): where an episode ended, already the first of the next one."""
     rewards: NDArray[np.float64]
-    """(N,), raw."""
+    """(M,), raw."""
     terminated: NDArray[np.bool_]
-    """(N,): a terminal state was reached."""
+    """(M,): a terminal state was reached."""
     truncated: NDArray[np.bool_]
-    """(N,): the time limit cut an episode that was not over; never true where terminated is."""
+    """(M,): the time limit cut an episode that was not over; never true where terminated is."""
     last_obs: list[NDArray[np.float32]]
-    """The true s_{t+1} of each truncated episode, in the order of N."""
+    """The true s_{t+1} of each truncated episode, in the order of M."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """How an unfinished episode came about: enough to fly it again to the same state."""
+
+    start: int | dict[str, Any]
+    """The seed of its reset, or the state of the environment's generator before it."""
+    actions: list[NDArray[np.generic]] = field(default_factory=list)
+    """As `env.step` took them."""
 
 
 class VectorEnv:
@@ -59,31 +75,54 @@ class VectorEnv:
     faster than `gymnasium.vector.SyncVectorEnv` and leaves no room for its bookkeeping.
     """
 
-    def __init__(self, env_id: str, num_envs: int) -> None:
-        self._envs = [make_env(env_id) for _ in range(num_envs)]
+    def __init__(self, env_id: str, num_envs: int, *, time_limit: int | None = None) -> None:
+        self._envs = [make_env(env_id, time_limit=time_limit) for _ in range(num_envs)]
+        self.flights: list[Flight] = []
+        """The unfinished episode of each copy."""
 
     def __len__(self) -> int:
         return len(self._envs)
 
     def reset(self, seeds: Sequence[int]) -> NDArray[np.float32]:
         """First observations (N, obs); later episodes continue each copy's random stream."""
+        self.flights = [Flight(seed) for seed in seeds]
         pairs = zip(self._envs, seeds, strict=True)
         return np.stack([env.reset(seed=seed)[0] for env, seed in pairs]).astype(np.float32)
 
-    def step(self, actions: NDArray[np.generic]) -> Step:
-        """One step of every copy with its row of `actions`, as `env.step` takes it."""
+    def restore(self, flights: Sequence[Flight]) -> NDArray[np.float32]:
+        """Observations (N, obs) after flying unfinished episodes again, action by action."""
+        rows = []
+        for env, flight in zip(self._envs, flights, strict=True):
+            if isinstance(flight.start, int):
+                row, _ = env.reset(seed=flight.start)
+            else:
+                set_random_state(env, flight.start)
+                row, _ = env.reset()
+            for action in flight.actions:
+                row, *_ = env.step(action)
+            rows.append(row)
+        self.flights = list(flights)
+        return np.stack(rows).astype(np.float32)
+
+    def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:
+        """One step of every copy, or of the M given `copies` only, with its row of `actions`."""
+        chosen = range(len(self)) if copies is None else copies.tolist()
         obs: list[NDArray[np.float32]] = []
-        rewards = np.empty(len(self))
-        terminated = np.empty(len(self), dtype=np.bool_)
-        truncated = np.empty(len(self), dtype=np.bool_)
+        rewards = np.empty(len(chosen))
+        terminated = np.empty(len(chosen), dtype=np.bool_)
+        truncated = np.empty(len(chosen), dtype=np.bool_)
         last_obs: list[NDArray[np.float32]] = []
-        for i, env in enumerate(self._envs):
-            row, reward, end, cut, _ = env.step(actions[i])
+        for i, (copy, action) in enumerate(zip(chosen, actions, strict=True)):
+            env = self._envs[copy]
+            row, reward, end, cut, _ = env.step(action)
             rewards[i], terminated[i], truncated[i] = reward, end, cut and not end
             if truncated[i]:
                 last_obs.append(row.copy())
             if end or cut:
+                self.flights[copy] = Flight(random_state(env))
                 row, _ = env.reset()
+            else:
+                self.flights[copy].actions.append(action)
             obs.append(row)
         return Step(np.stack(obs).astype(np.float32), rewards, terminated, truncated, last_obs)
 
@@ -106,34 +145,22 @@ def spaces(env_id: str) -> tuple[int, ActionSpace]:
         raise ConfigError(f"env.id: {env_id} observes {obs_space}, a flat Box is needed")
     if not (
         isinstance(action_space, Discrete)
-        or (isinstance(action_space, Box) and len(action_space.shape) == 1)
+        or (isinstance(action_space, Box) and np.issubdtype(action_space.dtype, np.floating))
     ):
-        raise ConfigError(f"env.id: {env_id} acts in {action_space}, Discrete or flat Box needed")
+        raise ConfigError(f"env.id: {env_id} acts in {action_space}, Discrete or Box needed")
     return obs_space.shape[0], action_space
 
 
-def resolve(config: TrainConfig) -> TrainConfig:
-    """`config` with `policy.head` decided, after checking that environment and head agree.
+def random_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
+    """State of an environment's generator, as a dict of plain numbers."""
+    return dict(env.unwrapped.np_random.bit_generator.state)
 
-    Raises:
-        ConfigError: an environment that cannot be made or played, or a head that does not fit it.
-    """
-    env_id, bins, head = config.env.id, config.env.bins, config.policy.head
-    _, action_space = spaces(env_id)
-    box = isinstance(action_space, Box)
-    if bins is not None and not box:
-        raise ConfigError(f"env.bins cuts a Box action space, {env_id} has {action_space}: omit it")
-    if bins is not None and head == "gaussian":
-        raise ConfigError(f"env.bins = {bins} and policy.head = gaussian exclude each other")
-    if bins is None and head == "categorical" and box:
-        raise ConfigError(f"policy.head = categorical needs env.bins on {env_id}, for example 11")
-    if head == "gaussian" and not box:
-        raise ConfigError(f"policy.head = gaussian needs a Box: {env_id} has {action_space}")
-    if bins is not None and isinstance(action_space, Box) and not action_space.is_bounded():
-        raise ConfigError(f"env.bins needs a bounded action space, {env_id} has {action_space}")
-    if head == "auto":
-        head = "gaussian" if box and bins is None else "categorical"
-    return replace(config, policy=replace(config.policy, head=head))
+
+def set_random_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
+    """Put an environment's generator where it was."""
+    generator = np.random.default_rng(0)
+    generator.bit_generator.state = state
+    env.unwrapped.np_random = generator
 
 
 def solved_return(env_id: str) -> float | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -50,6 +51,18 @@ class Evaluation:
         """Share of episodes that return at least `threshold`."""
         return float(np.mean([episode >= threshold for episode in self.returns]))
 
+    def state(self) -> dict[str, Any]:
+        """As tensors and numbers; `of` reads it back."""
+        actions = [torch.from_numpy(episode) for episode in self.actions]
+        return {"seeds": list(self.seeds), "returns": list(self.returns), "actions": actions}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Self:
+        """The evaluation that gave this state."""
+        actions = tuple(episode.numpy() for episode in state["actions"])
+        lengths = tuple(len(episode) for episode in actions)
+        return cls(tuple(state["seeds"]), tuple(state["returns"]), lengths, actions)
+
 
 Pilot = Callable[[NDArray[np.float32]], NDArray[np.generic]]
 """Observations (B, obs) -> what `env.step` takes, one row per episode."""
@@ -63,6 +76,11 @@ def evaluate(
     generator: torch.Generator | None = None,
 ) -> Evaluation:
     """Play one episode per reset seed: deterministic, or sampled if a generator is given."""
+    return play(policy_pilot(policy, generator), env_id, seeds=seeds)
+
+
+def policy_pilot(policy: ActorCritic, generator: torch.Generator | None = None) -> Pilot:
+    """A policy's most probable actions, or sampled ones if a generator is given."""
 
     @torch.no_grad()
     def pilot(obs: NDArray[np.float32]) -> NDArray[np.generic]:
@@ -70,7 +88,7 @@ def evaluate(
         actions = pi.mode() if generator is None else pi.sample(generator)
         return policy.head.to_env(actions).numpy()
 
-    return play(pilot, env_id, seeds=seeds)
+    return pilot
 
 
 def random_pilot(env_id: str, *, seed: int) -> Pilot:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args, get_origin
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from lander.config import TrainConfig
 
@@ -47,9 +49,30 @@ def configure(values: Mapping[str, Any], *, base: TrainConfig) -> TrainConfig:
         raise ConfigError(first_line(error)) from None
 
 
-def describe() -> dict[str, str]:
-    """What each dotted field is for, in the words of its docstring in `lander.config`."""
-    return _describe(TrainConfig)
+def documented() -> dict[str, str]:
+    """The docstring of each dotted field in `lander.config`."""
+    return _documented(TrainConfig)
+
+
+def kinds_of(name: str) -> set[type]:
+    """The plain types that a dotted field takes: {int}, {float, str}, ..."""
+    table, leaf = cast(Any, TrainConfig), name
+    while "." in leaf:
+        parent, leaf = leaf.split(".", 1)
+        table = table.__pydantic_fields__[parent].annotation
+    info = table.__pydantic_fields__[leaf]
+    open_, found = [info.annotation], set[type]()
+    while open_:
+        part = open_.pop()
+        if isinstance(part, type):
+            found.add(part)
+        elif get_origin(part) is tuple:
+            found.add(tuple)
+        elif get_origin(part) is Literal:
+            found |= {type(word) for word in get_args(part)}
+        else:
+            open_ += [arg for arg in get_args(part) if not isinstance(arg, FieldInfo)]
+    return found
 
 
 def to_toml(config: TrainConfig) -> str:
@@ -89,13 +112,21 @@ def unknown(kind: str, name: object, known: list[str]) -> str:
 
 def first_line(error: ValidationError) -> str:
     """The first thing wrong, as one line that starts with the dotted field."""
-    first = error.errors()[0]
-    rule = first["msg"].removeprefix("Value error, ")
-    names = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
-    if not names:
-        return rule
-    name = ".".join(part for part in names if part not in {"constrained-int", "int"})
-    return f"{name}: {rule[0].lower()}{rule[1:]}, got {first['input']!r}"
+    errors = [(field_of(found["loc"]), found) for found in error.errors()]
+    name, first = errors[0]
+    # a field of several types is wrong in several ways
+    rules = [found["msg"].removeprefix("Value error, ") for other, found in errors if other == name]
+    if not name:
+        return rules[0]
+    line = " or ".join(rule[0].lower() + rule[1:] for rule in dict.fromkeys(rules))
+    return f"{name}: {line}, got {first['input']!r}"
+
+
+def field_of(location: Sequence[int | str]) -> str:
+    """Dotted name in pydantic's path to an error, which also names the types it tried."""
+    names = [str(part) for part in location]
+    tried = re.compile(r"(constrained|function|literal)\b.*|int|float|str|none")
+    return ".".join(name for name in names if not tried.fullmatch(name))
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -118,11 +149,11 @@ def _without_none(nested: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _describe(table: Any, prefix: str = "") -> dict[str, str]:
+def _documented(table: Any, prefix: str = "") -> dict[str, str]:
     docs: dict[str, str] = {}
     for name, info in table.__pydantic_fields__.items():
         if isinstance(info.annotation, type) and is_dataclass(info.annotation):
-            docs |= _describe(info.annotation, f"{prefix}{name}.")
+            docs |= _documented(info.annotation, f"{prefix}{name}.")
         else:
             docs[f"{prefix}{name}"] = " ".join((info.description or "").split())
     return docs

@@ -1,60 +1,138 @@
-"""A finished run on disk: config, curve, weights and GIF in one folder."""
+"""A run on disk: config, curve, weights and GIF in one folder, which appears when it is complete.
+
+Until then everything stands in DIR.unfinished, with the state from which the run can go on.
+"""
 
 from __future__ import annotations
 
 import csv
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import mkdtemp
+from typing import Final
 
-from lander.checkpoint import save
-from lander.fields import ConfigError, to_toml
+import torch
+
+from lander.checkpoint import read, save
+from lander.config import TrainConfig
+from lander.fields import ConfigError, configure, to_toml
 from lander.gif import save_landing
 from lander.metrics import CURVES
-from lander.trainer import Progress, TrainResult
+from lander.trainer import Progress, State, TrainResult
+
+STATE: Final = "training.pt"
+CHECKPOINTS: Final = "checkpoints"
+
+Row = Mapping[str, float]
+"""A line of curve.csv: env_steps, and an update's point of each curve."""
 
 
-def require_new(folder: Path) -> None:
-    """Refuse a folder that holds something, before hours of training are spent on it.
+class RunFolder:
+    """Where one run is written, from its first checkpoint to its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.unfinished = folder.with_name(f"{folder.name}.unfinished")
+        self.curve: list[Row] = []
+
+    def require_new(self) -> None:
+        """Refuse a folder that holds something, before hours of training are spent on it.
+
+        Raises:
+            ConfigError: `folder` holds something, or there is no place for it.
+        """
+        folder = self.folder
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise ConfigError(f"--out {folder} exists already: name a new folder")
+        if folder.resolve() == Path.cwd():
+            raise ConfigError("--out cannot be the current folder: name a new one")
+        if self.unfinished.exists():
+            raise ConfigError(
+                f"--out {folder}: an unfinished run is there: go on with it by python -m lander "
+                f"resume {folder}, or remove {self.unfinished}"
+            )
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"--out {folder}: cannot create {folder.parent}: {error.strerror}"
+            ) from None
+
+    def add(self, progress: Progress) -> None:
+        """Keep an update's point of each curve."""
+        self.curve.append({"env_steps": progress.env_steps, **progress.metrics})
+
+    def write_checkpoint(self, progress: Progress, config: TrainConfig) -> None:
+        """The policy as it is now, and all that is needed to go on from here."""
+        state = progress.state()
+        folder = self.unfinished / CHECKPOINTS
+        folder.mkdir(parents=True, exist_ok=True)
+        save(folder / f"{progress.env_steps}.pt", state["policy"], config)
+        self._write_state(state, config)
+
+    def write_state(self, progress: Progress, config: TrainConfig) -> None:
+        """All that is needed to go on from here."""
+        self._write_state(progress.state(), config)
+
+    def _write_state(self, state: State, config: TrainConfig) -> None:
+        self.unfinished.mkdir(exist_ok=True)
+        (self.unfinished / "config.toml").write_text(to_toml(config))
+        write_curve(self.unfinished / "curve.csv", self.curve)
+        aside = self.unfinished / f".{STATE}"
+        torch.save({"training": state, "curve": [dict(row) for row in self.curve]}, aside)
+        aside.rename(self.unfinished / STATE)
+
+    def read_state(self) -> tuple[TrainConfig, State]:
+        """Config and state of an unfinished run; its curve goes on too.
+
+        Raises:
+            ConfigError: nothing there to go on from.
+        """
+        path = self.unfinished / STATE
+        if not path.is_file():
+            there = f"{self.folder} is finished" if self.folder.exists() else "no such run"
+            raise ConfigError(f"nothing to resume at {self.folder}: {there}")
+        saved = read(path)
+        try:
+            state: State = saved["training"]
+            config = configure(state["config"], base=TrainConfig())
+            self.curve = list(saved["curve"])
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is not a state of this program: {error!r}") from None
+        return config, state
+
+    def finish(self, result: TrainResult) -> None:
+        """config.toml, curve.csv, policy.pt (last), best.pt (best checkpoint), landing.gif."""
+        aside, config = self.unfinished, result.config
+        aside.mkdir(exist_ok=True)
+        (aside / "config.toml").write_text(to_toml(config))
+        write_curve(aside / "curve.csv", self.curve)
+        save(aside / "policy.pt", result.policy.state_dict(), config)
+        save(aside / "best.pt", result.best_policy.state_dict(), config)
+        save_landing(aside / "landing.gif", config.env.id, result.final)
+        (aside / STATE).unlink(missing_ok=True)
+        aside.rename(self.folder)
+
+
+def policy_path(folder: Path, *, best: bool, env_steps: int | None) -> Path:
+    """The last policy of a finished run, its best, or the checkpoint after `env_steps`.
 
     Raises:
-        ConfigError: `folder` holds something, or there is no place for it.
+        ConfigError: there is no such checkpoint; the message names those there are.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"--out {folder} exists already: name a new folder")
-    if folder.resolve() == Path.cwd():
-        raise ConfigError("--out cannot be the current folder: name a new one")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"--out {folder}: cannot create {folder.parent}: {error.strerror}"
-        ) from None
+    if env_steps is None:
+        return folder / ("best.pt" if best else "policy.pt")
+    path = folder / CHECKPOINTS / f"{env_steps}.pt"
+    if not path.is_file():
+        there = sorted(int(other.stem) for other in path.parent.glob("*.pt"))
+        raise ConfigError(f"{folder} has no checkpoint {env_steps}: {there or 'none'}")
+    return path
 
 
-def write_run(folder: Path, result: TrainResult, curve: Sequence[Progress]) -> None:
-    """config.toml, curve.csv, policy.pt (last), best.pt (best checkpoint), landing.gif.
-
-    Written beside `folder` and renamed, so that the folder is complete or absent.
-    """
-    aside = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        (aside / "config.toml").write_text(to_toml(result.config))
-        write_curve(aside / "curve.csv", curve)
-        save(aside / "policy.pt", result.policy, result.config)
-        save(aside / "best.pt", result.best_policy, result.config)
-        save_landing(aside / "landing.gif", result.config.env.id, result.final)
-        aside.chmod(0o755)
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-
-
-def write_curve(path: Path, curve: Sequence[Progress]) -> None:
+def write_curve(path: Path, curve: list[Row]) -> None:
     """One row per update, one column per curve, returns in raw environment units."""
-    with path.open("w", newline="") as file:
+    aside = path.with_name(f".{path.name}")
+    with aside.open("w", newline="") as file:
         rows = csv.DictWriter(file, ["env_steps", *CURVES])
         rows.writeheader()
-        rows.writerows({"env_steps": point.env_steps, **point.metrics} for point in curve)
+        rows.writerows(curve)
+    aside.rename(path)

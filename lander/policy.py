@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lander.config import PolicyConfig, TrainConfig
-from lander.distributions import Distribution, make_head
+from lander.distributions import Distribution
 from lander.env import ActionSpace, spaces
+from lander.heads import make_head
+from lander.moments import RunningMoments
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -20,12 +22,15 @@ class Prediction:
     """What the network says of B states."""
 
     pi: Distribution
-    values: Tensor
-    """(B,): V(s), in units of the scaled reward."""
+    values: Tensor | None
+    """(B,): V(s), in units of the scaled reward; None without a critic."""
 
 
 class ActorCritic(nn.Module):
-    """Two MLPs, an actor and a critic, with hidden layers of their own or shared ones."""
+    """Two MLPs, an actor and a critic, with hidden layers of their own or shared ones.
+
+    With the statistics that its observations and its value's unit depend on, where they are used.
+    """
 
     def __init__(
         self,
@@ -39,31 +44,55 @@ class ActorCritic(nn.Module):
         shape = config.policy
         width = shape.hidden_sizes[-1]
         self.head = make_head(action_space, config)
+        self._obs_clip = config.env.obs_clip
+        self.obs_moments = RunningMoments(obs_dim) if config.env.obs_norm else None
+        self.reward_moments = RunningMoments() if config.env.reward_scale == "running" else None
         self.actor_trunk = trunk(obs_dim, shape, generator=generator)
-        self.critic_trunk = (
-            self.actor_trunk
-            if shape.trunk == "shared"
-            else trunk(obs_dim, shape, generator=generator)
-        )
+        self.critic_trunk: nn.Sequential | None = None
+        self.critic: nn.Linear | None = None
+        if shape.critic:
+            self.critic_trunk = (
+                self.actor_trunk
+                if shape.trunk == "shared"
+                else trunk(obs_dim, shape, generator=generator)
+            )
         self.actor = linear(width, self.head.outputs, shape, gain=0.01, generator=generator)
-        self.critic = linear(width, 1, shape, gain=1.0, generator=generator)
+        if shape.critic:
+            self.critic = linear(width, 1, shape, gain=1.0, generator=generator)
 
     def forward(self, obs: Tensor) -> Prediction:
         """pi(.|s) and V(s) for observations (B, obs)."""
-        features = self.actor_trunk(obs)
+        seen = self.normalise(obs)
+        features = self.actor_trunk(seen)
         pi = self.head.distribution(self.actor(features))
+        if self.critic is None or self.critic_trunk is None:
+            return Prediction(pi, None)
         if self.critic_trunk is not self.actor_trunk:
-            features = self.critic_trunk(obs)
+            features = self.critic_trunk(seen)
         return Prediction(pi, self.critic(features).squeeze(-1))
 
     def distribution(self, obs: Tensor) -> Distribution:
         """pi(.|s) for observations (B, obs)."""
-        return self.head.distribution(self.actor(self.actor_trunk(obs)))
+        return self.head.distribution(self.actor(self.actor_trunk(self.normalise(obs))))
 
     def value(self, obs: Tensor) -> Tensor:
-        """V(s), (B,), for observations (B, obs)."""
-        values: Tensor = self.critic(self.critic_trunk(obs))
+        """V(s), (B,), for observations (B, obs); zero without a critic."""
+        if self.critic is None or self.critic_trunk is None:
+            return torch.zeros(len(obs))
+        values: Tensor = self.critic(self.critic_trunk(self.normalise(obs)))
         return values.squeeze(-1)
+
+    def normalise(self, obs: Tensor) -> Tensor:
+        """What the networks see of raw observations (B, obs)."""
+        if self.obs_moments is None:
+            return obs
+        return self.obs_moments.normalise(obs, clip=self._obs_clip)
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """Those that serve the value alone."""
+        actor = {id(parameter) for parameter in self.actor_trunk.parameters()}
+        parts = [part for part in (self.critic_trunk, self.critic) if part is not None]
+        return [p for part in parts for p in part.parameters() if id(p) not in actor]
 
 
 def make_policy(config: TrainConfig, *, generator: torch.Generator) -> ActorCritic:
@@ -80,7 +109,7 @@ class DeterministicActor(nn.Module):
         self.policy = policy
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(B, obs) float32 -> (B,) int64 for Discrete, (B, A) float32 for Box."""
+        """(B, obs) float32 -> (B,) int64 for Discrete, (B, *shape) float32 for Box."""
         return self.policy.head.to_env(self.policy.distribution(obs).mode())
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from lander.env import VectorEnv
+from lander.config import TrainConfig
+from lander.env import Flight, VectorEnv
+from lander.fields import ConfigError
 from lander.policy import ActorCritic
 from lander.rollout import Rollout
+
+REWARD_CLIP = 10.0
+"""Bound of rewards divided by the running std of the return, as in baselines' VecNormalize."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +36,33 @@ class Runner:
         self,
         envs: VectorEnv,
         policy: ActorCritic,
+        config: TrainConfig,
         *,
-        reward_scale: float,
-        seed: int,
         generator: torch.Generator,
     ) -> None:
         self._envs = envs
         self._policy = policy
-        self._reward_scale = reward_scale
+        self._config = config
         self._generator = generator
         # from 2^31 up, clear of the seeds of evaluation episodes, which lie below
-        seeds = np.random.SeedSequence(seed).generate_state(len(envs)) | np.uint32(2**31)
+        seeds = np.random.SeedSequence(config.seed).generate_state(len(envs)) | np.uint32(2**31)
         self._obs = torch.from_numpy(envs.reset(seeds.tolist()))
         self._returns = np.zeros(len(envs))
         self._lengths = np.zeros(len(envs), dtype=np.int64)
+        self._discounted = torch.zeros(1)
+        """(N,) or all zero: rewards so far of each column's unfinished episode, older ones
+        discounted more."""
 
     @torch.no_grad()
-    def collect(self, steps: int) -> tuple[Rollout, list[Episode]]:
-        """Play `steps` steps in every copy; also the episodes that ended meanwhile."""
+    def collect(self) -> tuple[Rollout, list[Episode]]:
+        """Play T steps in every copy, or every copy's share of whole episodes; also the episodes
+        that ended meanwhile."""
+        episodes = self._config.ppo.rollout_episodes
+        if episodes is None:
+            return self._collect_steps(self._config.ppo.rollout_steps)
+        return self._collect_episodes(episodes // len(self._envs))
+
+    def _collect_steps(self, steps: int) -> tuple[Rollout, list[Episode]]:
         policy, head, num_envs = self._policy, self._policy.head, len(self._envs)
         obs = torch.empty(steps + 1, num_envs, self._obs.shape[-1])
         actions = torch.empty(steps, num_envs, head.action_dims, dtype=head.action_dtype)
@@ -53,44 +70,149 @@ class Runner:
         terminated = np.empty((steps, num_envs), dtype=np.bool_)
         truncated = np.empty((steps, num_envs), dtype=np.bool_)
         last_obs: list[NDArray[np.float32]] = []
-        episodes: list[Episode] = []
+        finished: list[Episode] = []
+        everyone = np.arange(num_envs)
         for t in range(steps):
             obs[t] = self._obs
             actions[t] = policy.distribution(self._obs).sample(self._generator)
             step = self._envs.step(head.to_env(actions[t]).numpy())
-            rewards[t] = step.rewards * self._reward_scale
-            terminated[t], truncated[t] = step.terminated, step.truncated
+            rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
             last_obs += step.last_obs
-            episodes += self._finish(step.rewards, step.terminated | step.truncated)
+            finished += self._count(everyone, step.rewards, step.terminated | step.truncated)
             self._obs = torch.from_numpy(step.obs)
         obs[steps] = self._obs
+        rollout = self._rollout(
+            obs,
+            actions,
+            torch.from_numpy(rewards),
+            torch.from_numpy(terminated),
+            torch.from_numpy(truncated),
+            last_obs,
+        )
+        return rollout, finished
 
+    def _collect_episodes(self, share: int) -> tuple[Rollout, list[Episode]]:
+        """`share` episodes per copy: the first to end, whoever flies them, would be the short."""
+        policy, head, num_envs = self._policy, self._policy.head, len(self._envs)
+        left = np.full(num_envs, share)
+        played: list[tuple[NDArray[np.intp], Tensor, Tensor, Any]] = []
+        last_obs: list[list[NDArray[np.float32]]] = [[] for _ in range(num_envs)]
+        finished: list[Episode] = []
+        while left.any():
+            copies = np.flatnonzero(left)
+            obs = self._obs[copies]
+            actions = policy.distribution(obs).sample(self._generator)
+            step = self._envs.step(head.to_env(actions).numpy(), copies)
+            played.append((copies, obs, actions, step))
+            for copy, row in zip(copies[step.truncated], step.last_obs, strict=True):
+                last_obs[copy].append(row)
+            done = step.terminated | step.truncated
+            finished += self._count(copies, step.rewards, done)
+            left[copies] -= done
+            self._obs[copies] = torch.from_numpy(step.obs)
+        # from time first to copy first: the episodes of a copy stand one behind the other
+        order = np.argsort(np.concatenate([copies for copies, *_ in played]), kind="stable")
+
+        def column(parts: list[Tensor]) -> Tensor:
+            return torch.cat(parts)[order].unsqueeze(1)
+
+        obs = column([obs for _, obs, _, _ in played])
+        rollout = self._rollout(
+            torch.cat((obs, obs[-1:])),  # a successor that no episode reaches
+            column([actions for _, _, actions, _ in played]),
+            column([torch.from_numpy(step.rewards).float() for *_, step in played]),
+            column([torch.from_numpy(step.terminated) for *_, step in played]),
+            column([torch.from_numpy(step.truncated) for *_, step in played]),
+            [row for rows in last_obs for row in rows],
+        )
+        return rollout, finished
+
+    def _rollout(
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        last_obs: list[NDArray[np.float32]],
+    ) -> Rollout:
+        """From obs (T + 1, N, obs), raw rewards (T, N) and the last observation of each truncated
+        episode."""
+        policy, shape = self._policy, rewards.shape
         # the policy stood still meanwhile, so values and log-probabilities come in one batch
-        values = policy.value(obs.flatten(0, 1)).view(steps + 1, num_envs)
+        values = policy.value(obs.flatten(0, 1)).view(len(obs), -1)
         next_values = values[1:].clone()
         if last_obs:
             # at a time limit obs[t + 1] is already the next episode's: take the true successor
-            cut = torch.as_tensor(np.stack(last_obs), dtype=torch.float32)
-            next_values[torch.from_numpy(truncated)] = policy.value(cut)
-        pi = policy.distribution(obs[:-1].flatten(0, 1))
-        rollout = Rollout(
+            ends = policy.value(torch.as_tensor(np.stack(last_obs), dtype=torch.float32))
+            next_values[truncated] = ends
+        pi = policy.distribution(obs[:-1].flatten(0, 1)).detached()
+        return Rollout(
             obs=obs[:-1],
             actions=actions,
-            log_probs=pi.log_prob(actions.flatten(0, 1)).view(steps, num_envs),
+            log_probs=pi.log_prob(actions.flatten(0, 1)).view(shape),
+            pi=pi,
             values=values[:-1],
             next_values=next_values,
-            rewards=torch.from_numpy(rewards),
-            terminated=torch.from_numpy(terminated),
-            truncated=torch.from_numpy(truncated),
+            rewards=self._scaled(rewards, terminated | truncated),
+            terminated=terminated,
+            truncated=truncated,
         )
-        return rollout, episodes
 
-    def _finish(self, reward: NDArray[np.float64], done: NDArray[np.bool_]) -> list[Episode]:
-        self._returns += reward
-        self._lengths += 1
-        episodes = [
-            Episode(float(self._returns[i]), int(self._lengths[i])) for i in np.flatnonzero(done)
-        ]
-        self._returns[done] = 0.0
-        self._lengths[done] = 0
+    def _scaled(self, rewards: Tensor, done: Tensor) -> Tensor:
+        """Raw rewards (T, N) as the agent learns from them."""
+        scale, moments = self._config.env.reward_scale, self._policy.reward_moments
+        if scale != "running":
+            return rewards * scale
+        assert moments is not None
+        # as in VecNormalize the sum looks back: R_t = r_t + gamma R_{t-1}
+        discounted = torch.empty_like(rewards)
+        for t, reward in enumerate(rewards):
+            discounted[t] = reward + self._config.ppo.gamma * self._discounted
+            self._discounted = discounted[t] * ~done[t]
+        moments.update(discounted.flatten())
+        return (rewards / moments.std).clamp(-REWARD_CLIP, REWARD_CLIP)
+
+    def _count(
+        self, copies: NDArray[np.intp], rewards: NDArray[np.float64], done: NDArray[np.bool_]
+    ) -> list[Episode]:
+        """Add a step of some copies; the episodes that it ended."""
+        self._returns[copies] += rewards
+        self._lengths[copies] += 1
+        ended = copies[done]
+        episodes = [Episode(float(self._returns[i]), int(self._lengths[i])) for i in ended]
+        self._returns[ended] = 0.0
+        self._lengths[ended] = 0
         return episodes
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on with the same unfinished episodes."""
+        return {
+            "flights": [
+                {"start": flight.start, "actions": torch.from_numpy(np.array(flight.actions))}
+                for flight in self._envs.flights
+            ],
+            "obs": self._obs.clone(),
+            "returns": self._returns.tolist(),
+            "lengths": self._lengths.tolist(),
+            "discounted": self._discounted,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Fly every unfinished episode again from its start.
+
+        Raises:
+            ConfigError: this environment does not repeat itself.
+        """
+        flights = [
+            Flight(flight["start"], list(flight["actions"].numpy())) for flight in state["flights"]
+        ]
+        obs = torch.from_numpy(self._envs.restore(flights))
+        if not torch.equal(obs, state["obs"]):
+            raise ConfigError(
+                f"{self._config.env.id} does not repeat its episodes here: cannot go on with them"
+            )
+        self._obs = obs
+        self._returns = np.array(state["returns"])
+        self._lengths = np.array(state["lengths"], dtype=np.int64)
+        self._discounted = state["discounted"]

@@ -5,17 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from lander.agent import Agent, Divergence
 from lander.config import TrainConfig
-from lander.env import VectorEnv, resolve, solved_return
+from lander.env import VectorEnv, solved_return
 from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, Evaluation, evaluate, seed_range
+from lander.fields import ConfigError, flatten
 from lander.policy import ActorCritic, make_policy
+from lander.resolve import resolve
 from lander.runner import Episode, Runner
+
+State = dict[str, Any]
+"""A training under way, as tensors, numbers and words only: no pickled code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +32,14 @@ class Progress:
     env_steps: int
     """Environment steps so far, summed over the N copies."""
     checkpoint: int
-    """Evaluations so far; the k-th is due at k/K of the budget, whatever the batch size."""
+    """k of the last evaluation, which was due at k/K of the budget, whatever the batch size."""
     metrics: Mapping[str, float]
     """This update's point of every curve, by its recorded name."""
     evaluation: Evaluation | None
     """The k-th evaluation, if this update reached it."""
+    state: Callable[[], State] = field(repr=False, compare=False)
+    """Gives what `train(config, state=...)` needs to go on from here; call it before the next
+    update."""
 
 
 UpdateHook = Callable[[Progress], None]
@@ -41,6 +51,8 @@ class TrainResult:
 
     config: TrainConfig
     """Resolved: `train(result.config)` returns the same weights."""
+    env_steps: int
+    """Steps trained on."""
     policy: ActorCritic
     """As it was at the end of the budget: what `final` describes."""
     best_policy: ActorCritic
@@ -69,71 +81,135 @@ def ignore(progress: Progress) -> None:
     """Do nothing with it."""
 
 
-def train(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult:
+def train(
+    config: TrainConfig, *, on_update: UpdateHook = ignore, state: State | None = None
+) -> TrainResult:
     """Train a policy; call `on_update` after every update.
 
     To stop early, raise from `on_update`: the environments are closed and the exception reaches
-    the caller unchanged.
+    the caller unchanged. With the `state` of an earlier `Progress` of this config, training goes on
+    from there, to the same result to the bit.
 
     Raises:
-        ConfigError: the environment cannot be made or played, or the head does not fit it.
+        ConfigError: the environment cannot be made or played, or options that exclude each other.
         Divergence: a loss or a weight is no longer finite.
     """
     config = resolve(config)
-    env_id, ppo = config.env.id, config.ppo
-    generator = torch.Generator().manual_seed(config.seed)
-    policy = make_policy(config, generator=generator)
-    best_policy = snapshot(policy, config)
-    checkpoints: list[Evaluation] = []
-    with closing(VectorEnv(env_id, config.env.num_envs)) as envs:
-        runner = Runner(
-            envs,
-            policy,
-            reward_scale=config.env.reward_scale,
-            seed=config.seed,
-            generator=generator,
+    env = config.env
+    with closing(VectorEnv(env.id, env.num_envs, time_limit=env.time_limit)) as envs:
+        training = Training(config, envs)
+        if state is not None:
+            training.restore(state)
+        while training.env_steps < config.budget:
+            on_update(training.update())
+    return training.result()
+
+
+class Training:
+    """A training under way: everything that changes from update to update."""
+
+    def __init__(self, config: TrainConfig, envs: VectorEnv) -> None:
+        self.env_steps = 0
+        self._config = config
+        self._generator = torch.Generator().manual_seed(config.seed)
+        self._policy = make_policy(config, generator=self._generator)
+        self._best_policy = snapshot(self._policy, config)
+        self._checkpoint = 0
+        self._evaluations: list[Evaluation] = []
+        self._runner = Runner(envs, self._policy, config, generator=self._generator)
+        self._agent = Agent(self._policy, config.ppo)
+        self._updates = 0
+
+    def update(self) -> Progress:
+        """Collect a rollout, learn from it, evaluate where a checkpoint is due."""
+        config, policy = self._config, self._policy
+        started = time.perf_counter()
+        self._updates += 1
+        remaining = 1 - self.env_steps / config.budget
+        policy.head.anneal(remaining)
+        rollout, episodes = self._runner.collect()
+        try:
+            losses = self._agent.update(rollout, remaining=remaining, generator=self._generator)
+        except Divergence as error:
+            raise Divergence(f"update {self._updates}: {error}") from None
+        # only now: the rollout's log-probabilities and values hold for the statistics before it
+        if policy.obs_moments is not None:
+            policy.obs_moments.update(rollout.obs.flatten(0, 1))
+        seconds = time.perf_counter() - started
+        self.env_steps += rollout.env_steps
+        evaluation = self._evaluate()
+        return Progress(
+            env_steps=self.env_steps,
+            checkpoint=self._checkpoint,
+            metrics=episode_metrics(episodes)
+            | losses
+            | evaluation_metrics(evaluation)
+            | {"time/env_steps_per_second": rollout.env_steps / seconds},
+            evaluation=evaluation,
+            state=self.state,
         )
-        agent = Agent(policy, ppo)
-        for update in range(1, config.num_updates + 1):
-            started = time.perf_counter()
-            rollout, episodes = runner.collect(ppo.rollout_steps)
-            try:
-                losses = agent.update(
-                    rollout, learning_rate=config.learning_rate_at(update), generator=generator
-                )
-            except Divergence as error:
-                raise Divergence(f"update {update}: {error}") from None
-            seconds = time.perf_counter() - started
-            evaluation = None
-            if update in config.checkpoint_updates:
-                evaluation = evaluate(
-                    policy, env_id, seeds=seed_range(CHECKPOINT_SEED, config.eval_episodes)
-                )
-                if all(evaluation.return_mean > past.return_mean for past in checkpoints):
-                    best_policy = snapshot(policy, config)
-                checkpoints.append(evaluation)
-            on_update(
-                Progress(
-                    env_steps=update * config.batch_size,
-                    checkpoint=len(checkpoints),
-                    metrics=episode_metrics(episodes)
-                    | losses
-                    | evaluation_metrics(evaluation)
-                    | {"time/env_steps_per_second": config.batch_size / seconds},
-                    evaluation=evaluation,
-                )
-            )
-    seeds = seed_range(FINAL_SEED, config.final_episodes)
-    return TrainResult(
-        config,
-        snapshot(policy, config),
-        best_policy,
-        tuple(checkpoints),
-        final=evaluate(policy, env_id, seeds=seeds),
-        final_sampled=evaluate(
-            policy, env_id, seeds=seeds, generator=torch.Generator().manual_seed(FINAL_SEED)
-        ),
-    )
+
+    def _evaluate(self) -> Evaluation | None:
+        config, due = self._config, self._config.checkpoint_at(self.env_steps)
+        if due == self._checkpoint:
+            return None
+        self._checkpoint = due
+        evaluation = evaluate(
+            self._policy, config.env.id, seeds=seed_range(CHECKPOINT_SEED, config.eval_episodes)
+        )
+        if all(evaluation.return_mean > past.return_mean for past in self._evaluations):
+            self._best_policy = snapshot(self._policy, config)
+        self._evaluations.append(evaluation)
+        return evaluation
+
+    def result(self) -> TrainResult:
+        """The trained policy, evaluated on seeds that nothing has looked at."""
+        config, policy = self._config, self._policy
+        seeds = seed_range(FINAL_SEED, config.final_episodes)
+        sampling = torch.Generator().manual_seed(FINAL_SEED)
+        return TrainResult(
+            config,
+            self.env_steps,
+            snapshot(policy, config),
+            self._best_policy,
+            tuple(self._evaluations),
+            final=evaluate(policy, config.env.id, seeds=seeds),
+            final_sampled=evaluate(policy, config.env.id, seeds=seeds, generator=sampling),
+        )
+
+    def state(self) -> State:
+        """Everything, in copies that later updates leave alone."""
+        state = {
+            "config": flatten(self._config),
+            "env_steps": self.env_steps,
+            "updates": self._updates,
+            "checkpoint": self._checkpoint,
+            "generator": self._generator.get_state(),
+            "policy": self._policy.state_dict(),
+            "best_policy": self._best_policy.state_dict(),
+            "evaluations": [evaluation.state() for evaluation in self._evaluations],
+            "runner": self._runner.state(),
+            "agent": self._agent.state(),
+        }
+        return deepcopy(state)
+
+    def restore(self, state: State) -> None:
+        """Go on as the training that gave this state.
+
+        Raises:
+            ConfigError: the state of another config, or an environment that does not repeat itself.
+        """
+        if state["config"] != flatten(self._config):
+            raise ConfigError("this state belongs to a training with another config")
+        self.env_steps = int(state["env_steps"])
+        self._updates = int(state["updates"])
+        self._checkpoint = int(state["checkpoint"])
+        self._policy.load_state_dict(state["policy"])
+        self._best_policy.load_state_dict(state["best_policy"])
+        self._evaluations = [Evaluation.of(evaluation) for evaluation in state["evaluations"]]
+        self._runner.restore(state["runner"])
+        self._agent.restore(state["agent"])
+        self._generator.set_state(state["generator"])
 
 
 def snapshot(policy: ActorCritic, config: TrainConfig) -> ActorCritic:

@@ -94,12 +94,12 @@ class MlflowRecorder:
 
     def result(self, result: TrainResult) -> None:
         with self._timed():
-            steps = result.config.num_updates * result.config.batch_size
+            steps = result.env_steps
             self.metrics(result.metrics, step=steps)
             self.flush()
             with TemporaryDirectory() as folder:
                 weights, gif = Path(folder) / POLICY, Path(folder) / GIF
-                save(weights, result.policy, result.config)
+                save(weights, result.policy.state_dict(), result.config)
                 save_landing(gif, result.config.env.id, result.final)
                 self.client.log_artifact(self.run_id, str(weights))
                 self.client.log_artifact(self.run_id, str(gif))

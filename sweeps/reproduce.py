@@ -125,7 +125,7 @@ def replay(
         return replayed, f"{DIVERGED}: {error}"
     except AllCompared:
         return replayed, ""
-    steps = result.config.num_updates * result.config.batch_size
+    steps = result.env_steps
     for name, value in result.metrics.items():
         compare(name, steps, value)
     return replayed, ""

@@ -7,7 +7,7 @@ distance, and is called "1 - ppo.gae_lambda".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -21,7 +21,9 @@ from optuna.distributions import (
 from optuna.trial import BaseTrial
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, flatten, unknown
+from lander.fields import ConfigError, configure, flatten, kinds_of, unknown
+from lander.options import CONDITIONS, inactive, owners_first, require_active
+from lander.resolve import resolve
 
 KEYS = {"low", "high", "log", "one_minus_log", "step", "choices"}
 
@@ -79,13 +81,29 @@ def suggest(trial: BaseTrial, space: Space, base: TrainConfig) -> TrainConfig:
     Any trial works: a live `Trial` samples, a `FrozenTrial` from storage replays its values, and
     `FixedTrial({...})` takes them from a dict.
     """
-    return configure({name: range_.suggest(trial) for name, range_ in space.items()}, base=base)
+    return settle(space, base, lambda name: space[name].suggest(trial))
+
+
+def settle(space: Space, base: TrainConfig, choose: Callable[[str], Any]) -> TrainConfig:
+    """`base` with the searched fields as chosen; those that do nothing then are not asked for.
+
+    A study may search the head and the bins: a trial with a Gaussian head has no bins.
+    """
+    flat, unused = flatten(base), flatten(TrainConfig())
+    for name in owners_first(space):
+        # not the base's: what does nothing stands at its default, or it would be refused
+        flat[name] = unused[name] if name in inactive(flat) else choose(name)
+    return configure(flat, base=base)
 
 
 def defaults(space: Space, base: TrainConfig) -> dict[str, Any]:
-    """Optuna's parameters of the base config itself: trial 0."""
+    """Optuna's parameters of the base config itself, trial 0: of fields that have a value in it."""
     flat = flatten(base)
-    return {range_.parameter: range_.to_field(flat[name]) for name, range_ in space.items()}
+    return {
+        range_.parameter: range_.to_field(flat[name])
+        for name, range_ in space.items()
+        if flat[name] is not None and name not in inactive(flat)
+    }
 
 
 def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
@@ -101,9 +119,12 @@ def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
             raise ConfigError(unknown("field", name, list(flat)))
         if name in {"seed", "env.id"}:
             raise ConfigError(f"{name} cannot be searched: set it under [study] or [base]")
-        space[name] = read_range(name, spec, default=flat[name])
+        space[name] = read_range(name, spec)
+    for name in space:
         for value in ends(space[name]):
-            configure({name: value}, base=base)
+            require_possible(name, value, space, base)
+        if space[name].parameter not in defaults(space, base):
+            continue
         parameter = space[name].to_field(flat[name])
         distribution = space[name].distribution
         if isinstance(distribution, CategoricalDistribution):
@@ -121,8 +142,16 @@ def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
     return space
 
 
-def read_range(name: str, spec: object, *, default: Any) -> Range:
-    """One line of the [space] table, for a field whose default tells its type."""
+def require_possible(name: str, value: object, space: Space, base: TrainConfig) -> None:
+    """Refuse a value that some trial would fail on, or that no trial would notice."""
+    flat = flatten(base)
+    if not any(condition.owner in space for condition in CONDITIONS if condition.field == name):
+        require_active(base, {name: value})
+    resolve(settle(space, base, lambda other: value if other == name else flat[other]))
+
+
+def read_range(name: str, spec: object) -> Range:
+    """One line of the [space] table."""
     if not isinstance(spec, dict) or not spec:
         raise ConfigError(f"{name}: want {{ low = .., high = .. }} or {{ choices = [..] }}")
     for key in spec:
@@ -130,9 +159,9 @@ def read_range(name: str, spec: object, *, default: Any) -> Range:
             raise ConfigError(f"{name}: {unknown('key', key, list(KEYS))}")
     if "choices" in spec:
         return read_choices(name, spec)
-    if isinstance(default, bool) or not isinstance(default, int | float):
-        raise ConfigError(f"{name}: {default!r} is not a number: search it by choices")
-    if isinstance(default, int):
+    if not (kinds := kinds_of(name)) & {int, float}:
+        raise ConfigError(f"{name} is not a number: search it by choices")
+    if float not in kinds:
         return read_whole(name, spec)
     low, high = number(name, spec, "low"), number(name, spec, "high")
     require_order(name, low, high)

@@ -15,8 +15,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from lander.config import TrainConfig
-from lander.env import resolve
 from lander.fields import ConfigError, configure, first_line, flatten, read_text, unknown
+from lander.resolve import resolve
 from sweeps.space import Space, read_space
 
 SHIPPED = Path(__file__).parent / "studies"

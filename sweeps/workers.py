@@ -11,12 +11,12 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 import torch
 
 from lander import Progress, TrainConfig, train
+from lander.interruption import Interruption
 from sweeps.objective import Objective
 from sweeps.provenance import environment, source_tags
 from sweeps.recording import trial_run
@@ -35,46 +35,22 @@ def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
     the next `run` takes it up again.
     """
     torch.set_num_threads(1)  # before the first op; results depend on it
-    interruption = Interruption()
-    earlier = len(open_sweep(store, name).trials)
-    sampler_seed = int(np.random.SeedSequence((earlier, index)).generate_state(1)[0])
-    sweep = open_sweep(store, name, sampler_seed=sampler_seed)
-    objective = Objective(
-        sweep.study,
-        partial(
-            trial_run,
-            client=store.runs(),
-            experiment_id=sweep.experiment_id,
-            parent_run_id=sweep.run_id,
-            tags=environment() | source_tags(sys.argv[1:]),
-        ),
-        interruption.check,
-    )
-    try:
+    with Interruption() as interruption, suppress(NoTrialLeft):
+        earlier = len(open_sweep(store, name).trials)
+        sampler_seed = int(np.random.SeedSequence((earlier, index)).generate_state(1)[0])
+        sweep = open_sweep(store, name, sampler_seed=sampler_seed)
+        objective = Objective(
+            sweep.study,
+            partial(
+                trial_run,
+                client=store.runs(),
+                experiment_id=sweep.experiment_id,
+                parent_run_id=sweep.run_id,
+                tags=environment() | source_tags(sys.argv[1:]),
+            ),
+            interruption.check,
+        )
         sweep.optuna.optimize(objective, timeout=seconds, catch=(Exception,))
-    except NoTrialLeft:
-        return
-
-
-class Interruption:
-    """Remembers a SIGINT or SIGTERM until training is at a safe point.
-
-    An exception raised by the signal itself could land inside a callback of the physics engine,
-    which drops it.
-    """
-
-    def __init__(self) -> None:
-        self._signalled = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._remember)
-
-    def _remember(self, _number: int, _frame: FrameType | None) -> None:
-        self._signalled = True
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal has come."""
-        if self._signalled:
-            raise KeyboardInterrupt
 
 
 def run_workers(sweep: Sweep, *, workers: int, seconds: float | None, watch: Watch) -> None:
@@ -135,15 +111,15 @@ class Enough(Exception):
 
 def measure_speed(config: TrainConfig) -> float:
     """Environment steps per second of one worker, from the first seconds of a training."""
-    clock = [time.perf_counter()]
+    points = [(time.perf_counter(), 0)]
 
-    def on_update(_: Progress) -> None:
-        clock.append(time.perf_counter())
-        if clock[-1] - clock[1] > MEASURE_SECONDS:
+    def on_update(progress: Progress) -> None:
+        points.append((time.perf_counter(), progress.env_steps))
+        if points[-1][0] - points[1][0] > MEASURE_SECONDS:
             raise Enough
 
     with suppress(Enough):
         train(config, on_update=on_update)
     # from the first update on, if there are more: before it, torch still loads parts of itself
-    first = min(1, len(clock) - 2)
-    return (len(clock) - 1 - first) * config.batch_size / (clock[-1] - clock[first])
+    (start, first), (end, last) = points[min(1, len(points) - 2)], points[-1]
+    return (last - first) / (end - start)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lander import ActorCritic, EnvConfig, PolicyConfig, TrainConfig, resolve
 from lander.distributions import (
-    BinsHead,
+    CategoricalHead,
     Categorical,
     DiagonalGaussian,
     DiscreteHead,
@@ -101,7 +101,7 @@ def test_entropy_is_minus_the_expected_log_prob() -> None:
     assert abs(float(pi.entropy()[0] + log_probs.mean())) <= 3 / sqrt(n)
 
 
-def levels(head: BinsHead, bins: int, dims: int) -> list[list[float]]:
+def levels(head: CategoricalHead, bins: int, dims: int) -> list[list[float]]:
     """What each bin index means, one list per dimension."""
     actions = torch.arange(bins).unsqueeze(-1).expand(bins, dims)
     return head.to_env(actions).T.tolist()
@@ -110,7 +110,7 @@ def levels(head: BinsHead, bins: int, dims: int) -> list[list[float]]:
 @pytest.mark.parametrize("bins", range(3, 32, 2))
 @pytest.mark.parametrize("limit", [0.4, 1.0, 2.0])
 def test_an_odd_number_of_bins_holds_both_ends_and_exactly_zero(bins: int, limit: float) -> None:
-    values = levels(BinsHead(Box(-limit, limit, (2,), np.float32), bins), bins, 2)
+    values = levels(CategoricalHead(Box(-limit, limit, (2,), np.float32), bins), bins, 2)
     for column in values:
         assert column[0] == -float(np.float32(limit))
         assert column[bins // 2] == 0.0
@@ -119,12 +119,12 @@ def test_an_odd_number_of_bins_holds_both_ends_and_exactly_zero(bins: int, limit
 
 
 def test_two_bins_are_the_ends() -> None:
-    assert levels(BinsHead(UNIT, 2), 2, 2) == [[-1.0, 1.0], [-1.0, 1.0]]
+    assert levels(CategoricalHead(UNIT, 2), 2, 2) == [[-1.0, 1.0], [-1.0, 1.0]]
 
 
 def test_bins_follow_each_dimensions_own_range() -> None:
     low, high = np.array([0.0, -4.0], np.float32), np.array([1.0, 4.0], np.float32)
-    head = BinsHead(Box(low, high), 5)
+    head = CategoricalHead(Box(low, high), 5)
     assert levels(head, 5, 2) == [[0.0, 0.25, 0.5, 0.75, 1.0], [-4.0, -2.0, 0.0, 2.0, 4.0]]
     assert head.to_env(torch.tensor([[4, 0], [1, 3]])).tolist() == [[1.0, -4.0], [0.25, 2.0]]
     assert head.outputs == 10
@@ -189,7 +189,7 @@ def test_log_prob_is_of_the_unclipped_action_and_the_environment_gets_the_clippe
     [
         (EnvConfig(id="LunarLander-v3"), DiscreteHead, 4),
         (EnvConfig(id="LunarLanderContinuous-v3"), GaussianHead, 2),
-        (EnvConfig(id="LunarLanderContinuous-v3", bins=11), BinsHead, 22),
+        (EnvConfig(id="LunarLanderContinuous-v3", bins=11), CategoricalHead, 22),
     ],
 )
 def test_the_head_fits_the_action_space(env: EnvConfig, kind: type, outputs: int) -> None:

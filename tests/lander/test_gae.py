@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lander.rollout import Rollout, gae
+from lander.advantages import gae
+from lander.rollout import Rollout
 
 
 def rollout(

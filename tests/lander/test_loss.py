@@ -18,7 +18,8 @@ from lander.agent import Agent, Batch, Loss, explained_variance, normalised, ppo
 from lander.env import VectorEnv
 from lander.metrics import CURVES
 from lander.policy import make_policy
-from lander.rollout import Rollout, gae
+from lander.advantages import gae
+from lander.rollout import Rollout
 from lander.runner import Runner
 
 Floats = NDArray[np.float64]

@@ -1,0 +1,221 @@
+"""What the actor's outputs mean: a head turns them into a distribution, and its actions into the
+environment's.
+
+A new head is a class here and a line in `BOX_HEADS`: the config check, `--help` and the tests that
+every head must pass follow.
+"""
+
+from __future__ import annotations
+
+from math import log
+from typing import ClassVar
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor, nn
+
+from lander.config import TrainConfig
+from lander.distributions import Categorical, DiagonalGaussian, Distribution, SquashedGaussian
+from lander.env import ActionSpace
+from lander.fields import ConfigError
+
+JOINT_LIMIT = 4096
+"""Outputs beyond which a joint head is refused: its last layer would dwarf the rest."""
+
+
+class Head(nn.Module):
+    """Interface: `outputs` numbers from the actor -> distribution, and its actions -> env."""
+
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Config fields that act only with heads that name them here."""
+    outputs: int
+    """How many numbers the actor must give per state."""
+    action_dtype: torch.dtype
+    """Of actions as the distribution sees them."""
+    action_dims: int
+    """A, as the distribution sees it."""
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        """pi(.|s) from the actor's outputs (B, outputs)."""
+        raise NotImplementedError
+
+    def to_env(self, actions: Tensor) -> Tensor:
+        """What `env.step` takes, from actions (B, A): (B,) int64 or (B, *shape) float32."""
+        raise NotImplementedError
+
+    def anneal(self, remaining: float) -> None:
+        """Called before each rollout with the share of the budget that is left, 1 at first."""
+
+
+class DiscreteHead(Head):
+    """One categorical over the actions of a Discrete space."""
+
+    action_dtype = torch.int64
+    action_dims = 1
+
+    def __init__(self, space: Discrete) -> None:
+        super().__init__()
+        self.outputs = int(space.n)
+        self._start = int(space.start)
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        return Categorical(outputs.unsqueeze(1))
+
+    def to_env(self, actions: Tensor) -> Tensor:
+        return actions.squeeze(-1) + self._start
+
+
+class CategoricalHead(Head):
+    """an independent categorical over the bins of each dimension, A * bins outputs."""
+
+    # Tang & Agrawal 2020, arXiv:1901.10500
+    reads = frozenset({"env.bins"})
+    action_dtype = torch.int64
+
+    def __init__(self, space: Box, config: TrainConfig) -> None:
+        super().__init__()
+        self._shape = space.shape
+        levels = bin_levels(space, config)
+        self.action_dims, self._bins = levels.shape
+        self.outputs = self.action_dims * self._bins
+        self.levels: Tensor
+        self.register_buffer("levels", levels)
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        return Categorical(self.logits(outputs.view(-1, self.action_dims, self._bins)))
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Of the bins, (B, A, bins), from the actor's outputs in the same shape."""
+        return outputs
+
+    def to_env(self, actions: Tensor) -> Tensor:
+        return self.levels.T.gather(0, actions).view(-1, *self._shape)
+
+
+class OrdinalHead(CategoricalHead):
+    """categorical whose bins keep their order: output j speaks for all levels from j up."""
+
+    # Tang & Agrawal 2020, arXiv:1901.10500, eq. 4, with s_j = sigmoid(l_j):
+    # logit_i = sum_{j <= i} log s_j + sum_{j > i} log(1 - s_j).
+    # Neighbours differ by logit_i - logit_{i-1} = log s_i - log(1 - s_i) = l_i, and a softmax sees
+    # differences only, so the running sum of l is the same distribution and cannot overflow.
+    # l_0 shifts all logits alike: it is never trained.
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        return outputs.cumsum(-1)
+
+
+class JointHead(Head):
+    """one categorical over all combinations of bins, bins ** A outputs: dimensions may depend."""
+
+    reads = frozenset({"env.bins"})
+    action_dtype = torch.int64
+    action_dims = 1
+
+    def __init__(self, space: Box, config: TrainConfig) -> None:
+        super().__init__()
+        self._shape = space.shape
+        levels = bin_levels(space, config)
+        dims, bins = levels.shape
+        self.outputs = bins**dims
+        if self.outputs > JOINT_LIMIT:
+            raise ConfigError(
+                f"policy.head = joint needs {bins} ** {dims} = {self.outputs} outputs here, at "
+                f"most {JOINT_LIMIT}: take fewer env.bins, or policy.head = categorical"
+            )
+        self.levels: Tensor
+        # row k holds the combination that the digits of k to the base `bins` name, first dim first
+        self.register_buffer("levels", torch.cartesian_prod(*levels).view(-1, dims))
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        return Categorical(outputs.unsqueeze(1))
+
+    def to_env(self, actions: Tensor) -> Tensor:
+        return self.levels[actions.squeeze(-1)].view(-1, *self._shape)
+
+
+class GaussianHead(Head):
+    """an independent normal per dimension, in units of half the action range around its middle."""
+
+    # The unclipped action is kept for the log-probability, the environment gets the clipped one.
+    reads = frozenset({"policy.std", "policy.init_std", "policy.squash"})
+    action_dtype = torch.float32
+
+    def __init__(self, space: Box, config: TrainConfig) -> None:
+        super().__init__()
+        bounded = space.is_bounded()
+        low = torch.as_tensor(space.low, dtype=torch.float32).flatten()
+        high = torch.as_tensor(space.high, dtype=torch.float32).flatten()
+        if config.policy.squash and not bounded:
+            raise ConfigError(f"policy.squash needs a bounded action space, this is {space}")
+        self._shape = space.shape
+        self._policy = config.policy
+        self.low: Tensor
+        self.high: Tensor
+        self.middle: Tensor
+        self.half_range: Tensor
+        self.log_std: Tensor
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+        self.register_buffer("middle", (low + high) / 2 if bounded else torch.zeros_like(low))
+        self.register_buffer("half_range", (high - low) / 2 if bounded else torch.ones_like(low))
+        self.action_dims = self.outputs = len(low)
+        log_std = torch.full((self.action_dims,), log(config.policy.init_std))
+        if config.policy.std == "learned":
+            self.log_std = nn.Parameter(log_std)
+        else:
+            self.register_buffer("log_std", log_std)
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        kind = SquashedGaussian if self._policy.squash else DiagonalGaussian
+        return kind(outputs, self.log_std)
+
+    def to_env(self, actions: Tensor) -> Tensor:
+        if self._policy.squash:
+            actions = actions.tanh()
+        clipped = (self.middle + self.half_range * actions).clamp(self.low, self.high)
+        return clipped.view(-1, *self._shape)
+
+    def anneal(self, remaining: float) -> None:
+        policy = self._policy
+        if policy.std == "decayed":
+            std = policy.final_std + (policy.init_std - policy.final_std) * remaining
+            self.log_std.fill_(log(std))
+
+
+BOX_HEADS: dict[str, type[CategoricalHead | JointHead | GaussianHead]] = {
+    "gaussian": GaussianHead,
+    "categorical": CategoricalHead,
+    "ordinal": OrdinalHead,
+    "joint": JointHead,
+}
+"""Heads for a Box action space, by their name in `policy.head`."""
+
+
+def make_head(space: ActionSpace, config: TrainConfig) -> Head:
+    """The head of a resolved config for an action space.
+
+    Raises:
+        ConfigError: a head that this space is too large or too open for.
+    """
+    if isinstance(space, Discrete):
+        return DiscreteHead(space)
+    return BOX_HEADS[config.policy.head](space, config)
+
+
+def bin_levels(space: Box, config: TrainConfig) -> Tensor:
+    """(A, bins), float32: the levels of each dimension, both ends included.
+
+    Raises:
+        ConfigError: no number of bins, or a space without ends.
+    """
+    bins, head = config.env.bins, config.policy.head
+    if bins is None:
+        raise ConfigError(f"policy.head = {head} needs env.bins on {config.env.id}, for example 11")
+    if not space.is_bounded():
+        raise ConfigError(f"env.bins needs a bounded action space, {config.env.id} has {space}")
+    # in float64, so that an odd number of bins holds exactly zero: the engine off
+    low, high = (end.astype(np.float64).ravel() for end in (space.low, space.high))
+    # contiguous, as linspace along the last axis is not
+    return torch.as_tensor(np.linspace(low, high, bins, axis=-1), dtype=torch.float32).contiguous()

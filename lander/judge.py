@@ -1,0 +1,143 @@
+"""Recorded action lists, and the judge that flies them: HW12 of Hung-yi Lee's course, 2023.
+
+The environment is reset once with a seed; the episodes that follow continue its random stream. The
+judge plays the recorded actions in the same way, so nobody has to trust the pilot.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from lander.env import make_env
+from lander.evaluation import policy_pilot
+from lander.fields import ConfigError, read_text
+from lander.policy import ActorCritic
+
+SEED: Final = 2023
+EPISODES: Final = 5
+TIERS: Final = ("none", "simple", "medium", "strong", "boss")
+"""By the mean return: below 0, from 0, from 110, from 180, above 275."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionLists:
+    """What a pilot did in consecutive episodes after one `reset(seed=seed)`."""
+
+    env_id: str
+    seed: int
+    actions: tuple[NDArray[np.generic], ...]
+    """Per episode (length,) or (length, *shape), as `env.step` took them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the judge saw."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def return_mean(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def tier(self) -> int:
+        """Points of the homework, 0 to 4; `TIERS` names them."""
+        mean = self.return_mean
+        return sum((mean >= 0, mean >= 110, mean >= 180, mean > 275))
+
+
+def record(policy: ActorCritic, env_id: str, *, seed: int, episodes: int) -> ActionLists:
+    """Fly consecutive episodes, deterministically."""
+    pilot = policy_pilot(policy)
+    lists: list[NDArray[np.generic]] = []
+    with closing(make_env(env_id)) as env:
+        obs, _ = env.reset(seed=seed)
+        for episode in range(episodes):
+            if episode > 0:
+                obs, _ = env.reset()
+            actions: list[NDArray[np.generic]] = []
+            over = False
+            while not over:
+                actions.append(pilot(np.asarray(obs, dtype=np.float32)[None])[0])
+                obs, _, terminated, truncated, _ = env.step(actions[-1])
+                over = terminated or truncated
+            lists.append(np.stack(actions))
+    return ActionLists(env_id, seed, tuple(lists))
+
+
+def judge(lists: ActionLists) -> Verdict:
+    """Fly the recorded actions; each list must end exactly where its episode does.
+
+    Raises:
+        ConfigError: a list too short or too long, or an action that is none.
+    """
+    returns: list[float] = []
+    with closing(make_env(lists.env_id)) as env:
+        env.reset(seed=lists.seed)
+        for episode, actions in enumerate(lists.actions, 1):
+            if episode > 1:
+                env.reset()
+            returns.append(fly_list(env, actions, f"episode {episode}"))
+    return Verdict(tuple(returns), tuple(len(actions) for actions in lists.actions))
+
+
+def fly_list(env: gym.Env[Any, Any], actions: NDArray[np.generic], name: str) -> float:
+    """Return of one episode, from its actions."""
+    total, over = 0.0, False
+    for t, action in enumerate(actions, 1):
+        if over:
+            raise ConfigError(f"{name} is over after {t - 1} of its {len(actions)} actions")
+        if not env.action_space.contains(action):
+            raise ConfigError(f"{name}: action {t} is {action}, not one of {env.action_space}")
+        _, reward, terminated, truncated, _ = env.step(action)
+        total += float(reward)
+        over = bool(terminated or truncated)
+    if not over:
+        raise ConfigError(f"{name} is not over after its {len(actions)} actions")
+    return total
+
+
+def write(path: Path, lists: ActionLists) -> None:
+    """As JSON: every number reads back to the bit."""
+    document = {
+        "env_id": lists.env_id,
+        "seed": lists.seed,
+        "actions": [episode.tolist() for episode in lists.actions],
+    }
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(json.dumps(document))
+    aside.rename(path)
+
+
+def read(path: Path) -> ActionLists:
+    """Action lists from a file that `write`, or another program, wrote.
+
+    Raises:
+        ConfigError: not such a file.
+    """
+    try:
+        document = json.loads(read_text(path))
+        env_id, seed = str(document["env_id"]), int(document["seed"])
+        lists = document["actions"]
+        with closing(make_env(env_id)) as env:
+            dtype = env.action_space.dtype
+        actions = tuple(np.array(episode, dtype=dtype) for episode in lists)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{path} holds no action lists, JSON with env_id, seed and actions: {reason}"
+        ) from None
+    if seed < 0 or not actions:
+        raise ConfigError(f"{path}: want a seed from 0 up and at least one episode")
+    return ActionLists(env_id, seed, actions)

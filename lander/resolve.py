@@ -1,0 +1,117 @@
+"""Decides what a config leaves open, and refuses what does not go together."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from math import erfc, sqrt
+
+from gymnasium.spaces import Box, Discrete
+
+from lander.advantages import ADVANTAGES
+from lander.config import TrainConfig
+from lander.env import ActionSpace, spaces
+from lander.fields import ConfigError
+from lander.heads import bin_levels, make_head
+from lander.options import require_active, require_known
+
+LUNAR_LANDER = "LunarLanderContinuous"
+"""Its main engine fires above 0, its side engines beyond +-0.5: in between is a dead zone."""
+RARE = 0.01
+"""Share of random actions below which an engine counts as never used."""
+
+
+class UnflyableWarning(UserWarning):
+    """A craft that cannot be flown well: an engine that can never fire, or never stop."""
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """`config` with `policy.head` decided, after checking that everything goes together.
+
+    Raises:
+        ConfigError: an environment that cannot be made or played, a head that does not fit it, or
+            options that exclude each other or would do nothing.
+    """
+    require_known(config)
+    _, space = spaces(config.env.id)
+    config = replace(config, policy=replace(config.policy, head=head_for(space, config)))
+    require_active(config)
+    require_agreement(config)
+    make_head(space, config)  # refuses what the space is too large or too open for
+    for trouble in dead_zones(config):
+        warnings.warn(trouble, UnflyableWarning, stacklevel=2)
+    return config
+
+
+def head_for(space: ActionSpace, config: TrainConfig) -> str:
+    """The head of a config, decided where it says auto."""
+    env_id, bins, head = config.env.id, config.env.bins, config.policy.head
+    if isinstance(space, Discrete):
+        if bins is not None:
+            raise ConfigError(f"env.bins cuts a Box action space, {env_id} has {space}: omit it")
+        if head not in {"auto", "categorical"}:
+            raise ConfigError(f"policy.head = {head} needs a Box: {env_id} has {space}")
+        return "categorical"
+    if head == "auto":
+        return "gaussian" if bins is None else "categorical"
+    return head
+
+
+def require_agreement(config: TrainConfig) -> None:
+    """Refuse combinations in which an option could not do what it says."""
+    policy, ppo = config.policy, config.ppo
+    advantage = ADVANTAGES[ppo.advantage]
+    if advantage.critic and not policy.critic:
+        without = [name for name, other in ADVANTAGES.items() if not other.critic]
+        raise ConfigError(
+            f"ppo.advantage = {ppo.advantage} needs a critic: with policy.critic = false take "
+            f"{', '.join(without)}"
+        )
+    if policy.critic and not advantage.critic:
+        raise ConfigError(
+            f"ppo.advantage = {ppo.advantage} makes no use of a critic: set policy.critic = false"
+        )
+    if not policy.critic and ppo.rollout_episodes is None:
+        raise ConfigError(
+            "policy.critic = false needs whole episodes, as nothing stands in for the rewards "
+            f"after a cut: set ppo.rollout_episodes, for example {config.env.num_envs}"
+        )
+    if ppo.baseline == "mean" and ppo.advantage_norm != "none":
+        raise ConfigError(
+            f"ppo.baseline = mean is undone by ppo.advantage_norm = {ppo.advantage_norm}, which "
+            "subtracts the mean itself: set one of them to none"
+        )
+    entropy_stands_still = policy.head == "gaussian" and policy.std != "learned"
+    if entropy_stands_still and not policy.squash and ppo.entropy_coef != PPO_ENTROPY:
+        raise ConfigError(
+            f"ppo.entropy_coef does nothing with policy.std = {policy.std}, whose entropy is not "
+            "learned: leave it out"
+        )
+
+
+PPO_ENTROPY = TrainConfig().ppo.entropy_coef
+
+
+def dead_zones(config: TrainConfig) -> list[str]:
+    """Engines of LunarLanderContinuous that its actions can never fire, or never stop."""
+    _, space = spaces(config.env.id)
+    if not (isinstance(space, Box) and config.env.id.startswith(LUNAR_LANDER)):
+        return []
+    if config.policy.head == "gaussian":
+        std = config.policy.init_std
+        beyond = erfc(0.5 / std / sqrt(2))
+        if config.policy.squash or beyond >= RARE:
+            return []
+        return [
+            f"policy.init_std = {std:g}: the side engines fire beyond +-0.5, which an untrained "
+            f"policy reaches in {beyond:.1g} of its actions: take 0.3 or more"
+        ]
+    main, side = bin_levels(space, config)
+    troubles = {
+        "the main engine can never fire": not (main > 0).any(),
+        "the main engine can never stop": not (main <= 0).any(),
+        "the side engines can never fire": not (side.abs() > 0.5).any(),
+        "the side engines can never stop": not (side.abs() <= 0.5).any(),
+    }
+    bins = config.env.bins
+    return [f"env.bins = {bins}: {trouble}" for trouble, true in troubles.items() if true]

@@ -1,0 +1,76 @@
+"""What a gradient step climbs, and what keeps the new policy near the old one.
+
+A new surrogate is a function here and a line in `SURROGATES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lander.config import PPOConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Surrogate:
+    """An objective, and what it asks for."""
+
+    objective: Callable[[Tensor, Tensor, Callable[[], Tensor], PPOConfig], Tensor]
+    """(r, A, KL, config) -> (B,): the ratio (B,), the advantage (B,), and a function that gives the
+    exact KL(old || new) of each state (B,), called only where it is needed."""
+    says: str
+    """One line for --help."""
+    reads: frozenset[str] = frozenset()
+    """Config fields that act only with surrogates that name them here."""
+    adapt: Callable[[float, float, PPOConfig], float] | None = None
+    """(beta, mean KL after an update, config) -> beta of the next update."""
+
+
+def unclipped(ratio: Tensor, advantages: Tensor, _kl: object, _ppo: PPOConfig) -> Tensor:
+    """L_CPI = r A (arXiv:1707.06347, eq. 6)."""
+    return ratio * advantages
+
+
+def clipped(ratio: Tensor, advantages: Tensor, _kl: object, ppo: PPOConfig) -> Tensor:
+    """L_CLIP = min(r A, clip(r, 1 - eps, 1 + eps) A) (eq. 7)."""
+    near = ratio.clamp(1 - ppo.clip_range, 1 + ppo.clip_range)
+    return torch.min(ratio * advantages, near * advantages)
+
+
+def penalised(
+    ratio: Tensor, advantages: Tensor, kl: Callable[[], Tensor], ppo: PPOConfig
+) -> Tensor:
+    """L_KLPEN = r A - beta KL(old || new) (eq. 8)."""
+    return ratio * advantages - ppo.kl_coef * kl()
+
+
+def adapted(kl_coef: float, kl: float, ppo: PPOConfig) -> float:
+    """beta halves where d < d_targ / 1.5, doubles where d > 1.5 d_targ (section 4)."""
+    if kl < ppo.kl_target / 1.5:
+        return kl_coef / 2
+    if kl > ppo.kl_target * 1.5:
+        return kl_coef * 2
+    return kl_coef
+
+
+SURROGATES: dict[str, Surrogate] = {
+    "clip": Surrogate(
+        clipped,
+        "the ratio new / old gains nothing outside 1 +- clip_range",
+        reads=frozenset({"ppo.clip_range", "ppo.clip_range_schedule"}),
+    ),
+    "kl_fixed": Surrogate(
+        penalised, "a penalty of kl_coef times the KL divergence", reads=frozenset({"ppo.kl_coef"})
+    ),
+    "kl_adaptive": Surrogate(
+        penalised,
+        "the same, kl_coef follows kl_target",
+        reads=frozenset({"ppo.kl_coef", "ppo.kl_target"}),
+        adapt=adapted,
+    ),
+    "none": Surrogate(unclipped, "nothing: r A as it is"),
+}
+"""Surrogates by their name in `ppo.surrogate`."""
