@@ -5,6 +5,7 @@ TRIALS  =
 WORKERS =
 TRIAL   = best
 STORE   = mlruns
+NAME    = heads
 PORT    = 5000
 PYTHON  = python3
 
@@ -13,10 +14,10 @@ STAMP  = .venv/.installed
 SWEEPS = $(BIN)/python -m sweeps
 
 .DEFAULT_GOAL = help
-.PHONY: help install sweep ui reproduce figures test check format clean
+.PHONY: help install sweep ui reproduce figures experiment tables test test-slow check format clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) STORE=$(STORE) PORT=$(PORT)"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -39,8 +40,17 @@ figures: $(STAMP) ## the pictures that README shows, from the sweep in STORE
 	@$(SWEEPS) figures --study $(STUDY) --store $(STORE) --out analysis/figures
 	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
 
-test: $(STAMP) ## all tests, one real miniature sweep included
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the tests, one real miniature sweep included
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(STAMP) ## every head lands on LunarLander: a quarter of an hour
+	$(BIN)/python -m pytest -m slow
+
+experiment: $(STAMP) ## the trainings of an experiment that are missing: NAME=ancestors|heads
+	@$(BIN)/python -m analysis run $(NAME)
+
+tables: $(STAMP) ## README's tables, from analysis/results
+	@$(BIN)/python -m analysis tables README.md
 
 check: $(STAMP) ## format, lint, types, import contract
 	$(BIN)/ruff format --check .

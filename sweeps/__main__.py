@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
@@ -18,9 +19,11 @@ from optuna.trial import TrialState
 
 from lander.arguments import Parser, positive
 from lander.fields import ConfigError, to_toml
+from lander.resolve import UnflyableWarning
 from sweeps.objective import trial_config
 from sweeps.publish import HOST, PORT, link, publish
 from sweeps.reproduce import reproduce
+from sweeps.space import troubles
 from sweeps.storage import Store, find_trial, quiet
 from sweeps.study import find_study, shipped_studies
 from sweeps.sweep import Sweep, open_sweep, start_sweep
@@ -110,6 +113,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     """Start or resume, show progress, publish; the exit code."""
     study = find_study(args.study)
+    for trouble in troubles(study.space, study.base):
+        print(f"sweeps: warning: {trouble}", file=sys.stderr)
     store = Store(args.store)
     workers = args.workers or os.cpu_count() or 1
     sweep = start_sweep(study, store, trials=args.trials, command=sys.argv[1:])
@@ -245,7 +250,9 @@ def main(argv: Sequence[str]) -> int:
     quiet()
     try:
         args = parse(argv)
-        code: int = args.function(args)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnflyableWarning)  # said in one line by `run`
+            code: int = args.function(args)
     except ConfigError as error:
         print("sweeps:", " ".join(str(error).split()), file=sys.stderr)
         return 2

@@ -24,6 +24,7 @@ from lander.env import spaces
 from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, seed_range
 from lander.fields import flatten, to_toml
 from lander.gif import save_landing
+from lander.options import inactive
 from sweeps.provenance import package_version
 from sweeps.storage import this_worker
 
@@ -75,8 +76,13 @@ class MlflowRecorder:
 
     def config(self, config: TrainConfig) -> None:
         with self._timed():
-            values = {name: value for name, value in flatten(config).items() if value is not None}
-            params = [Param(name, str(value)) for name, value in values.items()]
+            values = flatten(config)
+            idle = inactive(values)  # a number that did nothing would only mislead
+            params = [
+                Param(name, str(value))
+                for name, value in values.items()
+                if value is not None and name not in idle
+            ]
             self.client.log_batch(self.run_id, params=params)
             self.client.log_text(self.run_id, to_toml(config), CONFIG)
             for name, seeds in (

@@ -23,7 +23,7 @@ from optuna.trial import BaseTrial
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, flatten, kinds_of, unknown
 from lander.options import CONDITIONS, inactive, owners_first, require_active
-from lander.resolve import resolve
+from lander.resolve import dead_zones, resolve
 
 KEYS = {"low", "high", "log", "one_minus_log", "step", "choices"}
 
@@ -144,10 +144,26 @@ def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
 
 def require_possible(name: str, value: object, space: Space, base: TrainConfig) -> None:
     """Refuse a value that some trial would fail on, or that no trial would notice."""
-    flat = flatten(base)
     if not any(condition.owner in space for condition in CONDITIONS if condition.field == name):
         require_active(base, {name: value})
-    resolve(settle(space, base, lambda other: value if other == name else flat[other]))
+    resolve(with_value(name, value, space, base))
+
+
+def with_value(name: str, value: object, space: Space, base: TrainConfig) -> TrainConfig:
+    """A trial in which one searched field has this value, and the others are the base's."""
+    flat = flatten(base)
+    return settle(space, base, lambda other: value if other == name else flat[other])
+
+
+def troubles(space: Space, base: TrainConfig) -> list[str]:
+    """Crafts in a study that cannot be flown well, each said once."""
+    configs = [
+        with_value(name, value, space, base)
+        for name, range_ in space.items()
+        for value in ends(range_)
+    ]
+    found = [trouble for config in configs for trouble in dead_zones(config)]
+    return list(dict.fromkeys(found))
 
 
 def read_range(name: str, spec: object) -> Range:

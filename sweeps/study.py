@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, first_line, flatten, read_text, unknown
+from lander.options import require_active
 from lander.resolve import resolve
 from sweeps.space import Space, read_space
 
@@ -118,6 +119,7 @@ def _read_study(document: Mapping[str, Any], text: str) -> Study:
         raise ConfigError("[base] seed: training seeds derive from [study] seed, set that")
     try:
         base = resolve(base)
+        require_active(base, document["base"])
         space = read_space(document["space"], base=base)
     except ConfigError as error:
         raise ConfigError(

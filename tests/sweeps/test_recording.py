@@ -20,6 +20,7 @@ from lander.checkpoint import load
 from lander.evaluation import FINAL_SEED, evaluate, seed_range
 from lander.fields import flatten, from_toml
 from lander.metrics import CURVES, FINALS
+from lander.options import inactive
 from sweeps.objective import trial_config
 from sweeps.publish import link, run_table
 from sweeps.recording import RUN_ID
@@ -64,7 +65,11 @@ def test_run_status_mirrors_trial_state(sweep: Sweep, runs: list[Run]) -> None:
 def test_params_are_the_resolved_config_under_dotted_names(sweep: Sweep, runs: list[Run]) -> None:
     for trial, run in zip(sweep.trials, of_role(runs, "trial"), strict=True):
         config = flatten(trial_config(trial, sweep.study))
-        assert run.data.params == {name: str(value) for name, value in config.items()}
+        idle = {name for name, value in config.items() if value is None} | inactive(config).keys()
+        assert {"ppo.kl_coef", "policy.init_std", "ppo.n_step", "ppo.kl_stop"} <= idle
+        assert run.data.params == {
+            name: str(value) for name, value in config.items() if name not in idle
+        }
         assert run.data.params["policy.head"] == "categorical"
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import optuna
+from typing import Any
 
+import optuna
+import pytest
+
+from lander import ConfigError, TrainConfig, resolve
 from lander.fields import flatten
 from sweeps.objective import training_seed, trial_config
 from sweeps.recording import RETRY_OF
@@ -48,3 +52,56 @@ def test_a_retry_trains_under_the_seed_of_the_trial_that_was_lost() -> None:
     retry = optuna.trial.FixedTrial(params, number=9)
     retry.set_user_attr(RETRY_OF, 4)
     assert trial_config(retry, STUDY) == trial_config(lost, STUDY)
+
+
+HEADS = """
+[study]
+name = "heads"
+[base]
+"env.id" = "LunarLanderContinuous-v3"
+"policy.head" = "ordinal"
+"env.bins" = 7
+[space]
+"env.bins" = { choices = [3, 7] }
+"policy.head" = { choices = ["categorical", "ordinal", "joint", "gaussian"] }
+"policy.std" = { choices = ["learned", "decayed"] }
+"policy.final_std" = { low = 0.05, high = 0.3 }
+"ppo.value_clip" = { low = 0.1, high = 1.0 }
+"""
+
+
+def test_a_field_that_does_nothing_in_a_trial_is_not_asked_for() -> None:
+    study = read_study(HEADS, source="heads.toml")
+
+    def asked(params: dict[str, Any]) -> TrainConfig:
+        fixed = optuna.trial.FixedTrial(params | {"ppo.value_clip": 0.5})
+        config = resolve(suggest(fixed, study.space, study.base))
+        assert fixed.distributions.keys() == fixed.params.keys()  # nothing was left over
+        return config
+
+    assert asked({"policy.head": "joint", "env.bins": 3}).env.bins == 3
+    plain = asked({"policy.head": "gaussian", "policy.std": "learned"})
+    assert plain.env.bins is None
+    decayed = {"policy.head": "gaussian", "policy.std": "decayed", "policy.final_std": 0.2}
+    assert asked(decayed).policy.final_std == 0.2
+    assert defaults(study.space, study.base) == {"policy.head": "ordinal", "env.bins": 7}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"gaussian"]', '"gausian"]', 'unknown policy.head "gausian": did you mean gaussian?'),
+        ('"ppo.value_clip"', '"ppo.kl_target"', "ppo.kl_target acts only with ppo.surrogate"),
+        ('"ppo.value_clip" =', '"ppo.advantage" = { choices = ["gae", "immediate"] } #', "critic"),
+        ("{ low = 0.1, high = 1.0 }", "{ low = 0.0, high = 1.0 }", "ppo.value_clip: input should"),
+        ('"ppo.value_clip"', '"policy.hidden_sizes"', "is not a number: search it by choices"),
+    ],
+)
+def test_a_space_in_which_some_trial_would_fail_is_refused(
+    old: str, new: str, message: str
+) -> None:
+    assert old in HEADS
+    with pytest.raises(ConfigError) as caught:
+        read_study(HEADS.replace(old, new), source="heads.toml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -42,7 +42,7 @@ def test_a_study_is_found_by_its_path(mini_file: Path) -> None:
         ("trials = 6", 'sampler = "tpa"', "[study] sampler: input should be 'tpe', 'gp'"),
         ("seed = 3", "sead = 3", "[study] sead: unexpected keyword argument"),
         ("[space]", "[spaze]", 'unknown table "spaze": did you mean space?'),
-        ('"ppo.clip_range"    =', '"ppo.clip" =', "did you mean ppo.clip_range?"),
+        ('"ppo.clip_range"    =', '"ppo.clip_rang" =', "did you mean ppo.clip_range?"),
         ("checkpoints = 2", "checkpoint = 2", "did you mean checkpoints?"),
         ("checkpoints = 2", "checkpoints = 9", "checkpoints must not exceed the number of updates"),
         ("checkpoints = 2", "checkpoints = 2\nseed = 2", "training seeds derive from [study] seed"),

@@ -1,0 +1,201 @@
+"""Trains the same configurations under several seeds and flies each result on unseen episodes.
+
+An experiment is a TOML file in `analysis/experiments/`; what came out stands in
+`analysis/results/`, one line per training, with all that is needed to train it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from lander import TrainConfig, evaluate, resolve, train
+from lander.fields import ConfigError, configure, flatten, read_text, unknown
+from sweeps.provenance import package_version
+
+HERE: Final = Path(__file__).parent
+UNSEEN: Final = range(10_000, 10_100)
+"""Reset seeds of the flights that are reported: no training, checkpoint or sweep looks at them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Variants of one configuration, and the seeds that each is trained under."""
+
+    name: str
+    variants: Mapping[str, TrainConfig]
+    seeds: tuple[int, ...]
+    reference: Mapping[str, Mapping[str, Any]]
+    """Numbers of others, by variant."""
+    grid: Mapping[str, Sequence[Any]]
+    """Fields whose every combination is a variant, named by its values."""
+
+    def trainings(self) -> Iterator[tuple[str, int]]:
+        """Every variant under every seed; all variants under the first seed first."""
+        return ((variant, seed) for seed in self.seeds for variant in self.variants)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One training, flown on the unseen episodes with its last policy."""
+
+    variant: str
+    seed: int
+    config: Mapping[str, Any]
+    """Dotted fields off their default."""
+    env_steps: int
+    returns: tuple[float, ...]
+    """Deterministic, in raw environment units, in the order of UNSEEN."""
+    seconds: float
+    machine: str
+    versions: Mapping[str, str]
+
+    @property
+    def return_mean(self) -> float:
+        return float(np.mean(self.returns))
+
+
+def names() -> list[str]:
+    """The experiments there are."""
+    return sorted(path.stem for path in (HERE / "experiments").glob("*.toml"))
+
+
+def read_experiment(name: str) -> Experiment:
+    """An experiment by its name, every variant checked.
+
+    Raises:
+        ConfigError: no such experiment, or a wrong file.
+    """
+    if name not in names():
+        raise ConfigError(unknown("experiment", name, names()))
+    path = HERE / "experiments" / f"{name}.toml"
+    document = tomllib.loads(read_text(path))
+    base = configure(document["base"], base=TrainConfig())
+    tables: dict[str, Mapping[str, Any]] = dict(document.get("variants", {}))
+    grid: Mapping[str, list[Any]] = document.get("grid", {})
+    for point in product(*grid.values()) if grid else ():
+        tables[", ".join(map(str, point))] = dict(zip(grid, point, strict=True))
+    variants = {
+        variant: resolve(configure(values, base=base)) for variant, values in tables.items()
+    }
+    return Experiment(name, variants, tuple(document["seeds"]), document.get("reference", {}), grid)
+
+
+def results_path(name: str) -> Path:
+    """Where an experiment's outcomes stand."""
+    return HERE / "results" / f"{name}.jsonl"
+
+
+def read_outcomes(experiment: Experiment) -> dict[tuple[str, int], Outcome]:
+    """Outcomes of the experiment as it is now; those of another configuration are left out."""
+    path = results_path(experiment.name)
+    lines = path.read_text().splitlines() if path.exists() else []
+    outcomes: dict[tuple[str, int], Outcome] = {}
+    for line in lines:
+        outcome = Outcome(**json.loads(line) | {"returns": tuple(json.loads(line)["returns"])})
+        key = outcome.variant, outcome.seed
+        if key in set(experiment.trainings()) and outcome.config == changed(
+            experiment.variants[outcome.variant]
+        ):
+            outcomes[key] = outcome
+    return outcomes
+
+
+def write_outcomes(experiment: Experiment, outcomes: Mapping[tuple[str, int], Outcome]) -> None:
+    """In the experiment's order, whatever the order in which they came."""
+    path = results_path(experiment.name)
+    path.parent.mkdir(exist_ok=True)
+    lines = [
+        json.dumps({name: getattr(outcomes[key], name) for name in Outcome.__slots__})
+        for key in experiment.trainings()
+        if key in outcomes
+    ]
+    aside = path.with_name(f".{path.name}")
+    aside.write_text("".join(f"{line}\n" for line in lines))
+    aside.rename(path)
+
+
+def changed(config: TrainConfig) -> dict[str, Any]:
+    """Dotted fields off their default, the seed aside, as JSON gives them back."""
+    defaults = flatten(TrainConfig())
+    fields = {
+        name: value
+        for name, value in flatten(config).items()
+        if value != defaults[name] and name != "seed"
+    }
+    return dict(json.loads(json.dumps(fields)))
+
+
+def run(experiment: Experiment, *, jobs: int) -> None:
+    """Do the trainings that are missing, `jobs` at a time; say how each came out."""
+    outcomes = read_outcomes(experiment)
+    missing = [key for key in experiment.trainings() if key not in outcomes]
+    total = len(outcomes) + len(missing)
+    print(f"{experiment.name}: {len(outcomes)} of {total} trainings done")
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        waiting = [
+            pool.submit(outcome_of, variant, seed, experiment.variants[variant])
+            for variant, seed in missing
+        ]
+        for future in as_completed(waiting):
+            outcome = future.result()
+            outcomes[outcome.variant, outcome.seed] = outcome
+            write_outcomes(experiment, outcomes)
+            print(
+                f"{len(outcomes):>3}/{total}  "
+                f"{outcome.variant}, seed {outcome.seed}: {outcome.return_mean:.1f} "
+                f"in {outcome.seconds:.0f} s",
+                flush=True,
+            )
+
+
+def outcome_of(variant: str, seed: int, config: TrainConfig) -> Outcome:
+    """Train and fly."""
+    started = time.perf_counter()
+    result = train(configure({"seed": seed}, base=config))
+    flights = evaluate(result.policy, config.env.id, seeds=UNSEEN)
+    return Outcome(
+        variant=variant,
+        seed=seed,
+        config=changed(config),
+        env_steps=result.env_steps,
+        returns=flights.returns,
+        seconds=round(time.perf_counter() - started, 1),
+        machine=f"{os.cpu_count()} cores, {platform.machine()}",
+        versions={name: package_version(name) for name in ("torch", "gymnasium", "numpy")},
+    )
+
+
+def check(experiment: Experiment, variant: str, seed: int) -> bool:
+    """Train a recorded outcome again; True if every return is the recorded one to the bit.
+
+    Raises:
+        ConfigError: nothing recorded under this variant and seed.
+    """
+    outcomes = read_outcomes(experiment)
+    if (variant, seed) not in outcomes:
+        known = [f"{variant} {seed}" for variant, seed in outcomes]
+        raise ConfigError(unknown("training", f"{variant} {seed}", known))
+    recorded = outcomes[variant, seed]
+    replayed = outcome_of(variant, seed, experiment.variants[variant])
+    same = replayed.returns == recorded.returns
+    print(
+        f"{experiment.name}, {variant}, seed {seed}: recorded {recorded.return_mean!r}, "
+        f"replayed {replayed.return_mean!r}: {'PASS' if same else 'FAIL'}"
+    )
+    return same

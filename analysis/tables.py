@@ -1,0 +1,124 @@
+"""Writes the outcomes of experiments into a document, so that nobody types a number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from analysis.experiment import UNSEEN, Experiment, Outcome, names, read_experiment, read_outcomes
+from analysis.stats import mean_estimate
+from lander.fields import ConfigError, read_text
+
+SOLVED = 200.0
+"""The return at which Gymnasium calls LunarLander solved."""
+
+
+def write_tables(path: Path) -> None:
+    """Replace what stands between `<!-- experiment: NAME -->` and `<!-- end -->` by its table.
+
+    Raises:
+        ConfigError: no such file, or an experiment that is not complete.
+    """
+    text = read_text(path)
+    for name in names():
+        before, mark, rest = text.partition(f"<!-- experiment: {name} -->\n")
+        if mark:
+            _, end, after = rest.partition("<!-- end -->")
+            text = before + mark + table_of(name) + end + after
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(text)
+    aside.rename(path)
+
+
+def table_of(name: str) -> str:
+    """An experiment's table and the line that says how it was made, as Markdown.
+
+    Raises:
+        ConfigError: trainings are missing.
+    """
+    experiment = read_experiment(name)
+    outcomes = read_outcomes(experiment)
+    missing = len(list(experiment.trainings())) - len(outcomes)
+    if missing:
+        raise ConfigError(
+            f"{missing} trainings of {name} are missing: run python -m analysis run {name}"
+        )
+    by_variant = {
+        variant: [outcomes[variant, seed] for seed in experiment.seeds]
+        for variant in experiment.variants
+    }
+    parts = [origin(experiment, list(outcomes.values()))]
+    if experiment.grid:
+        parts = [markdown(grid_rows(by_variant)), *parts, order_sentence(by_variant)]
+    else:
+        parts = [markdown(variant_rows(experiment, by_variant)), *parts]
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def variant_rows(
+    experiment: Experiment, by_variant: dict[str, list[Outcome]]
+) -> Iterable[Sequence[str]]:
+    """One line per variant, beside the numbers of others."""
+    yield "", "return", "worst seed", "seeds at 200", "steps", "ancestor", "its seeds at 200"
+    for variant, outcomes in by_variant.items():
+        scores = means(outcomes)
+        reference = experiment.reference.get(variant, {})
+        steps = max(outcome.env_steps for outcome in outcomes)
+        yield (
+            variant,
+            str(mean_estimate(scores)),
+            f"{min(scores):.1f}",
+            f"{sum(score >= SOLVED for score in scores)} of {len(scores)}",
+            f"{steps / 1e6:.1f}M",
+            str(reference.get("mean", "")),
+            str(reference.get("solved", "")),
+        )
+
+
+def grid_rows(by_variant: dict[str, list[Outcome]]) -> Iterable[Sequence[str]]:
+    """Heads across, bins down; a variant without bins is the same in every line."""
+    cells = {variant: str(mean_estimate(means(found))) for variant, found in by_variant.items()}
+    heads = list(dict.fromkeys(variant.split(", ")[0] for variant in cells))
+    bins = list(dict.fromkeys(variant.split(", ")[1] for variant in cells if ", " in variant))
+    yield "bins", *heads
+    for count in bins:
+        yield count, *(cells.get(f"{head}, {count}", cells.get(head, "")) for head in heads)
+
+
+def order_sentence(by_variant: dict[str, list[Outcome]]) -> str:
+    """What keeping the order of bins adds, in pairs of equal bins and seed."""
+    differences: list[float] = []
+    for variant, outcomes in by_variant.items():
+        head, _, bins = variant.partition(", ")
+        if head == "ordinal":
+            pairs = zip(means(outcomes), means(by_variant[f"categorical, {bins}"]), strict=True)
+            differences += [ordinal - categorical for ordinal, categorical in pairs]
+    return (
+        f"**Does keeping the order help?** Ordinal minus categorical, {len(differences)} pairs of "
+        f"equal bins and seed: {mean_estimate(differences)}."
+    )
+
+
+def means(outcomes: Iterable[Outcome]) -> list[float]:
+    """The mean return of each training."""
+    return [outcome.return_mean for outcome in outcomes]
+
+
+def origin(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
+    """How the numbers came about."""
+    machines = " and ".join(sorted({outcome.machine for outcome in outcomes}))
+    minutes = sum(outcome.seconds for outcome in outcomes) / 60
+    return (
+        f"*Mean return of {len(UNSEEN)} deterministic flights of the last policy, reset seeds "
+        f"{UNSEEN[0]} to {UNSEEN[-1]}, averaged over training seeds "
+        f"{', '.join(map(str, experiment.seeds))}; in brackets Student's 95 % interval over those "
+        f"seeds. {len(outcomes)} trainings, {minutes:.0f} core minutes, {machines}. Made by* "
+        f"`python -m analysis run {experiment.name}`."
+    )
+
+
+def markdown(rows: Iterable[Sequence[str]]) -> str:
+    """A table; the first row is its head."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    columns = head.count("|") - 1
+    return "\n".join([head, "|---" * columns + "|", *body])

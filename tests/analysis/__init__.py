@@ -1,0 +1,1 @@
+"""Experiments, statistics and tables."""

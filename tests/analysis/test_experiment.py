@@ -1,0 +1,178 @@
+"""Experiments: what is trained, what is kept, and what README shows of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import analysis.experiment
+from analysis.__main__ import main
+from analysis.experiment import (
+    UNSEEN,
+    Experiment,
+    Outcome,
+    names,
+    read_experiment,
+    read_outcomes,
+    write_outcomes,
+)
+from analysis.stats import mean_estimate
+from analysis.tables import table_of
+from lander import evaluate, train
+from lander.evaluation import CHECKPOINT_SEED
+
+ROOT = Path(__file__).parent.parent.parent
+
+TINY = """
+seeds = [4, 5]
+[base]
+"env.id" = "Pendulum-v1"
+"env.num_envs" = 2
+"policy.hidden_sizes" = [4]
+"ppo.rollout_steps" = 16
+"ppo.minibatch_size" = 32
+total_steps = 32
+checkpoints = 1
+eval_episodes = 1
+final_episodes = 1
+[variants]
+gaussian = {}
+[grid]
+"policy.head" = ["categorical", "ordinal"]
+"env.bins" = [3, 4]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An analysis folder with one tiny experiment."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "tiny.toml").write_text(TINY)
+    monkeypatch.setattr(analysis.experiment, "HERE", tmp_path)
+    return tmp_path
+
+
+def made_up(experiment: Experiment, variant: str, seed: int, level: float) -> Outcome:
+    return Outcome(
+        variant=variant,
+        seed=seed,
+        config=analysis.experiment.changed(experiment.variants[variant]),
+        env_steps=32,
+        returns=(level - 1, level + 1),
+        seconds=30.0,
+        machine="2 cores, paper",
+        versions={},
+    )
+
+
+def test_a_grid_adds_every_combination_to_the_variants(folder: Path) -> None:
+    experiment = read_experiment("tiny")
+    assert list(experiment.variants) == [
+        "gaussian",
+        "categorical, 3",
+        "categorical, 4",
+        "ordinal, 3",
+        "ordinal, 4",
+    ]
+    assert experiment.variants["ordinal, 4"].policy.head == "ordinal"
+    assert experiment.variants["ordinal, 4"].env.bins == 4
+    assert experiment.variants["gaussian"].env.bins is None
+    assert len(list(experiment.trainings())) == 10
+
+
+def test_the_shipped_experiments_are_valid_and_none_looks_at_the_unseen_episodes() -> None:
+    assert names() == ["ancestors", "heads"]
+    for name in names():
+        experiment = read_experiment(name)
+        assert len(experiment.seeds) >= 3
+        assert experiment.reference.keys() <= experiment.variants.keys()
+    assert max(UNSEEN) < CHECKPOINT_SEED
+    assert len(UNSEEN) == 100
+
+
+def test_a_training_is_recorded_taken_up_again_and_checked_to_the_bit(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = read_experiment("tiny")
+    done = {key: made_up(experiment, *key, 1.0) for key in experiment.trainings()}
+    del done["ordinal, 3", 5]
+    write_outcomes(experiment, done)
+    assert main(["run", "tiny", "--jobs", "1"]) == 0
+    assert "tiny: 9 of 10 trainings done" in capsys.readouterr().out
+    outcome = read_outcomes(experiment)["ordinal, 3", 5]
+    policy = train(replace(experiment.variants["ordinal, 3"], seed=5)).policy
+    assert outcome.returns == evaluate(policy, "Pendulum-v1", seeds=UNSEEN).returns
+    assert outcome.config["policy.head"] == "ordinal"
+    assert main(["check", "tiny", "ordinal, 3", "5"]) == 0
+    assert main(["check", "tiny", "ordinal, 4", "5"]) == 1  # made up
+
+
+def test_outcomes_of_another_configuration_are_not_counted(folder: Path) -> None:
+    experiment = read_experiment("tiny")
+    write_outcomes(experiment, {key: made_up(experiment, *key, 1.0) for key in [("gaussian", 4)]})
+    assert list(read_outcomes(experiment)) == [("gaussian", 4)]
+    (folder / "experiments" / "tiny.toml").write_text(TINY.replace("total_steps = 32", "total_steps = 64"))
+    assert read_outcomes(read_experiment("tiny")) == {}
+
+
+def test_the_table_shows_heads_by_bins_and_what_the_order_adds(folder: Path) -> None:
+    experiment = read_experiment("tiny")
+    levels = {"gaussian": 5.0, "categorical, 3": 10.0, "categorical, 4": 20.0}
+    levels |= {"ordinal, 3": 13.0, "ordinal, 4": 21.0}
+    outcomes = {
+        (variant, seed): made_up(experiment, variant, seed, levels[variant] + seed)
+        for variant, seed in experiment.trainings()
+    }
+    write_outcomes(experiment, outcomes)
+    head, _, three, four, *_, sentence = table_of("tiny").strip().splitlines()
+    assert head == "| bins | gaussian | categorical | ordinal |"
+    # seeds 4 and 5: mean 4.5 above the level, Student's 12.706 * 0.7071 / sqrt(2) = 6.4 around it
+    assert three == "| 3 | 9.5 [3.1, 15.9] | 14.5 [8.1, 20.9] | 17.5 [11.1, 23.9] |"
+    assert four == "| 4 | 9.5 [3.1, 15.9] | 24.5 [18.1, 30.9] | 25.5 [19.1, 31.9] |"
+    # 3, 3, 1, 1: mean 2, Student's 3.182 * 1.1547 / 2 = 1.8 around it
+    assert sentence.endswith("4 pairs of equal bins and seed: 2.0 [0.2, 3.8].")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["run", "tinny"], 'unknown experiment "tinny": did you mean tiny?'),
+        (["check", "tiny", "gaussian", "9"], 'unknown training "gaussian 9"'),
+        (["tables", "absent.md"], "cannot read absent.md"),
+        (["run"], "name"),
+    ],
+)
+def test_bad_input_is_one_line(
+    argv: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("analysis: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_tables_are_refused_while_trainings_are_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = folder / "README.md"
+    document.write_text("<!-- experiment: tiny -->\n<!-- end -->\n")
+    assert main(["tables", str(document)]) == 2
+    assert "10 trainings of tiny are missing" in capsys.readouterr().err
+    assert document.read_text() == "<!-- experiment: tiny -->\n<!-- end -->\n"
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    estimate = mean_estimate([1.0, 2.0, 3.0])  # 4.3027 * 1 / sqrt(3)
+    assert estimate.mean == 2.0
+    assert (estimate.low, estimate.high) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-5)
+    assert np.isfinite(estimate.low)
+
+
+@pytest.mark.parametrize("name", ["ancestors", "heads"])
+def test_readme_shows_the_recorded_outcomes(name: str) -> None:
+    shown = (ROOT / "README.md").read_text().partition(f"<!-- experiment: {name} -->\n")[2]
+    assert shown.partition("<!-- end -->")[0] == table_of(name)
