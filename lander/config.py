@@ -42,6 +42,9 @@ class EnvConfig:
     and stand still in evaluation."""
     obs_clip: Positive = 10.0
     """obs_norm: normalised observations are clipped to +- this."""
+    step_cost: NonNegative = 0.0
+    """Subtracted from every training reward before it is scaled, in raw units: makes a craft that
+    hovers land. Recorded returns leave it out."""
     time_limit: Count | None = None
     """Training episodes are truncated after this many steps, to keep a hovering craft from filling
     the rollouts; evaluation plays whole episodes. None: the environment's own limit."""
@@ -67,6 +70,9 @@ class PolicyConfig:
     init: Literal["orthogonal", "torch"] = "orthogonal"
     """orthogonal: gain sqrt(2), actor output 0.01, critic output 1, zero biases
     (Andrychowicz et al. 2021, arXiv:2006.05990). torch: uniform in +-1/sqrt(fan_in)."""
+    explore: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of uniformly random choices mixed into a categorical, as epsilon-greedy does; part of
+    the distribution, so that log-probabilities stay true. Deterministic flights leave it out."""
     std: Literal["learned", "fixed", "decayed"] = "learned"
     """gaussian: the standard deviation does not depend on the state. learned: a parameter per
     dimension. fixed: stays at init_std. decayed: falls linearly to final_std over the budget, as

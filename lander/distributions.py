@@ -42,10 +42,17 @@ class Distribution(Protocol):
 
 
 class Categorical:
-    """A independent choices among K levels; `logits` is (B, A, K)."""
+    """A independent choices among K levels; `logits` is (B, A, K).
 
-    def __init__(self, logits: Tensor) -> None:
+    A share `uniform` of the choices is made by a fair die: p = (1 - uniform) softmax + uniform / K.
+    """
+
+    def __init__(self, logits: Tensor, *, uniform: float = 0.0) -> None:
         self._log_probs = logits.log_softmax(-1)
+        if uniform > 0:
+            chosen = self._log_probs + log(1 - uniform)
+            by_die = torch.full_like(chosen, log(uniform / logits.shape[-1]))
+            self._log_probs = torch.logaddexp(chosen, by_die)
 
     @classmethod
     def of(cls, log_probs: Tensor) -> Self:

@@ -54,28 +54,36 @@ class DiscreteHead(Head):
     action_dtype = torch.int64
     action_dims = 1
 
-    def __init__(self, space: Discrete) -> None:
+    def __init__(self, space: Discrete, config: TrainConfig) -> None:
         super().__init__()
+        self._explore = config.policy.explore
         self.outputs = int(space.n)
         self._start = int(space.start)
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        return Categorical(outputs.unsqueeze(1))
+        return Categorical(outputs.unsqueeze(1), uniform=self._explore)
 
     def to_env(self, actions: Tensor) -> Tensor:
         return actions.squeeze(-1) + self._start
 
 
-class CategoricalHead(Head):
-    """an independent categorical over the bins of each dimension, A * bins outputs."""
-
-    # Tang & Agrawal 2020, arXiv:1901.10500
-    reads = frozenset({"env.bins"})
-    action_dtype = torch.int64
+class BoxHead(Head):
+    """Interface of heads for a Box: what they are made from."""
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
         super().__init__()
-        self._shape = space.shape
+        self.space, self.config = space, config
+
+
+class CategoricalHead(BoxHead):
+    """an independent categorical over the bins of each dimension, A * bins outputs."""
+
+    # Tang & Agrawal 2020, arXiv:1901.10500
+    reads = frozenset({"env.bins", "policy.explore"})
+    action_dtype = torch.int64
+
+    def __init__(self, space: Box, config: TrainConfig) -> None:
+        super().__init__(space, config)
         levels = bin_levels(space, config)
         self.action_dims, self._bins = levels.shape
         self.outputs = self.action_dims * self._bins
@@ -83,14 +91,15 @@ class CategoricalHead(Head):
         self.register_buffer("levels", levels)
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        return Categorical(self.logits(outputs.view(-1, self.action_dims, self._bins)))
+        logits = self.logits(outputs.view(-1, self.action_dims, self._bins))
+        return Categorical(logits, uniform=self.config.policy.explore)
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Of the bins, (B, A, bins), from the actor's outputs in the same shape."""
         return outputs
 
     def to_env(self, actions: Tensor) -> Tensor:
-        return self.levels.T.gather(0, actions).view(-1, *self._shape)
+        return self.levels.T.gather(0, actions).view(-1, *self.space.shape)
 
 
 class OrdinalHead(CategoricalHead):
@@ -106,16 +115,15 @@ class OrdinalHead(CategoricalHead):
         return outputs.cumsum(-1)
 
 
-class JointHead(Head):
+class JointHead(BoxHead):
     """one categorical over all combinations of bins, bins ** A outputs: dimensions may depend."""
 
-    reads = frozenset({"env.bins"})
+    reads = frozenset({"env.bins", "policy.explore"})
     action_dtype = torch.int64
     action_dims = 1
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
-        super().__init__()
-        self._shape = space.shape
+        super().__init__(space, config)
         levels = bin_levels(space, config)
         dims, bins = levels.shape
         self.outputs = bins**dims
@@ -129,13 +137,13 @@ class JointHead(Head):
         self.register_buffer("levels", torch.cartesian_prod(*levels).view(-1, dims))
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        return Categorical(outputs.unsqueeze(1))
+        return Categorical(outputs.unsqueeze(1), uniform=self.config.policy.explore)
 
     def to_env(self, actions: Tensor) -> Tensor:
-        return self.levels[actions.squeeze(-1)].view(-1, *self._shape)
+        return self.levels[actions.squeeze(-1)].view(-1, *self.space.shape)
 
 
-class GaussianHead(Head):
+class GaussianHead(BoxHead):
     """an independent normal per dimension, in units of half the action range around its middle."""
 
     # The unclipped action is kept for the log-probability, the environment gets the clipped one.
@@ -143,14 +151,12 @@ class GaussianHead(Head):
     action_dtype = torch.float32
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
-        super().__init__()
+        super().__init__(space, config)
         bounded = space.is_bounded()
         low = torch.as_tensor(space.low, dtype=torch.float32).flatten()
         high = torch.as_tensor(space.high, dtype=torch.float32).flatten()
         if config.policy.squash and not bounded:
             raise ConfigError(f"policy.squash needs a bounded action space, this is {space}")
-        self._shape = space.shape
-        self._policy = config.policy
         self.low: Tensor
         self.high: Tensor
         self.middle: Tensor
@@ -168,23 +174,23 @@ class GaussianHead(Head):
             self.register_buffer("log_std", log_std)
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        kind = SquashedGaussian if self._policy.squash else DiagonalGaussian
+        kind = SquashedGaussian if self.config.policy.squash else DiagonalGaussian
         return kind(outputs, self.log_std)
 
     def to_env(self, actions: Tensor) -> Tensor:
-        if self._policy.squash:
+        if self.config.policy.squash:
             actions = actions.tanh()
         clipped = (self.middle + self.half_range * actions).clamp(self.low, self.high)
-        return clipped.view(-1, *self._shape)
+        return clipped.view(-1, *self.space.shape)
 
     def anneal(self, remaining: float) -> None:
-        policy = self._policy
+        policy = self.config.policy
         if policy.std == "decayed":
             std = policy.final_std + (policy.init_std - policy.final_std) * remaining
             self.log_std.fill_(log(std))
 
 
-BOX_HEADS: dict[str, type[CategoricalHead | JointHead | GaussianHead]] = {
+BOX_HEADS: dict[str, type[BoxHead]] = {
     "gaussian": GaussianHead,
     "categorical": CategoricalHead,
     "ordinal": OrdinalHead,
@@ -200,7 +206,7 @@ def make_head(space: ActionSpace, config: TrainConfig) -> Head:
         ConfigError: a head that this space is too large or too open for.
     """
     if isinstance(space, Discrete):
-        return DiscreteHead(space)
+        return DiscreteHead(space, config)
     return BOX_HEADS[config.policy.head](space, config)
 
 

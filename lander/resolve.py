@@ -106,6 +106,8 @@ def dead_zones(config: TrainConfig) -> list[str]:
             f"policy.init_std = {std:g}: the side engines fire beyond +-0.5, which an untrained "
             f"policy reaches in {beyond:.1g} of its actions: take 0.3 or more"
         ]
+    if config.env.bins is None:
+        return []
     main, side = bin_levels(space, config)
     troubles = {
         "the main engine can never fire": not (main > 0).any(),

@@ -162,6 +162,7 @@ class Runner:
     def _scaled(self, rewards: Tensor, done: Tensor) -> Tensor:
         """Raw rewards (T, N) as the agent learns from them."""
         scale, moments = self._config.env.reward_scale, self._policy.reward_moments
+        rewards = rewards - self._config.env.step_cost
         if scale != "running":
             return rewards * scale
         assert moments is not None

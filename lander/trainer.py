@@ -199,8 +199,16 @@ class Training:
         Raises:
             ConfigError: the state of another config, or an environment that does not repeat itself.
         """
-        if state["config"] != flatten(self._config):
+        if state.get("config") != flatten(self._config):
             raise ConfigError("this state belongs to a training with another config")
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"this state was written by another version: {error!r}") from None
+
+    def _restore(self, state: State) -> None:
         self.env_steps = int(state["env_steps"])
         self._updates = int(state["updates"])
         self._checkpoint = int(state["checkpoint"])
