@@ -41,7 +41,7 @@ class EnvConfig:
     arXiv:2005.12729), for observations far from unit scale. The statistics are part of the policy,
     and stand still in evaluation."""
     obs_clip: Positive = 10.0
-    """obs_norm: normalised observations are clipped to +- this."""
+    """Normalised observations are clipped to +- this."""
     step_cost: NonNegative = 0.0
     """Subtracted from every training reward before it is scaled, in raw units: makes a craft that
     hovers land. Recorded returns leave it out."""
@@ -74,16 +74,16 @@ class PolicyConfig:
     """Share of uniformly random choices mixed into a categorical, as epsilon-greedy does; part of
     the distribution, so that log-probabilities stay true. Deterministic flights leave it out."""
     std: Literal["learned", "fixed", "decayed"] = "learned"
-    """gaussian: the standard deviation does not depend on the state. learned: a parameter per
+    """The standard deviation does not depend on the state. learned: a parameter per
     dimension. fixed: stays at init_std. decayed: falls linearly to final_std over the budget, as
     PPO-PyTorch's does in stairs."""
     init_std: Positive = 1.0
-    """gaussian: standard deviation before training, in units of half the action range. Below 0.2
+    """Standard deviation before training, in units of half the action range. Below 0.2
     LunarLander's side engines hardly ever fire by chance."""
     final_std: Positive = 0.1
-    """gaussian with std = decayed: standard deviation at the end of the budget."""
+    """Standard deviation at the end of the budget."""
     squash: bool = False
-    """gaussian: bound actions by tanh, its log-determinant in log-probability and entropy (Haarnoja
+    """Bound actions by tanh, its log-determinant in log-probability and entropy (Haarnoja
     et al. 2018, arXiv:1801.01290, appendix C). false: the environment gets the clipped action."""
 
 

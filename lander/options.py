@@ -107,11 +107,14 @@ def require_active(config: TrainConfig, given: Mapping[str, Any] | None = None) 
 
 
 def describe() -> dict[str, str]:
-    """What each dotted field is for: its docstring in `lander.config`, and what its words mean."""
+    """What each dotted field is for: its docstring in `lander.config`, what its words mean, and under
+    which option it acts."""
     docs = documented()
     for field, choices in CHOICES.items():
         words = [f"{name}: {first_sentence(doc)}" for name, doc in choices.items()]
         docs[field] += " " + "; ".join(words) + "."
+    for condition in CONDITIONS:
+        docs[condition.field] += f" Only with {condition}."
     return docs
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from lander import ConfigError, EnvConfig, PolicyConfig, PPOConfig, TrainConfig, resolve
-from lander.fields import configure, describe, flatten, from_toml, to_toml
+from lander.fields import configure, flatten, from_toml, to_toml
 
 CONFIGS = [
     TrainConfig(),
@@ -16,8 +15,18 @@ CONFIGS = [
     TrainConfig(
         env=EnvConfig(id="CartPole-v1", num_envs=8, reward_scale=1e-3),
         policy=PolicyConfig(hidden_sizes=(32,), activation="relu", trunk="shared", init="torch"),
-        ppo=PPOConfig(anneal=False, learning_rate=3.0000000000000004e-4, advantage_norm="none"),
+        ppo=PPOConfig(
+            learning_rate_schedule="constant",
+            learning_rate=3.0000000000000004e-4,
+            critic_learning_rate=1e-3,
+            advantage_norm="none",
+        ),
         seed=12,
+    ),
+    TrainConfig(
+        env=EnvConfig(reward_scale="running", obs_norm=True, time_limit=300),
+        policy=PolicyConfig(critic=False),
+        ppo=PPOConfig(rollout_episodes=32, advantage="reward_to_go", kl_stop=0.02),
     ),
 ]
 
@@ -30,7 +39,7 @@ def refusal(values: dict[str, Any]) -> str:
     return message
 
 
-def unresolved(env: EnvConfig, head: Literal["auto", "categorical", "gaussian"] = "auto") -> str:
+def unresolved(env: EnvConfig, head: str = "auto") -> str:
     config = TrainConfig(env=env, policy=PolicyConfig(head=head))
     with pytest.raises(ConfigError) as caught:
         resolve(config)
@@ -45,10 +54,11 @@ def test_a_config_survives_flat_and_toml_unchanged(config: TrainConfig) -> None:
     assert from_toml(to_toml(config), source="file") == config
 
 
-def test_bins_none_is_absent_from_toml_and_read_back_as_none() -> None:
+def test_none_is_absent_from_toml_and_read_back_as_none() -> None:
     text = to_toml(TrainConfig())
-    assert "bins" not in text
-    assert from_toml(text, source="file").env.bins is None
+    assert not {"bins", "time_limit", "kl_stop"} & {line.split(" ")[0] for line in text.split("\n")}
+    config = from_toml(text, source="file")
+    assert (config.env.bins, config.env.time_limit, config.ppo.kl_stop) == (None, None, None)
 
 
 def test_configure_replaces_only_what_is_named_and_parses_text() -> None:
@@ -108,16 +118,32 @@ def test_an_unknown_field_near_nothing_lists_them_all() -> None:
         ("ppo.update_epochs", 1.5),
         ("ppo.minibatch_size", 1),
         ("ppo.advantage_norm", "both"),
-        ("ppo.anneal", "perhaps"),
+        ("ppo.learning_rate_schedule", "perhaps"),
+        ("ppo.clip_range_schedule", "cosine"),
+        ("ppo.critic_learning_rate", 0.0),
+        ("ppo.rollout_episodes", 0),
+        ("ppo.n_step", 0),
+        ("ppo.kl_coef", -1.0),
+        ("ppo.kl_target", 0.0),
+        ("ppo.kl_stop", 0.0),
+        ("ppo.value_clip", 0.0),
         ("env.bins", 1),
         ("env.bins", "many"),
         ("env.num_envs", 0),
         ("env.reward_scale", 0.0),
         ("env.reward_scale", float("nan")),
+        ("env.reward_scale", "jogging"),
+        ("env.obs_norm", "perhaps"),
+        ("env.obs_clip", 0.0),
+        ("env.step_cost", -0.1),
+        ("env.time_limit", 0),
         ("policy.hidden_sizes", ()),
-        ("policy.head", "softmax"),
         ("policy.activation", "gelu"),
+        ("policy.critic", "perhaps"),
+        ("policy.explore", 1.0),
+        ("policy.std", "large"),
         ("policy.init_std", -1.0),
+        ("policy.final_std", 0.0),
         ("seed", -1),
         ("total_steps", 0),
     ],
@@ -144,7 +170,7 @@ def test_a_budget_below_one_rollout_is_refused() -> None:
     assert message.startswith("total_steps")
     assert "2048" in message
     assert "2047" in message
-    assert configure({"total_steps": 2048, "checkpoints": 1}, base=TrainConfig()).num_updates == 1
+    assert configure({"total_steps": 2048, "checkpoints": 1}, base=TrainConfig()).budget == 2048
 
 
 def test_more_checkpoints_than_updates_are_refused() -> None:
@@ -152,7 +178,7 @@ def test_more_checkpoints_than_updates_are_refused() -> None:
     assert message.startswith("checkpoints")
     assert "3" in message
     assert "2" in message
-    assert configure({"total_steps": 4096, "checkpoints": 2}, base=TrainConfig()).num_updates == 2
+    assert configure({"total_steps": 4096, "checkpoints": 2}, base=TrainConfig()).budget == 4096
 
 
 @pytest.mark.parametrize("text", ["ppo = [", "ppo.gamma = ", "[ppo]\ngamma = 2.0", "gama = 1"])
@@ -174,13 +200,21 @@ def test_gaussian_does_not_go_with_discrete_actions() -> None:
 
 def test_gaussian_does_not_go_with_bins() -> None:
     message = unresolved(EnvConfig(id="LunarLanderContinuous-v3", bins=7), "gaussian")
-    assert "env.bins = 7" in message
-    assert "policy.head = gaussian" in message
+    assert message.startswith("env.bins acts only with policy.head = categorical")
 
 
-def test_categorical_on_a_box_needs_bins() -> None:
-    message = unresolved(EnvConfig(id="LunarLanderContinuous-v3"), "categorical")
-    assert message.startswith("policy.head = categorical needs env.bins")
+@pytest.mark.parametrize("head", ["categorical", "ordinal", "joint"])
+def test_levels_on_a_box_need_bins(head: str) -> None:
+    message = unresolved(EnvConfig(id="LunarLanderContinuous-v3"), head)
+    assert message.startswith(f"policy.head = {head} needs env.bins")
+
+
+def test_a_joint_head_of_too_many_outputs_is_refused() -> None:
+    message = unresolved(EnvConfig(id="BipedalWalker-v3", bins=9), "joint")
+    assert message.startswith("policy.head = joint needs 9 ** 4 = 6561 outputs")
+    assert resolve(
+        TrainConfig(env=EnvConfig(id="BipedalWalker-v3", bins=8), policy=PolicyConfig(head="joint"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,34 +239,44 @@ def test_an_environment_without_vectors_is_refused(env_id: str) -> None:
         (EnvConfig(id="LunarLanderContinuous-v3", bins=7), "categorical"),
     ],
 )
-def test_auto_becomes_the_head_that_fits(
-    env: EnvConfig, head: Literal["categorical", "gaussian"]
-) -> None:
+def test_auto_becomes_the_head_that_fits(env: EnvConfig, head: str) -> None:
     resolved = resolve(TrainConfig(env=env))
     assert resolved.policy.head == head
     assert resolved == TrainConfig(env=env, policy=PolicyConfig(head=head))
     assert resolve(resolved) == resolved
 
 
-def test_every_field_is_described() -> None:
-    docs = describe()
-    assert list(docs) == list(flatten(TrainConfig()))
-    assert all(doc.endswith(".") and "\n" not in doc for doc in docs.values())
+def test_budget_is_the_whole_rollouts_in_total_steps() -> None:
+    assert TrainConfig(total_steps=5 * 2048 + 2047).budget == 5 * 2048
+    assert TrainConfig(total_steps=5 * 2048).budget == 5 * 2048
 
 
-def test_checkpoints_are_due_at_k_of_k_of_the_updates() -> None:
-    def due(updates: int, checkpoints: int) -> tuple[int, ...]:
-        return TrainConfig(total_steps=updates * 2048, checkpoints=checkpoints).checkpoint_updates
-
-    assert due(10, 4) == (3, 5, 8, 10)
-    assert due(10, 1) == (10,)
-    assert due(3, 3) == (1, 2, 3)
-    assert due(7, 3) == (3, 5, 7)
+def test_with_whole_episodes_budget_is_total_steps_and_any_minibatch_goes() -> None:
+    ppo = PPOConfig(rollout_episodes=32, minibatch_size=100)
+    config = TrainConfig(ppo=ppo, total_steps=1000, checkpoints=7)
+    assert config.budget == 1000
 
 
-def test_the_learning_rate_falls_linearly_from_the_full_rate_or_stays() -> None:
-    falling = TrainConfig(ppo=PPOConfig(learning_rate=0.8), total_steps=4 * 2048, checkpoints=1)
-    rates = [falling.learning_rate_at(update) for update in (1, 2, 3, 4)]
-    assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    level = replace(falling, ppo=replace(falling.ppo, anneal=False))
-    assert [level.learning_rate_at(update) for update in (1, 4)] == [0.8, 0.8]
+def test_rollout_episodes_must_be_a_multiple_of_the_copies() -> None:
+    assert refusal({"ppo.rollout_episodes": 17}) == (
+        "ppo.rollout_episodes must be a multiple of env.num_envs: 17 is none of 16"
+    )
+    assert configure({"ppo.rollout_episodes": 16}, base=TrainConfig()).ppo.rollout_episodes == 16
+
+
+def test_checkpoints_are_due_at_k_of_k_of_the_budget() -> None:
+    def due(updates: int, checkpoints: int) -> list[int]:
+        config = TrainConfig(total_steps=updates * 2048 + 100, checkpoints=checkpoints)
+        counts = [config.checkpoint_at(update * 2048) for update in range(updates + 1)]
+        return [counts.index(k) for k in range(1, checkpoints + 1)]
+
+    assert due(10, 4) == [3, 5, 8, 10]
+    assert due(10, 1) == [10]
+    assert due(3, 3) == [1, 2, 3]
+    assert due(7, 3) == [3, 5, 7]
+
+
+def test_checkpoints_of_whole_episodes_are_counted_in_steps_and_end_with_the_last() -> None:
+    config = TrainConfig(ppo=PPOConfig(rollout_episodes=16), total_steps=1000, checkpoints=4)
+    counts = [config.checkpoint_at(steps) for steps in (0, 249, 250, 749, 750, 999, 1000, 1700)]
+    assert counts == [0, 0, 1, 2, 3, 3, 4, 4]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,11 @@ from lander import (
     TrainResult,
     train,
 )
+from lander.advantages import ADVANTAGES, BASELINES
 from lander.fields import configure, flatten
+from lander.heads import BOX_HEADS
 from lander.metrics import CURVES, FINALS
+from lander.surrogates import SURROGATES
 
 SMALL = {
     "env.num_envs": 2,
@@ -46,8 +51,101 @@ KNOBS = SMALL | {
 }
 
 
-def run(values: dict[str, Any]) -> TrainResult:
+BOX = {"env.bins": None}
+EPISODES = {"ppo.rollout_episodes": 4, "env.time_limit": 20}
+PLAIN = EPISODES | {
+    "policy.critic": False,
+    "policy.trunk": "separate",
+    "ppo.advantage": "reward_to_go",
+}
+ADAPTIVE = {"ppo.surrogate": "kl_adaptive", "ppo.kl_target": 10.0}
+OWN_TESTS = {"seed", "checkpoints", "eval_episodes", "final_episodes", "env.id"}
+CHANGES: dict[str, tuple[Mapping[str, Any], Any]] = {
+    # field: (what it needs besides KNOBS, another value)
+    "env.num_envs": ({}, 4),
+    "env.reward_scale": ({}, 0.05),
+    "env.bins": ({}, 7),
+    "env.obs_norm": ({}, True),
+    "env.obs_clip": ({"env.obs_norm": True}, 0.5),
+    "env.step_cost": ({}, 0.5),
+    "env.time_limit": ({}, 10),
+    "policy.head": ({}, "ordinal"),
+    "policy.hidden_sizes": ({}, (16, 16)),
+    "policy.activation": ({}, "tanh"),
+    "policy.trunk": ({}, "separate"),
+    "policy.critic": (EPISODES | {"policy.trunk": "separate"}, False),
+    "policy.init": ({}, "torch"),
+    "policy.explore": ({}, 0.2),
+    "policy.std": (BOX, "fixed"),
+    "policy.init_std": (BOX | {"policy.std": "fixed"}, 0.5),
+    "policy.final_std": (BOX | {"policy.std": "decayed"}, 0.5),
+    "policy.squash": (BOX, True),
+    "ppo.rollout_steps": ({}, 16),
+    "ppo.rollout_episodes": (EPISODES, 2),
+    "ppo.minibatch_size": ({}, 16),
+    "ppo.update_epochs": ({}, 7),
+    "ppo.learning_rate": ({}, 1e-3),
+    "ppo.learning_rate_schedule": ({}, "constant"),
+    "ppo.critic_learning_rate": ({}, 1e-3),
+    "ppo.advantage": ({}, "n_step"),
+    "ppo.gamma": ({}, 0.9),
+    "ppo.gae_lambda": ({}, 0.9),
+    "ppo.n_step": ({"ppo.advantage": "n_step"}, 3),
+    "ppo.baseline": (PLAIN, "mean"),
+    "ppo.advantage_norm": ({}, "batch"),
+    "ppo.surrogate": ({}, "none"),
+    "ppo.clip_range": ({}, 0.05),
+    "ppo.clip_range_schedule": ({}, "linear"),
+    "ppo.kl_coef": ({"ppo.surrogate": "kl_fixed"}, 3.0),
+    "ppo.kl_target": (ADAPTIVE, 1e-6),
+    "ppo.kl_stop": ({}, 1e-4),
+    "ppo.value_coef": ({}, 1.0),
+    "ppo.value_clip": ({}, 1e-3),
+    "ppo.entropy_coef": ({}, 0.01),
+    "ppo.max_grad_norm": ({}, 0.1),
+    "total_steps": ({}, 192),
+}
+WORDS: dict[str, dict[str, Mapping[str, Any]]] = {
+    "policy.head": {
+        # on one dimension, joint and categorical are the same
+        head: {"env.id": "LunarLanderContinuous-v3", "env.bins": None if head == "gaussian" else 3}
+        for head in BOX_HEADS
+    },
+    "ppo.advantage": {
+        name: PLAIN | {"policy.critic": advantage.critic} for name, advantage in ADVANTAGES.items()
+    },
+    "ppo.baseline": dict.fromkeys(BASELINES, PLAIN),
+    "ppo.surrogate": {name: ADAPTIVE if name == "kl_adaptive" else {} for name in SURROGATES},
+    "ppo.advantage_norm": dict.fromkeys(("none", "batch", "minibatch"), {}),
+    "policy.std": dict.fromkeys(("learned", "fixed", "decayed"), BOX),
+    "env.reward_scale": {"running": {}, "0.5": {}},
+}
+
+
+def run(values: Mapping[str, Any]) -> TrainResult:
     return train(configure(values, base=TrainConfig()))
+
+
+@cache
+def remembered(items: tuple[tuple[str, Any], ...]) -> ActorCritic:
+    return run(dict(items)).policy
+
+
+def trained(*values: Mapping[str, Any]) -> ActorCritic:
+    """With KNOBS and more; once for all tests."""
+    merged: dict[str, Any] = dict(KNOBS)
+    for more in values:
+        merged |= more
+    return remembered(tuple(sorted(merged.items())))
+
+
+def learned_apart(left: ActorCritic, right: ActorCritic) -> bool:
+    """Some weight of the same name and shape differs: a statistic or a new shape is not enough."""
+    others = dict(right.named_parameters())
+    return any(
+        name in others and tensor.shape == others[name].shape and not tensor.equal(others[name])
+        for name, tensor in left.named_parameters()
+    )
 
 
 def same_weights(left: ActorCritic, right: ActorCritic) -> bool:
@@ -116,49 +214,36 @@ def test_global_random_states_are_left_alone() -> None:
     assert states() == before
 
 
-@pytest.mark.parametrize(
-    ("field", "other"),
-    [
-        # the six that are swept
-        ("ppo.learning_rate", 1e-3),
-        ("ppo.update_epochs", 7),
-        ("ppo.clip_range", 0.05),
-        ("ppo.gae_lambda", 0.9),
-        ("env.reward_scale", 0.05),
-        ("env.bins", 7),
-        # the others
-        ("env.num_envs", 4),
-        ("policy.hidden_sizes", (16, 16)),
-        ("policy.trunk", "separate"),
-        ("policy.init", "torch"),
-        ("policy.activation", "tanh"),
-        ("ppo.rollout_steps", 16),
-        ("ppo.advantage_norm", "batch"),
-        ("ppo.advantage_norm", "minibatch"),
-        ("ppo.anneal", False),
-        ("ppo.entropy_coef", 0.01),
-        ("ppo.value_coef", 1.0),
-        ("ppo.max_grad_norm", 0.1),
-        ("ppo.gamma", 0.9),
-        ("ppo.minibatch_size", 16),
-        ("total_steps", 192),
-    ],
-)
-def test_every_field_changes_the_weights(field: str, other: object, knobs: TrainResult) -> None:
-    assert flatten(knobs.config)[field] != other
-    assert not same_weights(run(KNOBS | {field: other}).policy, knobs.policy)
+def test_no_field_is_left_out_of_the_next_test() -> None:
+    assert CHANGES.keys() | OWN_TESTS == flatten(TrainConfig()).keys()
+    assert not CHANGES.keys() & OWN_TESTS
 
 
-def test_batch_and_minibatch_normalisation_differ() -> None:
-    batch, minibatch = (
-        run(KNOBS | {"ppo.advantage_norm": kind}).policy for kind in ("batch", "minibatch")
-    )
-    assert not same_weights(batch, minibatch)
+@pytest.mark.parametrize("field", CHANGES)
+def test_every_field_changes_what_is_learned(field: str) -> None:
+    needs, other = CHANGES[field]
+    change = {field: other} if field != "policy.critic" else PLAIN
+    assert flatten(configure(KNOBS | needs, base=TrainConfig()))[field] != other
+    assert learned_apart(trained(needs), trained(needs, change))
 
 
-def test_init_std_changes_the_weights_of_a_gaussian() -> None:
-    values = KNOBS | {"env.bins": None}
-    assert not same_weights(run(values).policy, run(values | {"policy.init_std": 0.5}).policy)
+@pytest.mark.parametrize("field", WORDS)
+def test_every_word_learns_something_else_and_the_same_again(field: str) -> None:
+    policies = {word: trained(needs, {field: word}) for word, needs in WORDS[field].items()}
+    for one, other in combinations(policies, 2):
+        assert learned_apart(policies[one], policies[other]), (one, other)
+    for word, needs in WORDS[field].items():
+        assert same_weights(run(KNOBS | needs | {field: word}).policy, policies[word]), word
+
+
+def test_without_a_critic_and_with_normalised_advantages_the_reward_scale_cancels_out() -> None:
+    """To the bit for powers of two."""
+    for kind in ("none", "batch", "minibatch"):
+        one, four = (
+            trained(PLAIN, {"ppo.advantage_norm": kind, "env.reward_scale": scale})
+            for scale in (1.0, 4.0)
+        )
+        assert same_weights(one, four) == (kind != "none")
 
 
 def test_training_moves_every_weight(knobs: TrainResult) -> None:
@@ -205,12 +290,69 @@ def test_progress_names_steps_checkpoints_and_curves() -> None:
     for progress in seen:
         assert progress.metrics.keys() <= CURVES.keys()
         assert ("eval/return_mean" in progress.metrics) == (progress.evaluation is not None)
-    assert set().union(*(progress.metrics for progress in seen)) == CURVES.keys()
+    of_some_options = {"policy/kl_coef", "policy/gradient_steps"}
+    recorded = set().union(*(progress.metrics for progress in seen))
+    assert recorded == CURVES.keys() - of_some_options
     assert result.checkpoints == tuple(
         progress.evaluation for progress in seen if progress.evaluation is not None
     )
     assert result.metrics.keys() == FINALS.keys()
     assert result.metrics["final/return_mean"] == result.final.return_mean
+    assert result.env_steps == result.config.budget == 640
+
+
+def test_options_record_curves_of_their_own() -> None:
+    def curves(values: Mapping[str, Any]) -> list[Mapping[str, float]]:
+        seen: list[Progress] = []
+        train(configure(KNOBS | values, base=TrainConfig()), on_update=seen.append)
+        return [progress.metrics for progress in seen]
+
+    first, second = curves(ADAPTIVE | {"ppo.kl_stop": 1e-6})
+    assert (first["policy/kl_coef"], second["policy/kl_coef"]) == (1.0, 0.5)
+    assert 1 <= first["policy/gradient_steps"] < 16  # 8 epochs of 2 minibatches
+    assert "policy/clip_fraction" not in first
+    patient, _ = curves({"ppo.kl_stop": 1e6})
+    assert patient["policy/gradient_steps"] == 16
+    assert not {"loss/value", "value/explained_variance"} & curves(PLAIN)[0].keys()
+
+
+def test_whole_episodes_end_with_the_rollout_that_reaches_the_budget() -> None:
+    """2 episodes of 20 steps a rollout: of 5 checkpoints in 100 steps, 2, 4 and 6 > 5 are due."""
+    seen: list[Progress] = []
+    config = configure(
+        KNOBS
+        | {"ppo.rollout_episodes": 2, "env.time_limit": 20, "total_steps": 100, "checkpoints": 5},
+        base=TrainConfig(),
+    )
+    result = train(config, on_update=seen.append)
+    assert [(progress.env_steps, progress.checkpoint) for progress in seen] == [
+        (40, 2),
+        (80, 4),
+        (120, 5),
+    ]
+    assert all(progress.evaluation is not None for progress in seen)
+    assert len(result.checkpoints) == 3
+    assert result.env_steps == 120
+
+
+def test_episodes_of_any_length_overshoot_by_less_than_a_rollout() -> None:
+    seen: list[Progress] = []
+    config = configure(
+        SMALL
+        | {
+            "env.id": "CartPole-v1",
+            "ppo.rollout_episodes": 4,
+            "total_steps": 600,
+            "checkpoints": 3,
+        },
+        base=TrainConfig(),
+    )
+    result = train(config, on_update=seen.append)
+    *before, last = [progress.env_steps for progress in seen]
+    assert len(before) > 3
+    assert max(before) < 600 <= last == result.env_steps
+    assert [p.checkpoint for p in seen] == [config.checkpoint_at(p.env_steps) for p in seen]
+    assert seen[-1].checkpoint == 3
 
 
 def test_without_a_solved_return_there_is_no_success_rate(knobs: TrainResult) -> None:
@@ -299,7 +441,7 @@ def test_the_first_of_the_best_checkpoints_is_kept(
 )
 def test_two_updates_run_everywhere(extra: dict[str, Any]) -> None:
     result = run(SMALL | extra)
-    assert result.config.num_updates == 2
+    assert result.env_steps == result.config.budget == 128
     assert np.isfinite(result.final.return_mean)
 
 
