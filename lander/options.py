@@ -107,8 +107,8 @@ def require_active(config: TrainConfig, given: Mapping[str, Any] | None = None) 
 
 
 def describe() -> dict[str, str]:
-    """What each dotted field is for: its docstring in `lander.config`, what its words mean, and under
-    which option it acts."""
+    """What each dotted field is for: its docstring in `lander.config`, what its words mean, and
+    under which option it acts."""
     docs = documented()
     for field, choices in CHOICES.items():
         words = [f"{name}: {first_sentence(doc)}" for name, doc in choices.items()]

@@ -52,7 +52,7 @@ KNOBS = SMALL | {
 
 
 BOX = {"env.bins": None}
-EPISODES = {"ppo.rollout_episodes": 4, "env.time_limit": 20}
+EPISODES = {"ppo.rollout_steps": 128, "ppo.rollout_episodes": 4, "env.time_limit": 20}
 PLAIN = EPISODES | {
     "policy.critic": False,
     "policy.trunk": "separate",
@@ -105,7 +105,7 @@ CHANGES: dict[str, tuple[Mapping[str, Any], Any]] = {
     "ppo.max_grad_norm": ({}, 0.1),
     "total_steps": ({}, 192),
 }
-WORDS: dict[str, dict[str, Mapping[str, Any]]] = {
+WORDS: dict[str, dict[Any, Mapping[str, Any]]] = {
     "policy.head": {
         # on one dimension, joint and categorical are the same
         head: {"env.id": "LunarLanderContinuous-v3", "env.bins": None if head == "gaussian" else 3}
@@ -116,9 +116,9 @@ WORDS: dict[str, dict[str, Mapping[str, Any]]] = {
     },
     "ppo.baseline": dict.fromkeys(BASELINES, PLAIN),
     "ppo.surrogate": {name: ADAPTIVE if name == "kl_adaptive" else {} for name in SURROGATES},
-    "ppo.advantage_norm": dict.fromkeys(("none", "batch", "minibatch"), {}),
+    "ppo.advantage_norm": {"none": {}, "batch": {}, "minibatch": {}},
     "policy.std": dict.fromkeys(("learned", "fixed", "decayed"), BOX),
-    "env.reward_scale": {"running": {}, "0.5": {}},
+    "env.reward_scale": {"running": {}, 0.5: {}},
 }
 
 
@@ -131,12 +131,18 @@ def remembered(items: tuple[tuple[str, Any], ...]) -> ActorCritic:
     return run(dict(items)).policy
 
 
+def knobs_and(*values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for more in (KNOBS, *values) for name, value in more.items()}
+
+
 def trained(*values: Mapping[str, Any]) -> ActorCritic:
-    """With KNOBS and more; once for all tests."""
-    merged: dict[str, Any] = dict(KNOBS)
-    for more in values:
-        merged |= more
-    return remembered(tuple(sorted(merged.items())))
+    """Once for all tests."""
+    return remembered(tuple(sorted(knobs_and(*values).items())))
+
+
+def followed(values: Mapping[str, Any]) -> tuple[TrainResult, list[Progress]]:
+    seen: list[Progress] = []
+    return train(configure(values, base=TrainConfig()), on_update=seen.append), seen
 
 
 def learned_apart(left: ActorCritic, right: ActorCritic) -> bool:
@@ -223,7 +229,7 @@ def test_no_field_is_left_out_of_the_next_test() -> None:
 def test_every_field_changes_what_is_learned(field: str) -> None:
     needs, other = CHANGES[field]
     change = {field: other} if field != "policy.critic" else PLAIN
-    assert flatten(configure(KNOBS | needs, base=TrainConfig()))[field] != other
+    assert flatten(configure(knobs_and(needs), base=TrainConfig()))[field] != other
     assert learned_apart(trained(needs), trained(needs, change))
 
 
@@ -233,7 +239,7 @@ def test_every_word_learns_something_else_and_the_same_again(field: str) -> None
     for one, other in combinations(policies, 2):
         assert learned_apart(policies[one], policies[other]), (one, other)
     for word, needs in WORDS[field].items():
-        assert same_weights(run(KNOBS | needs | {field: word}).policy, policies[word]), word
+        assert same_weights(run(knobs_and(needs, {field: word})).policy, policies[word]), word
 
 
 def test_without_a_critic_and_with_normalised_advantages_the_reward_scale_cancels_out() -> None:
@@ -277,12 +283,8 @@ def test_orthogonal_init_has_gains_sqrt_2_and_a_hundredth_and_1() -> None:
 
 
 def test_progress_names_steps_checkpoints_and_curves() -> None:
-    seen: list[Progress] = []
-    config = configure(
-        SMALL | {"env.id": "CartPole-v1", "total_steps": 640 + 63, "checkpoints": 4},
-        base=TrainConfig(),
-    )
-    result = train(config, on_update=seen.append)
+    extra = {"env.id": "CartPole-v1", "total_steps": 640 + 63, "checkpoints": 4}
+    result, seen = followed(SMALL | extra)
     assert [progress.env_steps for progress in seen] == [64 * k for k in range(1, 11)]
     evaluated = [k for k, progress in enumerate(seen, 1) if progress.evaluation is not None]
     assert evaluated == [3, 5, 8, 10]
@@ -302,56 +304,33 @@ def test_progress_names_steps_checkpoints_and_curves() -> None:
 
 
 def test_options_record_curves_of_their_own() -> None:
-    def curves(values: Mapping[str, Any]) -> list[Mapping[str, float]]:
-        seen: list[Progress] = []
-        train(configure(KNOBS | values, base=TrainConfig()), on_update=seen.append)
-        return [progress.metrics for progress in seen]
-
-    first, second = curves(ADAPTIVE | {"ppo.kl_stop": 1e-6})
-    assert (first["policy/kl_coef"], second["policy/kl_coef"]) == (1.0, 0.5)
-    assert 1 <= first["policy/gradient_steps"] < 16  # 8 epochs of 2 minibatches
-    assert "policy/clip_fraction" not in first
-    patient, _ = curves({"ppo.kl_stop": 1e6})
-    assert patient["policy/gradient_steps"] == 16
-    assert not {"loss/value", "value/explained_variance"} & curves(PLAIN)[0].keys()
+    _, (first, second) = followed(knobs_and(ADAPTIVE, {"ppo.kl_stop": 1e-6}))
+    assert (first.metrics["policy/kl_coef"], second.metrics["policy/kl_coef"]) == (1.0, 0.5)
+    assert 1 <= first.metrics["policy/gradient_steps"] < 16  # 8 epochs of 2 minibatches
+    assert "policy/clip_fraction" not in first.metrics
+    _, (patient, _) = followed(knobs_and({"ppo.kl_stop": 1e6}))
+    assert patient.metrics["policy/gradient_steps"] == 16
+    _, (plain, _) = followed(knobs_and(PLAIN))
+    assert not {"loss/value", "value/explained_variance"} & plain.metrics.keys()
 
 
 def test_whole_episodes_end_with_the_rollout_that_reaches_the_budget() -> None:
-    """2 episodes of 20 steps a rollout: of 5 checkpoints in 100 steps, 2, 4 and 6 > 5 are due."""
-    seen: list[Progress] = []
-    config = configure(
-        KNOBS
-        | {"ppo.rollout_episodes": 2, "env.time_limit": 20, "total_steps": 100, "checkpoints": 5},
-        base=TrainConfig(),
-    )
-    result = train(config, on_update=seen.append)
-    assert [(progress.env_steps, progress.checkpoint) for progress in seen] == [
-        (40, 2),
-        (80, 4),
-        (120, 5),
-    ]
-    assert all(progress.evaluation is not None for progress in seen)
-    assert len(result.checkpoints) == 3
+    """Rollouts of 2 * 20 steps, 5 checkpoints in 100 steps: after 40 steps the second is due."""
+    extra = {"ppo.rollout_episodes": 2, "total_steps": 100, "checkpoints": 5}
+    result, seen = followed(knobs_and(EPISODES, extra))
+    counts = [(progress.env_steps, progress.checkpoint) for progress in seen]
+    assert counts == [(40, 2), (80, 4), (120, 5)]
+    assert tuple(progress.evaluation for progress in seen) == result.checkpoints
     assert result.env_steps == 120
 
 
 def test_episodes_of_any_length_overshoot_by_less_than_a_rollout() -> None:
-    seen: list[Progress] = []
-    config = configure(
-        SMALL
-        | {
-            "env.id": "CartPole-v1",
-            "ppo.rollout_episodes": 4,
-            "total_steps": 600,
-            "checkpoints": 3,
-        },
-        base=TrainConfig(),
-    )
-    result = train(config, on_update=seen.append)
+    extra = {"env.id": "CartPole-v1", "env.bins": None, "env.time_limit": None}
+    result, seen = followed(knobs_and(EPISODES, extra, {"total_steps": 600, "checkpoints": 3}))
     *before, last = [progress.env_steps for progress in seen]
     assert len(before) > 3
     assert max(before) < 600 <= last == result.env_steps
-    assert [p.checkpoint for p in seen] == [config.checkpoint_at(p.env_steps) for p in seen]
+    assert [p.checkpoint for p in seen] == [result.config.checkpoint_at(p.env_steps) for p in seen]
     assert seen[-1].checkpoint == 3
 
 
@@ -363,13 +342,8 @@ def test_returns_are_recorded_unscaled() -> None:
     """At a learning rate of nothing the flights are the same, whatever the scale."""
 
     def curve(scale: float) -> list[float | None]:
-        seen: list[Progress] = []
-        values = SMALL | {
-            "env.id": "CartPole-v1",
-            "env.reward_scale": scale,
-            "ppo.learning_rate": 1e-30,
-        }
-        train(configure(values, base=TrainConfig()), on_update=seen.append)
+        values = {"env.reward_scale": scale, "ppo.learning_rate": 1e-30}
+        _, seen = followed(SMALL | {"env.id": "CartPole-v1"} | values)
         return [progress.metrics.get("train/return_mean") for progress in seen]
 
     assert curve(1e-3) == curve(10.0)
