@@ -159,6 +159,8 @@ def conclude(sweep: Sweep) -> None:
         print(f"no trial finished; first failure: {reason}")
         return
     for field, range_ in sweep.study.space.items():
+        if range_.parameter not in best.params:
+            continue  # did nothing in this trial
         value = range_.to_field(best.params[range_.parameter])
         print(
             f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}"

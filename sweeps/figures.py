@@ -31,12 +31,17 @@ class Column:
 
     label: str
     values: list[float]
-    """Field values; choices by their index."""
+    """Field values; choices by their index; NaN where the field did nothing."""
     log: bool
     names: list[str] | None
     """Of the choices, by index."""
     searched: tuple[float, float]
     """Both ends of the range."""
+
+    @property
+    def known(self) -> list[float]:
+        """Values of the trials in which the field did something; the range if there are none."""
+        return [value for value in self.values if not np.isnan(value)] or list(self.searched)
 
 
 def write_figures(sweep: Sweep, folder: Path) -> list[Path]:
@@ -159,7 +164,10 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range])
     norm = Normalize(float(returns.min()), float(returns.max()))
     colours = ScalarMappable(norm, "viridis")
     for i in np.argsort(returns):
-        axes.plot(heights[i], color=colours.to_rgba(returns[i]), linewidth=1.3, alpha=0.85)
+        there = np.flatnonzero(~np.isnan(heights[i]))  # the line skips fields that did nothing
+        axes.plot(
+            there, heights[i][there], color=colours.to_rgba(returns[i]), linewidth=1.3, alpha=0.85
+        )
     for x, column in enumerate(columns):
         axes.axvline(x, color="black", linewidth=0.8)
         for value, text in ticks(column):
@@ -182,17 +190,25 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range])
 
 
 def drawn(trials: Sequence[FrozenTrial], range_: Range) -> Column:
-    """A field's values in `trials`, choices as indices."""
-    raw = [range_.to_field(trial.params[range_.parameter]) for trial in trials]
+    """A field's values in `trials`, choices as indices; NaN in a trial in which it did nothing."""
     distribution = range_.distribution
+
+    def value_in(trial: FrozenTrial) -> float:
+        if range_.parameter not in trial.params:
+            return float("nan")
+        value = range_.to_field(trial.params[range_.parameter])
+        if isinstance(distribution, CategoricalDistribution):
+            return float(distribution.choices.index(value))
+        return float(value)
+
+    values = [value_in(trial) for trial in trials]
     if isinstance(distribution, CategoricalDistribution):
-        values = [float(distribution.choices.index(value)) for value in raw]
         names = [str(choice) for choice in distribution.choices]
         return Column(range_.field, values, False, names, (0.0, len(names) - 1.0))
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = sorted((range_.to_field(distribution.low), range_.to_field(distribution.high)))
     log = distribution.log and not range_.one_minus
-    return Column(range_.field, [float(value) for value in raw], log, None, (low, high))
+    return Column(range_.field, values, log, None, (low, high))
 
 
 def scale(axes: Axes, column: Column) -> None:
@@ -201,7 +217,7 @@ def scale(axes: Axes, column: Column) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
     low, high = column.searched
-    margin = (high / low) ** 0.05 if column.log else 0.05 * (high - low)
+    margin = (high / low) ** 0.05 if column.log else 0.05 * (high - low) or 0.5
     axes.set_xlim(*((low / margin, high * margin) if column.log else (low - margin, high + margin)))
     if column.names is not None:
         axes.set_xticks(range(len(column.names)), column.names)
@@ -209,18 +225,18 @@ def scale(axes: Axes, column: Column) -> None:
 
 def position(column: Column, values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Heights between 0 and 1 within the column's own span."""
-    every = np.array(column.values if column.names is None else range(len(column.names)), float)
+    every = np.array(column.known if column.names is None else range(len(column.names)), float)
     at = np.asarray(values, float)
     if column.log:
         every, at = np.log(every), np.log(at)
     span = every.max() - every.min()
-    return (at - every.min()) / span if span > 0 else np.full(len(at), 0.5)
+    return (at - every.min()) / span if span > 0 else np.where(np.isnan(at), at, 0.5)
 
 
 def ticks(column: Column) -> list[tuple[float, str]]:
     """Where an axis is labelled: every choice, or both ends and the middle."""
     if column.names is not None:
         return [(float(i), name) for i, name in enumerate(column.names)]
-    low, high = min(column.values), max(column.values)
+    low, high = min(column.known), max(column.known)
     middle = float(np.sqrt(low * high)) if column.log else (low + high) / 2
     return [(value, f"{value:.3g}") for value in dict.fromkeys((low, middle, high))]

@@ -1,0 +1,61 @@
+"""Pictures of a sweep in which some fields do nothing in some trials."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, create_trial
+
+from sweeps.figures import drawn, parallel_coordinates, position, slices
+from sweeps.space import Range
+from sweeps.study import read_study
+from tests.sweeps.test_space import HEADS
+
+SPACE = read_study(HEADS, source="heads.toml").space
+
+
+def trial(value: float, **params: Any) -> FrozenTrial:
+    named = {name.replace("__", "."): choice for name, choice in params.items()}
+    return create_trial(
+        params=named,
+        distributions={name: SPACE[name].distribution for name in named},
+        value=value,
+    )
+
+
+TRIALS = [
+    trial(100.0, policy__head="joint", env__bins=3),
+    trial(250.0, policy__head="gaussian", policy__std="learned"),
+]
+RANGES: list[Range] = list(SPACE.values())
+
+
+def test_a_field_that_did_nothing_is_no_number() -> None:
+    bins = drawn(TRIALS, SPACE["env.bins"])
+    assert bins.values[0] == 0.0  # the first choice
+    assert isnan(bins.values[1])
+    assert bins.known == [0.0]
+
+
+def test_a_line_goes_past_the_axes_of_fields_that_did_nothing() -> None:
+    (axes,) = parallel_coordinates(TRIALS, RANGES).axes
+    lines = [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines()[: len(TRIALS)]]
+    names = [range_.field for range_ in RANGES]
+    joint = [names.index("env.bins"), names.index("policy.head"), len(names)]
+    gaussian = [names.index("policy.head"), names.index("policy.std"), len(names)]
+    assert sorted(lines) == sorted([joint, gaussian])
+
+
+def test_a_single_choice_stands_in_the_middle_and_a_missing_one_nowhere() -> None:
+    one = drawn(TRIALS, SPACE["env.bins"])
+    heights = position(type(one)("x", [5.0, float("nan")], False, None, (5.0, 5.0)), [5.0, np.nan])
+    assert heights[0] == 0.5
+    assert isnan(heights[1])
+
+
+def test_slices_have_a_panel_per_field() -> None:
+    figure = slices(TRIALS, RANGES, pruned=[])
+    shown = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+    assert shown == [range_.field for range_ in RANGES]
