@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lander.config import TrainConfig
@@ -153,8 +154,7 @@ class GaussianHead(BoxHead):
     def __init__(self, space: Box, config: TrainConfig) -> None:
         super().__init__(space, config)
         bounded = space.is_bounded()
-        low = torch.as_tensor(space.low, dtype=torch.float32).flatten()
-        high = torch.as_tensor(space.high, dtype=torch.float32).flatten()
+        low, high = (torch.from_numpy(end) for end in ends(space))
         if config.policy.squash and not bounded:
             raise ConfigError(f"policy.squash needs a bounded action space, this is {space}")
         self.low: Tensor
@@ -164,8 +164,8 @@ class GaussianHead(BoxHead):
         self.log_std: Tensor
         self.register_buffer("low", low)
         self.register_buffer("high", high)
-        self.register_buffer("middle", (low + high) / 2 if bounded else torch.zeros_like(low))
-        self.register_buffer("half_range", (high - low) / 2 if bounded else torch.ones_like(low))
+        self.register_buffer("middle", low / 2 + high / 2 if bounded else torch.zeros_like(low))
+        self.register_buffer("half_range", high / 2 - low / 2 if bounded else torch.ones_like(low))
         self.action_dims = self.outputs = len(low)
         log_std = torch.full((self.action_dims,), log(config.policy.init_std))
         if config.policy.std == "learned":
@@ -222,6 +222,14 @@ def bin_levels(space: Box, config: TrainConfig) -> Tensor:
     if not space.is_bounded():
         raise ConfigError(f"env.bins needs a bounded action space, {config.env.id} has {space}")
     # in float64, so that an odd number of bins holds exactly zero: the engine off
-    low, high = (end.astype(np.float64).ravel() for end in (space.low, space.high))
+    low, high = (end.astype(np.float64) for end in ends(space))
     # contiguous, as linspace along the last axis is not
     return torch.as_tensor(np.linspace(low, high, bins, axis=-1), dtype=torch.float32).contiguous()
+
+
+def ends(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(A,) each: the bounds of a space, rounded inwards where float32 does not hold them."""
+    low, high = space.low.astype(np.float32).ravel(), space.high.astype(np.float32).ravel()
+    low = np.where(low < space.low.ravel(), np.nextafter(low, np.float32(np.inf)), low)
+    high = np.where(high > space.high.ravel(), np.nextafter(high, np.float32(-np.inf)), high)
+    return low, high

