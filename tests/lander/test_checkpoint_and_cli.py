@@ -14,7 +14,7 @@ from lander import ConfigError, EnvConfig, PolicyConfig, TrainConfig, evaluate, 
 from lander.__main__ import main
 from lander.checkpoint import load, save
 from lander.evaluation import seed_range
-from lander.fields import from_toml
+from lander.fields import configure, from_toml
 from lander.metrics import CURVES
 from lander.policy import make_policy
 
@@ -24,7 +24,7 @@ TINY = [
     *("--checkpoints", "2", "--eval-episodes", "2", "--final-episodes", "2", "--seed", "3"),
     *("--ppo.learning-rate", "1e-6"),  # both checkpoints fly alike: the first is the best
 ]
-FILES = {"config.toml", "curve.csv", "policy.pt", "best.pt", "landing.gif"}
+FILES = {"config.toml", "curve.csv", "policy.pt", "best.pt", "landing.gif", "checkpoints"}
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +65,14 @@ def test_a_policy_reads_back_with_equal_outputs(env: EnvConfig, trunk: str, tmp_
     shape = PolicyConfig(trunk="shared" if trunk == "shared" else "separate", hidden_sizes=(9, 7))
     config = resolve(TrainConfig(env=env, policy=shape, seed=5))
     policy = make_policy(config, generator=torch.Generator().manual_seed(1))
-    save(tmp_path / "policy.pt", policy, config)
+    save(tmp_path / "policy.pt", policy.state_dict(), config)
     again, config_again = load(tmp_path / "policy.pt")
     assert config_again == config
     obs = torch.randn(64, 8, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         before, after = policy(obs), again(obs)
+        assert before.values is not None
+        assert after.values is not None
         assert torch.equal(before.values, after.values)
         assert torch.equal(before.pi.mode(), after.pi.mode())
         assert torch.equal(before.pi.entropy(), after.pi.entropy())
@@ -112,8 +114,9 @@ def test_a_policy_of_another_shape_is_refused(run: Path, tmp_path: Path) -> None
         load(tmp_path / "policy.pt")
 
 
-def test_a_run_writes_exactly_its_five_files(run: Path) -> None:
+def test_a_run_writes_exactly_its_files(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == FILES
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"64.pt", "128.pt"}
     assert [path.name for path in run.parent.iterdir()] == ["run"]  # nothing left beside it
     with Image.open(run / "landing.gif") as gif:
         assert gif.format == "GIF"
@@ -122,6 +125,26 @@ def test_a_run_writes_exactly_its_five_files(run: Path) -> None:
 
 def test_best_is_the_best_checkpoint_and_policy_the_last(run: Path) -> None:
     assert not same_weights(run / "policy.pt", run / "best.pt")
+    assert same_weights(run / "checkpoints" / "64.pt", run / "best.pt")
+    assert same_weights(run / "checkpoints" / "128.pt", run / "policy.pt")
+
+
+def test_a_policy_without_a_critic_and_with_statistics_reads_back(tmp_path: Path) -> None:
+    """Those that observations and rewards are divided by are part of it."""
+    values = {"env.id": "CartPole-v1", "env.obs_norm": True, "env.reward_scale": "running"}
+    bare = {"policy.critic": False, "ppo.advantage": "reward_to_go", "ppo.rollout_episodes": 16}
+    config = resolve(configure(values | bare, base=TrainConfig()))
+    policy = make_policy(config, generator=torch.Generator().manual_seed(1))
+    assert policy.obs_moments is not None
+    policy.obs_moments.update(torch.arange(20.0).view(5, 4))
+    save(tmp_path / "policy.pt", policy.state_dict(), config)
+    again, again_config = load(tmp_path / "policy.pt")
+    assert again_config == config
+    obs = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    assert torch.equal(policy(obs).pi.mode(), again(obs).pi.mode())
+    assert torch.equal(policy.normalise(obs), again.normalise(obs))
+    assert not torch.equal(again.normalise(obs), obs)
+    assert again(obs).values is None
 
 
 def test_the_written_config_is_what_was_typed(run: Path) -> None:
@@ -130,7 +153,8 @@ def test_the_written_config_is_what_was_typed(run: Path) -> None:
     assert config.policy.hidden_sizes == (8, 8)
     assert config.policy.head == "categorical"
     assert (config.total_steps, config.seed) == (128, 3)
-    assert load(run / "policy.pt")[1] == load(run / "best.pt")[1] == config
+    names = ("policy.pt", "best.pt", "checkpoints/64.pt", "checkpoints/128.pt")
+    assert all(load(run / name)[1] == config for name in names)
 
 
 def test_the_written_config_trains_the_same_weights_again(run: Path, tmp_path: Path) -> None:
@@ -184,6 +208,45 @@ def test_fly_prints_the_return_and_writes_a_gif(
     assert [path.name for path in folder.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("command", ["fly", "record"])
+@pytest.mark.parametrize("steps", [64, 128])
+def test_a_checkpoint_flies_by_its_number_of_steps(
+    command: str, steps: int, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    shutil.copy(run / "checkpoints" / f"{steps}.pt", folder / "checkpoints")
+    argv = [command, str(folder), "--episodes", "2", "--seed", "77", "--checkpoint", str(steps)]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    policy, config = load(run / "checkpoints" / f"{steps}.pt")
+    expected = evaluate(policy, config.env.id, seeds=seed_range(77, 2))
+    if command == "fly":
+        assert f"CartPole-v1: return {expected.return_mean:.1f} +- " in out
+    else:
+        assert f"2 episodes of {expected.lengths[0]}, " in out
+
+
+@pytest.mark.parametrize("command", ["fly", "record"])
+def test_a_wrong_checkpoint_is_refused_with_those_there_are(
+    command: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "[64, 128]" in refused([command, str(run), "--checkpoint", "65"], capsys)
+    assert "--best" in refused([command, str(run), "--checkpoint", "64", "--best"], capsys)
+    assert {path.name for path in run.iterdir()} == FILES
+
+
+def test_an_unflyable_craft_is_warned_of_once_and_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    craft = [*TINY, "--env.id", "LunarLanderContinuous-v3", "--env.bins", "2"]
+    assert main([*craft, "--out", str(tmp_path / "run")]) == 0
+    _, err = capsys.readouterr()
+    assert err == "lander: warning: env.bins = 2: the side engines can never stop\n"
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+
+
 def test_random_prints_the_return_and_writes_a_gif(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +279,20 @@ def test_random_prints_the_return_and_writes_a_gif(
         (["fly"], "DIR"),
         (["fly", "."], "no policy at policy.pt"),
         (["fly", "absent"], "absent"),
+        (["fly", ".", "--checkpoint", "64"], "no checkpoint 64: none"),
+        (["fly", ".", "--checkpoint", "last"], "--checkpoint"),
+        (["fly", ".", "--gif", "deep/flight.gif"], "policy.pt"),
+        (["random", "--gif", "deep/random.gif"], "--gif"),
+        (["record"], "DIR"),
+        (["record", "absent"], "absent"),
+        (["judge"], "FILE"),
+        (["judge", "absent.json"], "absent.json"),
+        (["judge", ".", "--best"], "--best"),
+        (["resume"], "DIR"),
+        (["resume", "absent"], "absent"),
+        (["resume", "absent", "--seed", "1"], "--seed"),
+        (["--out", "."], "--out"),
+        (["--out", "/"], "--out"),
         (["fly", ".", "--episodes", "0"], "--episodes"),
         (["random", "--episodes", "-1"], "--episodes"),
         (["random", "--episodes", "two"], "--episodes"),
@@ -261,7 +338,7 @@ def test_a_divergence_exits_with_1_in_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [[], ["fly"], ["random"]])
+@pytest.mark.parametrize("command", [[], ["fly"], ["random"], ["resume"], ["record"], ["judge"]])
 def test_help_is_printed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])

@@ -133,6 +133,17 @@ def test_mean_and_population_std_of_the_returns() -> None:
     assert hand_made(5.0, 5.0).return_std == 0.0
 
 
+@pytest.mark.parametrize("env", ENVS)
+def test_an_evaluation_is_the_same_again_from_its_state(env: EnvConfig) -> None:
+    flights = fly(env, sampled=False)
+    again = Evaluation.of(flights.state())
+    assert (again.seeds, again.returns) == ((500, 501, 502), flights.returns)
+    assert again.lengths == flights.lengths
+    for ours, theirs in zip(flights.actions, again.actions, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert np.array_equal(ours, theirs)
+
+
 def test_success_is_to_reach_the_threshold() -> None:
     flights = hand_made(199.9, 200.0, 250.0, -300.0)
     assert flights.success_rate(200.0) == 0.5

@@ -154,6 +154,22 @@ def test_bins_follow_each_dimensions_own_range() -> None:
     assert head.outputs == 10
 
 
+@pytest.mark.parametrize("name", ["categorical", "gaussian"])
+@pytest.mark.parametrize(
+    "space",
+    [
+        Box(0.0, 0.1, (2,), np.float64),
+        Box(-1 / 3, 1 / 3, (2,), np.float64),
+        Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (2,), np.float32),
+    ],
+)
+def test_the_ends_of_a_box_that_float32_does_not_hold_lie_inside_it(space: Box, name: str) -> None:
+    binned = name == "categorical"
+    head = BOX_HEADS[name](space, config(3 if binned else None, head=name))
+    for end in (0, 2) if binned else (-5.0, 0.0, 5.0):
+        assert space.contains(head.to_env(torch.full((1, 2), end))[0].numpy())
+
+
 def test_the_mode_of_bins_is_the_likeliest_of_each_dimension() -> None:
     """Not the mean of the levels, which can fall into a dead zone."""
     head = CategoricalHead(unit(2), config(3))

@@ -86,7 +86,7 @@ CHANGES: dict[str, tuple[Mapping[str, Any], Any]] = {
     "ppo.update_epochs": ({}, 7),
     "ppo.learning_rate": ({}, 1e-3),
     "ppo.learning_rate_schedule": ({}, "constant"),
-    "ppo.critic_learning_rate": ({}, 1e-3),
+    "ppo.critic_learning_rate": ({"ppo.critic_learning_rate": 3e-3}, 1e-3),
     "ppo.advantage": ({}, "n_step"),
     "ppo.gamma": ({}, 0.9),
     "ppo.gae_lambda": ({}, 0.9),
