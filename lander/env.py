@@ -101,7 +101,7 @@ class VectorEnv:
             for action in flight.actions:
                 row, *_ = env.step(action)
             rows.append(row)
-        self.flights = list(flights)
+        self.flights = [Flight(flight.start, list(flight.actions)) for flight in flights]
         return np.stack(rows).astype(np.float32)
 
     def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:

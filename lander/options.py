@@ -63,10 +63,17 @@ CONDITIONS: Final[list[Condition]] = [
 ]
 
 
+ACTS_ALSO: Final = {"ppo.gamma": ("env.reward_scale", "running")}
+"""A field that acts where another one has this value, whatever its conditions say."""
+
+
 def inactive(config: Mapping[str, Any]) -> dict[str, Condition]:
     """Fields of a flat config that do nothing in it, and the condition that would change that."""
     found: dict[str, Condition] = {}
     for condition in CONDITIONS:
+        other, value = ACTS_ALSO.get(condition.field, (condition.field, None))
+        if value is not None and config[other] == value:
+            continue
         # an owner that does nothing itself leaves its fields nothing to do
         if not condition.holds(config) or condition.owner in found:
             found.setdefault(condition.field, condition)
@@ -88,8 +95,9 @@ def require_known(config: TrainConfig) -> None:
     """
     flat = flatten(config)
     for field, choices in CHOICES.items():
-        if flat[field] not in choices and (field, flat[field]) != ("policy.head", "auto"):
-            raise ConfigError(unknown(field, flat[field], list(choices)))
+        words = [*choices, "auto"] if field == "policy.head" else list(choices)
+        if flat[field] not in words:
+            raise ConfigError(unknown(field, flat[field], words))
 
 
 def require_active(config: TrainConfig, given: Mapping[str, Any] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from math import erfc, sqrt
+from math import atanh, erfc, sqrt
 
 from gymnasium.spaces import Box, Discrete
 
@@ -99,8 +99,8 @@ def dead_zones(config: TrainConfig) -> list[str]:
         return []
     if config.policy.head == "gaussian":
         std = config.policy.init_std
-        beyond = erfc(0.5 / std / sqrt(2))
-        if config.policy.squash or beyond >= RARE:
+        beyond = erfc((atanh(0.5) if config.policy.squash else 0.5) / std / sqrt(2))
+        if beyond >= RARE:
             return []
         return [
             f"policy.init_std = {std:g}: the side engines fire beyond +-0.5, which an untrained "

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from lander.config import PPOConfig
 
+BETA_MIN, BETA_MAX = 2.0**-10, 2.0**10
+"""Bounds of an adaptive beta."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
@@ -48,11 +51,14 @@ def penalised(
 
 
 def adapted(kl_coef: float, kl: float, ppo: PPOConfig) -> float:
-    """beta halves where d < d_targ / 1.5, doubles where d > 1.5 d_targ (section 4)."""
+    """beta halves where d < d_targ / 1.5, doubles where d > 1.5 d_targ (section 4).
+
+    Within bounds from which it finds back in a few updates.
+    """
     if kl < ppo.kl_target / 1.5:
-        return kl_coef / 2
+        return max(kl_coef / 2, BETA_MIN)
     if kl > ppo.kl_target * 1.5:
-        return kl_coef * 2
+        return min(kl_coef * 2, BETA_MAX)
     return kl_coef
 
 

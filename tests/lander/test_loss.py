@@ -14,11 +14,22 @@ from torch import Tensor
 
 import lander.agent
 from lander import ActorCritic, Divergence, EnvConfig, PolicyConfig, PPOConfig, TrainConfig, resolve
-from lander.agent import Agent, Batch, Loss, explained_variance, normalised, ppo_loss
+from lander.advantages import gae
+from lander.agent import (
+    Agent,
+    Batch,
+    Loss,
+    explained_variance,
+    normalised,
+    ppo_loss,
+    value_error,
+)
+from lander.distributions import Categorical
 from lander.env import VectorEnv
+from lander.fields import configure
+from lander.heads import BOX_HEADS
 from lander.metrics import CURVES
 from lander.policy import make_policy
-from lander.advantages import gae
 from lander.rollout import Rollout
 from lander.runner import Runner
 
@@ -64,11 +75,13 @@ def example() -> tuple[ActorCritic, Batch, Floats, Floats]:
     log_probs, values = by_numpy(policy, obs)
     old = log_probs[np.arange(6), actions.numpy()] - np.log(RATIOS)
     batch = Batch(
-        obs,
-        actions.unsqueeze(-1),
-        torch.tensor(old, dtype=torch.float32),
-        torch.tensor(ADVANTAGES),
-        torch.tensor([1.0, -1.0, 2.0, 0.0, 0.5, -2.0]),
+        obs=obs,
+        actions=actions.unsqueeze(-1),
+        log_probs=torch.tensor(old, dtype=torch.float32),
+        pi=Categorical(torch.zeros(6, 1, 2)),
+        values=torch.zeros(6),
+        advantages=torch.tensor(ADVANTAGES),
+        returns=torch.tensor([1.0, -1.0, 2.0, 0.0, 0.5, -2.0]),
     )
     return policy, batch, log_probs, values
 
@@ -77,14 +90,13 @@ def example() -> tuple[ActorCritic, Batch, Floats, Floats]:
 def lunar_rollout() -> tuple[dict[str, Tensor], Rollout]:
     """Weights and a rollout of 4 x 64 steps that they played."""
     policy = lunar_policy()
-    runner = Runner(
-        VectorEnv("LunarLander-v3", 4),
-        policy,
-        reward_scale=0.03,
-        seed=0,
-        generator=torch.Generator().manual_seed(0),
+    config = configure(
+        {"env.num_envs": 4, "ppo.rollout_steps": 64, "ppo.minibatch_size": 64}, base=TrainConfig()
     )
-    rollout, _ = runner.collect(64)
+    generator = torch.Generator().manual_seed(0)
+    rollout, _ = Runner(
+        VectorEnv("LunarLander-v3", 4), policy, config, generator=generator
+    ).collect()
     return {name: tensor.clone() for name, tensor in policy.state_dict().items()}, rollout
 
 
@@ -99,8 +111,8 @@ def update(
     weights, played = lunar_rollout()
     policy = lunar_policy()
     policy.load_state_dict(weights)
-    metrics = Agent(policy, config).update(
-        rollout or played, learning_rate=learning_rate, generator=torch.Generator().manual_seed(5)
+    metrics = Agent(policy, replace(config, learning_rate=learning_rate)).update(
+        rollout or played, remaining=1.0, generator=torch.Generator().manual_seed(5)
     )
     return policy, metrics
 
@@ -130,14 +142,7 @@ def test_surrogate_value_entropy_and_total_match_numpy() -> None:
 )
 def test_only_a_clipped_sample_stops_pushing_the_policy(index: int, moves: bool) -> None:
     policy, batch, _, _ = example()
-    row = slice(index, index + 1)
-    one = Batch(
-        batch.obs[row],
-        batch.actions[row],
-        batch.log_probs[row],
-        batch.advantages[row],
-        batch.returns[row],
-    )
+    one = batch.rows(slice(index, index + 1))
     config = PPOConfig(clip_range=0.2, value_coef=0.0, entropy_coef=0.0, advantage_norm="none")
     torch.autograd.backward(ppo_loss(policy, one, config).total)
     gradient = policy.actor.weight.grad
@@ -197,24 +202,47 @@ def test_batch_norm_normalises_the_whole_rollout_and_the_others_hand_on_gae(
     assert max(abs(float(part.mean())) for part in seen) > 0.01
 
 
-def test_minibatches_hold_every_transition_once_and_keep_rows_together() -> None:
-    column = torch.arange(12.0)
-    batch = Batch(column.unsqueeze(-1), column.unsqueeze(-1), column, 2 * column, 3 * column)
-    parts = list(batch.minibatches(4, generator=torch.Generator().manual_seed(0)))
+def numbered(count: int) -> Batch:
+    """Transition k has k, 2k, ... in its columns."""
+    column = torch.arange(float(count))
+    logits = torch.stack((column, torch.zeros(count)), -1).unsqueeze(1)
+    return Batch(
+        obs=column.unsqueeze(-1),
+        actions=torch.zeros(count, 1, dtype=torch.int64),
+        log_probs=column,
+        pi=Categorical(logits),
+        values=4 * column,
+        advantages=2 * column,
+        returns=3 * column,
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"),
+    [(12, 4, [4, 4, 4]), (10, 4, [3, 3, 4]), (5, 4, [2, 3]), (3, 8, [3]), (5, 2, [1, 2, 2])],
+)
+def test_minibatches_hold_every_transition_once_in_like_shares(
+    count: int, size: int, sizes: list[int]
+) -> None:
+    parts = list(numbered(count).minibatches(size, generator=torch.Generator().manual_seed(1)))
+    assert sorted(len(part.obs) for part in parts) == sizes
     order = torch.cat([part.log_probs for part in parts])
-    assert not torch.equal(order, column)
-    assert torch.equal(order.sort().values, column)
+    assert not torch.equal(order, torch.arange(float(count)))
+    assert torch.equal(order.sort().values, torch.arange(float(count)))
     for part in parts:
         assert torch.equal(part.advantages, 2 * part.log_probs)
         assert torch.equal(part.returns, 3 * part.log_probs)
+        assert torch.equal(part.values, 4 * part.log_probs)
         assert torch.equal(part.obs[:, 0], part.log_probs)
-        assert torch.equal(part.actions[:, 0], part.log_probs)
+        # log sigmoid(k), the probability of the first action
+        first = part.pi.log_prob(part.actions)
+        torch.testing.assert_close(first, part.log_probs.sigmoid().log())
 
 
 def test_the_critic_is_fitted_to_advantage_plus_value() -> None:
-    """At learning rate 0 the error V - R is -A: the value loss is half the mean square of GAE."""
+    """With no step made the error V - R is -A: the value loss is half the mean square of GAE."""
     config = PPOConfig(minibatch_size=256, update_epochs=1)
-    _, metrics = update(config, learning_rate=0.0)
+    _, metrics = update(config, learning_rate=1e-30)
     raw = gae(lunar_rollout()[1], gamma=config.gamma, gae_lambda=config.gae_lambda)
     assert metrics["loss/value"] == pytest.approx(0.5 * float(raw.square().mean()), rel=1e-4)
 
@@ -225,11 +253,13 @@ def plain_update(config: PPOConfig, *, rollout: Rollout) -> ActorCritic:
     policy.load_state_dict(lunar_rollout()[0])
     advantages = gae(rollout, gamma=config.gamma, gae_lambda=config.gae_lambda)
     batch = Batch(
-        rollout.obs.flatten(0, 1),
-        rollout.actions.flatten(0, 1),
-        rollout.log_probs.flatten(),
-        advantages.flatten(),
-        (advantages + rollout.values).flatten(),
+        obs=rollout.obs.flatten(0, 1),
+        actions=rollout.actions.flatten(0, 1),
+        log_probs=rollout.log_probs.flatten(),
+        pi=rollout.pi,
+        values=rollout.values.flatten(),
+        advantages=advantages.flatten(),
+        returns=(advantages + rollout.values).flatten(),
     )
     adam = torch.optim.Adam(policy.parameters(), lr=1e-3, eps=1e-5)
     generator = torch.Generator().manual_seed(5)
@@ -311,4 +341,61 @@ def test_a_reward_that_is_not_finite_is_a_divergence_that_names_a_metric(bad: fl
 
 def test_a_weight_that_is_not_finite_is_a_divergence() -> None:
     with pytest.raises(Divergence):
-        update(PPOConfig(minibatch_size=256, update_epochs=1), learning_rate=float("inf"))
+        update(PPOConfig(minibatch_size=256, update_epochs=8), learning_rate=1e38)
+
+
+def test_a_single_advantage_is_not_normalised() -> None:
+    assert torch.equal(normalised(torch.tensor([3.0])), torch.tensor([3.0]))
+
+
+def test_value_clipping_takes_the_larger_error_with_an_epsilon_of_its_own() -> None:
+    """c = 1, V_old = 0.
+
+    V = 3, R = 4: plain 1, clipped to 1: 9       -> 9
+    V = 3, R = 0: plain 9, clipped to 1: 1       -> 9
+    V = -2, R = -1: plain 1, clipped to -1: 0    -> 1
+    V = 0.5, R = 2: plain 2.25, not clipped      -> 2.25
+    """
+    batch = replace(numbered(4), values=torch.zeros(4), returns=torch.tensor([4.0, 0.0, -1.0, 2.0]))
+    values = torch.tensor([3.0, 3.0, -2.0, 0.5])
+    assert float(value_error(values, batch, clip=1.0)) == 0.5 * (9 + 9 + 1 + 2.25) / 4
+    assert float(value_error(values, batch, clip=None)) == 0.5 * (1 + 9 + 1 + 2.25) / 4
+
+
+def test_value_clipping_is_around_the_old_value() -> None:
+    """V_old = 10, V = 10.5, c = 0.25: near is 10.25, not 10 + clip(0.5, 1 - c, 1 + c) = 10.75."""
+    batch = replace(numbered(1), values=torch.tensor([10.0]), returns=torch.tensor([11.0]))
+    error = value_error(torch.tensor([10.5]), batch, clip=0.25)
+    assert float(error) == 0.5 * 0.75**2
+
+
+def test_value_clipping_is_off_by_default_and_reaches_the_loss() -> None:
+    policy, batch, _, values = example()
+    wide, tight = (replace(PPOConfig(), value_clip=clip) for clip in (1e6, 1e-3))
+    assert PPOConfig().value_clip is None
+    plain = 0.5 * np.mean((values - batch.returns.numpy()) ** 2)
+    with torch.no_grad():
+        for config in (PPOConfig(), wide):
+            assert float(ppo_loss(policy, batch, config).value) == pytest.approx(plain, rel=1e-5)
+        assert float(ppo_loss(policy, batch, tight).value) > plain
+
+
+@pytest.mark.parametrize("head", [*BOX_HEADS, "discrete"])
+def test_the_ratio_is_1_on_the_first_minibatch_with_every_head(head: str) -> None:
+    values = {"env.id": "LunarLander-v3"}
+    if head != "discrete":
+        values = {"env.id": "LunarLanderContinuous-v3", "policy.head": head}
+    bins = {} if head in {"discrete", "gaussian"} else {"env.bins": 5}
+    config = resolve(
+        configure(
+            values | bins | {"env.num_envs": 2, "ppo.minibatch_size": 256}, base=TrainConfig()
+        )
+    )
+    generator = torch.Generator().manual_seed(2)
+    policy = make_policy(config, generator=generator)
+    rollout, _ = Runner(VectorEnv(config.env.id, 2), policy, config, generator=generator).collect()
+    with torch.no_grad():
+        pi = policy(rollout.obs.flatten(0, 1)).pi
+        ratio = (pi.log_prob(rollout.actions.flatten(0, 1)) - rollout.log_probs.flatten()).exp()
+    assert ratio.shape == (256,)
+    assert float((ratio - 1).abs().max()) < 1e-6

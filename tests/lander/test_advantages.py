@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from lander.advantages import gae
+from lander.advantages import (
+    BASELINES,
+    episode_steps,
+    gae,
+    immediate,
+    n_step,
+    reward_to_go,
+    total_return,
+)
+from lander.distributions import Categorical
 from lander.rollout import Rollout
 
 
@@ -18,12 +27,13 @@ def rollout(
     terminated: Tensor | None = None,
     truncated: Tensor | None = None,
 ) -> Rollout:
-    """Only what `gae` reads; the rest is empty."""
+    """Only what estimators read; the rest is empty."""
     never = torch.zeros_like(rewards, dtype=torch.bool)
     return Rollout(
         obs=torch.empty(*rewards.shape, 0),
         actions=torch.empty(*rewards.shape, 0),
         log_probs=torch.zeros_like(rewards),
+        pi=Categorical(torch.zeros(rewards.numel(), 1, 2)),
         values=values,
         next_values=next_values,
         rewards=rewards,
@@ -122,3 +132,94 @@ def test_a_time_limit_gives_no_advantage_where_v_is_the_endless_return(gae_lambd
     truncated[2::3] = True
     played = rollout(torch.ones(9, 2), fours, fours, truncated=truncated)
     assert torch.equal(gae(played, gamma=0.75, gae_lambda=gae_lambda), torch.zeros(9, 2))
+
+
+def td_errors(played: Rollout, gamma: float) -> Tensor:
+    successor = torch.where(played.terminated, 0.0, played.next_values)
+    return played.rewards + gamma * successor - played.values
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 12, 40])
+def test_n_step_is_the_sum_of_n_td_errors_within_the_episode(n: int) -> None:
+    played = random_rollout(ends=True)
+    deltas = td_errors(played, 0.9)
+    expected = torch.zeros_like(deltas)
+    for i in range(3):
+        for t in range(12):
+            for k in range(t, min(t + n, 12)):
+                expected[t, i] += 0.9 ** (k - t) * deltas[k, i]
+                if played.terminated[k, i] or played.truncated[k, i]:
+                    break
+    torch.testing.assert_close(n_step(played, gamma=0.9, n=n), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_n_step_lies_between_lambda_0_and_lambda_1() -> None:
+    played = random_rollout(ends=True)
+    one, every = (n_step(played, gamma=0.9, n=n) for n in (1, 12))
+    torch.testing.assert_close(one, gae(played, gamma=0.9, gae_lambda=0.0))
+    torch.testing.assert_close(every, gae(played, gamma=0.9, gae_lambda=1.0))
+
+
+def test_gae_is_the_weighted_mean_of_all_n_step_advantages() -> None:
+    """(1 - lambda) sum_n lambda^(n-1) A^(n); the last one has all the weight that is left."""
+    played = random_rollout(ends=True)
+    weights = [0.3 * 0.7 ** (n - 1) for n in range(1, 12)] + [0.7**11]
+    mean = sum(weight * n_step(played, gamma=0.9, n=n) for n, weight in enumerate(weights, start=1))
+    advantages = gae(played, gamma=0.9, gae_lambda=0.7)
+    torch.testing.assert_close(advantages, mean, rtol=1e-5, atol=1e-5)
+
+
+def test_v_0_and_lambda_below_1_is_a_discount_of_gamma_lambda() -> None:
+    """Why lambda without a critic is refused: it would change the discount in silence."""
+    column = torch.tensor([[1.0], [2.0], [4.0]])
+    zeros = torch.zeros_like(column)
+    ended = torch.tensor([[0], [0], [1]], dtype=torch.bool)
+    played = rollout(column, zeros, zeros, terminated=ended)
+    silent = gae(played, gamma=0.5, gae_lambda=0.5)
+    assert torch.equal(silent, reward_to_go(played, gamma=0.25, baseline="none"))
+
+
+def two_episodes() -> Rollout:
+    """Rewards 1 2 4 terminated, then 3 5 truncated, one behind the other; V is never looked at."""
+    rewards = torch.tensor([[1.0], [2.0], [4.0], [3.0], [5.0]])
+    values = torch.full((5, 1), 99.0)
+    return rollout(
+        rewards,
+        values,
+        values,
+        terminated=torch.tensor([[0], [0], [1], [0], [0]], dtype=torch.bool),
+        truncated=torch.tensor([[0], [0], [0], [0], [1]], dtype=torch.bool),
+    )
+
+
+def column(*numbers: float) -> Tensor:
+    return torch.tensor(numbers).unsqueeze(1)
+
+
+def test_immediate_is_the_reward() -> None:
+    assert torch.equal(immediate(two_episodes()), column(1, 2, 4, 3, 5))
+
+
+def test_total_return_is_that_of_the_whole_episode_at_each_of_its_steps() -> None:
+    assert torch.equal(total_return(two_episodes()), column(7, 7, 7, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [
+        # gamma = 1/2: G = 1 + 1 + 1, 2 + 2, 4; 3 + 2.5, 5
+        ("none", (3.0, 4.0, 4.0, 5.5, 5.0)),
+        # mean 21.5 / 5 = 4.3
+        ("mean", (-1.3, -0.3, -0.3, 1.2, 0.7)),
+        # per step: (3 + 5.5) / 2 = 4.25, (4 + 5) / 2 = 4.5, 4 alone
+        ("time", (-1.25, -0.5, 0.0, 1.25, 0.5)),
+    ],
+)
+def test_reward_to_go_minus_its_baseline(baseline: str, expected: tuple[float, ...]) -> None:
+    assert baseline in BASELINES
+    advantages = reward_to_go(two_episodes(), gamma=0.5, baseline=baseline)
+    torch.testing.assert_close(advantages, column(*expected))
+
+
+def test_steps_are_counted_from_the_beginning_of_each_episode() -> None:
+    assert episode_steps(two_episodes()).flatten().tolist() == [0, 1, 2, 0, 1]

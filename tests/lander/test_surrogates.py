@@ -1,0 +1,58 @@
+"""What a gradient step climbs: each surrogate by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lander import PPOConfig
+from lander.surrogates import BETA_MAX, BETA_MIN, SURROGATES, adapted
+
+RATIOS = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1, 0.9])
+ADVANTAGES = torch.tensor([1.0, -1.0, 1.0, -1.0, 2.0, -2.0])
+KL = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("none", [1.5, -1.5, 0.5, -0.5, 2.2, -1.8]),
+        # only a ratio that has already gone where its advantage pushes is cut, at 1 +- 0.2
+        ("clip", [1.2, -1.5, 0.5, -0.8, 2.2, -1.8]),
+        ("kl_fixed", [1.3, -1.9, -0.1, -1.3, 2.2, -2.8]),
+        ("kl_adaptive", [1.3, -1.9, -0.1, -1.3, 2.2, -2.8]),
+    ],
+)
+def test_each_surrogate_by_hand(name: str, expected: list[float]) -> None:
+    config = PPOConfig(clip_range=0.2, kl_coef=2.0)
+    value = SURROGATES[name].objective(RATIOS, ADVANTAGES, lambda: KL, config)
+    torch.testing.assert_close(value, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("name", ["none", "clip"])
+def test_the_divergence_is_not_computed_where_it_is_not_needed(name: str) -> None:
+    def kl() -> Tensor:
+        raise AssertionError
+
+    SURROGATES[name].objective(RATIOS, ADVANTAGES, kl, PPOConfig())
+
+
+@pytest.mark.parametrize(
+    ("kl", "beta"),
+    [(0.0199, 1.5), (0.0201, 3.0), (0.03, 3.0), (0.0449, 3.0), (0.0451, 6.0), (9.0, 6.0)],
+)
+def test_beta_halves_below_two_thirds_of_the_target_and_doubles_above_one_and_a_half(
+    kl: float, beta: float
+) -> None:
+    assert adapted(3.0, kl, PPOConfig(kl_target=0.03)) == beta
+
+
+def test_beta_stays_where_it_can_come_back_from() -> None:
+    assert adapted(BETA_MIN, 0.0, PPOConfig()) == BETA_MIN > 0
+    assert adapted(BETA_MAX, 1.0, PPOConfig()) == BETA_MAX < float("inf")
+
+
+def test_only_the_adaptive_surrogate_adapts() -> None:
+    adaptive = [name for name, surrogate in SURROGATES.items() if surrogate.adapt is not None]
+    assert adaptive == ["kl_adaptive"]
