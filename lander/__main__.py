@@ -155,7 +155,7 @@ def resume(args: argparse.Namespace) -> None:
 def run(config: TrainConfig, folder: RunFolder, *, state: trainer.State | None) -> None:
     """Train with a progress bar; write checkpoints, and in the end everything."""
     console = Console()
-    first = 0 if state is None else int(state["env_steps"])
+    first = folder.resumed_at
     started = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),
@@ -251,6 +251,8 @@ def require_parent(option: str, path: Path) -> None:
     """A file can be written there; said before the flights, not after."""
     if not path.parent.is_dir():
         raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder: name a file")
 
 
 def report(flights: Evaluation, env_id: str, gif: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, isfinite
@@ -225,7 +226,8 @@ class Agent:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on as the agent that gave this state."""
-        self._optimizer.load_state_dict(dict(state["optimizer"]))
+        # a copy: the optimizer keeps the tensors that it is given, and changes them
+        self._optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
         self._kl_coef = float(state["kl_coef"])
 
 

@@ -31,8 +31,10 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.unfinished = folder.with_name(f"{folder.name}.unfinished")
+        self.unfinished = folder.parent / f"{folder.name}.unfinished"
         self.curve: list[Row] = []
+        self.resumed_at = 0
+        """Environment steps done before this process."""
 
     def require_new(self) -> None:
         """Refuse a folder that holds something, before hours of training are spent on it.
@@ -89,13 +91,15 @@ class RunFolder:
         """
         path = self.unfinished / STATE
         if not path.is_file():
-            there = f"{self.folder} is finished" if self.folder.exists() else "no such run"
+            finished = (self.folder / "policy.pt").is_file()
+            there = "the run is finished" if finished else f"there is no {path}"
             raise ConfigError(f"nothing to resume at {self.folder}: {there}")
         saved = read(path)
         try:
             state: State = saved["training"]
             config = configure(state["config"], base=TrainConfig())
             self.curve = list(saved["curve"])
+            self.resumed_at = int(state["env_steps"])
         except (KeyError, TypeError) as error:
             raise ConfigError(f"{path} is not a state of this program: {error!r}") from None
         return config, state
@@ -109,8 +113,8 @@ class RunFolder:
         save(aside / "policy.pt", result.policy.state_dict(), config)
         save(aside / "best.pt", result.best_policy.state_dict(), config)
         save_landing(aside / "landing.gif", config.env.id, result.final)
-        (aside / STATE).unlink(missing_ok=True)
         aside.rename(self.folder)
+        (self.folder / STATE).unlink(missing_ok=True)
 
 
 def policy_path(folder: Path, *, best: bool, env_steps: int | None) -> Path:
@@ -123,7 +127,8 @@ def policy_path(folder: Path, *, best: bool, env_steps: int | None) -> Path:
         return folder / ("best.pt" if best else "policy.pt")
     path = folder / CHECKPOINTS / f"{env_steps}.pt"
     if not path.is_file():
-        there = sorted(int(other.stem) for other in path.parent.glob("*.pt"))
+        stems = [other.stem for other in path.parent.glob("*.pt")]
+        there = sorted(int(stem) for stem in stems if stem.isdecimal())
         raise ConfigError(f"{folder} has no checkpoint {env_steps}: {there or 'none'}")
     return path
 

@@ -122,22 +122,45 @@ def read(path: Path) -> ActionLists:
     """Action lists from a file that `write`, or another program, wrote.
 
     Raises:
-        ConfigError: not such a file.
+        ConfigError: not such a file, or a list whose entries cannot be actions.
     """
     try:
         document = json.loads(read_text(path))
-        env_id, seed = str(document["env_id"]), int(document["seed"])
-        lists = document["actions"]
-        with closing(make_env(env_id)) as env:
-            dtype = env.action_space.dtype
-        actions = tuple(np.array(episode, dtype=dtype) for episode in lists)
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"{path} holds no action lists, JSON with env_id, seed and actions: {reason}"
-        ) from None
-    if seed < 0 or not actions:
-        raise ConfigError(f"{path}: want a seed from 0 up and at least one episode")
-    return ActionLists(env_id, seed, actions)
+        env_id, seed, lists = document["env_id"], document["seed"], document["actions"]
+    except ConfigError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise refusal(path, " ".join(str(error).split())[:200]) from None
+    if type(seed) is not int or seed < 0 or not isinstance(lists, list) or not lists:
+        raise refusal(path, "want a seed from 0 up and at least one episode")
+    with closing(make_env(str(env_id))) as env:
+        space = env.action_space
+    numbered = enumerate(lists, 1)
+    return ActionLists(
+        str(env_id), seed, tuple(to_actions(path, k, episode, space) for k, episode in numbered)
+    )
+
+
+def to_actions(
+    path: Path, number: int, episode: object, space: gym.Space[Any]
+) -> NDArray[np.generic]:
+    """One episode's list as what `env.step` takes."""
+    try:
+        raw = np.array(episode)
+    except ValueError:  # lists of unlike length
+        raw = np.array(None)
+    shape = space.shape or ()
+    if raw.dtype.kind not in "if" or raw.shape[1:] != shape or raw.ndim != len(shape) + 1:
+        raise refusal(path, f"episode {number} is no list of actions of {space}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        actions = raw.astype(space.dtype)
+    if actions.dtype.kind == "i" and not np.array_equal(actions, raw):
+        raise refusal(path, f"episode {number} holds numbers that are none of {space}")
+    return actions
+
+
+def refusal(path: Path, reason: str) -> ConfigError:
+    """What a file of action lists is, and why this is none."""
+    return ConfigError(
+        f"{path} holds no action lists, JSON with env_id, seed and actions: {reason}"
+    )

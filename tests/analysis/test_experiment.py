@@ -114,7 +114,8 @@ def test_outcomes_of_another_configuration_are_not_counted(folder: Path) -> None
     experiment = read_experiment("tiny")
     write_outcomes(experiment, {key: made_up(experiment, *key, 1.0) for key in [("gaussian", 4)]})
     assert list(read_outcomes(experiment)) == [("gaussian", 4)]
-    (folder / "experiments" / "tiny.toml").write_text(TINY.replace("total_steps = 32", "total_steps = 64"))
+    longer = TINY.replace("total_steps = 32", "total_steps = 64")
+    (folder / "experiments" / "tiny.toml").write_text(longer)
     assert read_outcomes(read_experiment("tiny")) == {}
 
 

@@ -281,7 +281,6 @@ def test_random_prints_the_return_and_writes_a_gif(
         (["fly", "absent"], "absent"),
         (["fly", ".", "--checkpoint", "64"], "no checkpoint 64: none"),
         (["fly", ".", "--checkpoint", "last"], "--checkpoint"),
-        (["fly", ".", "--gif", "deep/flight.gif"], "policy.pt"),
         (["random", "--gif", "deep/random.gif"], "--gif"),
         (["record"], "DIR"),
         (["record", "absent"], "absent"),
