@@ -87,15 +87,19 @@ def grid_rows(by_variant: dict[str, list[Outcome]]) -> Iterable[Sequence[str]]:
 
 def order_sentence(by_variant: dict[str, list[Outcome]]) -> str:
     """What keeping the order of bins adds, in pairs of equal bins and seed."""
-    differences: list[float] = []
+    differences: dict[str, list[float]] = {}
     for variant, outcomes in by_variant.items():
         head, _, bins = variant.partition(", ")
         if head == "ordinal":
             pairs = zip(means(outcomes), means(by_variant[f"categorical, {bins}"]), strict=True)
-            differences += [ordinal - categorical for ordinal, categorical in pairs]
+            differences[bins] = [ordinal - categorical for ordinal, categorical in pairs]
+    every = [difference for found in differences.values() for difference in found]
+    by_bins = "; ".join(
+        f"{bins} bins {mean_estimate(found)}" for bins, found in differences.items()
+    )
     return (
-        f"**Does keeping the order help?** Ordinal minus categorical, {len(differences)} pairs of "
-        f"equal bins and seed: {mean_estimate(differences)}."
+        f"**Does keeping the order help?** Ordinal minus categorical, {len(every)} pairs of equal "
+        f"bins and seed: {mean_estimate(every)}. By itself: {by_bins}."
     )
 
 

@@ -124,17 +124,20 @@ def test_the_table_shows_heads_by_bins_and_what_the_order_adds(folder: Path) -> 
     levels = {"gaussian": 5.0, "categorical, 3": 10.0, "categorical, 4": 20.0}
     levels |= {"ordinal, 3": 13.0, "ordinal, 4": 21.0}
     outcomes = {
-        (variant, seed): made_up(experiment, variant, seed, levels[variant] + seed)
+        (variant, seed): made_up(
+            experiment, variant, seed, levels[variant] + seed * (1.5 if "ordinal" in variant else 1)
+        )
         for variant, seed in experiment.trainings()
     }
     write_outcomes(experiment, outcomes)
     head, _, three, four, *_, sentence = table_of("tiny").strip().splitlines()
     assert head == "| bins | gaussian | categorical | ordinal |"
     # seeds 4 and 5: mean 4.5 above the level, Student's 12.706 * 0.7071 / sqrt(2) = 6.4 around it
-    assert three == "| 3 | 9.5 [3.1, 15.9] | 14.5 [8.1, 20.9] | 17.5 [11.1, 23.9] |"
-    assert four == "| 4 | 9.5 [3.1, 15.9] | 24.5 [18.1, 30.9] | 25.5 [19.1, 31.9] |"
-    # 3, 3, 1, 1: mean 2, Student's 3.182 * 1.1547 / 2 = 1.8 around it
-    assert sentence.endswith("4 pairs of equal bins and seed: 2.0 [0.2, 3.8].")
+    assert three == "| 3 | 9.5 [3.1, 15.9] | 14.5 [8.1, 20.9] | 19.8 [10.2, 29.3] |"
+    assert four == "| 4 | 9.5 [3.1, 15.9] | 24.5 [18.1, 30.9] | 27.8 [18.2, 37.3] |"
+    # 5, 5.5, 3, 3.5: mean 4.25, Student's 3.182 * 1.1902 / 2 = 1.9 around it; 5.25 +- 12.706 / 4
+    assert "4 pairs of equal bins and seed: 4.2 [2.4, 6.1]." in sentence
+    assert sentence.endswith("3 bins 5.2 [2.1, 8.4]; 4 bins 3.2 [0.1, 6.4].")
 
 
 @pytest.mark.parametrize(
