@@ -43,6 +43,19 @@ class Batch:
     returns: Tensor
     """(B,): the critic's target, A + V_old: TD(lambda) with gae."""
 
+    @classmethod
+    def of(cls, rollout: Rollout, *, advantages: Tensor, returns: Tensor) -> Batch:
+        """A whole rollout with its advantages and returns, (T, N) each."""
+        return cls(
+            obs=rollout.obs.flatten(0, 1),
+            actions=rollout.actions.flatten(0, 1),
+            log_probs=rollout.log_probs.flatten(),
+            pi=rollout.pi,
+            values=rollout.values.flatten(),
+            advantages=advantages.flatten(),
+            returns=returns.flatten(),
+        )
+
     def minibatches(self, size: int, *, generator: torch.Generator) -> Iterator[Batch]:
         """All transitions once, in random order, at most `size` at a time, in like shares."""
         # one gather per epoch: slices of the result cost nothing
@@ -146,15 +159,7 @@ class Agent:
         returns = advantages + rollout.values
         if config.advantage_norm == "batch":
             advantages = normalised(advantages)
-        batch = Batch(
-            obs=rollout.obs.flatten(0, 1),
-            actions=rollout.actions.flatten(0, 1),
-            log_probs=rollout.log_probs.flatten(),
-            pi=rollout.pi,
-            values=rollout.values.flatten(),
-            advantages=advantages.flatten(),
-            returns=returns.flatten(),
-        )
+        batch = Batch.of(rollout, advantages=advantages, returns=returns)
         steps = list(self._epochs(batch, config, generator=generator))
         policy, value, entropy, approx_kl, clip_fraction = torch.stack(steps).mean(0).tolist()
         metrics = {

@@ -114,15 +114,7 @@ def batch_of(rollout: Rollout) -> Batch:
     """As `Agent.update` makes it at the defaults."""
     config = made({}).ppo
     advantages = ADVANTAGES[config.advantage].estimate(rollout, config)
-    return Batch(
-        obs=rollout.obs.flatten(0, 1),
-        actions=rollout.actions.flatten(0, 1),
-        log_probs=rollout.log_probs.flatten(),
-        pi=rollout.pi,
-        values=rollout.values.flatten(),
-        advantages=advantages.flatten(),
-        returns=(advantages + rollout.values).flatten(),
-    )
+    return Batch.of(rollout, advantages=advantages, returns=advantages + rollout.values)
 
 
 def test_a_penalty_of_no_weight_is_no_surrogate() -> None:

@@ -17,6 +17,7 @@ from lander.evaluation import seed_range
 from lander.fields import configure, from_toml
 from lander.metrics import CURVES
 from lander.policy import make_policy
+from tests.lander.conftest import refused
 
 TINY = [
     *("--env.id", "CartPole-v1", "--env.num-envs", "2", "--ppo.rollout-steps", "32"),
@@ -33,18 +34,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "deep" / "run"
     assert main([*TINY, "--out", str(folder)]) == 0
     return folder
-
-
-def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr of a command that must fail."""
-    capsys.readouterr()
-    assert main(argv) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("lander: ")
-    assert err.count("\n") == 1
-    assert err.endswith("\n")
-    return err
 
 
 def same_weights(left: Path, right: Path) -> bool:

@@ -17,6 +17,7 @@ from lander.__main__ import main
 from lander.checkpoint import save
 from lander.judge import TIERS, ActionLists, Verdict, judge, read, record, write
 from lander.policy import make_policy
+from tests.lander.conftest import refused
 
 DISCRETE = EnvConfig(id="LunarLander-v3")
 CONTINUOUS = EnvConfig(id="LunarLanderContinuous-v3")
@@ -62,17 +63,6 @@ def flown(env: EnvConfig, episodes: int) -> tuple[list[float], list[int]]:
         lengths.append(length)
     stock.close()
     return returns, lengths
-
-
-def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr of a command that must fail."""
-    capsys.readouterr()
-    assert main(argv) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("lander: ")
-    assert err.count("\n") == 1
-    return err
 
 
 @pytest.mark.parametrize("env", ENVS)

@@ -252,15 +252,7 @@ def plain_update(config: PPOConfig, *, rollout: Rollout) -> ActorCritic:
     policy = lunar_policy()
     policy.load_state_dict(lunar_rollout()[0])
     advantages = gae(rollout, gamma=config.gamma, gae_lambda=config.gae_lambda)
-    batch = Batch(
-        obs=rollout.obs.flatten(0, 1),
-        actions=rollout.actions.flatten(0, 1),
-        log_probs=rollout.log_probs.flatten(),
-        pi=rollout.pi,
-        values=rollout.values.flatten(),
-        advantages=advantages.flatten(),
-        returns=(advantages + rollout.values).flatten(),
-    )
+    batch = Batch.of(rollout, advantages=advantages, returns=advantages + rollout.values)
     adam = torch.optim.Adam(policy.parameters(), lr=1e-3, eps=1e-5)
     generator = torch.Generator().manual_seed(5)
     for _ in range(config.update_epochs):

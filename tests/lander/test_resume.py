@@ -28,6 +28,7 @@ from lander.checkpoint import load
 from lander.fields import configure
 from lander.folder import RunFolder
 from lander.trainer import State
+from tests.lander.conftest import refused
 
 SMALL: dict[str, Any] = {
     "env.num_envs": 2,
@@ -256,17 +257,6 @@ def rows(path: Path) -> list[dict[str, str]]:
             {name: cell for name, cell in row.items() if not name.startswith("time/")}
             for row in csv.DictReader(file)
         ]
-
-
-def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr of a command that must fail."""
-    capsys.readouterr()
-    assert main(argv) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("lander: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def stopped(out: Path, number: signal.Signals) -> tuple[int, list[str]]:
