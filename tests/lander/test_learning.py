@@ -25,7 +25,10 @@ BOX = Box(np.array([-1, -2], np.float32), np.array([1, 4], np.float32))
 
 
 class Probe(gym.Env[Floats, Any]):
-    """Episodes of `steps` steps whose observations and rewards are given by functions."""
+    """Episodes of `steps` steps whose observations and rewards are given by functions.
+
+    If `late`, all rewards are paid out in the last step.
+    """
 
     def __init__(
         self,
@@ -33,24 +36,28 @@ class Probe(gym.Env[Floats, Any]):
         see: See,
         pay: Pay,
         actions: Box | Discrete,
+        late: bool,
         render_mode: str | None = None,
     ) -> None:
         width = len(see(0, np.random.default_rng(0)))
         self.observation_space = Box(-np.inf, np.inf, (width,), np.float32)
         self.action_space = actions
-        self._steps, self._see, self._pay = steps, see, pay
+        self._steps, self._see, self._pay, self._late = steps, see, pay, late
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
         super().reset(seed=seed)
-        self._t = 0
+        self._t, self._owed = 0, 0.0
         return self._look(), {}
 
     def step(self, action: Any) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
-        reward = self._pay(self._obs, action)
         self._t += 1
-        return self._look(), reward, self._t == self._steps, False, {}
+        self._owed += self._pay(self._obs, action)
+        over = self._t == self._steps
+        paid = self._owed if over or not self._late else 0.0
+        self._owed -= paid
+        return self._look(), paid, over, False, {}
 
     def _look(self) -> Floats:
         self._obs = np.array(self._see(self._t, self.np_random), dtype=np.float32)
@@ -59,6 +66,10 @@ class Probe(gym.Env[Floats, Any]):
 
 def coin(t: int, stream: Generator) -> list[float]:
     return [float(stream.choice((-1.0, 1.0)))]
+
+
+def step_number(t: int, stream: Generator) -> list[float]:
+    return [float(t)]
 
 
 def one_hot(t: int, stream: Generator) -> list[float]:
@@ -78,9 +89,15 @@ def minus_squared_distance(obs: Floats, action: Floats) -> float:
 PROBES: dict[str, tuple[int, See, Pay, Box | Discrete]] = {
     "one": (1, lambda t, stream: [1.0], lambda obs, action: 1.0, Discrete(2)),
     "seen": (1, coin, lambda obs, action: float(obs[0]), Discrete(2)),
-    "later": (2, lambda t, stream: [float(t)], lambda obs, action: float(obs[0]), Discrete(2)),
+    "later": (2, step_number, lambda obs, action: float(obs[0]), Discrete(2)),
     "act": (1, lambda t, stream: [1.0], lambda obs, action: 2.0 * action - 1.0, Discrete(2)),
     "both": (1, coin, lambda obs, action: float(obs[0] * (2.0 * action - 1.0)), Discrete(2)),
+    "first": (
+        2,
+        step_number,
+        lambda obs, action: (2.0 * action - 1.0) * (obs[0] == 0),
+        Discrete(2),
+    ),
     "choice": (4, one_hot, lambda obs, action: float(obs[action]), Discrete(4)),
     "point": (1, point, minus_squared_distance, BOX),
 }
@@ -104,6 +121,7 @@ def _registered() -> Iterator[None]:
     ids = {f"learning/{name}-v0": probe for name, probe in PROBES.items()}
     for env_id, (steps, see, pay, actions) in ids.items():
         kwargs = {"steps": steps, "see": see, "pay": pay, "actions": actions}
+        kwargs["late"] = env_id == "learning/first-v0"
         gym.register(env_id, lambda **spec: Probe(**spec), kwargs=kwargs)
     yield
     for env_id in ids:
@@ -153,6 +171,32 @@ def test_rung_5_the_better_action_depends_on_what_is_seen() -> None:
     for obs, best in ((1.0, 1), (-1.0, 0)):
         assert probability(policy, obs, best) > 0.95
         assert value(policy, obs) == pytest.approx(1.0, abs=0.1)
+
+
+PLAIN_WORDS = {
+    "reward_to_go": PLAIN | {"ppo.advantage": "reward_to_go"},
+    "total_return": PLAIN | {"ppo.advantage": "total_return"},
+    "immediate": PLAIN | {"ppo.advantage": "immediate"},
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "learnt"),
+    [
+        ({}, True),
+        ({"ppo.gae_lambda": 0.0}, False),
+        ({"ppo.advantage": "n_step", "ppo.n_step": 2}, True),
+        ({"ppo.advantage": "n_step", "ppo.n_step": 1}, False),
+        (PLAIN_WORDS["reward_to_go"], True),
+        (PLAIN_WORDS["total_return"], True),
+        (PLAIN_WORDS["immediate"], False),
+    ],
+)
+def test_an_action_that_pays_a_step_later_is_learnt_by_looking_ahead(
+    values: dict[str, Any], learnt: bool
+) -> None:
+    """The second state does not show which action was taken, so V alone cannot help."""
+    assert (probability(learn("first", values).policy, 0.0, 1) > 0.95) == learnt
 
 
 CHOICE: dict[str, dict[str, Any]] = {

@@ -136,6 +136,18 @@ def test_surrogate_value_entropy_and_total_match_numpy() -> None:
     assert float(loss.approx_kl) == pytest.approx(kl, abs=1e-5)
 
 
+def test_the_penalty_is_the_divergence_of_the_new_policy_from_the_old() -> None:
+    """KL(old || new), not the other way round; here the old policy is the uniform one."""
+    policy, batch, log_probs, _ = example()
+    config = PPOConfig(surrogate="kl_fixed", kl_coef=2.0, advantage_norm="none")
+    with torch.no_grad():
+        loss = ppo_loss(policy, batch, config)
+    kl = (0.5 * (np.log(0.5) - log_probs)).sum(-1).mean()
+    gained = np.mean(np.array(RATIOS) * np.array(ADVANTAGES))
+    assert kl > 0.01
+    assert float(loss.policy) == pytest.approx(-(gained - 2 * kl), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("index", "moves"),
     [(0, False), (1, False), (2, True), (3, True), (4, True), (5, True)],
