@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from lander.metrics import CURVES, FINALS
-from lander.options import CHOICES
 from sweeps.study import find_study, read_study, shipped_studies
 
 ROOT = Path(__file__).parent.parent
@@ -22,13 +21,6 @@ def test_every_searched_field_of_the_default_study_is_explained() -> None:
     section = README.partition("### The six parameters")[2].partition("\n### ")[0]
     rows = re.findall(r"^\| `((?:env|ppo)\.\w+)` \|", section, re.M)
     assert rows == list(find_study("lander").space)
-
-
-def test_every_option_of_a_table_is_named() -> None:
-    section = README.partition("### Every variant is an option")[2].partition("\n### ")[0]
-    for field, words in CHOICES.items():
-        assert f"`{field}`" in section
-        assert all(word in section for word in words)
 
 
 def test_the_study_file_shown_is_valid() -> None:
