@@ -111,12 +111,13 @@ def means(outcomes: Iterable[Outcome]) -> list[float]:
 def origin(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
     """How the numbers came about."""
     machines = " and ".join(sorted({outcome.machine for outcome in outcomes}))
-    minutes = sum(outcome.seconds for outcome in outcomes) / 60
+    minutes = sum(outcome.seconds for outcome in outcomes) / 60 / len(outcomes)
     return (
         f"*Mean return of {len(UNSEEN)} deterministic flights of the last policy, reset seeds "
         f"{UNSEEN[0]} to {UNSEEN[-1]}, averaged over training seeds "
         f"{', '.join(map(str, experiment.seeds))}; in brackets Student's 95 % interval over those "
-        f"seeds. {len(outcomes)} trainings, {minutes:.0f} core minutes, {machines}. Made by* "
+        f"seeds. {len(outcomes)} trainings of {minutes:.1f} minutes on average, one to a core of "
+        f"{machines}. Made by* "
         f"`python -m analysis run {experiment.name}`."
     )
 
