@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lander import PPOConfig
 from lander.advantages import (
+    ADVANTAGES,
     BASELINES,
     episode_steps,
     gae,
@@ -132,6 +134,7 @@ def test_a_time_limit_gives_no_advantage_where_v_is_the_endless_return(gae_lambd
     truncated[2::3] = True
     played = rollout(torch.ones(9, 2), fours, fours, truncated=truncated)
     assert torch.equal(gae(played, gamma=0.75, gae_lambda=gae_lambda), torch.zeros(9, 2))
+    assert torch.equal(n_step(played, gamma=0.75, n=4), torch.zeros(9, 2))
 
 
 def td_errors(played: Rollout, gamma: float) -> Tensor:
@@ -179,16 +182,16 @@ def test_v_0_and_lambda_below_1_is_a_discount_of_gamma_lambda() -> None:
     assert torch.equal(silent, reward_to_go(played, gamma=0.25, baseline="none"))
 
 
-def two_episodes() -> Rollout:
-    """Rewards 1 2 4 terminated, then 3 5 truncated, one behind the other; V is never looked at."""
-    rewards = torch.tensor([[1.0], [2.0], [4.0], [3.0], [5.0]])
-    values = torch.full((5, 1), 99.0)
+def three_episodes() -> Rollout:
+    """Rewards 1 2 4 terminated, 3 5 truncated, 2.5 terminated; V is never looked at."""
+    rewards = column(1, 2, 4, 3, 5, 2.5)
+    values = torch.full((6, 1), 99.0)
     return rollout(
         rewards,
         values,
         values,
-        terminated=torch.tensor([[0], [0], [1], [0], [0]], dtype=torch.bool),
-        truncated=torch.tensor([[0], [0], [0], [0], [1]], dtype=torch.bool),
+        terminated=column(0, 0, 1, 0, 0, 1).bool(),
+        truncated=column(0, 0, 0, 0, 1, 0).bool(),
     )
 
 
@@ -197,29 +200,44 @@ def column(*numbers: float) -> Tensor:
 
 
 def test_immediate_is_the_reward() -> None:
-    assert torch.equal(immediate(two_episodes()), column(1, 2, 4, 3, 5))
+    assert torch.equal(immediate(three_episodes()), column(1, 2, 4, 3, 5, 2.5))
 
 
 def test_total_return_is_that_of_the_whole_episode_at_each_of_its_steps() -> None:
-    assert torch.equal(total_return(two_episodes()), column(7, 7, 7, 8, 8))
+    assert torch.equal(total_return(three_episodes()), column(7, 7, 7, 8, 8, 2.5))
 
 
 @pytest.mark.parametrize(
     ("baseline", "expected"),
     [
-        # gamma = 1/2: G = 1 + 1 + 1, 2 + 2, 4; 3 + 2.5, 5
-        ("none", (3.0, 4.0, 4.0, 5.5, 5.0)),
-        # mean 21.5 / 5 = 4.3
-        ("mean", (-1.3, -0.3, -0.3, 1.2, 0.7)),
-        # per step: (3 + 5.5) / 2 = 4.25, (4 + 5) / 2 = 4.5, 4 alone
-        ("time", (-1.25, -0.5, 0.0, 1.25, 0.5)),
+        # gamma = 1/2: G = 1 + 1 + 1, 2 + 2, 4; 3 + 2.5, 5; 2.5
+        ("none", (3.0, 4.0, 4.0, 5.5, 5.0, 2.5)),
+        # mean 24 / 6 = 4
+        ("mean", (-1.0, 0.0, 0.0, 1.5, 1.0, -1.5)),
+        # per step: (3 + 5.5 + 2.5) / 3 = 11 / 3, (4 + 5) / 2 = 4.5, 4 alone
+        ("time", (-2 / 3, -0.5, 0.0, 11 / 6, 0.5, -7 / 6)),
     ],
 )
 def test_reward_to_go_minus_its_baseline(baseline: str, expected: tuple[float, ...]) -> None:
     assert baseline in BASELINES
-    advantages = reward_to_go(two_episodes(), gamma=0.5, baseline=baseline)
+    advantages = reward_to_go(three_episodes(), gamma=0.5, baseline=baseline)
     torch.testing.assert_close(advantages, column(*expected))
 
 
 def test_steps_are_counted_from_the_beginning_of_each_episode() -> None:
-    assert episode_steps(two_episodes()).flatten().tolist() == [0, 1, 2, 0, 1]
+    assert episode_steps(three_episodes()).flatten().tolist() == [0, 1, 2, 0, 1, 0]
+
+
+def test_the_table_hands_each_estimator_the_fields_it_reads() -> None:
+    played = random_rollout(ends=True)
+    config = PPOConfig(gamma=0.9, gae_lambda=0.7, n_step=3, baseline="time")
+    expected = {
+        "gae": gae(played, gamma=0.9, gae_lambda=0.7),
+        "n_step": n_step(played, gamma=0.9, n=3),
+        "reward_to_go": reward_to_go(played, gamma=0.9, baseline="time"),
+        "total_return": total_return(played),
+        "immediate": immediate(played),
+    }
+    assert expected.keys() == ADVANTAGES.keys()
+    for name, advantages in expected.items():
+        assert torch.equal(ADVANTAGES[name].estimate(played, config), advantages)

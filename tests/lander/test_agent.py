@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Categorical, kl_divergence
 
 import lander.agent
-from lander import ActorCritic, PPOConfig, TrainConfig, resolve, train
+from lander import ActorCritic, Divergence, PPOConfig, TrainConfig, resolve, train
 from lander.advantages import ADVANTAGES
 from lander.agent import Agent, Batch, Loss, ppo_loss
 from lander.env import VectorEnv
 from lander.fields import configure
+from lander.heads import BOX_HEADS
+from lander.metrics import CURVES
 from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
@@ -57,14 +61,45 @@ def played(trunk: str = "separate") -> tuple[ActorCritic, Rollout]:
 
 
 def updated(
-    values: dict[str, Any] | None = None, *, remaining: float = 1.0, trunk: str = "separate"
+    values: dict[str, Any] | None = None,
+    *,
+    remaining: float = 1.0,
+    trunk: str = "separate",
+    rewards: Tensor | None = None,
 ) -> tuple[ActorCritic, dict[str, float]]:
     """A copy of that policy after one update on that rollout."""
     policy, rollout = played(trunk)
     policy = deepcopy(policy)
+    if rewards is not None:
+        rollout = replace(rollout, rewards=rewards)
     config = made({"policy.trunk": trunk} | (values or {})).ppo
     generator = torch.Generator().manual_seed(1)
     return policy, Agent(policy, config).update(rollout, remaining=remaining, generator=generator)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A minibatch and a config that the loss was asked for, and the ratio before its step."""
+
+    config: PPOConfig
+    ratio: Tensor
+    approx_kl: float
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """Of every gradient step, also of one that `kl_stop` then refuses."""
+    calls: list[Asked] = []
+
+    def spy(policy: ActorCritic, batch: Batch, config: PPOConfig) -> Loss:
+        with torch.no_grad():
+            ratio = (policy(batch.obs).pi.log_prob(batch.actions) - batch.log_probs).exp()
+        loss = ppo_loss(policy, batch, config)
+        calls.append(Asked(config, ratio, float(loss.approx_kl)))
+        return loss
+
+    monkeypatch.setattr(lander.agent, "ppo_loss", spy)
+    return calls
 
 
 def same(left: ActorCritic, right: ActorCritic) -> bool:
@@ -92,6 +127,18 @@ def test_kl_stop_ends_an_update_before_the_step_that_would_go_too_far() -> None:
     loose, metrics = updated({"ppo.kl_stop": 1e6})
     assert metrics["policy/gradient_steps"] == 16
     assert same(loose, free)
+
+
+def test_kl_stop_is_the_largest_divergence_that_still_steps(asked: list[Asked]) -> None:
+    updated()
+    seen = [call.approx_kl for call in asked]
+    # a minibatch past the first epoch that goes further than all before it
+    far = next(k for k in range(5, 16) if seen[k] > 1.02 * max(seen[:k]))
+    for limit, steps in ((0.99 * seen[far], far), (1.01 * max(seen[:far]), far)):
+        asked.clear()
+        _, metrics = updated({"ppo.kl_stop": limit})
+        assert metrics["policy/gradient_steps"] == steps
+        assert len(asked) == steps + 1  # nothing is tried after it
 
 
 def test_kl_stop_leaves_what_so_many_steps_make() -> None:
@@ -143,10 +190,8 @@ def betas(values: dict[str, Any], updates: int) -> list[float]:
     policy, rollout = played()
     agent = Agent(deepcopy(policy), made({"ppo.surrogate": "kl_adaptive"} | values).ppo)
     generator = torch.Generator().manual_seed(1)
-    return [
-        agent.update(rollout, remaining=1.0, generator=generator)["policy/kl_coef"]
-        for _ in range(updates)
-    ]
+    metrics = [agent.update(rollout, remaining=1.0, generator=generator) for _ in range(updates)]
+    return [each["policy/kl_coef"] for each in metrics if "policy/kl_coef" in each]
 
 
 def test_an_adaptive_beta_holds_from_the_next_update_on() -> None:
@@ -156,6 +201,30 @@ def test_an_adaptive_beta_holds_from_the_next_update_on() -> None:
     assert betas(far, 3) == [0.01, 0.02, 0.04]
 
 
+def test_an_adaptive_beta_is_what_the_loss_of_the_next_update_uses(asked: list[Asked]) -> None:
+    betas({"ppo.learning_rate": 1e-30, "ppo.kl_coef": 4.0, "ppo.update_epochs": 1}, 3)
+    assert [call.config.kl_coef for call in asked] == [4.0] * 4 + [2.0] * 4 + [1.0] * 4
+    asked.clear()
+    betas({"ppo.learning_rate": 1e-30, "ppo.kl_coef": 4.0, "ppo.surrogate": "kl_fixed"}, 2)
+    assert {call.config.kl_coef for call in asked} == {4.0}
+
+
+def test_beta_follows_the_exact_mean_divergence_after_the_update() -> None:
+    policy, rollout = played()
+    after, _ = updated({"ppo.surrogate": "kl_adaptive"})
+    with torch.no_grad():
+        seen = rollout.obs.flatten(0, 1)
+        old, new = (Categorical(logits=p.actor(p.actor_trunk(seen))) for p in (policy, after))
+        kl = float(kl_divergence(old, new).mean())
+    for target, beta in (
+        (kl / 1.501, 2.0),
+        (kl / 1.499, 1.0),
+        (kl * 1.499, 1.0),
+        (kl * 1.501, 0.5),
+    ):
+        assert betas({"ppo.kl_target": target}, 2) == [1.0, beta]
+
+
 def test_an_adaptive_beta_changes_what_is_learned() -> None:
     still = {"ppo.surrogate": "kl_adaptive", "total_steps": 512}
     tight, loose = (train(made(still | {"ppo.kl_target": target})).policy for target in (1e-9, 1e9))
@@ -163,19 +232,12 @@ def test_an_adaptive_beta_changes_what_is_learned() -> None:
 
 
 @pytest.mark.parametrize("kind", ["linear", "constant"])
-def test_schedules_follow_what_is_left_of_the_budget(
-    kind: str, monkeypatch: pytest.MonkeyPatch
+def test_the_clip_range_follows_what_is_left_of_the_budget_or_stays(
+    kind: str, asked: list[Asked]
 ) -> None:
-    seen: list[PPOConfig] = []
-
-    def spy(policy: ActorCritic, batch: Batch, config: PPOConfig) -> Loss:
-        seen.append(config)
-        return ppo_loss(policy, batch, config)
-
-    monkeypatch.setattr(lander.agent, "ppo_loss", spy)
     values = {"ppo.clip_range": 0.4, "ppo.clip_range_schedule": kind, "ppo.update_epochs": 1}
     updated(values, remaining=0.25)
-    assert {config.clip_range for config in seen} == {0.1 if kind == "linear" else 0.4}
+    assert {call.config.clip_range for call in asked} == {0.1 if kind == "linear" else 0.4}
 
 
 def test_the_learning_rate_falls_linearly_or_stays() -> None:
@@ -195,8 +257,8 @@ def test_the_critic_may_have_a_learning_rate_of_its_own() -> None:
     one = {"ppo.update_epochs": 1, "ppo.minibatch_size": 128, "ppo.learning_rate": 1e-3}
     own = {"ppo.critic_learning_rate": 5e-3}
     policy, _ = updated(one | own, remaining=0.5)
-    assert moved(policy, "actor") == pytest.approx(0.5e-3, rel=0.02)
-    assert moved(policy, "critic") == pytest.approx(2.5e-3, rel=0.02)
+    for part, rate in (("actor.", 0.5e-3), ("critic.", 2.5e-3), ("critic_trunk", 2.5e-3)):
+        assert moved(policy, part) == pytest.approx(rate, rel=0.02)
     # a shared trunk serves the actor too, and goes with it
     policy, _ = updated(one | own, trunk="shared")
     assert moved(policy, "actor_trunk", trunk="shared") == pytest.approx(1e-3, rel=0.02)
@@ -246,3 +308,39 @@ def test_reward_scale_matters_under_advantages_as_they_are() -> None:
     kind = {"ppo.advantage_norm": "none"}
     small, large = (weights(kind | {"env.reward_scale": scale}) for scale in (0.01, 1.0))
     assert float((small - large).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize("head", [*BOX_HEADS, "discrete"])
+def test_the_ratio_is_1_on_the_first_minibatch_with_every_head(
+    head: str, asked: list[Asked]
+) -> None:
+    values: dict[str, Any] = {"env.id": "LunarLander-v3"}
+    if head != "discrete":
+        values = {"env.id": "LunarLanderContinuous-v3", "policy.head": head}
+    if head not in {"discrete", "gaussian"}:
+        values["env.bins"] = 5
+    config = made(values)
+    generator = torch.Generator().manual_seed(2)
+    policy = make_policy(config, generator=generator)
+    rollout, _ = Runner(VectorEnv(config.env.id, 4), policy, config, generator=generator).collect()
+    Agent(policy, config.ppo).update(rollout, remaining=1.0, generator=generator)
+    assert asked[0].ratio.shape == (32,)
+    assert float((asked[0].ratio - 1).abs().max()) < 1e-6
+    assert float((asked[1].ratio - 1).abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_reward_that_is_not_finite_is_a_divergence_that_names_a_metric(bad: float) -> None:
+    rewards = played()[1].rewards.clone()
+    rewards[10, 1] = bad
+    with pytest.raises(Divergence) as caught:
+        updated(rewards=rewards)
+    name, value = str(caught.value).split(" = ")
+    assert name in CURVES
+    assert value in {"nan", "inf", "-inf"}
+
+
+def test_a_weight_that_is_not_finite_is_a_divergence() -> None:
+    """After the last step, when every loss was still finite."""
+    with pytest.raises(Divergence, match="a weight is not finite"):
+        updated({"ppo.minibatch_size": 128, "ppo.update_epochs": 1, "ppo.learning_rate": 1e39})

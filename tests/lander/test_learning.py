@@ -111,7 +111,7 @@ SMALL = {
     "total_steps": 3072,
     "checkpoints": 1,
     "eval_episodes": 1,
-    "final_episodes": 50,
+    "final_episodes": 1,
 }
 PLAIN = {"policy.critic": False, "ppo.rollout_steps": 128, "ppo.rollout_episodes": 32}
 
@@ -154,8 +154,7 @@ def test_rung_2_the_value_follows_what_is_seen() -> None:
     assert value(policy, -1.0) == pytest.approx(-1.0, abs=0.03)
 
 
-@pytest.mark.parametrize("gamma", [0.5, 0.9])
-@pytest.mark.parametrize("gae_lambda", [0.0, 1.0])
+@pytest.mark.parametrize(("gamma", "gae_lambda"), [(0.9, 0.0), (0.5, 1.0)])
 def test_rung_3_a_later_reward_is_worth_gamma_now(gamma: float, gae_lambda: float) -> None:
     policy = learn("later", {"ppo.gamma": gamma, "ppo.gae_lambda": gae_lambda}).policy
     assert value(policy, 1.0) == pytest.approx(1.0, abs=0.05)
@@ -173,30 +172,24 @@ def test_rung_5_the_better_action_depends_on_what_is_seen() -> None:
         assert value(policy, obs) == pytest.approx(1.0, abs=0.1)
 
 
-PLAIN_WORDS = {
-    "reward_to_go": PLAIN | {"ppo.advantage": "reward_to_go"},
-    "total_return": PLAIN | {"ppo.advantage": "total_return"},
-    "immediate": PLAIN | {"ppo.advantage": "immediate"},
+AHEAD: dict[str, tuple[dict[str, Any], bool]] = {
+    "gae": ({}, True),
+    "gae-lambda-0": ({"ppo.gae_lambda": 0.0}, False),
+    "2-step": ({"ppo.advantage": "n_step", "ppo.n_step": 2}, True),
+    "1-step": ({"ppo.advantage": "n_step", "ppo.n_step": 1}, False),
+    "reward_to_go": (PLAIN | {"ppo.advantage": "reward_to_go"}, True),
+    "total_return": (PLAIN | {"ppo.advantage": "total_return"}, True),
+    "immediate": (PLAIN | {"ppo.advantage": "immediate"}, False),
 }
 
 
-@pytest.mark.parametrize(
-    ("values", "learnt"),
-    [
-        ({}, True),
-        ({"ppo.gae_lambda": 0.0}, False),
-        ({"ppo.advantage": "n_step", "ppo.n_step": 2}, True),
-        ({"ppo.advantage": "n_step", "ppo.n_step": 1}, False),
-        (PLAIN_WORDS["reward_to_go"], True),
-        (PLAIN_WORDS["total_return"], True),
-        (PLAIN_WORDS["immediate"], False),
-    ],
-)
-def test_an_action_that_pays_a_step_later_is_learnt_by_looking_ahead(
-    values: dict[str, Any], learnt: bool
-) -> None:
-    """The second state does not show which action was taken, so V alone cannot help."""
-    assert (probability(learn("first", values).policy, 0.0, 1) > 0.95) == learnt
+@pytest.mark.parametrize("name", AHEAD)
+def test_an_action_that_pays_a_step_later_is_learnt_by_looking_ahead(name: str) -> None:
+    """The second state does not show which action was taken, so V cannot stand in for it."""
+    values, learnt = AHEAD[name]
+    steady = {"total_steps": 6144, "ppo.entropy_coef": 0.05}
+    right = probability(learn("first", steady | values).policy, 0.0, 1)
+    assert right > 0.95 if learnt else 0.2 < right < 0.8
 
 
 CHOICE: dict[str, dict[str, Any]] = {
@@ -218,7 +211,8 @@ CHOICE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CHOICE)
 def test_the_seen_one_of_four_actions_is_chosen(name: str) -> None:
     """1 per match, 4 steps: at random 1, at best 4."""
-    assert learn("choice", CHOICE[name]).final.return_mean >= 0.9 * 4
+    result = learn("choice", CHOICE[name] | {"final_episodes": 50})
+    assert result.final.return_mean >= 0.9 * 4
 
 
 HEADS: dict[str, tuple[dict[str, Any], float]] = {
@@ -235,4 +229,5 @@ def test_a_seen_point_is_hit(head: str) -> None:
     """Mean squared distance in units of half the range: of the middle 1/3, of the nearest of 5
     levels 0.5 ** 2 / 12 = 0.021, of 3 levels 0.083."""
     values, bound = HEADS[head]
-    assert -learn("point", {"total_steps": 8192} | values).final.return_mean < bound
+    result = learn("point", values | {"total_steps": 8192, "final_episodes": 50})
+    assert -result.final.return_mean < bound

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import lander.agent
-from lander import ActorCritic, Divergence, EnvConfig, PolicyConfig, PPOConfig, TrainConfig, resolve
+from lander import ActorCritic, EnvConfig, PolicyConfig, PPOConfig, TrainConfig, resolve
 from lander.advantages import gae
 from lander.agent import (
     Agent,
@@ -27,8 +27,6 @@ from lander.agent import (
 from lander.distributions import Categorical
 from lander.env import VectorEnv
 from lander.fields import configure
-from lander.heads import BOX_HEADS
-from lander.metrics import CURVES
 from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
@@ -37,9 +35,9 @@ Floats = NDArray[np.float64]
 Norm = Literal["none", "batch", "minibatch"]
 
 # eps = 0.2:  clipped above, clipped below, two inside, two outside that the min leaves unclipped
-RATIOS = [1.5, 0.5, 1.1, 0.9, 0.7, 1.3]
+RATIOS = [1.5, 0.5, 1.1, 0.9, 0.7, 1.6]
 ADVANTAGES = [1.0, -2.0, 3.0, -1.0, 2.0, -1.0]
-SURROGATES = [1.2, -1.6, 3.3, -0.9, 1.4, -1.3]
+SURROGATES = [1.2, -1.6, 3.3, -0.9, 1.4, -1.6]
 
 
 def cartpole_policy() -> ActorCritic:
@@ -126,11 +124,11 @@ def test_surrogate_value_entropy_and_total_match_numpy() -> None:
         loss = ppo_loss(policy, batch, config)
     value = 0.5 * np.mean((values - batch.returns.numpy()) ** 2)
     entropy = np.mean(-(np.exp(log_probs) * log_probs).sum(-1))
-    assert sum(SURROGATES) / 6 == pytest.approx(0.35)
-    assert float(loss.policy) == pytest.approx(-0.35, abs=1e-5)
+    assert sum(SURROGATES) / 6 == pytest.approx(0.3)
+    assert float(loss.policy) == pytest.approx(-0.3, abs=1e-5)
     assert float(loss.value) == pytest.approx(value, rel=1e-5)
     assert float(loss.entropy) == pytest.approx(entropy, rel=1e-5)
-    assert float(loss.total) == pytest.approx(-0.35 + 0.7 * value - 0.03 * entropy, abs=1e-5)
+    assert float(loss.total) == pytest.approx(-0.3 + 0.7 * value - 0.03 * entropy, abs=1e-5)
     assert float(loss.clip_fraction) == pytest.approx(4 / 6)
     kl = np.mean([ratio - 1 - np.log(ratio) for ratio in RATIOS])
     assert float(loss.approx_kl) == pytest.approx(kl, abs=1e-5)
@@ -251,9 +249,15 @@ def test_minibatches_hold_every_transition_once_in_like_shares(
         torch.testing.assert_close(first, part.log_probs.sigmoid().log())
 
 
-def test_the_critic_is_fitted_to_advantage_plus_value() -> None:
-    """With no step made the error V - R is -A: the value loss is half the mean square of GAE."""
-    config = PPOConfig(minibatch_size=256, update_epochs=1)
+@pytest.mark.parametrize("kind", ["none", "batch", "minibatch"])
+@pytest.mark.parametrize("value_clip", [None, 1e-3])
+def test_the_critic_is_fitted_to_raw_advantage_plus_value(
+    kind: Norm, value_clip: float | None
+) -> None:
+    """With no step made V = V_old and the error is -A: half the mean square of GAE."""
+    config = replace(
+        PPOConfig(minibatch_size=256, update_epochs=1), advantage_norm=kind, value_clip=value_clip
+    )
     _, metrics = update(config, learning_rate=1e-30)
     raw = gae(lunar_rollout()[1], gamma=config.gamma, gae_lambda=config.gae_lambda)
     assert metrics["loss/value"] == pytest.approx(0.5 * float(raw.square().mean()), rel=1e-4)
@@ -265,7 +269,11 @@ def plain_update(config: PPOConfig, *, rollout: Rollout) -> ActorCritic:
     policy.load_state_dict(lunar_rollout()[0])
     advantages = gae(rollout, gamma=config.gamma, gae_lambda=config.gae_lambda)
     batch = Batch.of(rollout, advantages=advantages, returns=advantages + rollout.values)
-    adam = torch.optim.Adam(policy.parameters(), lr=1e-3, eps=1e-5)
+    critic = [p for name, p in policy.named_parameters() if name.startswith("critic")]
+    actor = [p for name, p in policy.named_parameters() if not name.startswith("critic")]
+    rate = config.critic_learning_rate or 1e-3
+    groups: list[dict[str, Any]] = [{"params": actor}, {"params": critic, "lr": rate}]
+    adam = torch.optim.Adam(groups, lr=1e-3, eps=1e-5)
     generator = torch.Generator().manual_seed(5)
     for _ in range(config.update_epochs):
         for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
@@ -276,12 +284,20 @@ def plain_update(config: PPOConfig, *, rollout: Rollout) -> ActorCritic:
     return policy
 
 
+@pytest.mark.parametrize("critic_rate", [None, 4e-3])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
-def test_an_update_is_plain_adam_with_a_clipped_norm(scale: float) -> None:
+def test_an_update_is_plain_adam_with_a_clipped_global_norm(
+    scale: float, critic_rate: float | None
+) -> None:
     """The flat tensor of weights is a matter of speed alone; small gradients stay as they are."""
     _, played = lunar_rollout()
     played = replace(played, rewards=played.rewards * scale)
-    config = PPOConfig(minibatch_size=64, update_epochs=2, advantage_norm="none")
+    config = PPOConfig(
+        minibatch_size=64,
+        update_epochs=2,
+        advantage_norm="none",
+        critic_learning_rate=critic_rate,
+    )
     ours, _ = update(config, rollout=played)
     plain = plain_update(config, rollout=played)
     for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
@@ -331,23 +347,6 @@ def test_explained_variance_is_1_for_a_perfect_critic_and_0_for_a_constant() -> 
     assert explained_variance(3 * returns, returns) == pytest.approx(-3.0)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_reward_that_is_not_finite_is_a_divergence_that_names_a_metric(bad: float) -> None:
-    _, played = lunar_rollout()
-    rewards = played.rewards.clone()
-    rewards[10, 1] = bad
-    with pytest.raises(Divergence) as caught:
-        update(PPOConfig(minibatch_size=64), rollout=replace(played, rewards=rewards))
-    name, value = str(caught.value).split(" = ")
-    assert name in CURVES
-    assert value in {"nan", "inf", "-inf"}
-
-
-def test_a_weight_that_is_not_finite_is_a_divergence() -> None:
-    with pytest.raises(Divergence):
-        update(PPOConfig(minibatch_size=256, update_epochs=8), learning_rate=1e38)
-
-
 def test_a_single_advantage_is_not_normalised() -> None:
     assert torch.equal(normalised(torch.tensor([3.0])), torch.tensor([3.0]))
 
@@ -382,24 +381,3 @@ def test_value_clipping_is_off_by_default_and_reaches_the_loss() -> None:
         for config in (PPOConfig(), wide):
             assert float(ppo_loss(policy, batch, config).value) == pytest.approx(plain, rel=1e-5)
         assert float(ppo_loss(policy, batch, tight).value) > plain
-
-
-@pytest.mark.parametrize("head", [*BOX_HEADS, "discrete"])
-def test_the_ratio_is_1_on_the_first_minibatch_with_every_head(head: str) -> None:
-    values = {"env.id": "LunarLander-v3"}
-    if head != "discrete":
-        values = {"env.id": "LunarLanderContinuous-v3", "policy.head": head}
-    bins = {} if head in {"discrete", "gaussian"} else {"env.bins": 5}
-    config = resolve(
-        configure(
-            values | bins | {"env.num_envs": 2, "ppo.minibatch_size": 256}, base=TrainConfig()
-        )
-    )
-    generator = torch.Generator().manual_seed(2)
-    policy = make_policy(config, generator=generator)
-    rollout, _ = Runner(VectorEnv(config.env.id, 2), policy, config, generator=generator).collect()
-    with torch.no_grad():
-        pi = policy(rollout.obs.flatten(0, 1)).pi
-        ratio = (pi.log_prob(rollout.actions.flatten(0, 1)) - rollout.log_probs.flatten()).exp()
-    assert ratio.shape == (256,)
-    assert float((ratio - 1).abs().max()) < 1e-6

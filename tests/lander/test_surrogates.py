@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -28,6 +29,15 @@ def test_each_surrogate_by_hand(name: str, expected: list[float]) -> None:
     config = PPOConfig(clip_range=0.2, kl_coef=2.0)
     value = SURROGATES[name].objective(RATIOS, ADVANTAGES, lambda: KL, config)
     torch.testing.assert_close(value, torch.tensor(expected))
+
+
+def test_clipping_gains_at_most_1_plus_eps_and_spares_at_most_1_minus_eps() -> None:
+    """A > 0: min(r, 1.2) A. A < 0: max(r, 0.8) A."""
+    ratio, gain = np.meshgrid([0.1, 0.7, 0.9, 1.0, 1.1, 1.3, 4.0], [-2.0, -0.5, 0.0, 0.5, 2.0])
+    expected = np.where(gain > 0, np.minimum(ratio, 1.2), np.maximum(ratio, 0.8)) * gain
+    tensors = (torch.from_numpy(ratio), torch.from_numpy(gain))
+    value = SURROGATES["clip"].objective(*tensors, lambda: KL, PPOConfig(clip_range=0.2))
+    np.testing.assert_allclose(value.numpy(), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["none", "clip"])
