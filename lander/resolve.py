@@ -82,14 +82,12 @@ def require_agreement(config: TrainConfig) -> None:
             "subtracts the mean itself: set one of them to none"
         )
     entropy_stands_still = policy.head == "gaussian" and policy.std != "learned"
-    if entropy_stands_still and not policy.squash and ppo.entropy_coef != PPO_ENTROPY:
+    given = ppo.entropy_coef != TrainConfig().ppo.entropy_coef
+    if entropy_stands_still and not policy.squash and given:
         raise ConfigError(
             f"ppo.entropy_coef does nothing with policy.std = {policy.std}, whose entropy is not "
             "learned: leave it out"
         )
-
-
-PPO_ENTROPY = TrainConfig().ppo.entropy_coef
 
 
 def dead_zones(config: TrainConfig) -> list[str]:
