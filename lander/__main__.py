@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -40,8 +40,9 @@ def reset_seed(text: str) -> int:
     return int(text)
 
 
-def add_fields(parser: argparse.ArgumentParser, *, docs: Mapping[str, str]) -> None:
-    """One option per config field, with its docstring and its default."""
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """One option per config field, with its meaning and its default."""
+    docs = describe()
     group = parser.add_argument_group("what to train; every default stands in lander/config.py")
     for name, default in flatten(TrainConfig()).items():
         group.add_argument(
@@ -88,7 +89,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.set_defaults(command="train")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with any fields below")
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder [runs/ENV-seed-N]")
-    add_fields(parser, docs=describe())
+    add_fields(parser)
     return parser.parse_args(argv)
 
 
@@ -175,16 +176,15 @@ def run(config: TrainConfig, folder: RunFolder, *, state: trainer.State | None) 
             bar.update(task, completed=progress.env_steps, rate=rate)
             if score is not None:
                 bar.update(task, score=f"{score:.1f}")
-            if progress.evaluation is not None:
-                folder.write_checkpoint(progress, config)
-                if not console.is_terminal:
-                    print(
-                        f"{progress.env_steps:>9,} steps  {rate:,.0f} steps/s  "
-                        f"return {progress.evaluation.return_mean:.1f}",
-                        flush=True,
-                    )
-            if interruption.signalled:
+            if progress.evaluation is not None or interruption.signalled:
                 folder.write_state(progress, config)
+            if progress.evaluation is not None and not console.is_terminal:
+                print(
+                    f"{progress.env_steps:>9,} steps  {rate:,.0f} steps/s  "
+                    f"return {progress.evaluation.return_mean:.1f}",
+                    flush=True,
+                )
+            if interruption.signalled:
                 raise Interrupted(f"go on with python -m lander resume {folder.folder}")
 
         result = trainer.train(config, on_update=on_update, state=state)

@@ -24,7 +24,7 @@ class EnvConfig:
     """Which environment to play, and how the agent is let at it."""
 
     id: str = "LunarLander-v3"
-    """Gymnasium id; needs a flat Box observation and a Discrete or flat Box action space."""
+    """Gymnasium id; needs a flat Box observation and a Discrete or Box action space."""
     num_envs: Count = 16
     """N, copies stepped side by side."""
     reward_scale: Positive | Literal["running"] = 0.03

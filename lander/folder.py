@@ -63,20 +63,13 @@ class RunFolder:
         """Keep an update's point of each curve."""
         self.curve.append({"env_steps": progress.env_steps, **progress.metrics})
 
-    def write_checkpoint(self, progress: Progress, config: TrainConfig) -> None:
-        """The policy as it is now, and all that is needed to go on from here."""
-        state = progress.state()
-        folder = self.unfinished / CHECKPOINTS
-        folder.mkdir(parents=True, exist_ok=True)
-        save(folder / f"{progress.env_steps}.pt", state["policy"], config)
-        self._write_state(state, config)
-
     def write_state(self, progress: Progress, config: TrainConfig) -> None:
-        """All that is needed to go on from here."""
-        self._write_state(progress.state(), config)
-
-    def _write_state(self, state: State, config: TrainConfig) -> None:
-        self.unfinished.mkdir(exist_ok=True)
+        """All that is needed to go on from here; at a checkpoint the policy by itself too."""
+        state = progress.state()
+        checkpoints = self.unfinished / CHECKPOINTS
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        if progress.evaluation is not None:
+            save(checkpoints / f"{progress.env_steps}.pt", state["policy"], config)
         (self.unfinished / "config.toml").write_text(to_toml(config))
         write_curve(self.unfinished / "curve.csv", self.curve)
         aside = self.unfinished / f".{STATE}"
