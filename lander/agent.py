@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lander.advantages import ADVANTAGES
 from lander.config import PPOConfig
 from lander.distributions import Distribution
-from lander.policy import ActorCritic
+from lander.policy import ActorCritic, Prediction
 from lander.rollout import Rollout
 from lander.surrogates import SURROGATES
+from lander.traced import Tracer
 
 
 class Divergence(ArithmeticError):
@@ -56,6 +58,17 @@ class Batch:
             returns=returns.flatten(),
         )
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that it is made of; `like` puts it together again."""
+        plain = (self.obs, self.actions, self.log_probs, self.values, self.advantages, self.returns)
+        return plain + self.pi.tensors
+
+    def like(self, tensors: Sequence[Tensor]) -> Batch:
+        """A batch of the same kind with other tensors."""
+        obs, actions, log_probs, values, advantages, returns, *pi = tensors
+        return Batch(obs, actions, log_probs, self.pi.of(*pi), values, advantages, returns)
+
     def minibatches(self, size: int, *, generator: torch.Generator) -> Iterator[Batch]:
         """All transitions once, in random order, at most `size` at a time, in like shares."""
         # one gather per epoch: slices of the result cost nothing
@@ -87,11 +100,11 @@ class Loss:
     value: Tensor
     """Zero without a critic."""
     entropy: Tensor
-    approx_kl: Tensor
-    clip_fraction: Tensor
+    log_ratio: Tensor
+    """(B,): log pi(a|s) - log pi_old(a|s), detached."""
 
 
-def ppo_loss(policy: ActorCritic, batch: Batch, config: PPOConfig) -> Loss:
+def ppo_loss(policy: Callable[[Tensor], Prediction], batch: Batch, config: PPOConfig) -> Loss:
     """Surrogate, value error and entropy bonus (arXiv:1707.06347, eqs. 7 to 9).
 
     L = -mean(surrogate(r, A)) + c1 mean((V - R)^2) / 2 - c2 mean(H)
@@ -112,10 +125,17 @@ def ppo_loss(policy: ActorCritic, batch: Batch, config: PPOConfig) -> Loss:
     if values is not None:
         error = value_error(values, batch, clip=config.value_clip)
         total = total + config.value_coef * error
-    with torch.no_grad():
-        approx_kl = (ratio - 1 - log_ratio).mean()  # k3 of joschu.net/blog/kl-approx.html
-        clip_fraction = ((ratio - 1).abs() > config.clip_range).float().mean()
-    return Loss(total, -surrogate, error, entropy, approx_kl, clip_fraction)
+    return Loss(total, -surrogate, error, entropy, log_ratio.detach())
+
+
+def approximate_kl(log_ratio: Tensor) -> Tensor:
+    """mean(r - 1 - log r), an estimate of KL(old || new): k3 of joschu.net/blog/kl-approx.html."""
+    return (log_ratio.exp() - 1 - log_ratio).mean()
+
+
+def clip_fraction(log_ratio: Tensor, clip_range: float) -> Tensor:
+    """Share of transitions whose ratio has left 1 +- clip_range."""
+    return ((log_ratio.exp() - 1).abs() > clip_range).float().mean()
 
 
 def value_error(values: Tensor, batch: Batch, *, clip: float | None) -> Tensor:
@@ -139,10 +159,13 @@ class Agent:
         self._kl_coef = config.kl_coef
         critic = policy.critic_parameters() if config.critic_learning_rate is not None else []
         apart = {id(parameter) for parameter in critic}
-        rest = [parameter for parameter in policy.parameters() if id(parameter) not in apart]
-        self._weights = [one_tensor(group) for group in (rest, critic) if group]
-        groups = [{"params": [weights]} for weights in self._weights]
+        named = dict(policy.named_parameters())
+        rest = {name: part for name, part in named.items() if id(part) not in apart}
+        own = {name: part for name, part in named.items() if id(part) in apart}
+        self._groups = [FlatParameters(group) for group in (rest, own) if group]
+        groups = [{"params": [group.weights]} for group in self._groups]
         self._optimizer = torch.optim.Adam(groups, eps=1e-5, fused=True)
+        self._call = Tracer()
 
     def update(
         self, rollout: Rollout, *, remaining: float, generator: torch.Generator
@@ -161,14 +184,15 @@ class Agent:
             advantages = normalised(advantages)
         batch = Batch.of(rollout, advantages=advantages, returns=returns)
         steps = list(self._epochs(batch, config, generator=generator))
-        policy, value, entropy, approx_kl, clip_fraction = torch.stack(steps).mean(0).tolist()
+        policy, value, entropy = torch.stack([terms for terms, _ in steps]).mean(0).tolist()
+        log_ratio = torch.cat([log_ratio for _, log_ratio in steps])
         metrics = {
             "loss/policy": policy,
             "policy/entropy": entropy,
-            "policy/approx_kl": approx_kl,
+            "policy/approx_kl": float(approximate_kl(log_ratio)),
         }
         if "ppo.clip_range" in SURROGATES[config.surrogate].reads:
-            metrics["policy/clip_fraction"] = clip_fraction
+            metrics["policy/clip_fraction"] = float(clip_fraction(log_ratio, config.clip_range))
         if self._policy.critic is not None:
             metrics["loss/value"] = value
             metrics["value/explained_variance"] = explained_variance(rollout.values, returns)
@@ -194,24 +218,39 @@ class Agent:
 
     def _epochs(
         self, batch: Batch, config: PPOConfig, *, generator: torch.Generator
-    ) -> Iterator[Tensor]:
-        """Make the gradient steps; each one's loss terms (5,)."""
-        gradients = [weights.grad for weights in self._weights if weights.grad is not None]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Make the gradient steps; each one's loss terms (3,) and log-ratios (M,)."""
+        buffers = dict(self._policy.named_buffers())
+        weights = [group.weights for group in self._groups]
+
+        def clipped_gradient(*tensors: Tensor) -> tuple[Tensor, ...]:
+            """Of each group of weights, and the loss's terms; a function of its arguments alone."""
+            flat = [part.detach().requires_grad_() for part in tensors[: len(weights)]]
+            state = dict(zip(buffers, tensors[len(weights) :], strict=False))
+            for group, part in zip(self._groups, flat, strict=True):
+                state |= group.views(part)
+            minibatch = batch.like(tensors[len(weights) + len(buffers) :])
+            loss = ppo_loss(
+                lambda obs: functional_call(self._policy, state, (obs,)), minibatch, config
+            )
+            gradients = torch.autograd.grad(loss.total, flat)
+            norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+            scale = (config.max_grad_norm / (norm + 1e-6)).clamp(max=1)
+            terms = torch.stack((loss.policy, loss.value, loss.entropy)).detach()
+            return *(gradient * scale for gradient in gradients), terms, loss.log_ratio
+
         for _ in range(config.update_epochs):
             for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
-                loss = ppo_loss(self._policy, minibatch, config)
-                if config.kl_stop is not None and loss.approx_kl > config.kl_stop:
+                inputs = (*weights, *buffers.values(), *minibatch.tensors)
+                *gradients, terms, log_ratio = self._call(
+                    clipped_gradient, inputs, constants=config
+                )
+                if config.kl_stop is not None and approximate_kl(log_ratio) > config.kl_stop:
                     return
-                for gradient in gradients:
-                    gradient.zero_()
-                torch.autograd.backward(loss.total)
-                norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-                for gradient in gradients:
-                    gradient.mul_((config.max_grad_norm / (norm + 1e-6)).clamp(max=1))
+                for group, gradient in zip(self._groups, gradients, strict=True):
+                    group.weights.grad = gradient
                 self._optimizer.step()
-                yield torch.stack(
-                    (loss.policy, loss.value, loss.entropy, loss.approx_kl, loss.clip_fraction)
-                ).detach()
+                yield terms, log_ratio
 
     @torch.no_grad()
     def _kl(self, batch: Batch) -> float:
@@ -222,7 +261,7 @@ class Agent:
         for name, value in metrics.items():
             if not isfinite(value):
                 raise Divergence(f"{name} = {value}")
-        if not all(weights.isfinite().all() for weights in self._weights):
+        if not all(group.weights.isfinite().all() for group in self._groups):
             raise Divergence("a weight is not finite")
 
     def state(self) -> dict[str, Any]:
@@ -236,20 +275,24 @@ class Agent:
         self._kl_coef = float(state["kl_coef"])
 
 
-def one_tensor(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
-    """Parameters in one flat tensor, gradients in another; they become views of these.
+class FlatParameters:
+    """A module's parameters as views of one flat tensor.
 
     One call of Adam and of the norm then serves a dozen small tensors: a tenth of an update.
     """
-    flat = nn.Parameter(nn.utils.parameters_to_vector(parameters).detach().clone())
-    flat.grad = torch.zeros_like(flat)
-    sizes = [parameter.numel() for parameter in parameters]
-    parts = zip(
-        parameters, torch.split(flat.data, sizes), torch.split(flat.grad, sizes), strict=True
-    )
-    for parameter, weights, gradient in parts:
-        parameter.data, parameter.grad = weights.view_as(parameter), gradient.view_as(parameter)
-    return flat
+
+    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
+        self._shapes = {name: parameter.shape for name, parameter in named.items()}
+        flat = nn.utils.parameters_to_vector(named.values()).detach().clone()
+        self.weights = nn.Parameter(flat)
+        for name, view in self.views(self.weights.data).items():
+            named[name].data = view
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """The parameters within a tensor like `weights`."""
+        parts = torch.split(flat, [shape.numel() for shape in self._shapes.values()])
+        named = zip(self._shapes.items(), parts, strict=True)
+        return {name: part.view(shape) for (name, shape), part in named}
 
 
 def normalised(advantages: Tensor) -> Tensor:

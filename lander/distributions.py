@@ -19,6 +19,14 @@ from torch.nn.functional import softplus
 class Distribution(Protocol):
     """pi(.|s) in B states."""
 
+    @classmethod
+    def of(cls, *tensors: Tensor) -> Self:
+        """The distribution that gave these `tensors`."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that it is made of."""
+
     def sample(self, generator: torch.Generator) -> Tensor:
         """One random action per state, (B, A)."""
 
@@ -55,11 +63,15 @@ class Categorical:
             self._log_probs = torch.logaddexp(chosen, by_die)
 
     @classmethod
-    def of(cls, log_probs: Tensor) -> Self:
+    def of(cls, *tensors: Tensor) -> Self:
         """From log-probabilities, which are not normalised again."""
         made = cls.__new__(cls)
-        made._log_probs = log_probs
+        (made._log_probs,) = tensors
         return made
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self._log_probs,)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         # argmax_k p_k / e_k with e_k ~ Exp(1) has probability p_k (the exponential race)
@@ -91,6 +103,15 @@ class DiagonalGaussian:
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self.mean = mean
         self.log_std = log_std
+
+    @classmethod
+    def of(cls, *tensors: Tensor) -> Self:
+        mean, log_std = tensors
+        return cls(mean, log_std)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.mean, self.log_std
 
     def sample(self, generator: torch.Generator) -> Tensor:
         noise = torch.empty_like(self.mean).normal_(generator=generator)
