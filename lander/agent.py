@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from math import ceil, isfinite
 from typing import Any
@@ -230,9 +231,7 @@ class Agent:
             for group, part in zip(self._groups, flat, strict=True):
                 state |= group.views(part)
             minibatch = batch.like(tensors[len(weights) + len(buffers) :])
-            loss = ppo_loss(
-                lambda obs: functional_call(self._policy, state, (obs,)), minibatch, config
-            )
+            loss = ppo_loss(partial(functional_call, self._policy, state), minibatch, config)
             gradients = torch.autograd.grad(loss.total, flat)
             norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
             scale = (config.max_grad_norm / (norm + 1e-6)).clamp(max=1)
@@ -248,7 +247,7 @@ class Agent:
                 if config.kl_stop is not None and approximate_kl(log_ratio) > config.kl_stop:
                     return
                 for group, gradient in zip(self._groups, gradients, strict=True):
-                    group.weights.grad = gradient
+                    group.gradient.copy_(gradient)
                 self._optimizer.step()
                 yield terms, log_ratio
 
@@ -276,7 +275,7 @@ class Agent:
 
 
 class FlatParameters:
-    """A module's parameters as views of one flat tensor.
+    """A module's parameters as views of one flat tensor, their gradients of another.
 
     One call of Adam and of the norm then serves a dozen small tensors: a tenth of an update.
     """
@@ -285,8 +284,10 @@ class FlatParameters:
         self._shapes = {name: parameter.shape for name, parameter in named.items()}
         flat = nn.utils.parameters_to_vector(named.values()).detach().clone()
         self.weights = nn.Parameter(flat)
-        for name, view in self.views(self.weights.data).items():
-            named[name].data = view
+        self.gradient = self.weights.grad = torch.zeros_like(flat)
+        for name, parameter in named.items():
+            parameter.data = self.views(self.weights.data)[name]
+            parameter.grad = self.views(self.gradient)[name]
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """The parameters within a tensor like `weights`."""

@@ -25,6 +25,10 @@ class EnvConfig:
 
     id: str = "LunarLander-v3"
     """Gymnasium id; needs a flat Box observation and a Discrete or Box action space."""
+    backend: Literal["gymnasium", "envpool"] = "gymnasium"
+    """Who steps the training environments. gymnasium: the stock ones, in Python. envpool: the same
+    physics in C++ (extra [fast]), faster, with other random numbers; such a run cannot be resumed.
+    Evaluation is always on stock Gymnasium."""
     num_envs: Count = 16
     """N, copies stepped side by side."""
     reward_scale: Positive | Literal["running"] = 0.03

@@ -14,6 +14,7 @@ from lander.env import ActionSpace, spaces
 from lander.fields import ConfigError
 from lander.heads import bin_levels, make_head
 from lander.options import require_active, require_known
+from lander.pooled import require_pooled
 
 LUNAR_LANDER = "LunarLanderContinuous"
 """Its main engine fires above 0, its side engines beyond +-0.5: in between is a dead zone."""
@@ -33,6 +34,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
             options that exclude each other or would do nothing.
     """
     require_known(config)
+    if config.env.backend == "envpool":
+        require_pooled(config.env.id)
     _, space = spaces(config.env.id)
     config = replace(config, policy=replace(config.policy, head=head_for(space, config)))
     require_active(config)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lander.config import TrainConfig
-from lander.env import Flight, VectorEnv
+from lander.env import Envs, Flight
 from lander.fields import ConfigError
 from lander.policy import ActorCritic
 from lander.rollout import Rollout
@@ -34,7 +34,7 @@ class Runner:
 
     def __init__(
         self,
-        envs: VectorEnv,
+        envs: Envs,
         policy: ActorCritic,
         config: TrainConfig,
         *,

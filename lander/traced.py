@@ -54,5 +54,5 @@ def recorded(function: Function, inputs: Sequence[Tensor]) -> Function:
     with warnings.catch_warnings():
         # torch.compile, its successor, takes 20 s to be no faster than Python here
         warnings.filterwarnings("ignore", ".*is deprecated", DeprecationWarning)
-        script: Function = torch.jit.trace(graph, tuple(inputs), check_trace=False)
-    return script
+        trace: Callable[..., Function] = torch.jit.trace
+        return trace(graph, tuple(inputs), check_trace=False)

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from lander.agent import Agent, Divergence
-from lander.config import TrainConfig
-from lander.env import VectorEnv, solved_return
+from lander.config import EnvConfig, TrainConfig
+from lander.env import Envs, VectorEnv, solved_return
 from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, Evaluation, evaluate, seed_range
 from lander.fields import ConfigError, flatten
 from lander.policy import ActorCritic, make_policy
+from lander.pooled import PooledEnv
 from lander.resolve import resolve
 from lander.runner import Episode, Runner
 
@@ -95,8 +96,7 @@ def train(
         Divergence: a loss or a weight is no longer finite.
     """
     config = resolve(config)
-    env = config.env
-    with closing(VectorEnv(env.id, env.num_envs, time_limit=env.time_limit)) as envs:
+    with closing(make_vector_env(config.env)) as envs:
         training = Training(config, envs)
         if state is not None:
             training.restore(state)
@@ -105,10 +105,20 @@ def train(
     return training.result()
 
 
+def make_vector_env(env: EnvConfig) -> Envs:
+    """The training environments of a config.
+
+    Raises:
+        ConfigError: the environment cannot be made.
+    """
+    backend = PooledEnv if env.backend == "envpool" else VectorEnv
+    return backend(env.id, env.num_envs, time_limit=env.time_limit)
+
+
 class Training:
     """A training under way: everything that changes from update to update."""
 
-    def __init__(self, config: TrainConfig, envs: VectorEnv) -> None:
+    def __init__(self, config: TrainConfig, envs: Envs) -> None:
         self.env_steps = 0
         self._config = config
         self._generator = torch.Generator().manual_seed(config.seed)

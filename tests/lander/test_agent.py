@@ -15,7 +15,7 @@ from torch.distributions import Categorical, kl_divergence
 import lander.agent
 from lander import ActorCritic, Divergence, PPOConfig, TrainConfig, resolve, train
 from lander.advantages import ADVANTAGES
-from lander.agent import Agent, Batch, Loss, ppo_loss
+from lander.agent import Agent, Batch, Loss, approximate_kl, ppo_loss
 from lander.env import VectorEnv
 from lander.fields import configure
 from lander.heads import BOX_HEADS
@@ -95,7 +95,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
         with torch.no_grad():
             ratio = (policy(batch.obs).pi.log_prob(batch.actions) - batch.log_probs).exp()
         loss = ppo_loss(policy, batch, config)
-        calls.append(Asked(config, ratio, float(loss.approx_kl)))
+        calls.append(Asked(config, ratio, float(approximate_kl(loss.log_ratio))))
         return loss
 
     monkeypatch.setattr(lander.agent, "ppo_loss", spy)

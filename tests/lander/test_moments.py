@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +32,7 @@ from lander.agent import Batch, Loss, ppo_loss
 from lander.env import Step, VectorEnv
 from lander.evaluation import CHECKPOINT_SEED
 from lander.moments import RunningMoments
-from lander.policy import make_policy
+from lander.policy import Prediction, make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.trainer import Training
@@ -208,9 +209,9 @@ def test_statistics_take_in_each_rollout_after_the_agent_has_learned_from_it(
     seen: list[Tensor] = []
 
     @torch.no_grad()
-    def watched(policy: ActorCritic, batch: Batch, config: PPOConfig) -> Loss:
+    def watched(policy: partial[Prediction], batch: Batch, config: PPOConfig) -> Loss:
         """Before the only gradient step of each update the policy is still the one that flew."""
-        counts.append(float(moments(policy).count))
+        counts.append(float(moments(policy.args[0]).count))
         seen.append(batch.obs)
         prediction = policy(batch.obs)
         ratio = (prediction.pi.log_prob(batch.actions) - batch.log_probs).exp()

@@ -373,4 +373,4 @@ def test_restored_flights_stand_where_they_were_and_have_the_same_future(env_id:
     assert ends > 0
     for one, two in zip(envs.flights, other.flights, strict=True):
         assert one.start == two.start
-        assert np.array_equal(one.actions, two.actions)
+        assert np.array_equal(np.array(one.actions), np.array(two.actions))

@@ -59,7 +59,7 @@ PLAIN = EPISODES | {
     "ppo.advantage": "reward_to_go",
 }
 ADAPTIVE = {"ppo.surrogate": "kl_adaptive", "ppo.kl_target": 10.0}
-OWN_TESTS = {"seed", "checkpoints", "eval_episodes", "final_episodes", "env.id"}
+OWN_TESTS = {"env.backend", "seed", "checkpoints", "eval_episodes", "final_episodes", "env.id"}
 CHANGES: dict[str, tuple[Mapping[str, Any], Any]] = {
     # field: (what it needs besides KNOBS, another value)
     "env.num_envs": ({}, 4),

@@ -1,0 +1,90 @@
+"""EnvPool: environments in C++ that step faster than Python ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lander.env import Flight, Step
+from lander.fields import ConfigError
+
+
+class PooledEnv:
+    """N copies of an environment in EnvPool, on one thread; steps as `lander.env.VectorEnv` does.
+
+    Left to itself EnvPool spends a step of an ended copy on its reset, a row that is no transition.
+    Here ended copies are reset at once, so there is no such row.
+    """
+
+    def __init__(self, env_id: str, num_envs: int, *, time_limit: int | None = None) -> None:
+        require_pooled(env_id)
+        self._env_id, self._num_envs = env_id, num_envs
+        self._limit = {} if time_limit is None else {"max_episode_steps": time_limit}
+        self._pool: Any = None
+        self.flights: list[Flight] = []
+        """Always empty: the random state of an episode cannot be read."""
+
+    def __len__(self) -> int:
+        return self._num_envs
+
+    def reset(self, seeds: Sequence[int]) -> NDArray[np.float32]:
+        """First observations (N, obs); later episodes continue each copy's random stream."""
+        self.close()
+        self._pool = import_module("envpool").make_gymnasium(
+            self._env_id,
+            num_envs=len(self),
+            num_threads=1,
+            seed=[seed % 2**31 for seed in seeds],  # int32
+            **self._limit,
+        )
+        return np.asarray(self._pool.reset()[0], dtype=np.float32)
+
+    def restore(self, _flights: Sequence[Flight], /) -> NoReturn:
+        """Refused.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "env.backend = envpool cannot fly an unfinished episode again: train anew, or with "
+            "env.backend = gymnasium"
+        )
+
+    def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:
+        """One step of every copy, or of the M given `copies` only, with its row of `actions`."""
+        chosen = np.arange(len(self)) if copies is None else copies
+        if np.issubdtype(actions.dtype, np.integer):
+            actions = actions.astype(np.int32)
+        rows, rewards, terminated, cut, _ = self._pool.step(actions, chosen.astype(np.int32))
+        obs, truncated = np.array(rows, dtype=np.float32), cut & ~terminated
+        last_obs = list(obs[truncated])
+        ended = np.flatnonzero(terminated | cut)
+        if len(ended):
+            obs[ended], _ = self._pool.reset(chosen[ended].astype(np.int32))
+        return Step(obs, rewards.astype(np.float64), terminated, truncated, last_obs)
+
+    def close(self) -> None:
+        """Release the environments."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+
+def require_pooled(env_id: str) -> None:
+    """Refuse an environment that EnvPool cannot play here.
+
+    Raises:
+        ConfigError: EnvPool is not installed, or has no such environment.
+    """
+    try:
+        known = import_module("envpool").list_all_envs()
+    except ImportError:
+        raise ConfigError(
+            "env.backend = envpool needs the extra [fast]: pip install '.[fast]', or leave it out"
+        ) from None
+    if env_id not in known:
+        raise ConfigError(f"env.backend = envpool has no {env_id}: take env.backend = gymnasium")
