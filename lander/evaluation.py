@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ class Evaluation:
     lengths: tuple[int, ...]
     actions: tuple[NDArray[np.generic], ...] = field(repr=False)
     """What `env.step` received: (length,) or (length, A) per episode."""
+    seconds: float = field(default=0.0, compare=False)
+    """How long the episodes took to play; 0 where that is not known."""
 
     @property
     def return_mean(self) -> float:
@@ -103,6 +106,7 @@ def play(pilot: Pilot, env_id: str, *, seeds: Sequence[int]) -> Evaluation:
 
     The environments are new, so nothing here touches training.
     """
+    started = time.perf_counter()
     with ExitStack() as stack:
         envs = [stack.enter_context(closing(make_env(env_id))) for _ in seeds]
         rows = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
@@ -125,6 +129,7 @@ def play(pilot: Pilot, env_id: str, *, seeds: Sequence[int]) -> Evaluation:
         tuple(returns.tolist()),
         tuple(len(episode) for episode in actions),
         tuple(np.stack(episode) for episode in actions),
+        time.perf_counter() - started,
     )
 
 

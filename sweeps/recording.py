@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import mlflow
 import numpy as np
 import optuna
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.models import Model
 
 from lander import DeterministicActor, Divergence, Progress, TrainConfig, TrainResult
@@ -31,6 +32,9 @@ from sweeps.storage import this_worker
 ROLE = "sweeps.role"
 REASON = "sweeps.reason"
 STATE = "optuna.state"
+SECONDS = "sweeps.seconds"
+"""Tag: how long a trial took. With .evaluation, .gif, .mlflow or .model behind it: what of that was
+not training."""
 NUMBER = "optuna.trial_number"
 PARENT = "mlflow.parentRunId"
 RUN_ID = "mlflow.run_id"
@@ -70,12 +74,12 @@ class MlflowRecorder:
 
     client: MlflowClient
     run_id: str
-    seconds: float = 0.0
-    """Time spent here, recorded with the run."""
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Time by what it went into besides training, recorded with the run."""
     _pending: list[Metric] = field(default_factory=list)
 
     def config(self, config: TrainConfig) -> None:
-        with self._timed():
+        with self._timed("mlflow"):
             values = flatten(config)
             idle = inactive(values)  # a number that did nothing would only mislead
             params = [
@@ -83,32 +87,35 @@ class MlflowRecorder:
                 for name, value in values.items()
                 if value is not None and name not in idle
             ]
-            self.client.log_batch(self.run_id, params=params)
+            seeds = {
+                "seeds.training": str(config.seed),
+                "seeds.checkpoint": shown(seed_range(CHECKPOINT_SEED, config.eval_episodes)),
+                "seeds.final": shown(seed_range(FINAL_SEED, config.final_episodes)),
+            }
+            self.client.log_batch(self.run_id, params=params, tags=as_tags(seeds))
             self.client.log_text(self.run_id, to_toml(config), CONFIG)
-            for name, seeds in (
-                ("training", str(config.seed)),
-                ("checkpoint", shown(seed_range(CHECKPOINT_SEED, config.eval_episodes))),
-                ("final", shown(seed_range(FINAL_SEED, config.final_episodes))),
-            ):
-                self.client.set_tag(self.run_id, f"seeds.{name}", seeds)
 
     def progress(self, progress: Progress) -> None:
-        with self._timed():
+        with self._timed("mlflow"):
             self.metrics(progress.metrics, step=progress.env_steps)
             if progress.evaluation is not None:
+                self.seconds["evaluation"] += progress.evaluation.seconds
                 self.flush()  # so that the UI follows the trial, one batch per checkpoint
 
     def result(self, result: TrainResult) -> None:
-        with self._timed():
-            steps = result.env_steps
-            self.metrics(result.metrics, step=steps)
-            self.flush()
-            with TemporaryDirectory() as folder:
-                weights, gif = Path(folder) / POLICY, Path(folder) / GIF
-                save(weights, result.policy.state_dict(), result.config)
+        self.seconds["evaluation"] += result.final.seconds + result.final_sampled.seconds
+        steps = result.env_steps
+        with TemporaryDirectory() as folder:
+            weights, gif = Path(folder) / POLICY, Path(folder) / GIF
+            with self._timed("gif"):
                 save_landing(gif, result.config.env.id, result.final)
+            with self._timed("mlflow"):
+                self.metrics(result.metrics, step=steps)
+                self.flush()
+                save(weights, result.policy.state_dict(), result.config)
                 self.client.log_artifact(self.run_id, str(weights))
                 self.client.log_artifact(self.run_id, str(gif))
+        with self._timed("model"):
             self.model(result, step=steps)
 
     def metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
@@ -144,12 +151,12 @@ class MlflowRecorder:
         )
 
     @contextmanager
-    def _timed(self) -> Generator[None]:
+    def _timed(self, part: str) -> Generator[None]:
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - started
+            self.seconds[part] += time.perf_counter() - started
 
 
 @contextmanager
@@ -195,14 +202,20 @@ def trial_run(
         raise
     finally:
         recorder.flush()
+        last = {STATE: state}
         if reason:
-            trial.set_user_attr(REASON, reason[:500])
-            client.set_tag(run_id, REASON, reason[:500])
-        client.set_tag(run_id, STATE, state)
-        seconds = time.perf_counter() - started
-        client.set_tag(run_id, "sweeps.seconds", f"{seconds:.3f}")
-        client.set_tag(run_id, "sweeps.seconds_recording", f"{recorder.seconds:.3f}")
+            last[REASON] = reason[:500]
+            trial.set_user_attr(REASON, last[REASON])
+        last[SECONDS] = f"{time.perf_counter() - started:.3f}"
+        for part in ("evaluation", "gif", "mlflow", "model"):
+            last[f"{SECONDS}.{part}"] = f"{recorder.seconds[part]:.3f}"
+        client.log_batch(run_id, tags=as_tags(last))
         client.set_terminated(run_id, status)
+
+
+def as_tags(values: Mapping[str, str]) -> list[RunTag]:
+    """Tags as `log_batch` takes them: one call for all costs what one costs."""
+    return [RunTag(name, value) for name, value in values.items()]
 
 
 def shown(seeds: range) -> str:
