@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.jit._trace import _get_trace_graph
 
 HOT = 150
 """Calls after which recording a function's operations pays for itself."""
 
 Function = Callable[..., tuple[Tensor, ...]]
+"""Gives two tensors or more: TorchScript unpacks a single one."""
 
 
 class Tracer:
@@ -47,12 +49,14 @@ class Tracer:
 
 def recorded(function: Function, inputs: Sequence[Tensor]) -> Function:
     """The operations of function(*inputs) as one TorchScript function, for inputs of the same
-    shapes."""
-    graph = make_fx(function)(*inputs)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    with warnings.catch_warnings():
-        # torch.compile, its successor, takes 20 s to be no faster than Python here
-        warnings.filterwarnings("ignore", ".*is deprecated", DeprecationWarning)
-        trace: Callable[..., Function] = torch.jit.trace
-        return trace(graph, tuple(inputs), check_trace=False)
+    shapes.
+
+    torch.compile takes 20 s to be no faster than Python here; what torch.jit.trace gives is never
+    freed, megabytes for every training.
+    """
+    operations = make_fx(function)(*inputs)
+    operations.graph.eliminate_dead_code()
+    operations.recompile()
+    trace: Callable[..., tuple[torch.Graph, object]] = _get_trace_graph
+    graph, _ = trace(lambda *tensors: operations(*tensors), tuple(inputs))
+    return cast(Function, torch._C._create_function_from_graph("recorded", graph))
