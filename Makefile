@@ -11,10 +11,11 @@ PYTHON  = python3
 
 BIN    = .venv/bin
 STAMP  = .venv/.installed
+EXTRAS = .venv/.extras
 SWEEPS = $(BIN)/python -m sweeps
 
 .DEFAULT_GOAL = help
-.PHONY: help install sweep ui reproduce figures experiment tables test test-slow check format clean
+.PHONY: help install sweep ui reproduce figures experiment tables bench test test-slow check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +24,10 @@ help: ## this list
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(EXTRAS): $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench,fast]'
 	@touch $@
 
 install: $(STAMP) ## set up .venv (the other targets do it by themselves)
@@ -40,11 +45,15 @@ figures: $(STAMP) ## the pictures that README shows, from the sweep in STORE
 	@$(SWEEPS) figures --study $(STUDY) --store $(STORE) --out analysis/figures
 	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
 
+bench: $(EXTRAS) ## speed beside Stable-Baselines3, alone on the machine: half an hour
+	@$(BIN)/python -m tests.bench
+
 test: $(STAMP) ## the tests, one real miniature sweep included
 	$(BIN)/python -m pytest -m 'not slow'
 
-test-slow: $(STAMP) ## every head lands on LunarLander: a quarter of an hour
+test-slow: $(EXTRAS) ## every head lands on LunarLander: a quarter of an hour
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest tests/lander/test_pooled.py
 
 experiment: $(STAMP) ## the trainings of an experiment that are missing: NAME=ancestors|heads
 	@$(BIN)/python -m analysis run $(NAME)

@@ -55,7 +55,7 @@ class Outcome:
     variant: str
     seed: int
     config: Mapping[str, Any]
-    """Dotted fields off their default."""
+    """Every dotted field but the seed: defaults may change, what was trained does not."""
     env_steps: int
     returns: tuple[float, ...]
     """Deterministic, in raw environment units, in the order of UNSEEN."""
@@ -107,10 +107,11 @@ def read_outcomes(experiment: Experiment) -> dict[tuple[str, int], Outcome]:
     for line in lines:
         outcome = Outcome(**json.loads(line) | {"returns": tuple(json.loads(line)["returns"])})
         key = outcome.variant, outcome.seed
-        if key in set(experiment.trainings()) and outcome.config == changed(
-            experiment.variants[outcome.variant]
-        ):
-            outcomes[key] = outcome
+        if key in set(experiment.trainings()):
+            wanted = recorded(experiment.variants[outcome.variant])
+            # a field that is younger than the outcome stood at what is now its default
+            if {**recorded(TrainConfig()), **outcome.config} == wanted:
+                outcomes[key] = outcome
     return outcomes
 
 
@@ -128,14 +129,9 @@ def write_outcomes(experiment: Experiment, outcomes: Mapping[tuple[str, int], Ou
     aside.rename(path)
 
 
-def changed(config: TrainConfig) -> dict[str, Any]:
-    """Dotted fields off their default, the seed aside, as JSON gives them back."""
-    defaults = flatten(TrainConfig())
-    fields = {
-        name: value
-        for name, value in flatten(config).items()
-        if value != defaults[name] and name != "seed"
-    }
+def recorded(config: TrainConfig) -> dict[str, Any]:
+    """Dotted fields, the seed aside, as JSON gives them back."""
+    fields = {name: value for name, value in flatten(config).items() if name != "seed"}
     return dict(json.loads(json.dumps(fields)))
 
 
@@ -172,7 +168,7 @@ def outcome_of(variant: str, seed: int, config: TrainConfig) -> Outcome:
     return Outcome(
         variant=variant,
         seed=seed,
-        config=changed(config),
+        config=recorded(config),
         env_steps=result.env_steps,
         returns=flights.returns,
         seconds=round(time.perf_counter() - started, 1),

@@ -1,12 +1,12 @@
 """How much better than expected was each action? From plain policy gradient to GAE.
 
-A new estimator is a function here and a line in `ADVANTAGES`.
+A new estimator is a function here, a line in `ADVANTAGES`, and one in `lander.options` that says
+what it is and which fields it reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -110,44 +110,13 @@ def episode_steps(rollout: Rollout) -> Tensor:
     return steps
 
 
-@dataclass(frozen=True, slots=True)
-class Advantage:
-    """An estimator, and what it asks for."""
-
-    estimate: Callable[[Rollout, PPOConfig], Tensor]
-    says: str
-    """One line for --help."""
-    reads: frozenset[str] = frozenset()
-    """Config fields that act only with estimators that name them here."""
-    critic: bool = False
-    """Needs V; without it, needs whole episodes."""
-
-
-ADVANTAGES: dict[str, Advantage] = {
-    "gae": Advantage(
-        lambda rollout, ppo: gae(rollout, gamma=ppo.gamma, gae_lambda=ppo.gae_lambda),
-        "generalised advantage estimation",
-        reads=frozenset({"ppo.gamma", "ppo.gae_lambda"}),
-        critic=True,
+ADVANTAGES: dict[str, Callable[[Rollout, PPOConfig], Tensor]] = {
+    "gae": lambda rollout, ppo: gae(rollout, gamma=ppo.gamma, gae_lambda=ppo.gae_lambda),
+    "n_step": lambda rollout, ppo: n_step(rollout, gamma=ppo.gamma, n=ppo.n_step),
+    "reward_to_go": lambda rollout, ppo: reward_to_go(
+        rollout, gamma=ppo.gamma, baseline=ppo.baseline
     ),
-    "n_step": Advantage(
-        lambda rollout, ppo: n_step(rollout, gamma=ppo.gamma, n=ppo.n_step),
-        "n rewards, then V, minus V",
-        reads=frozenset({"ppo.gamma", "ppo.n_step"}),
-        critic=True,
-    ),
-    "reward_to_go": Advantage(
-        lambda rollout, ppo: reward_to_go(rollout, gamma=ppo.gamma, baseline=ppo.baseline),
-        "discounted rewards from here on, minus a baseline (REINFORCE)",
-        reads=frozenset({"ppo.gamma", "ppo.baseline"}),
-    ),
-    "total_return": Advantage(
-        lambda rollout, _: total_return(rollout),
-        "all rewards of the episode, those before the action too",
-    ),
-    "immediate": Advantage(
-        lambda rollout, _: immediate(rollout),
-        "this step's reward alone, blind to consequences",
-    ),
+    "total_return": lambda rollout, _: total_return(rollout),
+    "immediate": lambda rollout, _: immediate(rollout),
 }
 """Estimators by their name in `ppo.advantage`."""

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from lander.advantages import ADVANTAGES
 from lander.config import PPOConfig
 from lander.distributions import Distribution
+from lander.options import CHOICES
 from lander.policy import ActorCritic, Prediction
 from lander.rollout import Rollout
 from lander.surrogates import SURROGATES
@@ -179,7 +180,7 @@ class Agent:
             Divergence: a loss or a weight is no longer finite.
         """
         config = self._scheduled(remaining)
-        advantages = ADVANTAGES[config.advantage].estimate(rollout, config)
+        advantages = ADVANTAGES[config.advantage](rollout, config)
         returns = advantages + rollout.values
         if config.advantage_norm == "batch":
             advantages = normalised(advantages)
@@ -192,7 +193,7 @@ class Agent:
             "policy/entropy": entropy,
             "policy/approx_kl": float(approximate_kl(log_ratio)),
         }
-        if "ppo.clip_range" in SURROGATES[config.surrogate].reads:
+        if "ppo.clip_range" in CHOICES["ppo.surrogate"][config.surrogate].reads:
             metrics["policy/clip_fraction"] = float(clip_fraction(log_ratio, config.clip_range))
         if self._policy.critic is not None:
             metrics["loss/value"] = value

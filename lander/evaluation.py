@@ -145,22 +145,33 @@ class Replay:
 
 
 def replay(
-    env_id: str, *, seed: int, actions: NDArray[np.generic], every: int | None = None
+    env_id: str,
+    *,
+    seed: int,
+    actions: NDArray[np.generic],
+    every: int | None = None,
+    shrink: int = 1,
 ) -> Replay:
     """Hand recorded actions to a stock environment reset with `seed`.
 
-    Seeded environments are deterministic, so the return is the recorded one, to the bit.
+    Seeded environments are deterministic, so the return is the recorded one, to the bit. Of each
+    `every`-th frame one pixel in `shrink` is kept along both axes.
     """
     frames: list[NDArray[np.uint8]] = []
     total_reward = 0.0
+
+    def picture() -> NDArray[np.uint8]:
+        # a copy at once: whole frames of a long flight would be a hundred megabytes
+        return np.asarray(env.render())[::shrink, ::shrink].copy()
+
     with closing(make_env(env_id, frames=every is not None)) as env:
         fps = float(env.metadata.get("render_fps", 50))
         env.reset(seed=seed)
         for t, action in enumerate(actions):
             if every is not None and t % every == 0:
-                frames.append(np.asarray(env.render()))
+                frames.append(picture())
             _, reward, _, _, _ = env.step(action)
             total_reward += float(reward)
         if every is not None:
-            frames.append(np.asarray(env.render()))
+            frames.append(picture())
     return Replay(total_reward, len(actions), frames, fps)

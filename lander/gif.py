@@ -28,14 +28,16 @@ def save_landing(path: Path, env_id: str, evaluation: Evaluation, *, episode: in
     """
     actions = evaluation.actions[episode]
     every = max(EVERY, -(-len(actions) // MAX_FRAMES))
-    flight = replay(env_id, seed=evaluation.seeds[episode], actions=actions, every=every)
+    flight = replay(
+        env_id, seed=evaluation.seeds[episode], actions=actions, every=every, shrink=SHRINK
+    )
     write(path, flight.frames, milliseconds=round(1000 * EVERY / flight.fps))
     return flight.total_reward
 
 
 def write(path: Path, frames: Sequence[NDArray[np.uint8]], *, milliseconds: int) -> None:
     """A looping GIF that rests on its last frame; frames are RGB (H, W, 3)."""
-    small = [Image.fromarray(np.ascontiguousarray(frame[::SHRINK, ::SHRINK])) for frame in frames]
+    small = [Image.fromarray(frame) for frame in frames]
     # one palette, from frames all along the flight: choosing one per frame takes longer than
     # rendering it, and lets the colours of the ground flicker
     samples = [np.asarray(image) for image in small[:: max(1, len(small) // 8)]]

@@ -1,14 +1,14 @@
 """What the actor's outputs mean: a head turns them into a distribution, and its actions into the
 environment's.
 
-A new head is a class here and a line in `BOX_HEADS`: the config check, `--help` and the tests that
-every head must pass follow.
+A new head is a class here, a line in `BOX_HEADS`, and one in `lander.options` that says what it is
+and which fields it reads; the config check, `--help` and the tests that every head must pass
+follow.
 """
 
 from __future__ import annotations
 
 from math import log
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,8 +28,6 @@ JOINT_LIMIT = 4096
 class Head(nn.Module):
     """Interface: `outputs` numbers from the actor -> distribution, and its actions -> env."""
 
-    reads: ClassVar[frozenset[str]] = frozenset()
-    """Config fields that act only with heads that name them here."""
     outputs: int
     """How many numbers the actor must give per state."""
     action_dtype: torch.dtype
@@ -77,10 +75,9 @@ class BoxHead(Head):
 
 
 class CategoricalHead(BoxHead):
-    """an independent categorical over the bins of each dimension, A * bins outputs."""
+    """A categorical per dimension, over its bins: A * bins outputs."""
 
     # Tang & Agrawal 2020, arXiv:1901.10500
-    reads = frozenset({"env.bins", "policy.explore"})
     action_dtype = torch.int64
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
@@ -104,7 +101,7 @@ class CategoricalHead(BoxHead):
 
 
 class OrdinalHead(CategoricalHead):
-    """categorical whose bins keep their order: output j speaks for all levels from j up."""
+    """The same outputs, summed up along the bins, so that these keep their order."""
 
     # Tang & Agrawal 2020, arXiv:1901.10500, eq. 4, with s_j = sigmoid(l_j):
     # logit_i = sum_{j <= i} log s_j + sum_{j > i} log(1 - s_j).
@@ -117,9 +114,8 @@ class OrdinalHead(CategoricalHead):
 
 
 class JointHead(BoxHead):
-    """one categorical over all combinations of bins, bins ** A outputs: dimensions may depend."""
+    """One categorical over all combinations: bins ** A outputs."""
 
-    reads = frozenset({"env.bins", "policy.explore"})
     action_dtype = torch.int64
     action_dims = 1
 
@@ -145,10 +141,9 @@ class JointHead(BoxHead):
 
 
 class GaussianHead(BoxHead):
-    """an independent normal per dimension, in units of half the action range around its middle."""
+    """A normal per dimension: A outputs, its means."""
 
     # The unclipped action is kept for the log-probability, the environment gets the clipped one.
-    reads = frozenset({"policy.std", "policy.init_std", "policy.squash"})
     action_dtype = torch.float32
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
@@ -197,6 +192,20 @@ BOX_HEADS: dict[str, type[BoxHead]] = {
     "joint": JointHead,
 }
 """Heads for a Box action space, by their name in `policy.head`."""
+
+
+def head_for(space: ActionSpace, config: TrainConfig) -> str:
+    """The head of a config, decided where it says auto."""
+    env_id, bins, head = config.env.id, config.env.bins, config.policy.head
+    if isinstance(space, Discrete):
+        if bins is not None:
+            raise ConfigError(f"env.bins cuts a Box action space, {env_id} has {space}: omit it")
+        if head not in {"auto", "categorical"}:
+            raise ConfigError(f"policy.head = {head} needs a Box: {env_id} has {space}")
+        return "categorical"
+    if head == "auto":
+        return "gaussian" if bins is None else "categorical"
+    return head
 
 
 def make_head(space: ActionSpace, config: TrainConfig) -> Head:

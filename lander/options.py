@@ -7,19 +7,89 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any, Final
 
-from lander.advantages import ADVANTAGES, BASELINES
 from lander.config import TrainConfig
 from lander.fields import ConfigError, documented, flatten, unknown
-from lander.heads import BOX_HEADS
-from lander.surrogates import SURROGATES
 
-CHOICES: Final[dict[str, dict[str, str]]] = {
-    "policy.head": {name: head.__doc__ or "" for name, head in BOX_HEADS.items()},
-    "ppo.advantage": {name: advantage.says for name, advantage in ADVANTAGES.items()},
-    "ppo.baseline": {name: function.__doc__ or "" for name, function in BASELINES.items()},
-    "ppo.surrogate": {name: surrogate.says for name, surrogate in SURROGATES.items()},
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One word of a field, and what comes with it."""
+
+    says: str
+    """What it means, for --help."""
+    reads: frozenset[str] = frozenset()
+    """Config fields that act only with words that name them here."""
+    critic: bool = False
+    """Of an advantage: needs V; without it, needs whole episodes."""
+
+
+CHOICES: Final[dict[str, dict[str, Choice]]] = {
+    "policy.head": {
+        "gaussian": Choice(
+            "an independent normal per dimension, in units of half the action range around its "
+            "middle",
+            reads=frozenset({"policy.std", "policy.init_std", "policy.squash"}),
+        ),
+        "categorical": Choice(
+            "an independent categorical over the bins of each dimension, A * bins outputs",
+            reads=frozenset({"env.bins", "policy.explore"}),
+        ),
+        "ordinal": Choice(
+            "categorical whose bins keep their order: output j speaks for all levels from j up",
+            reads=frozenset({"env.bins", "policy.explore"}),
+        ),
+        "joint": Choice(
+            "one categorical over all combinations of bins, bins ** A outputs: dimensions may "
+            "depend",
+            reads=frozenset({"env.bins", "policy.explore"}),
+        ),
+    },
+    "ppo.advantage": {
+        "gae": Choice(
+            "generalised advantage estimation",
+            reads=frozenset({"ppo.gamma", "ppo.gae_lambda"}),
+            critic=True,
+        ),
+        "n_step": Choice(
+            "n rewards, then V, minus V",
+            reads=frozenset({"ppo.gamma", "ppo.n_step"}),
+            critic=True,
+        ),
+        "reward_to_go": Choice(
+            "discounted rewards from here on, minus a baseline (REINFORCE)",
+            reads=frozenset({"ppo.gamma", "ppo.baseline"}),
+        ),
+        "total_return": Choice("all rewards of the episode, those before the action too"),
+        "immediate": Choice("this step's reward alone, blind to consequences"),
+    },
+    "ppo.baseline": {
+        "none": Choice("b = 0"),
+        "mean": Choice("b = mean of G over the rollout"),
+        "time": Choice(
+            "b_t = mean of G over the episodes of the rollout at their step t "
+            "(arXiv:1506.02438, 6.1)"
+        ),
+    },
+    "ppo.surrogate": {
+        "clip": Choice(
+            "the ratio new / old gains nothing outside 1 +- clip_range",
+            reads=frozenset({"ppo.clip_range", "ppo.clip_range_schedule"}),
+        ),
+        "kl_fixed": Choice(
+            "a penalty of kl_coef times the KL divergence", reads=frozenset({"ppo.kl_coef"})
+        ),
+        "kl_adaptive": Choice(
+            "the same, kl_coef follows kl_target",
+            reads=frozenset({"ppo.kl_coef", "ppo.kl_target"}),
+        ),
+        "none": Choice("nothing: r A as it is"),
+    },
 }
-"""Fields whose values are the names of a table, and what each of them means."""
+"""Fields whose values are words, and what each word means.
+
+What the words do stands where torch is: in `lander.heads`, `lander.advantages` and
+`lander.surrogates`. Here is all that --help and the checks need, and no torch, so both are quick.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +110,22 @@ class Condition:
         return f"{self.owner} = {' or '.join(words).replace('None', 'none')}"
 
 
-def named_by(owner: str, table: Mapping[str, frozenset[str]]) -> list[Condition]:
-    """A field that some options of a table name acts with these only."""
-    fields = sorted(frozenset().union(*table.values()))
+def named_by(owner: str) -> list[Condition]:
+    """A field that some words of `owner` name acts with these only."""
+    choices = CHOICES[owner]
+    fields = sorted(frozenset().union(*(choice.reads for choice in choices.values())))
     return [
-        Condition(field, owner, tuple(name for name, reads in table.items() if field in reads))
+        Condition(
+            field, owner, tuple(word for word, choice in choices.items() if field in choice.reads)
+        )
         for field in fields
     ]
 
 
 CONDITIONS: Final[list[Condition]] = [
-    *named_by("policy.head", {name: head.reads for name, head in BOX_HEADS.items()}),
-    *named_by("ppo.advantage", {name: a.reads for name, a in ADVANTAGES.items()}),
-    *named_by("ppo.surrogate", {name: s.reads for name, s in SURROGATES.items()}),
+    *named_by("policy.head"),
+    *named_by("ppo.advantage"),
+    *named_by("ppo.surrogate"),
     Condition("policy.final_std", "policy.std", ("decayed",)),
     Condition("policy.trunk", "policy.critic", (True,)),
     Condition("ppo.value_coef", "policy.critic", (True,)),
@@ -88,7 +161,7 @@ def owners_first(fields: Iterable[str]) -> list[str]:
 
 
 def require_known(config: TrainConfig) -> None:
-    """Refuse a word that its table does not hold.
+    """Refuse a word that stands for nothing.
 
     Raises:
         ConfigError: with the nearest word.
@@ -119,13 +192,8 @@ def describe() -> dict[str, str]:
     under which option it acts."""
     docs = documented()
     for field, choices in CHOICES.items():
-        words = [f"{name}: {first_sentence(doc)}" for name, doc in choices.items()]
+        words = [f"{word}: {choice.says}" for word, choice in choices.items()]
         docs[field] += " " + "; ".join(words) + "."
     for condition in CONDITIONS:
         docs[condition.field] += f" Only with {condition}."
     return docs
-
-
-def first_sentence(doc: str) -> str:
-    """Of a docstring, without its full stop."""
-    return " ".join(doc.split("\n\n")[0].split()).removesuffix(".")

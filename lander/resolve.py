@@ -1,4 +1,8 @@
-"""Decides what a config leaves open, and refuses what does not go together."""
+"""Decides what a config leaves open, and refuses what does not go together.
+
+`lander` and its command line import this module before they know whether anything will be trained:
+torch and Gymnasium, which take seconds to load, come with the first config that is looked at.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,9 @@ import warnings
 from dataclasses import replace
 from math import atanh, erfc, sqrt
 
-from gymnasium.spaces import Box, Discrete
-
-from lander.advantages import ADVANTAGES
 from lander.config import TrainConfig
-from lander.env import ActionSpace, spaces
 from lander.fields import ConfigError
-from lander.heads import bin_levels, make_head
-from lander.options import require_active, require_known
-from lander.pooled import require_pooled
+from lander.options import CHOICES, require_active, require_known
 
 LUNAR_LANDER = "LunarLanderContinuous"
 """Its main engine fires above 0, its side engines beyond +-0.5: in between is a dead zone."""
@@ -33,6 +31,10 @@ def resolve(config: TrainConfig) -> TrainConfig:
         ConfigError: an environment that cannot be made or played, a head that does not fit it, or
             options that exclude each other or would do nothing.
     """
+    from lander.env import spaces
+    from lander.heads import head_for, make_head
+    from lander.pooled import require_pooled
+
     require_known(config)
     if config.env.backend == "envpool":
         require_pooled(config.env.id)
@@ -46,26 +48,13 @@ def resolve(config: TrainConfig) -> TrainConfig:
     return config
 
 
-def head_for(space: ActionSpace, config: TrainConfig) -> str:
-    """The head of a config, decided where it says auto."""
-    env_id, bins, head = config.env.id, config.env.bins, config.policy.head
-    if isinstance(space, Discrete):
-        if bins is not None:
-            raise ConfigError(f"env.bins cuts a Box action space, {env_id} has {space}: omit it")
-        if head not in {"auto", "categorical"}:
-            raise ConfigError(f"policy.head = {head} needs a Box: {env_id} has {space}")
-        return "categorical"
-    if head == "auto":
-        return "gaussian" if bins is None else "categorical"
-    return head
-
-
 def require_agreement(config: TrainConfig) -> None:
     """Refuse combinations in which an option could not do what it says."""
     policy, ppo = config.policy, config.ppo
-    advantage = ADVANTAGES[ppo.advantage]
+    advantages = CHOICES["ppo.advantage"]
+    advantage = advantages[ppo.advantage]
     if advantage.critic and not policy.critic:
-        without = [name for name, other in ADVANTAGES.items() if not other.critic]
+        without = [name for name, other in advantages.items() if not other.critic]
         raise ConfigError(
             f"ppo.advantage = {ppo.advantage} needs a critic: with policy.critic = false take "
             f"{', '.join(without)}"
@@ -95,6 +84,11 @@ def require_agreement(config: TrainConfig) -> None:
 
 def dead_zones(config: TrainConfig) -> list[str]:
     """Engines of LunarLanderContinuous that its actions can never fire, or never stop."""
+    from gymnasium.spaces import Box
+
+    from lander.env import spaces
+    from lander.heads import bin_levels
+
     _, space = spaces(config.env.id)
     if not (isinstance(space, Box) and config.env.id.startswith(LUNAR_LANDER)):
         return []

@@ -1,6 +1,7 @@
 """What a gradient step climbs, and what keeps the new policy near the old one.
 
-A new surrogate is a function here and a line in `SURROGATES`.
+A new surrogate is a function here, a line in `SURROGATES`, and one in `lander.options` that says
+what it is and which fields it reads.
 """
 
 from __future__ import annotations
@@ -19,15 +20,11 @@ BETA_MIN, BETA_MAX = 2.0**-10, 2.0**10
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """An objective, and what it asks for."""
+    """An objective, and what follows from an update."""
 
     objective: Callable[[Tensor, Tensor, Callable[[], Tensor], PPOConfig], Tensor]
     """(r, A, KL, config) -> (B,): the ratio (B,), the advantage (B,), and a function that gives the
     exact KL(old || new) of each state (B,), called only where it is needed."""
-    says: str
-    """One line for --help."""
-    reads: frozenset[str] = frozenset()
-    """Config fields that act only with surrogates that name them here."""
     adapt: Callable[[float, float, PPOConfig], float] | None = None
     """(beta, mean KL after an update, config) -> beta of the next update."""
 
@@ -63,20 +60,9 @@ def adapted(kl_coef: float, kl: float, ppo: PPOConfig) -> float:
 
 
 SURROGATES: dict[str, Surrogate] = {
-    "clip": Surrogate(
-        clipped,
-        "the ratio new / old gains nothing outside 1 +- clip_range",
-        reads=frozenset({"ppo.clip_range", "ppo.clip_range_schedule"}),
-    ),
-    "kl_fixed": Surrogate(
-        penalised, "a penalty of kl_coef times the KL divergence", reads=frozenset({"ppo.kl_coef"})
-    ),
-    "kl_adaptive": Surrogate(
-        penalised,
-        "the same, kl_coef follows kl_target",
-        reads=frozenset({"ppo.kl_coef", "ppo.kl_target"}),
-        adapt=adapted,
-    ),
-    "none": Surrogate(unclipped, "nothing: r A as it is"),
+    "clip": Surrogate(clipped),
+    "kl_fixed": Surrogate(penalised),
+    "kl_adaptive": Surrogate(penalised, adapt=adapted),
+    "none": Surrogate(unclipped),
 }
 """Surrogates by their name in `ppo.surrogate`."""

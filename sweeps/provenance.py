@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 PACKAGES = ("torch", "numpy", "gymnasium", "Box2D", "optuna", "mlflow")
 
 
 def environment() -> dict[str, str]:
     """Tags that say where a run was made."""
+    import torch  # here: the rest of this module is for those who do without
+
     return {
         "version.python": platform.python_version(),
         **{f"version.{name.lower()}": package_version(name) for name in PACKAGES},

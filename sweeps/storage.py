@@ -12,15 +12,17 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mlflow
 import optuna
-from mlflow import MlflowClient
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 class NoTrialLeft(Exception):
@@ -69,9 +71,11 @@ class Store:
 
     def runs(self) -> MlflowClient:
         """A client of MLflow's database; created if it is missing."""
+        import mlflow  # here: it takes seconds to load, and whoever counts trials has no use for it
+
         # models and the registry look at the process-wide address, whatever client asks
         mlflow.set_tracking_uri(self.tracking_uri)
-        return MlflowClient(tracking_uri=self.tracking_uri)
+        return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
 
     def create(self) -> None:
         """Both databases, before any worker could race for them."""
@@ -132,7 +136,10 @@ def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
 
 
 def quiet() -> None:
-    """Optuna and MLflow tell every step on stderr; the sweep has a table of its own."""
+    """Optuna and MLflow tell every step on stderr; the sweep has a table of its own.
+
+    To be called after MLflow is imported, if it is: the import sets the level of its logger.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, and some samplers
     for name in ("mlflow", "alembic"):

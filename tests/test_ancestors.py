@@ -375,7 +375,7 @@ def test_g07_without_a_critic_rewards_to_go_come_from_whole_episodes() -> None:
         ("time", returns - means),
     ):
         ppo = PPOConfig(gamma=0.9, baseline=baseline)
-        estimated = ADVANTAGES["reward_to_go"].estimate(rollout, ppo)[:, 0]
+        estimated = ADVANTAGES["reward_to_go"](rollout, ppo)[:, 0]
         torch.testing.assert_close(estimated, expected, atol=1e-5, rtol=1e-5)
 
 

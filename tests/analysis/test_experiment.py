@@ -59,7 +59,7 @@ def made_up(experiment: Experiment, variant: str, seed: int, level: float) -> Ou
     return Outcome(
         variant=variant,
         seed=seed,
-        config=analysis.experiment.changed(experiment.variants[variant]),
+        config=analysis.experiment.recorded(experiment.variants[variant]),
         env_steps=32,
         returns=(level - 1, level + 1),
         seconds=30.0,
@@ -84,7 +84,7 @@ def test_a_grid_adds_every_combination_to_the_variants(folder: Path) -> None:
 
 
 def test_the_shipped_experiments_are_valid_and_none_looks_at_the_unseen_episodes() -> None:
-    assert names() == ["ancestors", "heads"]
+    assert names() == ["ancestors", "candidates", "heads"]
     for name in names():
         experiment = read_experiment(name)
         assert len(experiment.seeds) >= 3

@@ -240,4 +240,4 @@ def test_the_table_hands_each_estimator_the_fields_it_reads() -> None:
     }
     assert expected.keys() == ADVANTAGES.keys()
     for name, advantages in expected.items():
-        assert torch.equal(ADVANTAGES[name].estimate(played, config), advantages)
+        assert torch.equal(ADVANTAGES[name](played, config), advantages)

@@ -160,7 +160,7 @@ def test_kl_stop_leaves_what_so_many_steps_make() -> None:
 def batch_of(rollout: Rollout) -> Batch:
     """As `Agent.update` makes it at the defaults."""
     config = made({}).ppo
-    advantages = ADVANTAGES[config.advantage].estimate(rollout, config)
+    advantages = ADVANTAGES[config.advantage](rollout, config)
     return Batch.of(rollout, advantages=advantages, returns=advantages + rollout.values)
 
 

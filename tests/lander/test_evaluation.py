@@ -114,6 +114,11 @@ def test_frames_leave_the_return_as_it_was() -> None:
     assert seen.length == flights.lengths[0]
     assert len(seen.frames) == -(-flights.lengths[0] // 40) + 1
     assert {frame.shape for frame in seen.frames} == {(400, 600, 3)}
+    small = replay(
+        "LunarLander-v3", seed=flights.seeds[0], actions=flights.actions[0], every=40, shrink=3
+    )
+    for whole, part in zip(seen.frames, small.frames, strict=True):
+        assert np.array_equal(part, whole[::3, ::3])
     for before, after in pairwise(seen.frames):
         assert not np.array_equal(before, after)
 

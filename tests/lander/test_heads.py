@@ -36,9 +36,11 @@ from lander.heads import (
     OrdinalHead,
     make_head,
 )
+from lander.options import CHOICES
 from lander.policy import make_policy
 from lander.runner import Runner
 
+HEADS = CHOICES["policy.head"]
 UNBOUNDED = Box(-np.inf, np.inf, (1,), np.float32)
 TINY = PPOConfig(rollout_steps=32, minibatch_size=64, update_epochs=1)
 
@@ -82,7 +84,7 @@ def test_every_head_acts_within_a_lopsided_box(
 ) -> None:
     grid = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     space = Box(-1.1 - 0.7 * grid, 0.1 + 0.3 * grid, dtype=np.float32)
-    bins = 3 if "env.bins" in BOX_HEADS[name].reads else None
+    bins = 3 if "env.bins" in HEADS[name].reads else None
     head = make_head(space, config(bins, head=name, squash=squash))
     for scale in (0.0, 1.0, 1e3):
         pi = head.distribution(scale * torch.randn(20, head.outputs, generator=rng()))
@@ -100,7 +102,7 @@ def test_every_head_is_chosen_by_its_name_and_can_be_exported(name: str) -> None
     policy = ActorCritic(
         3,
         unit(2),
-        config(3 if "env.bins" in BOX_HEADS[name].reads else None, head=name, init="torch"),
+        config(3 if "env.bins" in HEADS[name].reads else None, head=name, init="torch"),
         generator=rng(),
     )
     assert type(policy.head) is BOX_HEADS[name]
@@ -110,7 +112,7 @@ def test_every_head_is_chosen_by_its_name_and_can_be_exported(name: str) -> None
     assert torch.equal(exported(obs[:5]), actor(obs[:5]))
 
 
-@pytest.mark.parametrize("name", [n for n, h in BOX_HEADS.items() if "env.bins" in h.reads])
+@pytest.mark.parametrize("name", [n for n, h in HEADS.items() if "env.bins" in h.reads])
 def test_a_head_of_bins_needs_their_number_and_a_bounded_space(name: str) -> None:
     with pytest.raises(ConfigError, match=f"policy.head = {name} needs env.bins on LunarLander"):
         make_head(unit(2), config(None, head=name))
@@ -118,7 +120,7 @@ def test_a_head_of_bins_needs_their_number_and_a_bounded_space(name: str) -> Non
         make_head(UNBOUNDED, config(5, head=name))
 
 
-@pytest.mark.parametrize("name", [n for n, h in BOX_HEADS.items() if "policy.explore" in h.reads])
+@pytest.mark.parametrize("name", [n for n, h in HEADS.items() if "policy.explore" in h.reads])
 def test_explore_leaves_every_level_its_share(name: str) -> None:
     outputs = torch.tensor([[0.0, 40.0, -80.0, 0.0]])  # a certain choice of all these heads
     certain = log_probs(BOX_HEADS[name](unit(1), config(4, head=name)), outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -83,21 +84,36 @@ def with_owner(owner: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("field", "sentences"),
+    ("field", "implemented"),
     [
-        ("policy.head", {name: head.__doc__ for name, head in BOX_HEADS.items()}),
-        ("ppo.advantage", {name: advantage.says for name, advantage in ADVANTAGES.items()}),
-        ("ppo.surrogate", {name: surrogate.says for name, surrogate in SURROGATES.items()}),
-        ("ppo.baseline", {name: baseline.__doc__ for name, baseline in BASELINES.items()}),
+        ("policy.head", BOX_HEADS),
+        ("ppo.advantage", ADVANTAGES),
+        ("ppo.baseline", BASELINES),
+        ("ppo.surrogate", SURROGATES),
     ],
 )
-def test_every_word_is_described_by_its_sentence(
-    field: str, sentences: dict[str, str | None]
+def test_every_word_is_implemented_and_every_implementation_has_its_word(
+    field: str, implemented: Mapping[str, object]
 ) -> None:
+    assert set(CHOICES[field]) == set(implemented)
+
+
+def test_no_other_field_has_words_without_an_implementation() -> None:
+    assert set(CHOICES) == {"policy.head", "ppo.advantage", "ppo.baseline", "ppo.surrogate"}
+
+
+@pytest.mark.parametrize("field", CHOICES)
+def test_every_word_is_described_by_its_sentence(field: str) -> None:
     doc = describe()[field]
-    for word, sentence in sentences.items():
-        assert sentence, word
-        assert f" {word}: {sentence.removesuffix('.')}" in doc
+    for word, choice in CHOICES[field].items():
+        assert choice.says, word
+        assert not choice.says.endswith("."), word
+        assert f" {word}: {choice.says}" in doc
+
+
+def test_only_words_of_an_advantage_need_a_critic() -> None:
+    needy = [word for words in CHOICES.values() for word, choice in words.items() if choice.critic]
+    assert needy == ["gae", "n_step"]
 
 
 def test_words_and_the_condition_follow_the_docstring_of_a_field() -> None:

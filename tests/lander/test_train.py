@@ -26,11 +26,9 @@ from lander import (
     TrainResult,
     train,
 )
-from lander.advantages import ADVANTAGES, BASELINES
 from lander.fields import configure, flatten
-from lander.heads import BOX_HEADS
 from lander.metrics import CURVES, FINALS
-from lander.surrogates import SURROGATES
+from lander.options import CHOICES
 
 SMALL = {
     "env.num_envs": 2,
@@ -109,13 +107,16 @@ WORDS: dict[str, dict[Any, Mapping[str, Any]]] = {
     "policy.head": {
         # on one dimension, joint and categorical are the same
         head: {"env.id": "LunarLanderContinuous-v3", "env.bins": None if head == "gaussian" else 3}
-        for head in BOX_HEADS
+        for head in CHOICES["policy.head"]
     },
     "ppo.advantage": {
-        name: PLAIN | {"policy.critic": advantage.critic} for name, advantage in ADVANTAGES.items()
+        name: PLAIN | {"policy.critic": choice.critic}
+        for name, choice in CHOICES["ppo.advantage"].items()
     },
-    "ppo.baseline": dict.fromkeys(BASELINES, PLAIN),
-    "ppo.surrogate": {name: ADAPTIVE if name == "kl_adaptive" else {} for name in SURROGATES},
+    "ppo.baseline": dict.fromkeys(CHOICES["ppo.baseline"], PLAIN),
+    "ppo.surrogate": {
+        name: ADAPTIVE if name == "kl_adaptive" else {} for name in CHOICES["ppo.surrogate"]
+    },
     "ppo.advantage_norm": {"none": {}, "batch": {}, "minibatch": {}},
     "policy.std": dict.fromkeys(("learned", "fixed", "decayed"), BOX),
     "env.reward_scale": {"running": {}, 0.5: {}},

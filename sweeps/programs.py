@@ -1,0 +1,136 @@
+"""What `python -m sweeps` runs, apart from `status`: torch and MLflow come with it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+
+from optuna.trial import TrialState
+
+from lander.fields import ConfigError, to_toml
+from sweeps.objective import trial_config
+from sweeps.publish import HOST, link, publish
+from sweeps.reproduce import reproduce
+from sweeps.space import troubles
+from sweeps.storage import Store, find_trial
+from sweeps.study import find_study
+from sweeps.sweep import Sweep, open_sweep, start_sweep
+from sweeps.watch import Watch, clock
+from sweeps.workers import measure_speed, run_workers, work
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start or resume, show progress, publish; the exit code."""
+    study = find_study(args.study)
+    for trouble in troubles(study.space, study.base):
+        print(f"sweeps: warning: {trouble}", file=sys.stderr)
+    store = Store(args.store)
+    workers = args.workers or os.cpu_count() or 1
+    sweep = start_sweep(study, store, trials=args.trials, command=sys.argv[1:])
+    waiting = sum(trial.state == TrialState.WAITING for trial in sweep.trials)
+    if not waiting:
+        total = len(sweep.counted)
+        publish(sweep)
+        print(f"study {study.name} is complete: {total} trials in {store.folder}")
+        print(f"extend it: python -m sweeps run --study {args.study} --trials {2 * total}")
+        conclude(sweep)
+        return 0
+    workers = min(workers, waiting)
+    speed = measure_speed(study.base)
+    seconds = waiting * study.base.total_steps / (speed * workers)
+    print(
+        f"study {study.name}: {waiting} trials of {study.base.total_steps:,} steps, {workers} "
+        f"workers at {speed:,.0f} steps/s: about {clock(seconds)}, less what is pruned"
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
+    watch = Watch(
+        trials=len(sweep.counted), checkpoints=study.base.checkpoints, steps=study.base.total_steps
+    )
+    started = time.monotonic()
+    try:
+        run_workers(sweep, workers=workers, seconds=args.hours and args.hours * 3600, watch=watch)
+    except KeyboardInterrupt:
+        publish(sweep)
+        print("\ninterrupted: the same command takes the sweep up again", file=sys.stderr)
+        return 130
+    publish(sweep)
+    print(f"study {study.name}: {clock(time.monotonic() - started)}")
+    conclude(sweep)
+    return 0
+
+
+def conclude(sweep: Sweep) -> None:
+    """The best trial, and where to look."""
+    best, name = sweep.best, sweep.study.name
+    if best is None:
+        failed = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
+        reason = failed[0].user_attrs.get("sweeps.reason", "unknown") if failed else "none ended"
+        print(f"no trial finished; first failure: {reason}")
+        return
+    for field, range_ in sweep.study.space.items():
+        if range_.parameter not in best.params:
+            continue  # did nothing in this trial
+        value = range_.to_field(best.params[range_.parameter])
+        print(
+            f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}"
+        )
+    print(f"best: trial {best.number}, final/return_mean {best.values[0]:.1f}, models:/{name}@best")
+    print(f"next: make ui  ->  {link(sweep)}")
+    print(f"      make reproduce STUDY={name} TRIAL=best")
+
+
+def run_worker(args: argparse.Namespace) -> int:
+    """One worker."""
+    seconds = args.hours and args.hours * 3600
+    work(Store(args.store), args.study, index=args.worker, seconds=seconds)
+    return 0
+
+
+def run_reproduce(args: argparse.Namespace) -> int:
+    """0 if every number is bit-equal, else 1."""
+    return 0 if reproduce(Store(args.store), args.study, args.trial) else 1
+
+
+def export(args: argparse.Namespace) -> int:
+    """A trial's resolved config as TOML."""
+    sweep = open_sweep(Store(args.store), args.study)
+    print(to_toml(trial_config(find_trial(sweep.optuna, args.trial), sweep.study)), end="")
+    return 0
+
+
+def figures(args: argparse.Namespace) -> int:
+    """The PNGs and GIFs of the parent run, as files."""
+    sweep = open_sweep(Store(args.store), args.study)
+    client = sweep.store.runs()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for artifact in client.list_artifacts(sweep.run_id):
+        if artifact.path.endswith((".png", ".gif")):
+            print(client.download_artifacts(sweep.run_id, artifact.path, str(args.out)))
+    return 0
+
+
+def ui(args: argparse.Namespace) -> int:
+    """Becomes the MLflow server of the store."""
+    store = Store(args.store)
+    names = store.study_names()
+    if not names:
+        raise ConfigError(f"no sweep in {store.folder} yet: start one with make sweep")
+    for name in names:
+        print(f"{name}: {link(open_sweep(store, name), port=args.port)}", flush=True)
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    server += ["--host", HOST, "--port", str(args.port), "--backend-store-uri", store.tracking_uri]
+    os.execv(sys.executable, server)
+
+
+PROGRAMS = {
+    "run": run,
+    "work": run_worker,
+    "reproduce": run_reproduce,
+    "export": export,
+    "figures": figures,
+    "ui": ui,
+}

@@ -1,0 +1,45 @@
+"""How far the sweeps of a store are: Optuna's half is enough, and no study is resolved."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from sweeps.storage import Store, best_of
+
+
+def status(args: argparse.Namespace) -> int:
+    """One line, or one JSON object, per study."""
+    store = Store(args.store)
+    report = [summary(store.load_study(name)) for name in store.study_names()]
+    if args.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    for row in report:
+        best = "no trial finished yet"
+        if row["best_trial"] is not None:
+            best = f"best {row['best_value']:.1f} (trial {row['best_trial']})"
+        counts = ", ".join(f"{count} {name}" for name, count in row["trials"].items() if count)
+        print(f"{row['study']}: {counts}; {best}")
+    if not report:
+        print(f"no sweep in {store.folder} yet: start one with make sweep")
+    return 0
+
+
+def summary(study: optuna.Study) -> dict[str, Any]:
+    """A study's state as plain values."""
+    trials = study.get_trials(deepcopy=False)
+    best = best_of(trials)
+    return {
+        "study": study.study_name,
+        "trials": {
+            state.name.lower(): sum(trial.state == state for trial in trials)
+            for state in TrialState
+        },
+        "best_trial": best.number if best else None,
+        "best_value": best.values[0] if best else None,
+    }

@@ -1,0 +1,126 @@
+"""What a command imports before it answers: libraries that take seconds come only where they act.
+
+Every command runs in a fresh interpreter, whose modules are looked at when it has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+import lander
+from sweeps.storage import Store
+
+HEAVY = {"torch", "gymnasium", "mlflow", "matplotlib", "pandas", "scipy"}
+
+RUN = """
+import json, sys
+from {package}.__main__ import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+print("modules", json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+def run(package: str, *argv: str) -> tuple[int, str, set[str]]:
+    """Exit code, what was printed, and the top-level packages that were imported."""
+    command = [sys.executable, "-c", RUN.format(package=package), *argv]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    printed, _, last = done.stdout.rpartition("modules ")
+    code, modules = json.loads(last)
+    return code, printed + done.stderr, {name.partition(".")[0] for name in modules}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with one study of two trials, one of them finished, without MLflow's half."""
+    (tmp_path / "mlruns").mkdir()
+    store = Store(tmp_path / "mlruns")
+    study = optuna.create_study(study_name="mini", storage=store.trials(), direction="maximize")
+    study.add_trial(optuna.trial.create_trial(value=7.25))
+    study.enqueue_trial({})
+    (store.folder / "mlflow.db").touch()
+    return store.folder
+
+
+@pytest.mark.parametrize("package", ["lander", "sweeps", "analysis"])
+def test_help_imports_nothing_heavy(package: str) -> None:
+    code, printed, imported = run(package, "--help")
+    assert code == 0
+    assert printed.startswith(f"usage: python -m {package} ")
+    assert not imported & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--ppo.lambda 1", "unrecognized arguments: --ppo.lambda 1"),
+        ("--ppo.gae-lambda 2", "ppo.gae_lambda: "),
+        ("--ppo.surrogate clipp", 'unknown ppo.surrogate "clipp": did you mean clip?'),
+        ("--config no/such.toml", "cannot read no/such.toml: No such file or directory"),
+        ("resume", "the following arguments are required: DIR"),
+        ("judge", "the following arguments are required: FILE"),
+    ],
+)
+def test_lander_refuses_without_anything_heavy(argv: str, message: str) -> None:
+    code, printed, imported = run("lander", *argv.split())
+    assert code == 2
+    assert printed.startswith(f"lander: {message}")
+    assert printed.count("\n") == 1
+    assert not imported & HEAVY
+
+
+def test_lander_help_imports_neither_a_terminal_library_nor_a_tuner() -> None:
+    _, _, imported = run("lander", "--help")
+    assert not imported & {"rich", "numpy", "optuna", "PIL"}
+
+
+def test_status_imports_nothing_heavy(store: Path) -> None:
+    code, printed, imported = run("sweeps", "status", "--store", str(store))
+    assert code == 0
+    assert printed == "mini: 1 complete, 1 waiting; best 7.2 (trial 0)\n"
+    assert not imported & HEAVY
+    code, printed, imported = run("sweeps", "status", "--json", "--store", str(store))
+    assert code == 0
+    [row] = json.loads(printed)
+    assert (row["study"], row["best_trial"], row["best_value"]) == ("mini", 0, 7.25)
+    assert not imported & HEAVY
+
+
+def test_a_wrong_command_of_sweeps_imports_nothing_heavy() -> None:
+    code, printed, imported = run("sweeps", "statsu")
+    assert code == 2
+    assert "invalid choice: 'statsu'" in printed
+    assert not imported & HEAVY
+
+
+def test_the_package_itself_imports_nothing_heavy_until_it_is_asked() -> None:
+    """And `resolve` stays the function, not its module of the same name."""
+    code = (
+        "import sys, lander\n"
+        "light = 'torch' not in sys.modules\n"
+        "from lander import resolve, train\n"
+        "print(light, 'torch' in sys.modules, callable(resolve), callable(lander.resolve), "
+        "lander.train is train)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"] * 5
+
+
+def test_the_package_has_all_that_it_names_and_nothing_else() -> None:
+    assert set(lander.__all__) <= set(dir(lander))
+    assert lander.__all__ == sorted(lander.__all__)
+    scope: dict[str, object] = {}
+    exec("from lander import *", scope)
+    assert set(lander.__all__) == set(scope) - {"__builtins__"}
+    with pytest.raises(AttributeError, match="module 'lander' has no attribute 'tune'"):
+        operator.attrgetter("tune")(lander)
