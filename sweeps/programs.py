@@ -19,7 +19,7 @@ from sweeps.storage import Store, find_trial
 from sweeps.study import find_study
 from sweeps.sweep import Sweep, open_sweep, start_sweep
 from sweeps.watch import Watch, clock
-from sweeps.workers import measure_speed, run_workers, work
+from sweeps.workers import run_workers, work
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,11 +39,10 @@ def run(args: argparse.Namespace) -> int:
         conclude(sweep)
         return 0
     workers = min(workers, waiting)
-    speed = measure_speed(study.base)
-    seconds = waiting * study.base.total_steps / (speed * workers)
     print(
         f"study {study.name}: {waiting} trials of {study.base.total_steps:,} steps, {workers} "
-        f"workers at {speed:,.0f} steps/s: about {clock(seconds)}, less what is pruned"
+        "workers",
+        flush=True,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     watch = Watch(

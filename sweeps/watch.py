@@ -81,11 +81,14 @@ class Watch:
         }
 
     def eta(self, trials: Sequence[FrozenTrial], *, done: int, rate: float) -> str:
-        """Time left if the remaining trials are pruned as often as the finished ones."""
-        if not rate or not done:
+        """Time left if the remaining trials are pruned as often as the finished ones.
+
+        Before one has finished: if none is.
+        """
+        if not rate:
             return "-"
         finished = [trial for trial in trials if trial.state in FINISHED]
-        per_trial = sum(self.trained(trial) for trial in finished) / done
+        per_trial = sum(self.trained(trial) for trial in finished) / done if done else self._steps
         running = sum(self.trained(trial) for trial in trials if trial.state == TrialState.RUNNING)
         left = max(0.0, (self._total - done) * per_trial - running)
         return clock(left / rate)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lander import Progress, TrainConfig, train
 from lander.interruption import Interruption
 from sweeps.objective import Objective
 from sweeps.provenance import environment, source_tags
@@ -24,8 +23,9 @@ from sweeps.storage import NoTrialLeft, Store
 from sweeps.sweep import Sweep, open_sweep
 from sweeps.watch import Watch
 
-MEASURE_SECONDS = 2.0
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.2
+SHOW_SECONDS = 2.0
+"""Between two looks at the trials: each is a query of the database that the workers write to."""
 
 
 def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
@@ -50,7 +50,8 @@ def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
             ),
             interruption.check,
         )
-        sweep.optuna.optimize(objective, timeout=seconds, catch=(Exception,))
+        # cycles of garbage hold whole environments: collected late, they fragment the memory
+        sweep.optuna.optimize(objective, timeout=seconds, catch=(Exception,), gc_after_trial=True)
 
 
 def run_workers(sweep: Sweep, *, workers: int, seconds: float | None, watch: Watch) -> None:
@@ -63,8 +64,11 @@ def run_workers(sweep: Sweep, *, workers: int, seconds: float | None, watch: Wat
     with started(sweep, workers=workers, seconds=seconds) as processes:
         try:
             with watch:
+                shown = float("-inf")
                 while any(process.poll() is None for process, _ in processes):
-                    watch.update(sweep.counted)
+                    if time.monotonic() - shown >= SHOW_SECONDS:
+                        watch.update(sweep.counted)
+                        shown = time.monotonic()
                     time.sleep(POLL_SECONDS)
                 watch.update(sweep.counted)
         except KeyboardInterrupt:
@@ -103,23 +107,3 @@ def worker_command(sweep: Sweep, *, index: int, seconds: float | None) -> Sequen
     command = [sys.executable, "-m", "sweeps", "work", "--study", sweep.study.name]
     command += ["--store", str(sweep.store.folder), "--worker", str(index)]
     return command if seconds is None else [*command, "--hours", str(seconds / 3600)]
-
-
-class Enough(Exception):
-    """The speed has been measured."""
-
-
-def measure_speed(config: TrainConfig) -> float:
-    """Environment steps per second of one worker, from the first seconds of a training."""
-    points = [(time.perf_counter(), 0)]
-
-    def on_update(progress: Progress) -> None:
-        points.append((time.perf_counter(), progress.env_steps))
-        if points[-1][0] - points[1][0] > MEASURE_SECONDS:
-            raise Enough
-
-    with suppress(Enough):
-        train(config, on_update=on_update)
-    # from the first update on, if there are more: before it, torch still loads parts of itself
-    (start, first), (end, last) = points[min(1, len(points) - 2)], points[-1]
-    return (last - first) / (end - start)

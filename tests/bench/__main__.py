@@ -1,0 +1,109 @@
+"""python -m tests.bench: this project beside Stable-Baselines3, and its own costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from lander.arguments import Parser, positive
+from lander.fields import ConfigError, read_text, unknown
+from tests.bench import solve, speed, startup, sweep
+from tests.bench.process import Options
+from tests.bench.report import render
+
+PARTS: Final[dict[str, Callable[[Options], dict[str, Any]]]] = {
+    "speed": speed.run,
+    "solve": solve.run,
+    "sweep": sweep.run,
+    "startup": startup.run,
+}
+NEEDS: Final = {"speed": "stable_baselines3", "solve": "stable_baselines3", "sweep": "psutil"}
+"""What a part needs of the extra [bench]."""
+RESULTS: Final = Path("analysis/results")
+
+
+def part(text: str) -> str:
+    """The name of a part."""
+    if text not in PARTS:
+        raise argparse.ArgumentTypeError(unknown("part", text, list(PARTS)))
+    return text
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Arguments of `python -m tests.bench`."""
+    parser = Parser(prog="python -m tests.bench", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "parts", nargs="*", type=part, metavar="PART", help=f"of {', '.join(PARTS)} [all]"
+    )
+    parser.add_argument("--rounds", type=positive, default=5, help="of speed and startup [5]")
+    parser.add_argument("--seeds", type=positive, default=5, help="training seeds of solve [5]")
+    parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"[{RESULTS}]")
+    args = parser.parse_args(argv)
+    if args.quick and args.out is None:
+        raise ConfigError("--quick needs --out: its numbers must not replace measured ones")
+    return args
+
+
+def require_packages(parts: Sequence[str]) -> None:
+    """Refuse parts whose packages are missing.
+
+    Raises:
+        ConfigError: with what to install.
+    """
+    needed = sorted({NEEDS[name] for name in parts if name in NEEDS})
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} missing: pip install '.[bench]'")
+
+
+def bench(parts: Sequence[str], options: Options, *, out: Path) -> None:
+    """Measure, print, and replace these parts of what stands in `out`."""
+    path = out / "bench.json"
+    results = dict(json.loads(read_text(path))) if path.exists() else {}
+    for name in parts:
+        results[name] = PARTS[name](options)
+        print(f"\n{render({name: results[name]})}", flush=True)
+    results = {name: results[name] for name in PARTS if name in results}
+    # only now: an interrupted benchmark leaves what stood there
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [f"{json.dumps(name)}: {json.dumps(found)}" for name, found in results.items()]
+    replace_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    replace_text(out / "bench.md", render(results))
+    print(f"written: {path} and {out / 'bench.md'}")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write aside, then rename: no reader sees half a file."""
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(text)
+    aside.replace(path)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the benchmark; the exit code."""
+    try:
+        args = parse(argv)
+        parts = [name for name in PARTS if name in args.parts] or list(PARTS)
+        require_packages(parts)
+        options = Options(rounds=args.rounds, seeds=args.seeds, quick=args.quick)
+        bench(parts, options, out=args.out or RESULTS)
+    except ConfigError as error:
+        print("bench:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted, nothing was replaced", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

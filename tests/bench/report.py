@@ -1,0 +1,247 @@
+"""Raw samples -> Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf, isfinite
+from statistics import median
+from typing import Any, Final
+
+from analysis.tables import markdown
+
+Part = Mapping[str, Any]
+Row = Sequence[str]
+
+NAMES: Final = {
+    "sb3": "Stable-Baselines3",
+    "gymnasium": "lander, Gymnasium",
+    "envpool": "lander, EnvPool",
+    "env-gymnasium": "*environments alone, Gymnasium*",
+    "env-envpool": "*environments alone, EnvPool*",
+}
+EARLY: Final = 500_000
+"""Steps by which a good setting has landed."""
+MEGABYTE: Final = 2**20
+BASE_TRIAL: Final = 5
+"""Memory is compared with that after this trial: by then everything has been loaded."""
+
+
+def render(results: Mapping[str, Part]) -> str:
+    """Everything that has been measured."""
+    sections = {"speed": speed, "solve": solve, "sweep": sweep, "startup": startup}
+    parts = ["# Benchmark"]
+    for name, section in sections.items():
+        if name in results:
+            parts += section(results[name])
+    return "\n\n".join([*parts, *origins(results)]) + "\n"
+
+
+def speed(part: Part) -> list[str]:
+    """Steps per second of training and of stepping."""
+    rates: dict[tuple[str, str], list[float]] = {}
+    for sample in part["samples"]:
+        key = sample["setting"], sample["contender"]
+        rates.setdefault(key, []).append(sample["steps"] / sample["seconds"])
+    rounds = max(len(values) for values in rates.values())
+    settings = [f"- {name}: {words}" for name, words in part["settings"].items()]
+    return [
+        "## Training speed",
+        markdown(
+            [("setting", "", "steps/s", "range", "to SB3", "of environments"), *speeds(rates)]
+        ),
+        "*Environment steps per second of whole updates (collect and learn, no evaluation) after "
+        "a warm-up, each measured in a process of its own on one core; median of "
+        f"{counted(rounds, 'round')} in which all take turns, in brackets the slowest and the "
+        "fastest. To SB3: in units of Stable-Baselines3 at that setting. Of environments: share of "
+        "the rate at which as many environments (Stable-Baselines3's are Gymnasium's) step on one "
+        "core with random actions and nothing else. Settings:*",
+        "\n".join(settings),
+    ]
+
+
+def speeds(rates: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[Row]:
+    """One line per setting and contender."""
+    for (setting, contender), values in rates.items():
+        rate = median(values)
+        backend = "envpool" if contender.endswith("envpool") else "gymnasium"
+        alone = contender.startswith("env-")
+        yield (
+            setting,
+            NAMES[contender],
+            f"{rate:,.0f}",
+            f"[{min(values):,.0f}, {max(values):,.0f}]",
+            "" if alone else f"{rate / median(rates[setting, 'sb3']):.2f}",
+            "" if alone else f"{rate / median(rates[setting, f'env-{backend}']):.0%}",
+        )
+
+
+def solve(part: Part) -> list[str]:
+    """Time and steps to the first landing."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for sample in part["samples"]:
+        found.setdefault(sample["contender"], []).append(sample)
+    seeds = max(len(samples) for samples in found.values())
+    head = (
+        *("", "seconds", "each seed", "to SB3", "steps", "each seed", "to SB3"),
+        *("within 500k", "seconds with evaluation"),
+    )
+    return [
+        "## Time to solve",
+        markdown([head, *solves(found)]),
+        f"*LunarLander-v3, training seeds 1 to {seeds}, one core: until 20 deterministic episodes "
+        "(reset seeds from 5,000,000) return 200 on average. Evaluated after each update, at least "
+        "4,096 steps apart, with one and the same function on both sides; its time is counted on "
+        "neither side, except in the last column, and neither is that of starting Python. Medians; "
+        "a seed that does not get there (inf) counts as slower than all others: "
+        "Stable-Baselines3 gives up at 1M steps, lander at the end of its own budget. To SB3: "
+        "Stable-Baselines3's median over that of the line. "
+        f"lander: its defaults ({part['settings']['ours']}). Stable-Baselines3: rl-zoo's "
+        f"hyperparameters ({part['settings']['sb3']}).*",
+    ]
+
+
+def solves(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Row]:
+    """One line per contender."""
+    reference = {key: middle(found["sb3"], key) for key in ("seconds", "env_steps")}
+    for contender, samples in found.items():
+        early = [sample["solved"] and sample["env_steps"] <= EARLY for sample in samples]
+        cells = []
+        for key, form in (("seconds", ",.1f"), ("env_steps", ",.0f")):
+            values = until_solved(samples, key)
+            cells += [f"{median(values):{form}}"]
+            cells += ["; ".join(f"{value:{form}}" for value in values)]
+            cells += [ratio(reference[key], median(values))]
+        whole = middle(samples, "seconds_with_evaluation")
+        yield (
+            NAMES[contender],
+            *cells,
+            f"{sum(early)} of {len(samples)}",
+            f"{whole:,.1f}",
+        )
+
+
+def until_solved(samples: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    """Values in the order of seeds; infinite where the training ended before it landed."""
+    return [sample[key] if sample["solved"] else inf for sample in samples]
+
+
+def middle(samples: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The median, which may be infinite."""
+    return median(until_solved(samples, key))
+
+
+def ratio(theirs: float, own: float) -> str:
+    """How many times less; empty where it has no value."""
+    if not isfinite(own):
+        return ""
+    return f"{theirs / own:.2f}" if isfinite(theirs) else "inf"
+
+
+def sweep(part: Part) -> list[str]:
+    """A sweep's wall time, by what it goes into, and its memory."""
+    sweeps, memory = part["sweeps"], part["memory"]["rss"]
+    head = ("", *(counted(found["workers"], "worker") for found in sweeps))
+    rows = [
+        ("wall time, s", [f"{found['seconds']:,.0f}" for found in sweeps]),
+        ("trials", [str(found["trials"]) for found in sweeps]),
+        ("finished", [str(found["finished"]) for found in sweeps]),
+        ("pruned", [str(found["pruned"]) for found in sweeps]),
+        ("failed", [str(found["failed"]) for found in sweeps]),
+        ("best return", [best(found) for found in sweeps]),
+        (
+            "trials per hour",
+            [f"{found['trials'] / found['seconds'] * 3600:,.0f}" for found in sweeps],
+        ),
+        ("environment steps", [f"{found['env_steps']:,}" for found in sweeps]),
+        ("steps/s", [f"{throughput(found):,.0f}" for found in sweeps]),
+        ("speed-up", [speed_up(found, sweeps) for found in sweeps]),
+        ("largest worker, MB", [f"{max(found['peak_rss']) / MEGABYTE:,.0f}" for found in sweeps]),
+    ]
+    shares = [
+        (what, [share(found, what) for found in sweeps]) for what in sweeps[0]["worker_seconds"]
+    ]
+    grown = memory[-1] / memory[min(BASE_TRIAL, len(memory)) - 1] - 1
+    trials = [1, *range(10, len(memory) + 1, 10)]
+    return [
+        "## The default sweep",
+        markdown([head, *((name, *cells) for name, cells in rows)]),
+        "*`python -m sweeps run --study lander` in a new store, from its launch to its end. "
+        "Steps/s: of all trials, over the whole wall time. Speed-up: steps/s over those of one "
+        "worker. Memory: resident set, looked at every second.*",
+        markdown(
+            [("of the workers' time", *head[1:]), *((name, *cells) for name, cells in shares)]
+        ),
+        "*Training: what is left of a trial, Optuna's reports and pruning decisions included. "
+        "Between trials: Optuna's sampler and database, opening and closing a run. Start-up: from "
+        "the launch to a worker's first trial; both databases are created and the speed is "
+        "measured in it. End: from a worker's last trial to the end of the command; it waits for "
+        "the other worker, draws figures and registers the best model.*",
+        markdown(
+            [
+                ("after trial", *map(str, trials)),
+                ("MB", *(f"{memory[trial - 1] / MEGABYTE:,.1f}" for trial in trials)),
+            ]
+        ),
+        f"*Resident set of one worker that runs {len(memory)} trials of 8,192 steps in a row: "
+        f"{grown:+.1%} between trial {BASE_TRIAL} and trial {len(memory)}.*",
+    ]
+
+
+def counted(number: int, word: str) -> str:
+    """1 worker, 2 workers."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def best(found: Part) -> str:
+    """The best return of a sweep."""
+    return "" if found["best"] is None else f"{found['best']:.1f}"
+
+
+def throughput(found: Part) -> float:
+    """Environment steps per second of wall time."""
+    return float(found["env_steps"] / found["seconds"])
+
+
+def speed_up(found: Part, sweeps: Sequence[Part]) -> str:
+    """Steps/s in units of those of the sweep with one worker."""
+    single = next(other for other in sweeps if other["workers"] == 1)
+    return f"{throughput(found) / throughput(single):.2f}"
+
+
+def share(found: Part, what: str) -> str:
+    """Of the time of all workers."""
+    seconds = found["worker_seconds"]
+    return f"{seconds[what] / sum(seconds.values()):.1%}"
+
+
+def startup(part: Part) -> list[str]:
+    """Seconds to the first byte."""
+    seconds: dict[str, list[float]] = {}
+    for sample in part["samples"]:
+        seconds.setdefault(sample["command"], []).append(sample["seconds"])
+    rows = [
+        (f"`{name}`", f"{median(values):.2f}", f"[{min(values):.2f}, {max(values):.2f}]")
+        for name, values in seconds.items()
+    ]
+    rounds = max(len(values) for values in seconds.values())
+    return [
+        "## Start-up",
+        markdown([("", "seconds", "range"), *rows]),
+        f"*From the start of the process to the first byte of its output, on one core: median of "
+        f"{counted(rounds, 'start')}, in brackets the fastest and the slowest.*",
+    ]
+
+
+def origins(results: Mapping[str, Part]) -> list[str]:
+    """How and with what the parts were measured; one paragraph for all parts that agree."""
+    parts: dict[str, list[str]] = {}
+    for name, part in results.items():
+        versions = ", ".join(f"{package} {found}" for package, found in part["versions"].items())
+        note = " Tiny, to show that it works: its numbers mean nothing." if part["quick"] else ""
+        parts.setdefault(f"{part['machine']}. {versions}.{note}", []).append(name)
+    if len(parts) == 1:
+        return [f"*Made by* `python -m tests.bench` *on {origin}*" for origin in parts]
+    return [
+        f"*Made by* `python -m tests.bench {' '.join(names)}` *on {origin}*"
+        for origin, names in parts.items()
+    ]

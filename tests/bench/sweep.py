@@ -1,0 +1,244 @@
+"""What a sweep costs: wall time by what it goes into, two workers beside one, memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from mlflow import MlflowClient
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.recording import RUN_ID, SECONDS, WORKER
+from sweeps.storage import Store, quiet
+from sweeps.sweep import open_sweep
+from tests.bench.process import QUICK, ROOT, Options, measure, origin
+
+STUDY: Final = "lander"
+WORKERS: Final = (2, 1)
+PARTS: Final = ("evaluation", "mlflow", "gif", "model")
+"""What of a trial's time is not training; tags of its run."""
+CURVE: Final = "time/env_steps_per_second"
+"""A curve with a point at every update."""
+LONG, LONG_QUICK = 50, 6
+"""Trials of the study that shows whether a worker's memory grows."""
+FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+TINY: Final = """
+[study]
+name = "tiny"
+trials = 4
+pruner = "none"
+
+[base]
+"env.id" = "LunarLanderContinuous-v3"
+"env.bins" = 7
+total_steps = 8_192
+checkpoints = 2
+eval_episodes = 2
+final_episodes = 2
+
+[space]
+"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
+"ppo.update_epochs" = { low = 2, high = 12 }
+"ppo.clip_range"    = { low = 0.05, high = 0.4 }
+"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
+"env.reward_scale"  = { low = 1e-3, high = 1.0, log = true }
+"env.bins"          = { choices = [3, 5, 7, 9, 11, 15] }
+"""
+"""Trials of two seconds, long enough for everything that a trial does to happen once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What was seen of a sweep from outside."""
+
+    launched: datetime
+    ended: datetime
+    memory: Mapping[int, list[tuple[datetime, int]]] = field(repr=False)
+    """Process id of a worker -> its resident set in bytes, now and then."""
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended - self.launched).total_seconds()
+
+
+def run(options: Options) -> dict[str, Any]:
+    """The default study with two workers and with one, then many small trials in one process."""
+    sweeps = []
+    for workers in WORKERS:
+        found = measure("sweep", workers, *options.flags)
+        sweeps.append(found)
+        label = f"workers: {workers}, trials: {found['trials']}, {found['seconds']:.0f} s"
+        print(f"sweep    {label}", flush=True)
+    memory = measure("sweep", "memory", *options.flags)
+    print(f"sweep    memory of one worker over {len(memory['rss'])} trials", flush=True)
+    return origin() | {"quick": options.quick, "sweeps": sweeps, "memory": memory}
+
+
+def watch(store: Path, *arguments: str, interval: float) -> Watched:
+    """`python -m sweeps run` to its end, looked at every `interval` seconds.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    psutil = import_module("psutil")
+    command = [sys.executable, "-m", "sweeps", "run", "--store", str(store), *arguments]
+    memory: defaultdict[int, list[tuple[datetime, int]]] = defaultdict(list)
+    launched = datetime.now()  # as Optuna notes the start and the end of trials
+    process = subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr)
+    try:
+        seen = psutil.Process(process.pid)
+        while process.poll() is None:
+            for worker in seen.children(recursive=True):
+                try:
+                    if "work" in worker.cmdline():
+                        memory[worker.pid].append((datetime.now(), worker.memory_info().rss))
+                except psutil.Error:  # it has just ended
+                    continue
+            try:
+                process.wait(timeout=interval)
+            except subprocess.TimeoutExpired:
+                continue
+    except psutil.NoSuchProcess:
+        process.wait()
+    finally:
+        process.terminate()
+        process.wait()
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(command[1:4])} ended with {process.returncode}")
+    return Watched(launched, datetime.now(), memory)
+
+
+def account(folder: Path, study: str, watched: Watched) -> dict[str, Any]:
+    """Trials, steps, and where the wall time of every worker went."""
+    store = Store(folder)
+    sweep, client = open_sweep(store, study), store.runs()
+    trials = [trial for trial in sweep.trials if trial.state in FINISHED]
+    by_worker: defaultdict[str, list[FrozenTrial]] = defaultdict(list)
+    env_steps = 0
+    for trial in trials:
+        by_worker[trial.user_attrs[WORKER]].append(trial)
+        curve = client.get_metric_history(trial.user_attrs[RUN_ID], CURVE)
+        env_steps += max((point.step for point in curve), default=0)
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for mine in by_worker.values():
+        for part, spent in worker_seconds(mine, client, watched).items():
+            seconds[part] += spent
+    return {
+        "seconds": watched.seconds,
+        "trials": len(trials),
+        "finished": sum(trial.state == TrialState.COMPLETE for trial in trials),
+        "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+        "failed": sum(trial.state == TrialState.FAIL for trial in trials),
+        "best": sweep.best.values[0] if sweep.best else None,
+        "env_steps": env_steps,
+        "worker_seconds": dict(seconds),
+        "peak_rss": [max(rss for _, rss in samples) for samples in watched.memory.values()],
+    }
+
+
+def worker_seconds(
+    trials: Sequence[FrozenTrial], client: MlflowClient, watched: Watched
+) -> dict[str, float]:
+    """One worker's share of the sweep's wall time, by what it went into; adds up to all of it."""
+    spans = sorted(span(trial) for trial in trials)
+    first, last = spans[0][0], max(end for _, end in spans)
+    seconds = dict.fromkeys(("training", *PARTS), 0.0)
+    for trial in trials:
+        whole = tagged(client, trial, SECONDS)
+        parts = {part: tagged(client, trial, f"{SECONDS}.{part}") for part in PARTS}
+        for part, spent in parts.items():
+            seconds[part] += spent
+        seconds["training"] += whole - sum(parts.values())
+    between = (last - first).total_seconds() - sum(seconds.values())
+    return seconds | {
+        "between trials": between,
+        "start-up": (first - watched.launched).total_seconds(),
+        "end": (watched.ended - last).total_seconds(),
+    }
+
+
+def span(trial: FrozenTrial) -> tuple[datetime, datetime]:
+    """When a trial began and ended."""
+    assert trial.datetime_start is not None
+    assert trial.datetime_complete is not None
+    return trial.datetime_start, trial.datetime_complete
+
+
+def tagged(client: MlflowClient, trial: FrozenTrial, name: str) -> float:
+    """A number that the recorder left as a tag of a trial's run.
+
+    Raises:
+        RuntimeError: there is no such tag.
+    """
+    tags = client.get_run(trial.user_attrs[RUN_ID]).data.tags
+    if name not in tags:
+        raise RuntimeError(f"the run of trial {trial.number} has no tag {name}")
+    return float(tags[name])
+
+
+def one_sweep(workers: int, *, quick: bool) -> dict[str, Any]:
+    """The default study in a store of its own."""
+    with TemporaryDirectory() as folder:
+        store = Path(folder) / "mlruns"
+        study = str(tiny_study(Path(folder))) if quick else STUDY
+        watched = watch(store, "--study", study, "--workers", str(workers), interval=1.0)
+        return {"workers": workers} | account(store, "tiny" if quick else STUDY, watched)
+
+
+def many_trials(count: int) -> dict[str, Any]:
+    """The resident set of one worker as each of its trials ends."""
+    with TemporaryDirectory() as folder:
+        store, study = Path(folder) / "mlruns", tiny_study(Path(folder))
+        arguments = ("--study", str(study), "--trials", str(count), "--workers", "1")
+        # often: what counts is the size right after a trial
+        watched = watch(store, *arguments, interval=0.1)
+        (samples,) = watched.memory.values()
+        trials = open_sweep(Store(store), "tiny").trials
+        ends = sorted(span(trial)[1] for trial in trials if trial.state in FINISHED)
+    return {"rss": [size_after(samples, end) for end in ends]}
+
+
+def size_after(samples: Sequence[tuple[datetime, int]], end: datetime) -> int:
+    """The first size that was seen after `end`, or the last one before."""
+    return next((rss for seen, rss in samples if seen >= end), samples[-1][1])
+
+
+def tiny_study(folder: Path) -> Path:
+    """A file that holds the tiny study."""
+    path = folder / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def finished_store(folder: Path) -> Path:
+    """A store with one finished tiny sweep."""
+    store = folder / "mlruns"
+    command = [sys.executable, "-m", "sweeps", "run", "--store", str(store), "--workers", "1"]
+    command += ["--study", str(tiny_study(folder)), "--trials", "1"]
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    return store
+
+
+def main(argv: Sequence[str]) -> None:
+    """WORKERS, or memory: one sweep."""
+    quiet()
+    what, *flags = argv
+    quick = QUICK in flags
+    if what == "memory":
+        print(json.dumps(many_trials(LONG_QUICK if quick else LONG)))
+    else:
+        print(json.dumps(one_sweep(int(what), quick=quick)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
