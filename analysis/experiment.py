@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from lander import TrainConfig, evaluate, resolve, train
-from lander.fields import ConfigError, configure, flatten, read_text, unknown
+from lander.fields import ConfigError, configure, flatten, from_toml, read_text, unknown
 from sweeps.provenance import package_version
 
 HERE: Final = Path(__file__).parent
@@ -39,7 +39,7 @@ class Experiment:
     variants: Mapping[str, TrainConfig]
     seeds: tuple[int, ...]
     reference: Mapping[str, Mapping[str, Any]]
-    """Numbers of others, by variant."""
+    """Numbers of others, by variant and column."""
     grid: Mapping[str, Sequence[Any]]
     """Fields whose every combination is a variant, named by its values."""
 
@@ -88,10 +88,17 @@ def read_experiment(name: str) -> Experiment:
     grid: Mapping[str, list[Any]] = document.get("grid", {})
     for point in product(*grid.values()) if grid else ():
         tables[", ".join(map(str, point))] = dict(zip(grid, point, strict=True))
-    variants = {
-        variant: resolve(configure(values, base=base)) for variant, values in tables.items()
-    }
+    variants = {variant: resolve(configured(values, base)) for variant, values in tables.items()}
     return Experiment(name, variants, tuple(document["seeds"]), document.get("reference", {}), grid)
+
+
+def configured(values: Mapping[str, Any], base: TrainConfig) -> TrainConfig:
+    """A variant: dotted fields over the experiment's base, or over the file that `config` names."""
+    fields = dict(values)
+    if "config" in fields:
+        source = str(fields.pop("config"))
+        base = from_toml(read_text(HERE / source), source=source)
+    return configure(fields, base=base)
 
 
 def results_path(name: str) -> Path:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
-from analysis.experiment import UNSEEN, Experiment, Outcome, names, read_experiment, read_outcomes
+import numpy as np
+
+from analysis.experiment import (
+    HERE,
+    UNSEEN,
+    Experiment,
+    Outcome,
+    names,
+    read_experiment,
+    read_outcomes,
+)
 from analysis.stats import mean_estimate
 from lander.fields import ConfigError, read_text
 
@@ -14,20 +25,34 @@ SOLVED = 200.0
 
 
 def write_tables(path: Path) -> None:
-    """Replace what stands between `<!-- experiment: NAME -->` and `<!-- end -->` by its table.
+    """Replace what stands between `<!-- experiment: NAME -->` and `<!-- end -->` by its table, and
+    after `<!-- bench -->` by what `make bench` has measured.
 
     Raises:
         ConfigError: no such file, or an experiment that is not complete.
     """
     text = read_text(path)
     for name in names():
-        before, mark, rest = text.partition(f"<!-- experiment: {name} -->\n")
-        if mark:
-            _, end, after = rest.partition("<!-- end -->")
-            text = before + mark + table_of(name) + end + after
+        text = replaced(text, f"<!-- experiment: {name} -->\n", partial(table_of, name))
+    text = replaced(text, "<!-- bench -->\n", bench_tables)
     aside = path.with_name(f".{path.name}")
     aside.write_text(text)
     aside.rename(path)
+
+
+def replaced(text: str, mark: str, write: Callable[[], str]) -> str:
+    """`text` with what stands between `mark` and the next end written anew, if it has the mark."""
+    before, found, rest = text.partition(mark)
+    if not found:
+        return text
+    _, end, after = rest.partition("<!-- end -->")
+    return before + mark + write() + end + after
+
+
+def bench_tables() -> str:
+    """The benchmark's document, a level down and without its title."""
+    _, _, body = read_text(HERE / "results" / "bench.md").partition("\n")
+    return body.replace("\n## ", "\n### ") + "\n"
 
 
 def table_of(name: str) -> str:
@@ -59,9 +84,11 @@ def variant_rows(
     experiment: Experiment, by_variant: dict[str, list[Outcome]]
 ) -> Iterable[Sequence[str]]:
     """One line per variant, beside the numbers of others."""
-    yield "", "return", "worst seed", "seeds at 200", "steps", "ancestor", "its seeds at 200"
+    others = list(dict.fromkeys(name for row in experiment.reference.values() for name in row))
+    yield "", "return", "worst seed", "seeds at 200", "episodes at 200", "steps", *others
     for variant, outcomes in by_variant.items():
         scores = means(outcomes)
+        flown = [score for outcome in outcomes for score in outcome.returns]
         reference = experiment.reference.get(variant, {})
         steps = max(outcome.env_steps for outcome in outcomes)
         yield (
@@ -69,9 +96,9 @@ def variant_rows(
             str(mean_estimate(scores)),
             f"{min(scores):.1f}",
             f"{sum(score >= SOLVED for score in scores)} of {len(scores)}",
+            f"{float(np.mean([score >= SOLVED for score in flown])):.1%}",
             f"{steps / 1e6:.1f}M",
-            str(reference.get("mean", "")),
-            str(reference.get("solved", "")),
+            *(str(reference.get(name, "")) for name in others),
         )
 
 

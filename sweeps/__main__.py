@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -89,6 +90,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         sub = with_study(command(name, text))
         sub.add_argument("--trial", default="best", help="best, or a number [best]")
 
+    with_study(command("trials", "Print every trial of a sweep as CSV."))
+
     sub = with_study(command("figures", "Copy a study's pictures out of its record."))
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
 
@@ -137,6 +140,9 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("sweeps: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who read has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 

@@ -48,8 +48,13 @@ class Objective:
 def trial_config(trial: BaseTrial, study: Study) -> TrainConfig:
     """The config of a trial, with the training seed that its number gives."""
     config = suggest(trial, study.space, study.base)
+    return replace(config, seed=trial_seed(trial, study))
+
+
+def trial_seed(trial: BaseTrial, study: Study) -> int:
+    """The training seed of a trial: its number's, or that of the lost trial that it stands for."""
     number = trial.user_attrs.get(RETRY_OF, trial.number)
-    return replace(config, seed=training_seed(study.settings.seed, number))
+    return training_seed(study.settings.seed, number)
 
 
 def training_seed(study_seed: int, number: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import time
 from optuna.trial import TrialState
 
 from lander.fields import ConfigError, to_toml
-from sweeps.objective import trial_config
+from sweeps.objective import trial_config, trial_seed
 from sweeps.publish import HOST, link, publish
 from sweeps.reproduce import reproduce
 from sweeps.space import troubles
@@ -100,6 +101,32 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def trials(args: argparse.Namespace) -> int:
+    """Every trial of a sweep as a line of CSV, searched fields by their own names."""
+    sweep = open_sweep(Store(args.store), args.study)
+    space = sweep.study.space
+    columns = ["trial", "state", "value", "checkpoints", "seed", *space]
+    lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    lines.writeheader()
+    for trial in sweep.trials:
+        found = {
+            name: range_.to_field(trial.params[range_.parameter])
+            for name, range_ in space.items()
+            if range_.parameter in trial.params
+        }
+        lines.writerow(
+            {
+                "trial": trial.number,
+                "state": trial.state.name,
+                "value": trial.value,
+                "checkpoints": max(trial.intermediate_values, default=0),
+                "seed": trial_seed(trial, sweep.study),
+                **found,
+            }
+        )
+    return 0
+
+
 def figures(args: argparse.Namespace) -> int:
     """The PNGs and GIFs of the parent run, as files."""
     sweep = open_sweep(Store(args.store), args.study)
@@ -130,6 +157,7 @@ PROGRAMS = {
     "work": run_worker,
     "reproduce": run_reproduce,
     "export": export,
+    "trials": trials,
     "figures": figures,
     "ui": ui,
 }

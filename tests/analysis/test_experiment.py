@@ -20,7 +20,7 @@ from analysis.experiment import (
     write_outcomes,
 )
 from analysis.stats import mean_estimate
-from analysis.tables import table_of
+from analysis.tables import bench_tables, table_of
 from lander import evaluate, train
 from lander.evaluation import CHECKPOINT_SEED
 
@@ -84,7 +84,7 @@ def test_a_grid_adds_every_combination_to_the_variants(folder: Path) -> None:
 
 
 def test_the_shipped_experiments_are_valid_and_none_looks_at_the_unseen_episodes() -> None:
-    assert names() == ["ancestors", "candidates", "heads"]
+    assert names() == ["ancestors", "candidates", "heads", "tuned"]
     for name in names():
         experiment = read_experiment(name)
         assert len(experiment.seeds) >= 3
@@ -176,7 +176,12 @@ def test_the_interval_of_a_mean_is_students() -> None:
     assert np.isfinite(estimate.low)
 
 
-@pytest.mark.parametrize("name", ["ancestors", "heads"])
+def test_readme_shows_what_the_benchmark_measured() -> None:
+    shown = (ROOT / "README.md").read_text().partition("<!-- bench -->\n")[2]
+    assert shown.partition("<!-- end -->")[0] == bench_tables()
+
+
+@pytest.mark.parametrize("name", ["ancestors", "heads", "tuned"])
 def test_readme_shows_the_recorded_outcomes(name: str) -> None:
     shown = (ROOT / "README.md").read_text().partition(f"<!-- experiment: {name} -->\n")[2]
     assert shown.partition("<!-- end -->")[0] == table_of(name)

@@ -66,15 +66,15 @@ def bench(parts: Sequence[str], options: Options, *, out: Path) -> None:
     """Measure, print, and replace these parts of what stands in `out`."""
     path = out / "bench.json"
     results = dict(json.loads(read_text(path))) if path.exists() else {}
+    out.mkdir(parents=True, exist_ok=True)
     for name in parts:
         results[name] = PARTS[name](options)
         print(f"\n{render({name: results[name]})}", flush=True)
-    results = {name: results[name] for name in PARTS if name in results}
-    # only now: an interrupted benchmark leaves what stood there
-    out.mkdir(parents=True, exist_ok=True)
-    lines = [f"{json.dumps(name)}: {json.dumps(found)}" for name, found in results.items()]
-    replace_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
-    replace_text(out / "bench.md", render(results))
+        # whole parts only: an interrupted one leaves what stood there
+        results = {name: results[name] for name in PARTS if name in results}
+        lines = [f"{json.dumps(name)}: {json.dumps(found)}" for name, found in results.items()]
+        replace_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+        replace_text(out / "bench.md", render(results))
     print(f"written: {path} and {out / 'bench.md'}")
 
 
@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("bench: interrupted, nothing was replaced", file=sys.stderr)
+        print("bench: interrupted: finished parts are written", file=sys.stderr)
         return 130
     return 0
 

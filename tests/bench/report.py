@@ -173,8 +173,8 @@ def sweep(part: Part) -> list[str]:
         ),
         "*Training: what is left of a trial, Optuna's reports and pruning decisions included. "
         "Between trials: Optuna's sampler and database, opening and closing a run. Start-up: from "
-        "the launch to a worker's first trial; both databases are created and the speed is "
-        "measured in it. End: from a worker's last trial to the end of the command; it waits for "
+        "the launch to a worker's first trial; both databases are created in it. End: from a "
+        "worker's last trial to the end of the command; it waits for "
         "the other worker, draws figures and registers the best model.*",
         markdown(
             [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -190,6 +191,20 @@ def test_a_trial_reproduces_bit_for_bit_and_the_replay_is_logged(
     assert replays[0].data.tags["sweeps.replay_of"] in {
         trial.user_attrs[RUN_ID] for trial in sweep.trials
     }
+
+
+def test_trials_are_printed_as_csv_under_the_names_of_the_fields(mini: Store, sweep: Sweep) -> None:
+    done = sweeps("trials", "--study", "mini", "--store", mini.folder)
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert len(rows) == len(sweep.trials)
+    for row, trial in zip(rows, sweep.trials, strict=True):
+        config = trial_config(trial, sweep.study)
+        assert row["trial"] == str(trial.number)
+        assert row["state"] == trial.state.name
+        assert row["seed"] == str(config.seed)
+        assert row["value"] == ("" if trial.value is None else repr(trial.value))
+        for field in sweep.study.space:
+            assert row[field] == str(flatten(config)[field])
 
 
 def test_an_exported_config_trains_the_same_weights(
