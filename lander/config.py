@@ -100,10 +100,10 @@ class PPOConfig:
     rollout_episodes: Count | None = None
     """Whole episodes between two updates instead of T steps, as REINFORCE needs them: a multiple of
     env.num_envs, each copy plays its share. The last rollout may overshoot total_steps."""
-    minibatch_size: Annotated[int, Field(ge=2)] = 256
+    minibatch_size: Annotated[int, Field(ge=2)] = 512
     """M, transitions per gradient step; must divide N * T. Of whole episodes: at most this many,
     in minibatches of like size; more than a rollout holds means the full batch."""
-    update_epochs: Count = 8
+    update_epochs: Count = 10
     """K, passes over each rollout. More learn faster from each step until the ratio leaves the
     clip range."""
     learning_rate: Positive = 3e-3
