@@ -12,7 +12,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.jit._trace import _get_trace_graph
 
 HOT = 150
-"""Calls after which recording a function's operations pays for itself."""
+"""Calls after which a function is recorded, which takes as long as 400 replays save: an update or
+two stay as they are, a training gains from its first seconds on."""
 
 Function = Callable[..., tuple[Tensor, ...]]
 """Gives two tensors or more: TorchScript unpacks a single one."""

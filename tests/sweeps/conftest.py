@@ -27,6 +27,7 @@ seed = 3
 "env.bins" = 7
 "env.num_envs" = 4
 "ppo.rollout_steps" = 64
+"ppo.minibatch_size" = 256
 total_steps = 1_024
 checkpoints = 2
 eval_episodes = 2
