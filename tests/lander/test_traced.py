@@ -15,7 +15,13 @@ from lander.fields import configure
 from lander.traced import Function, Tracer, recorded
 from lander.trainer import Training, make_vector_env
 
-BASE = {"total_steps": 10_240, "env.num_envs": 8, "ppo.rollout_steps": 64, "ppo.update_epochs": 4}
+BASE = {
+    "total_steps": 10_240,
+    "env.num_envs": 8,
+    "ppo.rollout_steps": 64,
+    "ppo.minibatch_size": 128,
+    "ppo.update_epochs": 4,
+}
 CONTINUOUS = {"env.id": "LunarLanderContinuous-v3"}
 
 
@@ -123,7 +129,7 @@ def test_an_adaptive_beta_and_a_clip_range_in_decline_are_never_frozen(
 ) -> None:
     """They change from update to update: a record of one update must not serve the next."""
     monkeypatch.setattr(lander.traced, "HOT", 20)
-    steps = 64 * 8 // 256 * 4
+    steps = 64 * 8 // 128 * 4
     assert steps < 20
     state_after({"ppo.clip_range_schedule": "linear"}, updates=4)
     assert not recordings

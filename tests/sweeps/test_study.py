@@ -52,8 +52,8 @@ def test_a_study_is_found_by_its_path(mini_file: Path) -> None:
             "ppo.gamma: input should be a finite number",
         ),
         (
-            "checkpoints = 2",
-            'checkpoints = 2\n"ppo.minibatch_size" = 100',
+            '"ppo.minibatch_size" = 256',
+            '"ppo.minibatch_size" = 100',
             "100 does not divide 256",
         ),
         ("LunarLanderContinuous-v3", "MarsLander-v3", 'cannot make "MarsLander-v3"'),
@@ -61,7 +61,11 @@ def test_a_study_is_found_by_its_path(mini_file: Path) -> None:
         ("low = 2, high = 12", "low = 12, high = 2", "low must be below high"),
         ("low = 2, high = 12", "low = 2.5, high = 12", "low must be a whole number, got 2.5"),
         ("low = 2, high = 12", "low = 0, high = 12", "ppo.update_epochs: input should be greater"),
-        ("low = 2, high = 12", "low = 9, high = 12", "default 8 (trial 0) lies outside the range"),
+        (
+            "low = 2, high = 12",
+            "low = 11, high = 12",
+            "default 10 (trial 0) lies outside the range",
+        ),
         ("low = 2, high = 12", "low = 2, hihg = 12", 'unknown key "hihg": did you mean high?'),
         ("low = 2, high = 12", "low = 2, high = 12, step = 3", "step must divide high - low = 10"),
         ("low = 0.05", "low = -inf", "low must be a finite number, got -inf"),
