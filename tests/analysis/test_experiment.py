@@ -21,8 +21,10 @@ from analysis.experiment import (
 )
 from analysis.stats import mean_estimate
 from analysis.tables import bench_tables, table_of
-from lander import evaluate, train
+from lander import TrainConfig, evaluate, resolve, train
 from lander.evaluation import CHECKPOINT_SEED
+from lander.fields import from_toml
+from sweeps.study import find_study
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -91,6 +93,32 @@ def test_the_shipped_experiments_are_valid_and_none_looks_at_the_unseen_episodes
         assert experiment.reference.keys() <= experiment.variants.keys()
     assert max(UNSEEN) < CHECKPOINT_SEED
     assert len(UNSEEN) == 100
+
+
+def test_the_studies_that_tuned_and_the_configurations_they_found_are_valid() -> None:
+    studies = sorted((ROOT / "analysis" / "studies").glob("*.toml"))
+    assert len(studies) == 6
+    for path in studies:
+        assert find_study(str(path)).name == path.stem
+        assert (ROOT / "analysis" / "results" / f"{path.stem}.csv").is_file()
+    configs = sorted((ROOT / "analysis" / "tuned").glob("*.toml"))
+    assert [f"tune-{path.stem}" for path in configs] == [path.stem for path in studies]
+    for path in configs:
+        config = from_toml(path.read_text(), source=path.name)
+        assert resolve(config) == config
+    variants = read_experiment("tuned").variants
+    assert len(variants) == 7
+    assert variants["four actions, the defaults"] == resolve(TrainConfig())
+
+
+def test_a_variant_may_rest_on_a_file(folder: Path) -> None:
+    (folder / "found.toml").write_text('[env]\nid = "CartPole-v1"\nnum_envs = 8\n')
+    (folder / "experiments" / "filed.toml").write_text(
+        'seeds = [1]\n[base]\n"env.num_envs" = 4\n'
+        '[variants.filed]\nconfig = "found.toml"\n"ppo.minibatch_size" = 8\n'
+    )
+    (config,) = read_experiment("filed").variants.values()
+    assert (config.env.id, config.env.num_envs, config.ppo.minibatch_size) == ("CartPole-v1", 8, 8)
 
 
 def test_a_training_is_recorded_taken_up_again_and_checked_to_the_bit(
