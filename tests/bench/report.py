@@ -165,7 +165,8 @@ def sweep(part: Part) -> list[str]:
     return [
         "## The default sweep",
         markdown([head, *((name, *cells) for name, cells in rows)]),
-        "*`python -m sweeps run --study lander` in a new store, from its launch to its end. "
+        "*`python -m sweeps run --study lander` in a new store, from its launch to its end; "
+        "one worker makes fewer trials. "
         "Steps/s: of all trials, over the whole wall time. Speed-up: steps/s over those of one "
         "worker. Memory: resident set, looked at every second.*",
         markdown(

@@ -24,6 +24,8 @@ from tests.bench.process import QUICK, ROOT, Options, measure, origin
 
 STUDY: Final = "lander"
 WORKERS: Final = (2, 1)
+ALONE: Final = 12
+"""Trials with one worker: enough for its steps per second."""
 PARTS: Final = ("evaluation", "mlflow", "gif", "model")
 """What of a trial's time is not training; tags of its run."""
 CURVE: Final = "time/env_steps_per_second"
@@ -187,11 +189,14 @@ def tagged(client: MlflowClient, trial: FrozenTrial, name: str) -> float:
 
 
 def one_sweep(workers: int, *, quick: bool) -> dict[str, Any]:
-    """The default study in a store of its own."""
+    """The default study in a store of its own; one worker makes its first trials only."""
     with TemporaryDirectory() as folder:
         store = Path(folder) / "mlruns"
         study = str(tiny_study(Path(folder))) if quick else STUDY
-        watched = watch(store, "--study", study, "--workers", str(workers), interval=1.0)
+        arguments = ["--study", study, "--workers", str(workers)]
+        if workers == 1 and not quick:
+            arguments += ["--trials", str(ALONE)]
+        watched = watch(store, *arguments, interval=1.0)
         return {"workers": workers} | account(store, "tiny" if quick else STUDY, watched)
 
 
