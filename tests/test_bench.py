@@ -115,6 +115,7 @@ def sweep_part(workers: int, seconds: float, env_steps: int) -> dict[str, Any]:
     return {
         "workers": workers,
         "seconds": seconds,
+        "busy": seconds - 20.0,
         "trials": 40,
         "finished": 30,
         "pruned": 9,
@@ -128,7 +129,7 @@ def sweep_part(workers: int, seconds: float, env_steps: int) -> dict[str, Any]:
 
 SWEEP = ORIGIN | {
     "quick": False,
-    "sweeps": [sweep_part(2, 200.0, 4_000_000), sweep_part(1, 400.0, 5_000_000)],
+    "sweeps": [sweep_part(2, 200.0, 3_600_000), sweep_part(1, 400.0, 4_750_000)],
     "memory": {"rss": [(100 + trial) * 2**20 for trial in range(1, 21)]},
 }
 
@@ -286,12 +287,14 @@ def test_parts_that_were_not_measured_again_are_kept(
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (RuntimeError("x"), 1)])
-def test_an_unfinished_benchmark_replaces_nothing(
+def test_an_unfinished_part_replaces_nothing_and_finished_ones_stand(
     error: BaseException, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(options: Options) -> dict[str, Any]:
         raise error
 
     pretend(monkeypatch, speed=lambda options: SPEED, solve=broken)
-    assert command.main(["speed", "solve", "--out", str(tmp_path)]) == code
+    assert command.main(["solve", "--out", str(tmp_path)]) == code
     assert list(tmp_path.iterdir()) == []
+    assert command.main(["speed", "solve", "--out", str(tmp_path)]) == code
+    assert json.loads((tmp_path / "bench.json").read_text()) == {"speed": SPEED}

@@ -167,7 +167,7 @@ def sweep(part: Part) -> list[str]:
         markdown([head, *((name, *cells) for name, cells in rows)]),
         "*`python -m sweeps run --study lander` in a new store, from its launch to its end; "
         "one worker makes fewer trials. "
-        "Steps/s: of all trials, over the whole wall time. Speed-up: steps/s over those of one "
+        "Steps/s: of all trials, from the first one's start to the last one's end. Speed-up: steps/s over those of one "
         "worker. Memory: resident set, looked at every second.*",
         markdown(
             [("of the workers' time", *head[1:]), *((name, *cells) for name, cells in shares)]
@@ -199,8 +199,8 @@ def best(found: Part) -> str:
 
 
 def throughput(found: Part) -> float:
-    """Environment steps per second of wall time."""
-    return float(found["env_steps"] / found["seconds"])
+    """Environment steps per second while there were trials."""
+    return float(found["env_steps"] / found["busy"])
 
 
 def speed_up(found: Part, sweeps: Sequence[Part]) -> str:

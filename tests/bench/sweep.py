@@ -131,12 +131,14 @@ def account(folder: Path, study: str, watched: Watched) -> dict[str, Any]:
         by_worker[trial.user_attrs[WORKER]].append(trial)
         curve = client.get_metric_history(trial.user_attrs[RUN_ID], CURVE)
         env_steps += max((point.step for point in curve), default=0)
+    starts, ends = zip(*(span(trial) for trial in trials), strict=True)
     seconds: defaultdict[str, float] = defaultdict(float)
     for mine in by_worker.values():
         for part, spent in worker_seconds(mine, client, watched).items():
             seconds[part] += spent
     return {
         "seconds": watched.seconds,
+        "busy": (max(ends) - min(starts)).total_seconds(),
         "trials": len(trials),
         "finished": sum(trial.state == TrialState.COMPLETE for trial in trials),
         "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
