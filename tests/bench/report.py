@@ -166,9 +166,9 @@ def sweep(part: Part) -> list[str]:
         "## The default sweep",
         markdown([head, *((name, *cells) for name, cells in rows)]),
         "*`python -m sweeps run --study lander` in a new store, from its launch to its end; "
-        "one worker makes fewer trials. "
-        "Steps/s: of all trials, from the first one's start to the last one's end. Speed-up: steps/s over those of one "
-        "worker. Memory: resident set, looked at every second.*",
+        "one worker makes fewer trials. Steps/s: of all trials, from the first one's start to the "
+        "last one's end. Speed-up: steps/s over those of one worker. Memory: resident set, looked "
+        "at every second.*",
         markdown(
             [("of the workers' time", *head[1:]), *((name, *cells) for name, cells in shares)]
         ),
