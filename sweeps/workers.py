@@ -54,6 +54,7 @@ def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
             ),
             interruption.check,
         )
+        gc.freeze()  # what is loaded by now stays: looking through it takes longer than the rest
         sweep.optuna.optimize(
             objective, timeout=seconds, catch=(Exception,), callbacks=[give_back_memory]
         )

@@ -111,7 +111,9 @@ def test_another_space_under_the_same_name_is_refused_with_the_difference(store:
 def test_a_grid_runs_every_combination_once_the_defaults_first(store: Store) -> None:
     head, _, _ = MINI.partition("[space]")
     text = head.replace("seed = 3", 'sampler = "grid"').replace("trials = 6", "trials = 99")
-    text += '[space]\n"ppo.update_epochs" = { choices = [2, 10] }\n"env.bins" = { choices = [7, 3] }'
+    text += (
+        '[space]\n"ppo.update_epochs" = { choices = [2, 10] }\n"env.bins" = { choices = [7, 3] }'
+    )
     sweep = start(store, study=read_study(text, source="grid.toml"))
     tried = [finish(sweep).params for _ in sweep.trials]
     assert [tuple(params.values()) for params in tried] == [(10, 7), (2, 7), (2, 3), (10, 3)]
