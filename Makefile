@@ -45,7 +45,7 @@ figures: $(STAMP) ## the pictures that README shows, from the sweep in STORE
 	@$(SWEEPS) figures --study $(STUDY) --store $(STORE) --out analysis/figures
 	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
 
-bench: $(EXTRAS) ## speed beside Stable-Baselines3, alone on the machine: half an hour
+bench: $(EXTRAS) ## speed beside Stable-Baselines3, alone on the machine: most of an hour
 	@$(BIN)/python -m tests.bench
 
 test: $(STAMP) ## the tests, one real miniature sweep included

@@ -286,9 +286,9 @@ class FlatParameters:
         flat = nn.utils.parameters_to_vector(named.values()).detach().clone()
         self.weights = nn.Parameter(flat)
         self.gradient = self.weights.grad = torch.zeros_like(flat)
+        weights, gradients = self.views(self.weights.data), self.views(self.gradient)
         for name, parameter in named.items():
-            parameter.data = self.views(self.weights.data)[name]
-            parameter.grad = self.views(self.gradient)[name]
+            parameter.data, parameter.grad = weights[name], gradients[name]
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """The parameters within a tensor like `weights`."""

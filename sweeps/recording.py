@@ -33,8 +33,9 @@ ROLE = "sweeps.role"
 REASON = "sweeps.reason"
 STATE = "optuna.state"
 SECONDS = "sweeps.seconds"
-"""Tag: how long a trial took. With .evaluation, .gif, .mlflow or .model behind it: what of that was
-not training."""
+"""Tag: how long a trial took. With a dot and one of `PARTS` behind it: how long that did."""
+PARTS = ("evaluation", "mlflow", "gif", "model")
+"""What of a trial's time is not training."""
 NUMBER = "optuna.trial_number"
 PARENT = "mlflow.parentRunId"
 RUN_ID = "mlflow.run_id"
@@ -207,7 +208,7 @@ def trial_run(
             last[REASON] = reason[:500]
             trial.set_user_attr(REASON, last[REASON])
         last[SECONDS] = f"{time.perf_counter() - started:.3f}"
-        for part in ("evaluation", "gif", "mlflow", "model"):
+        for part in PARTS:
             last[f"{SECONDS}.{part}"] = f"{recorder.seconds[part]:.3f}"
         client.log_batch(run_id, tags=as_tags(last))
         client.set_terminated(run_id, status)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.recording import RUN_ID, SECONDS, WORKER
+from sweeps.recording import PARTS, RUN_ID, SECONDS, WORKER
 from sweeps.storage import Store, quiet
 from sweeps.sweep import open_sweep
 from tests.bench.process import QUICK, ROOT, Options, measure, origin
@@ -26,8 +26,6 @@ STUDY: Final = "lander"
 WORKERS: Final = (2, 1)
 ALONE: Final = 12
 """Trials with one worker: enough for its steps per second."""
-PARTS: Final = ("evaluation", "mlflow", "gif", "model")
-"""What of a trial's time is not training; tags of its run."""
 CURVE: Final = "time/env_steps_per_second"
 """A curve with a point at every update."""
 LONG, LONG_QUICK = 50, 6
