@@ -12,6 +12,7 @@ from lander.arguments import Parser, positive
 from lander.fields import ConfigError
 
 COMMANDS = {
+    "confirm": "Train a sweep's best trials and the defaults again, under seeds kept for that.",
     "run": "Do the trainings of an experiment that are missing.",
     "check": "Train a recorded outcome again and compare, bit for bit.",
     "tables": "Write the experiments' tables into a document.",
@@ -31,6 +32,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             from analysis.experiment import names  # and torch with it
 
             subs[name].add_argument("name", help=f"one of {', '.join(names())}")
+    confirm = subs["confirm"]
+    confirm.add_argument("--store", type=Path, default=Path("mlruns"), help="folder [mlruns]")
+    confirm.add_argument("--study", default="lander", help="its name [lander]")
+    confirm.add_argument("--top", type=positive, default=3, help="best trials of the sweep [3]")
+    confirm.add_argument("--seeds", type=positive, default=10, help="trainings of each [10]")
+    confirm.add_argument("--workers", type=positive, help="processes [one per core]")
     subs["run"].add_argument("--jobs", type=positive, help="at a time [one per core]")
     subs["check"].add_argument("variant")
     subs["check"].add_argument("seed", type=int)
@@ -42,10 +49,14 @@ def perform(args: argparse.Namespace) -> int:
     """Run a command; the exit code. What trains is imported here: not for --help."""
     import torch
 
+    torch.set_num_threads(1)  # before the first op: sums depend on the number of threads
+    if args.command == "confirm":
+        from analysis.confirm import confirm
+
+        return confirm(args)
     from analysis.experiment import check, read_experiment, run
     from analysis.tables import write_tables
 
-    torch.set_num_threads(1)  # before the first op: sums depend on the number of threads
     if args.command == "run":
         run(read_experiment(args.name), jobs=args.jobs or os.cpu_count() or 1)
     elif args.command == "check":

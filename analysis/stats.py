@@ -1,27 +1,95 @@
-"""Intervals: thin over scipy.stats."""
+"""What a handful of training seeds allows to say: thin over scipy.stats.
+
+The unit is always one training. Episodes of one policy are no independent repetitions of anything
+that a hyperparameter does: they are averaged before anything here looks at them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
+
+from sweeps.scores import iqm, mean
+
+CONFIDENCE = 0.95
+RESAMPLES = 9_999
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean and where it may lie."""
+    """A number, and the ends of its 95 % interval; not finite where one value is all there is."""
 
-    mean: float
+    value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return self.shown(".1f")
+
+    def shown(self, form: str) -> str:
+        """As text, each number in a format such as ".2f"."""
+        if not (np.isfinite(self.low) and np.isfinite(self.high)):
+            return f"{self.value:{form}}"
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate:
-    """Mean with Student's 95 % interval; values are independent, for example one per seed."""
-    interval = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    return Estimate(float(np.mean(values)), float(interval.low), float(interval.high))
+    """Mean with Student's interval; values are independent, for example one per seed."""
+    if len(values) < 2:
+        return Estimate(mean(values), float("nan"), float("nan"))
+    interval = stats.ttest_1samp(values, 0.0).confidence_interval(CONFIDENCE)
+    return Estimate(mean(values), float(interval.low), float(interval.high))
+
+
+def bootstrap_estimate(
+    values: Sequence[float], statistic: Callable[[Sequence[float]], float] = iqm, *, seed: int = 0
+) -> Estimate:
+    """A statistic, by default the interquartile mean, with its percentile bootstrap interval.
+
+    With few seeds such an interval is too short: at ten it covers about nine times in ten.
+    """
+    if len(values) < 2:
+        return Estimate(statistic(values), float("nan"), float("nan"))
+    interval = stats.bootstrap(
+        (np.asarray(values, float),),
+        statistic,
+        vectorized=False,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(statistic(values), float(interval.low), float(interval.high))
+
+
+def difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
+    """Mean minus mean, with Welch's interval: the spreads may differ."""
+    found = mean(values) - mean(others)
+    if min(len(values), len(others)) < 2:
+        return Estimate(found, float("nan"), float("nan"))
+    interval = stats.ttest_ind(values, others, equal_var=False).confidence_interval(CONFIDENCE)
+    return Estimate(found, float(interval.low), float(interval.high))
+
+
+def probability_better(values: Sequence[float], others: Sequence[float]) -> Estimate:
+    """P(X > Y) + P(X = Y) / 2 of one training of each, by Mann and Whitney's U / (m n).
+
+    The interval is method 5 of Newcombe 2006 (Statistics in Medicine 25, 559-573): every theta
+    whose distance to the estimate is at most z standard errors, the error being that of Hanley and
+    McNeil 1982 at theta itself with both samples at their mean size. Unlike a bootstrap it does not
+    shrink to a point when one sample lies wholly above the other.
+    """
+    m, n = len(values), len(others)
+    found = float(stats.mannwhitneyu(values, others).statistic) / (m * n)
+    z, size = float(stats.norm.ppf((1 + CONFIDENCE) / 2)), (m + n) / 2 - 1
+
+    def beyond(theta: float) -> float:
+        spread = 1 + size * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return (found - theta) ** 2 - z**2 * theta * (1 - theta) * spread / (m * n)
+
+    low = 0.0 if found == 0 else optimize.brentq(beyond, 0.0, found)
+    high = 1.0 if found == 1 else optimize.brentq(beyond, found, 1.0)
+    return Estimate(found, float(low), float(high))

@@ -166,6 +166,9 @@ class TrainConfig:
     """Deterministic episodes per checkpoint."""
     final_episodes: Count = 20
     """Episodes of the final evaluation, deterministic and again sampled."""
+    final_seeds: Literal["tuning", "test"] = "tuning"
+    """Which reset seeds the final episodes have. tuning: those by which a sweep chooses. test:
+    those on which its choice is confirmed, and which nothing else looks at."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Determines environments, initial weights, action sampling and shuffling."""
 

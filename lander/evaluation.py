@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lander.config import TrainConfig
 from lander.env import make_env, spaces
 from lander.policy import ActorCritic
 
@@ -21,11 +22,24 @@ FINAL_SEED = 2_000_000
 """Reset seeds of the evaluation at the end: a sweep maximises its mean."""
 FLIGHT_SEED = 3_000_000
 """Reset seeds of `python -m lander fly`: episodes that no training or sweep has looked at."""
+TEST_SEED = 4_000_000
+"""Reset seeds on which a sweep's choice is confirmed: nothing is ever chosen by them."""
 
 
 def seed_range(first: int, episodes: int) -> range:
     """Consecutive reset seeds, one per episode."""
     return range(first, first + episodes)
+
+
+def checkpoint_seeds(config: TrainConfig) -> range:
+    """Reset seeds of the evaluations along the way."""
+    return seed_range(CHECKPOINT_SEED, config.eval_episodes)
+
+
+def final_seeds(config: TrainConfig) -> range:
+    """Reset seeds of the evaluation at the end."""
+    first = TEST_SEED if config.final_seeds == "test" else FINAL_SEED
+    return seed_range(first, config.final_episodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import torch
 from lander.agent import Agent, Divergence
 from lander.config import EnvConfig, TrainConfig
 from lander.env import Envs, VectorEnv, solved_return
-from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, Evaluation, evaluate, seed_range
+from lander.evaluation import FINAL_SEED, Evaluation, checkpoint_seeds, evaluate, final_seeds
 from lander.fields import ConfigError, flatten
 from lander.policy import ActorCritic, make_policy
 from lander.pooled import PooledEnv
@@ -164,9 +164,7 @@ class Training:
         if due == self._checkpoint:
             return None
         self._checkpoint = due
-        evaluation = evaluate(
-            self._policy, config.env.id, seeds=seed_range(CHECKPOINT_SEED, config.eval_episodes)
-        )
+        evaluation = evaluate(self._policy, config.env.id, seeds=checkpoint_seeds(config))
         if all(evaluation.return_mean > past.return_mean for past in self._evaluations):
             self._best_policy = snapshot(self._policy, config)
         self._evaluations.append(evaluation)
@@ -175,7 +173,7 @@ class Training:
     def result(self) -> TrainResult:
         """The trained policy, evaluated on seeds that nothing has looked at."""
         config, policy = self._config, self._policy
-        seeds = seed_range(FINAL_SEED, config.final_episodes)
+        seeds = final_seeds(config)
         sampling = torch.Generator().manual_seed(FINAL_SEED)
         return TrainResult(
             config,

@@ -12,7 +12,7 @@ import time
 from optuna.trial import TrialState
 
 from lander.fields import ConfigError, to_toml
-from sweeps.objective import trial_config, trial_seed
+from sweeps.objective import trial_configs, trial_seeds
 from sweeps.publish import HOST, link, publish
 from sweeps.reproduce import reproduce
 from sweeps.space import troubles
@@ -29,37 +29,38 @@ def run(args: argparse.Namespace) -> int:
     for trouble in troubles(study.space, study.base):
         print(f"sweeps: warning: {trouble}", file=sys.stderr)
     store = Store(args.store)
-    workers = args.workers or os.cpu_count() or 1
     sweep = start_sweep(study, store, trials=args.trials, command=sys.argv[1:])
-    waiting = sum(trial.state == TrialState.WAITING for trial in sweep.trials)
-    if not waiting:
+    if not sweep.waiting:
         total = len(sweep.counted)
         publish(sweep)
         print(f"study {study.name} is complete: {total} trials in {store.folder}")
         print(f"extend it: python -m sweeps run --study {args.study} --trials {2 * total}")
         conclude(sweep)
         return 0
-    workers = min(workers, waiting)
-    print(
-        f"study {study.name}: {waiting} trials of {study.base.total_steps:,} steps, {workers} "
-        "workers",
-        flush=True,
-    )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
-    watch = Watch(
-        trials=len(sweep.counted), checkpoints=study.base.checkpoints, steps=study.base.total_steps
-    )
-    started = time.monotonic()
-    try:
-        run_workers(sweep, workers=workers, seconds=args.hours and args.hours * 3600, watch=watch)
-    except KeyboardInterrupt:
-        publish(sweep)
-        print("\ninterrupted: the same command takes the sweep up again", file=sys.stderr)
-        return 130
+    finished = carry_out(sweep, workers=args.workers, seconds=args.hours and args.hours * 3600)
     publish(sweep)
-    print(f"study {study.name}: {clock(time.monotonic() - started)}")
+    if not finished:
+        return 130
     conclude(sweep)
     return 0
+
+
+def carry_out(sweep: Sweep, *, workers: int | None, seconds: float | None = None) -> bool:
+    """Run the waiting trials with as many workers, or one per core; False if interrupted."""
+    study, waiting = sweep.study, len(sweep.waiting)
+    workers = min(workers or os.cpu_count() or 1, waiting)
+    steps = study.base.total_steps * study.settings.seeds_per_trial
+    print(f"study {study.name}: {waiting} trials of {steps:,} steps, {workers} workers", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
+    watch = Watch(trials=len(sweep.counted), reports=study.reports, steps=steps)
+    started = time.monotonic()
+    try:
+        run_workers(sweep, workers=workers, seconds=seconds, watch=watch)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command takes the sweep up again", file=sys.stderr)
+        return False
+    print(f"study {study.name}: {clock(time.monotonic() - started)}")
+    return True
 
 
 def conclude(sweep: Sweep) -> None:
@@ -97,7 +98,8 @@ def run_reproduce(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """A trial's resolved config as TOML."""
     sweep = open_sweep(Store(args.store), args.study)
-    print(to_toml(trial_config(find_trial(sweep.optuna, args.trial), sweep.study)), end="")
+    config, *_ = trial_configs(find_trial(sweep.optuna, args.trial), sweep.study)
+    print(to_toml(config), end="")
     return 0
 
 
@@ -105,7 +107,7 @@ def trials(args: argparse.Namespace) -> int:
     """Every trial of a sweep as a line of CSV, searched fields by their own names."""
     sweep = open_sweep(Store(args.store), args.study)
     space = sweep.study.space
-    columns = ["trial", "state", "value", "checkpoints", "seed", *space]
+    columns = ["trial", "state", "value", "reports", "seeds", *space]
     lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     lines.writeheader()
     for trial in sweep.trials:
@@ -119,8 +121,8 @@ def trials(args: argparse.Namespace) -> int:
                 "trial": trial.number,
                 "state": trial.state.name,
                 "value": trial.value,
-                "checkpoints": max(trial.intermediate_values, default=0),
-                "seed": trial_seed(trial, sweep.study),
+                "reports": max(trial.intermediate_values, default=0),
+                "seeds": " ".join(map(str, trial_seeds(trial, sweep.study))),
                 **found,
             }
         )

@@ -10,10 +10,11 @@ from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from sweeps.figures import write_figures
 from sweeps.recording import GIF, RUN_ID
+from sweeps.storage import WINNER
 from sweeps.sweep import Sweep
 
 ALIAS = "best"
@@ -34,7 +35,8 @@ def publish(sweep: Sweep) -> None:
             gif = client.download_artifacts(best_run, GIF, folder)
             shutil.move(gif, Path(folder) / "best.gif")
             client.log_artifact(sweep.run_id, str(Path(folder) / "best.gif"))
-            register(client, sweep, best)
+            if WINNER not in sweep.optuna.user_attrs:  # a higher score is not a better policy
+                move_alias(client, sweep, run_id=best_run)
             assert best.value is not None
             client.log_metric(sweep.run_id, "best/return_mean", best.value, step=len(sweep.trials))
             client.set_tag(sweep.run_id, "sweeps.best_trial", str(best.number))
@@ -42,13 +44,12 @@ def publish(sweep: Sweep) -> None:
         count = sum(trial.state == state for trial in sweep.counted)
         client.set_tag(sweep.run_id, f"sweeps.trials_{state.name.lower()}", str(count))
     describe(client, sweep)
-    waiting = any(trial.state == TrialState.WAITING for trial in sweep.trials)
-    client.set_terminated(sweep.run_id, "KILLED" if waiting else "FINISHED")
+    client.set_terminated(sweep.run_id, "KILLED" if sweep.waiting else "FINISHED")
 
 
-def register(client: MlflowClient, sweep: Sweep, best: FrozenTrial) -> None:
-    """models:/STUDY@best becomes the model of the best trial."""
-    name, run_id = sweep.study.name, str(best.user_attrs[RUN_ID])
+def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
+    """models:/STUDY@best becomes the model of this run."""
+    name = sweep.study.name
     try:
         if client.get_model_version_by_alias(name, ALIAS).run_id == run_id:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +22,12 @@ from mlflow.models import Model
 from lander import DeterministicActor, Divergence, Progress, TrainConfig, TrainResult
 from lander.checkpoint import save
 from lander.env import spaces
-from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, seed_range
+from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.fields import flatten, to_toml
 from lander.gif import save_landing
 from lander.options import inactive
 from sweeps.provenance import package_version
+from sweeps.scores import mean
 from sweeps.storage import this_worker
 
 ROLE = "sweeps.role"
@@ -44,6 +45,10 @@ WORKER = "sweeps.worker"
 """Optuna user attribute of a trial: who runs it."""
 RETRY_OF = "sweeps.retry_of"
 """Optuna user attribute of a trial: the number of the lost trial whose place and seed it takes."""
+CANDIDATE = "sweeps.candidate"
+"""Optuna user attribute of a confirmation's trial: the trial of the sweep that it trains again."""
+TEST_SEED_INDEX = "sweeps.test_seed"
+"""Optuna user attribute of a confirmation's trial: under which of the test seeds."""
 INTERRUPTED = "interrupted"
 DIVERGED = "diverged"
 
@@ -51,22 +56,31 @@ CONFIG = "config.toml"
 POLICY = "policy.pt"
 GIF = "landing.gif"
 MODEL = "policy"
+SEED_CURVES = "seeds.png"
+TRAINING_SEEDS = "seeds.training"
+"""Tag: every training seed of a trial."""
 
 BATCH_LIMIT = 1000
 """Metrics that MLflow takes in one call."""
 
 
 class Recorder(Protocol):
-    """One trial's record; the objective writes to nothing else."""
+    """One trial's record; the objective writes to nothing else.
 
-    def config(self, config: TrainConfig) -> None:
-        """The resolved config, once, before training."""
+    `seed` is the place of a training among the trial's: 0, 1, ..
+    """
 
-    def progress(self, progress: Progress) -> None:
-        """One point of every curve."""
+    def config(self, configs: Sequence[TrainConfig]) -> None:
+        """The resolved config with each training seed, once, before training."""
 
-    def result(self, result: TrainResult) -> None:
-        """Final numbers, weights, GIF and model, once, after training."""
+    def progress(self, progress: Progress, *, seed: int) -> None:
+        """One point of every curve of a training."""
+
+    def result(self, result: TrainResult, *, seed: int) -> None:
+        """Final numbers and weights of a training."""
+
+    def summary(self, results: Sequence[TrainResult]) -> None:
+        """What stands for the whole trial, GIF and model among it, once, at the end."""
 
 
 @dataclass
@@ -78,9 +92,17 @@ class MlflowRecorder:
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Time by what it went into besides training, recorded with the run."""
     _pending: list[Metric] = field(default_factory=list)
+    _seeds: int = 1
+    """Trainings of the trial."""
+    _evaluated: defaultdict[int, list[tuple[int, float]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """By checkpoint: environment steps and mean return of each training."""
 
-    def config(self, config: TrainConfig) -> None:
+    def config(self, configs: Sequence[TrainConfig]) -> None:
+        self._seeds = len(configs)
         with self._timed("mlflow"):
+            config = configs[0]
             values = flatten(config)
             idle = inactive(values)  # a number that did nothing would only mislead
             params = [
@@ -89,40 +111,65 @@ class MlflowRecorder:
                 if value is not None and name not in idle
             ]
             seeds = {
-                "seeds.training": str(config.seed),
-                "seeds.checkpoint": shown(seed_range(CHECKPOINT_SEED, config.eval_episodes)),
-                "seeds.final": shown(seed_range(FINAL_SEED, config.final_episodes)),
+                TRAINING_SEEDS: ", ".join(str(config.seed) for config in configs),
+                "seeds.checkpoint": shown(checkpoint_seeds(config)),
+                "seeds.final": shown(final_seeds(config)),
             }
             self.client.log_batch(self.run_id, params=params, tags=as_tags(seeds))
             self.client.log_text(self.run_id, to_toml(config), CONFIG)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: Progress, *, seed: int) -> None:
         with self._timed("mlflow"):
-            self.metrics(progress.metrics, step=progress.env_steps)
+            place = seed_folder(seed, of=self._seeds)
+            self.metrics(progress.metrics, step=progress.env_steps, under=place)
             if progress.evaluation is not None:
+                point = progress.env_steps, progress.evaluation.return_mean
+                self._evaluated[progress.checkpoint].append(point)
                 self.seconds["evaluation"] += progress.evaluation.seconds
                 self.flush()  # so that the UI follows the trial, one batch per checkpoint
 
-    def result(self, result: TrainResult) -> None:
+    def result(self, result: TrainResult, *, seed: int) -> None:
         self.seconds["evaluation"] += result.final.seconds + result.final_sampled.seconds
-        steps = result.env_steps
-        with TemporaryDirectory() as folder:
-            weights, gif = Path(folder) / POLICY, Path(folder) / GIF
-            with self._timed("gif"):
-                save_landing(gif, result.config.env.id, result.final)
-            with self._timed("mlflow"):
-                self.metrics(result.metrics, step=steps)
-                self.flush()
-                save(weights, result.policy.state_dict(), result.config)
-                self.client.log_artifact(self.run_id, str(weights))
-                self.client.log_artifact(self.run_id, str(gif))
-        with self._timed("model"):
-            self.model(result, step=steps)
+        place = seed_folder(seed, of=self._seeds)
+        with self._timed("mlflow"), TemporaryDirectory() as folder:
+            self.metrics(result.metrics, step=result.env_steps, under=place)
+            self.flush()
+            weights = Path(folder) / POLICY
+            save(weights, result.policy.state_dict(), result.config)
+            self.client.log_artifact(self.run_id, str(weights), place.rstrip("/") or None)
 
-    def metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+    def summary(self, results: Sequence[TrainResult]) -> None:
+        typical = median_of(results)
+        with TemporaryDirectory() as folder:
+            gif = Path(folder) / GIF
+            with self._timed("gif"):
+                save_landing(gif, typical.config.env.id, typical.final)
+            with self._timed("mlflow"):
+                self.client.log_artifact(self.run_id, str(gif))
+                if len(results) > 1:
+                    self._seeds_together(results)
+        with self._timed("model"):
+            self.model(typical, step=typical.env_steps)
+
+    def _seeds_together(self, results: Sequence[TrainResult]) -> None:
+        """Under the plain names the mean over training seeds, beside it their extremes."""
+        from sweeps.curves import seed_curves  # and matplotlib: most workers never draw
+
+        points = [evaluated for _, evaluated in sorted(self._evaluated.items())]
+        for point in points:
+            steps, returns = zip(*point, strict=True)
+            self.metrics(spread("eval/return", returns), step=max(steps))
+        finals = [result.metrics for result in results]
+        means = {name: mean([final[name] for final in finals]) for name in finals[0]}
+        extremes = spread("final/return", [result.final.return_mean for result in results])
+        self.metrics(means | extremes, step=max(result.env_steps for result in results))
+        self.flush()
+        self.client.log_figure(self.run_id, seed_curves(points), SEED_CURVES)
+
+    def metrics(self, metrics: Mapping[str, float], *, step: int, under: str = "") -> None:
         """Keep a point of each curve for the next `flush`."""
         now = int(time.time() * 1000)
-        self._pending += [Metric(name, value, now, step) for name, value in metrics.items()]
+        self._pending += [Metric(under + name, value, now, step) for name, value in metrics.items()]
 
     def flush(self) -> None:
         """Write what is pending."""
@@ -167,16 +214,22 @@ def trial_run(
     client: MlflowClient,
     experiment_id: str,
     parent_run_id: str,
+    role: str,
     tags: Mapping[str, str],
 ) -> Generator[MlflowRecorder]:
     """Open the run of a trial; close it in the state that the trial ends in.
 
     COMPLETE: FINISHED. PRUNED, or interrupted: KILLED. FAIL: FAILED, with the reason as a tag.
     """
+    given = {
+        name: str(trial.user_attrs[name])
+        for name in (RETRY_OF, CANDIDATE, TEST_SEED_INDEX)
+        if name in trial.user_attrs
+    }
     run = client.create_run(
         experiment_id,
-        run_name=f"trial-{trial.number:04d}",
-        tags={ROLE: "trial", PARENT: parent_run_id, NUMBER: str(trial.number), **tags},
+        run_name=f"{role}-{trial.number:04d}",
+        tags={ROLE: role, PARENT: parent_run_id, NUMBER: str(trial.number), **given, **tags},
     )
     run_id = run.info.run_id
     trial.set_user_attr(RUN_ID, run_id)
@@ -212,6 +265,23 @@ def trial_run(
             last[f"{SECONDS}.{part}"] = f"{recorder.seconds[part]:.3f}"
         client.log_batch(run_id, tags=as_tags(last))
         client.set_terminated(run_id, status)
+
+
+def seed_folder(seed: int, *, of: int) -> str:
+    """What stands before the names of a training's curves and files: nothing if it is the only
+    one of its trial."""
+    return f"seed_{seed}/" if of > 1 else ""
+
+
+def median_of(results: Sequence[TrainResult]) -> TrainResult:
+    """The training in the middle, of two the worse: what to expect, not what luck can do."""
+    by_score = sorted(results, key=lambda result: result.final.return_mean)
+    return by_score[(len(results) - 1) // 2]
+
+
+def spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Mean and extremes over training seeds."""
+    return {f"{name}_mean": mean(values), f"{name}_min": min(values), f"{name}_max": max(values)}
 
 
 def as_tags(values: Mapping[str, str]) -> list[RunTag]:

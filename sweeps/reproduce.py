@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -15,7 +16,17 @@ from lander import Divergence, Progress, TrainConfig, train
 from lander.fields import ConfigError, from_toml
 from lander.metrics import FINALS
 from sweeps.provenance import differences, environment, source_tags
-from sweeps.recording import CONFIG, DIVERGED, NUMBER, PARENT, REASON, ROLE, RUN_ID
+from sweeps.recording import (
+    CONFIG,
+    DIVERGED,
+    NUMBER,
+    PARENT,
+    REASON,
+    ROLE,
+    RUN_ID,
+    TRAINING_SEEDS,
+    seed_folder,
+)
 from sweeps.storage import Store, find_trial
 
 CHECKPOINT_METRICS = ("eval/return_mean", "eval/return_std")
@@ -26,9 +37,10 @@ class Receipt:
     """A trial's recorded numbers, in the order in which training makes them."""
 
     run: Run
-    config: TrainConfig
+    configs: tuple[TrainConfig, ...]
+    """The config under each of its training seeds."""
     recorded: dict[tuple[str, int], float]
-    """(metric, env steps) -> value: every checkpoint, then the final evaluation."""
+    """(metric, env steps) -> value: every checkpoint, then the final evaluation, by training."""
 
     @property
     def ending(self) -> str:
@@ -54,14 +66,22 @@ def read_receipt(client: MlflowClient, run_id: str, *, tracking_uri: str) -> Rec
         name = run.info.run_name
         raise ConfigError(f"{name} has no {CONFIG} in its record: {error}") from None
     config = from_toml(Path(path).read_text(), source=f"{run.info.run_name}/{CONFIG}")
+    seeds = run.data.tags.get(TRAINING_SEEDS, str(config.seed)).split(", ")
+    configs = tuple(replace(config, seed=int(seed)) for seed in seeds)
     recorded: dict[tuple[str, int], float] = {}
-    for name in (*CHECKPOINT_METRICS, *FINALS):
-        if name in run.data.metrics:
-            for point in client.get_metric_history(run_id, name):
-                recorded[name, point.step] = point.value
+    for place in places(configs):
+        for name in (place + metric for metric in (*CHECKPOINT_METRICS, *FINALS)):
+            if name in run.data.metrics:
+                for point in client.get_metric_history(run_id, name):
+                    recorded[name, point.step] = point.value
     if not recorded and not run.data.tags.get(REASON, "").startswith(DIVERGED):
         raise ConfigError(f"{run.info.run_name} has no evaluation to compare with")
-    return Receipt(run, config, recorded)
+    return Receipt(run, configs, recorded)
+
+
+def places(configs: tuple[TrainConfig, ...]) -> list[str]:
+    """What stands before the names of each training's metrics."""
+    return [seed_folder(seed, of=len(configs)) for seed in range(len(configs))]
 
 
 def reproduce(
@@ -73,10 +93,11 @@ def reproduce(
         raise ConfigError(f"trial {trial.number} has not run yet")
     client = store.runs()
     receipt = read_receipt(client, str(trial.user_attrs[RUN_ID]), tracking_uri=store.tracking_uri)
-    run = receipt.run
+    run, seeds = receipt.run, [config.seed for config in receipt.configs]
     say(
         f"{study_name} trial {trial.number} ({trial.state.name.lower()}): retraining "
-        f"{receipt.config.env.id} from run {run.info.run_id}, seed {receipt.config.seed}"
+        f"{receipt.configs[0].env.id} from run {run.info.run_id}, "
+        f"seed {', '.join(map(str, seeds))}"
     )
     replayed, ending = replay(receipt, say=say)
     problems = [
@@ -101,34 +122,47 @@ def replay(
 ) -> tuple[dict[tuple[str, int], float], str]:
     """Train the recorded config; the same numbers anew, and how it ended if not well."""
     replayed: dict[tuple[str, int], float] = {}
-    last_checkpoint = max((step for name, step in receipt.recorded if "eval/" in name), default=0)
-    finished = any(name in FINALS for name, _ in receipt.recorded)
 
-    def compare(name: str, step: int, value: float) -> None:
+    def compare(place: str, name: str, step: int, value: float) -> None:
+        name = place + name
         replayed[name, step] = value
         recorded = receipt.recorded.get((name, step))
         then = "nothing" if recorded is None else f"{recorded:.6f}"
         verdict = "equal" if recorded == value else "DIFFERENT"
         say(f"{step:>10,}  {name:<26} recorded {then:>14}  replayed {value:>14.6f}  {verdict}")
 
+    for place, config in zip(places(receipt.configs), receipt.configs, strict=True):
+        ended = any(name.startswith(f"{place}final/") for name, _ in receipt.recorded)
+        evaluated = [step for name, step in receipt.recorded if name.startswith(f"{place}eval/")]
+        if not evaluated and not receipt.ending:
+            break  # pruned before this training
+        last = None if ended or receipt.ending else max(evaluated)
+        try:
+            retrain(config, until=last, tell=partial(compare, place))
+        except Divergence as error:
+            return replayed, f"{DIVERGED}: {error}"
+    return replayed, ""
+
+
+def retrain(
+    config: TrainConfig, *, until: int | None, tell: Callable[[str, int, float], None]
+) -> None:
+    """Train, and tell of every checkpoint and the final numbers; `until` a checkpoint's steps."""
+
     def on_update(progress: Progress) -> None:
         if progress.evaluation is None:
             return
         for name in CHECKPOINT_METRICS:
-            compare(name, progress.env_steps, progress.metrics[name])
-        if progress.env_steps == last_checkpoint and not finished and not receipt.ending:
+            tell(name, progress.env_steps, progress.metrics[name])
+        if progress.env_steps == until:
             raise AllCompared
 
     try:
-        result = train(receipt.config, on_update=on_update)
-    except Divergence as error:
-        return replayed, f"{DIVERGED}: {error}"
+        result = train(config, on_update=on_update)
     except AllCompared:
-        return replayed, ""
-    steps = result.env_steps
+        return
     for name, value in result.metrics.items():
-        compare(name, steps, value)
-    return replayed, ""
+        tell(name, result.env_steps, value)
 
 
 def log_replay(

@@ -8,6 +8,7 @@ from optuna.pruners import (
     MedianPruner,
     NopPruner,
     SuccessiveHalvingPruner,
+    WilcoxonPruner,
 )
 from optuna.samplers import (
     BaseSampler,
@@ -39,14 +40,21 @@ def make_sampler(settings: Settings, *, seed: int) -> BaseSampler:
 
 
 def make_pruner(settings: Settings, *, checkpoints: int) -> BasePruner:
-    """Ends trials that are behind at a checkpoint; compares equal checkpoints only."""
+    """Ends trials that are behind at a checkpoint; compares equal checkpoints only.
+
+    wilcoxon: ends trials that are behind the best one after some of their training seeds, by the
+    signed ranks of the differences over equal final episodes.
+    """
     match settings.pruner:
         case "median":
             # the first quarter of a budget says little about the end of it
             return MedianPruner(n_startup_trials=5, n_warmup_steps=1 + checkpoints // 4)
         case "hyperband":
-            return HyperbandPruner(min_resource=1, max_resource=checkpoints, reduction_factor=3)
+            last = checkpoints * settings.seeds_per_trial
+            return HyperbandPruner(min_resource=1, max_resource=last, reduction_factor=3)
         case "halving":
             return SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+        case "wilcoxon":
+            return WilcoxonPruner(p_threshold=0.1)
         case "none":
             return NopPruner()

@@ -117,7 +117,7 @@ def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
     for name, spec in table.items():
         if name not in flat:
             raise ConfigError(unknown("field", name, list(flat)))
-        if name in {"seed", "env.id"}:
+        if name in {"seed", "env.id", "final_seeds"}:
             raise ConfigError(f"{name} cannot be searched: set it under [study] or [base]")
         space[name] = read_range(name, spec)
     for name in space:

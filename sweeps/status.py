@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from sweeps.storage import Store, best_of
+from sweeps.scores import best_of
+from sweeps.storage import Store
 
 
 def status(args: argparse.Namespace) -> int:

@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +16,17 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from lander.fields import ConfigError, unknown
+from sweeps.scores import best_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+WINNER = "sweeps.winner"
+"""Optuna user attribute of a study: the number of the trial that was confirmed as its best."""
 
 
 class NoTrialLeft(Exception):
@@ -108,23 +112,16 @@ class Store:
         return optuna.load_study(study_name=name, storage=self.trials())
 
 
-def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The finished trial of the highest value, the first of equals; None if none has finished."""
-    return max(
-        (trial for trial in trials if trial.state == TrialState.COMPLETE),
-        key=lambda trial: trial.values[0],
-        default=None,
-    )
-
-
 def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
-    """Trial "best", or by its number.
+    """Trial "best", or by its number. Best is the confirmed one, or else the highest score.
 
     Raises:
         ConfigError: no such trial.
     """
     trials = study.get_trials(deepcopy=False)
     if which == "best":
+        if WINNER in study.user_attrs:
+            return trials[int(study.user_attrs[WINNER])]
         best = best_of(trials)
         if best is None:
             raise ConfigError(f"study {study.study_name} has no finished trial yet")

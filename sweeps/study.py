@@ -7,7 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,10 @@ from sweeps.space import Space, read_space
 SHIPPED = Path(__file__).parent / "studies"
 TABLES = ("study", "base", "space")
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+CONFIRM = "@confirm"
+"""What the name of a confirmation has behind that of its sweep; no study file can be called so."""
+TEST_EPISODES = 100
+"""Episodes that a confirmation scores a training by."""
 
 
 @checked(frozen=True, slots=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -33,9 +37,13 @@ class Settings:
     trials: Annotated[int, Field(ge=1)] = 40
     """How many trials in all, trial 0 (the defaults) included."""
     sampler: Literal["tpe", "gp", "random", "cmaes", "qmc", "grid"] = "tpe"
-    pruner: Literal["median", "hyperband", "halving", "none"] = "median"
+    pruner: Literal["median", "hyperband", "halving", "wilcoxon", "none"] = "median"
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the sampler, and with the trial number every trial's training."""
+    seeds_per_trial: Annotated[int, Field(ge=1, le=100)] = 1
+    """Trainings of each trial, one after another, each under a seed of its own."""
+    score: Literal["mean", "iqm"] = "mean"
+    """Of a trial, over its training seeds: their mean, or the mean of the middle half of them."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,29 @@ class Study:
     space: Space
     text: str
     """The file itself, kept with the sweep so that workers and readers see one truth."""
+    confirms: bool = False
+    """Its trials do not search: they train what a sweep has found, under seeds kept for that."""
 
     @property
     def name(self) -> str:
-        return self.settings.name
+        return self.settings.name + (CONFIRM if self.confirms else "")
+
+    @property
+    def reports(self) -> int:
+        """Values that a trial reports to Optuna until it is finished, at steps from 1 up.
+
+        One per checkpoint; with pruner wilcoxon one per final episode.
+        """
+        each = self.base.checkpoints
+        if self.settings.pruner == "wilcoxon":
+            each = self.base.final_episodes
+        return each * self.settings.seeds_per_trial
+
+    def confirming(self) -> Study:
+        """The study of its confirmation: the same trials, never pruned, scored on test seeds."""
+        settings = replace(self.settings, pruner="none", seeds_per_trial=1)
+        base = replace(self.base, final_seeds="test", final_episodes=TEST_EPISODES)
+        return replace(self, settings=settings, base=base, confirms=True)
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -61,6 +88,8 @@ class Study:
             "base": {name: value for name, value in fixed.items() if name not in self.space},
             "space": {name: repr(range_) for name, range_ in self.space.items()},
             "seed": self.settings.seed,
+            "seeds_per_trial": self.settings.seeds_per_trial,
+            "score": self.settings.score,
         }
 
     @property
@@ -117,6 +146,13 @@ def _read_study(document: Mapping[str, Any], text: str) -> Study:
         raise ConfigError(f"[base] {error}") from None
     if "seed" in document["base"]:
         raise ConfigError("[base] seed: training seeds derive from [study] seed, set that")
+    if base.final_seeds != "tuning":
+        raise ConfigError("[base] final_seeds: the test seeds are for make confirm, leave it out")
+    if settings.pruner == "wilcoxon" and settings.seeds_per_trial < 2:
+        raise ConfigError(
+            "[study] pruner wilcoxon looks at a trial between its training seeds: "
+            "seeds_per_trial must be at least 2, got 1"
+        )
     try:
         base = resolve(base)
         require_active(base, document["base"])

@@ -14,10 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from lander.fields import ConfigError
 from sweeps.provenance import environment, source_tags
 from sweeps.recording import INTERRUPTED, REASON, RETRY_OF, ROLE, RUN_ID, STATE, WORKER
+from sweeps.scores import best_of
 from sweeps.search import make_pruner, make_sampler
 from sweeps.space import defaults, grid
-from sweeps.storage import Store, best_of, is_gone
-from sweeps.study import Study, read_study
+from sweeps.storage import Store, is_gone
+from sweeps.study import CONFIRM, Study, read_study
 
 DEFINITION = "study.toml"
 EXPERIMENT_ID = "mlflow.experiment_id"
@@ -56,8 +57,13 @@ class Sweep:
         ]
 
     @property
+    def waiting(self) -> list[FrozenTrial]:
+        """Trials that nobody has begun."""
+        return [trial for trial in self.trials if trial.state == TrialState.WAITING]
+
+    @property
     def best(self) -> FrozenTrial | None:
-        """The finished trial of the highest value."""
+        """The finished trial of the highest value; which one is confirmed does not matter here."""
         return best_of(self.trials)
 
     def fail(self, trial: FrozenTrial, reason: str) -> None:
@@ -77,6 +83,8 @@ def open_sweep(store: Store, name: str, *, sampler_seed: int | None = None) -> S
     """
     found = store.load_study(name)
     study = read_study(str(found.user_attrs[DEFINITION]), source=f"{name} in {store.folder}")
+    if name.endswith(CONFIRM):
+        study = study.confirming()
     if sampler_seed is not None:
         found.sampler = make_sampler(study.settings, seed=sampler_seed)
         found.pruner = make_pruner(study.settings, checkpoints=study.base.checkpoints)
@@ -110,18 +118,26 @@ def start_sweep(study: Study, store: Store, *, trials: int | None, command: Sequ
 
 
 def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Study:
-    """The Optuna study, the MLflow experiment and its parent run, linked to each other."""
+    """The Optuna study, the MLflow experiment and its parent run, linked to each other.
+
+    A sweep and its confirmation share an experiment.
+    """
     client = store.runs()
-    experiment = client.get_experiment_by_name(study.name)
+    name = study.settings.name
+    experiment = client.get_experiment_by_name(name)
     experiment_id = (
         experiment.experiment_id
         if experiment
-        else client.create_experiment(study.name, (store.artifacts / study.name).as_uri())
+        else client.create_experiment(name, (store.artifacts / name).as_uri())
     )
     run = client.create_run(
         experiment_id,
         run_name=study.name,
-        tags={ROLE: "study", **environment(), **source_tags(command)},
+        tags={
+            ROLE: "confirmation" if study.confirms else "study",
+            **environment(),
+            **source_tags(command),
+        },
     )
     client.log_text(run.info.run_id, study.text, DEFINITION)
     found = optuna.create_study(study_name=study.name, storage=store.trials(), direction="maximize")
@@ -164,7 +180,7 @@ def fill(sweep: Sweep, *, trials: int) -> None:
             sweep.optuna.enqueue_trial(points[fresh])
         else:
             sweep.optuna.enqueue_trial({} if fresh else defaults(space, sweep.study.base))
-    waiting = [trial for trial in sweep.trials if trial.state == TrialState.WAITING]
+    waiting = sweep.waiting
     for trial in waiting[len(waiting) - max(0, len(sweep.counted) - trials) :]:
         sweep.fail(trial, WITHDRAWN)
 

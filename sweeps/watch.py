@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from sweeps.storage import best_of
+from sweeps.scores import best_of
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PLAIN_SECONDS = 15.0
@@ -21,9 +21,9 @@ PLAIN_SECONDS = 15.0
 class Watch:
     """Fed with the trials of a sweep now and then; prints what has become of them."""
 
-    def __init__(self, *, trials: int, checkpoints: int, steps: int) -> None:
+    def __init__(self, *, trials: int, reports: int, steps: int) -> None:
         self._total = trials
-        self._checkpoints = checkpoints
+        self._reports = reports
         self._steps = steps
         self._console = Console()
         self._live = Live(console=self._console, auto_refresh=False)
@@ -94,8 +94,8 @@ class Watch:
         return clock(left / rate)
 
     def trained(self, trial: FrozenTrial) -> float:
-        """Environment steps that a trial has spent, as its last checkpoint tells."""
-        return self._steps * max(trial.intermediate_values, default=0) / self._checkpoints
+        """Environment steps that a trial has spent, as its last report tells."""
+        return self._steps * max(trial.intermediate_values, default=0) / self._reports
 
 
 def clock(seconds: float) -> str:

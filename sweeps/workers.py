@@ -50,6 +50,7 @@ def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
                 client=store.runs(),
                 experiment_id=sweep.experiment_id,
                 parent_run_id=sweep.run_id,
+                role="confirm" if sweep.study.confirms else "trial",
                 tags=environment() | source_tags(sys.argv[1:]),
             ),
             interruption.check,

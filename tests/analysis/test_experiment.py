@@ -199,7 +199,7 @@ def test_tables_are_refused_while_trainings_are_missing(
 
 def test_the_interval_of_a_mean_is_students() -> None:
     estimate = mean_estimate([1.0, 2.0, 3.0])  # 4.3027 * 1 / sqrt(3)
-    assert estimate.mean == 2.0
+    assert estimate.value == 2.0
     assert (estimate.low, estimate.high) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-5)
     assert np.isfinite(estimate.low)
 

@@ -22,7 +22,7 @@ from lander.evaluation import FINAL_SEED, evaluate, seed_range
 from lander.fields import flatten, from_toml
 from lander.metrics import CURVES, FINALS
 from lander.options import inactive
-from sweeps.objective import trial_config
+from sweeps.objective import trial_configs
 from sweeps.publish import link, run_table
 from sweeps.recording import RUN_ID
 from sweeps.storage import Store
@@ -65,7 +65,7 @@ def test_run_status_mirrors_trial_state(sweep: Sweep, runs: list[Run]) -> None:
 
 def test_params_are_the_resolved_config_under_dotted_names(sweep: Sweep, runs: list[Run]) -> None:
     for trial, run in zip(sweep.trials, of_role(runs, "trial"), strict=True):
-        config = flatten(trial_config(trial, sweep.study))
+        config = flatten(trial_configs(trial, sweep.study)[0])
         idle = {name for name, value in config.items() if value is None} | inactive(config).keys()
         assert {"ppo.kl_coef", "policy.init_std", "ppo.n_step", "ppo.kl_stop"} <= idle
         assert run.data.params == {
@@ -198,7 +198,7 @@ def test_trials_are_printed_as_csv_under_the_names_of_the_fields(mini: Store, sw
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert len(rows) == len(sweep.trials)
     for row, trial in zip(rows, sweep.trials, strict=True):
-        config = trial_config(trial, sweep.study)
+        config, *_ = trial_configs(trial, sweep.study)
         assert row["trial"] == str(trial.number)
         assert row["state"] == trial.state.name
         assert row["seed"] == str(config.seed)

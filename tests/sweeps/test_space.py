@@ -9,7 +9,7 @@ import pytest
 
 from lander import ConfigError, TrainConfig, resolve
 from lander.fields import flatten
-from sweeps.objective import training_seed, trial_config
+from sweeps.objective import training_seeds, trial_configs
 from sweeps.recording import RETRY_OF
 from sweeps.space import defaults, suggest
 from sweeps.study import read_study
@@ -40,10 +40,10 @@ def test_trial_0_is_the_base_itself() -> None:
 
 
 def test_training_seeds_differ_by_trial_and_by_study_and_come_back() -> None:
-    seeds = [training_seed(study, number) for study in range(3) for number in range(500)]
+    seeds = [training_seeds(study, number)[0] for study in range(3) for number in range(500)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert training_seed(2, 499) == seeds[-1]
+    assert training_seeds(2, 499)[0] == seeds[-1]
 
 
 def test_a_retry_trains_under_the_seed_of_the_trial_that_was_lost() -> None:
@@ -51,7 +51,7 @@ def test_a_retry_trains_under_the_seed_of_the_trial_that_was_lost() -> None:
     lost = optuna.trial.FixedTrial(params, number=4)
     retry = optuna.trial.FixedTrial(params, number=9)
     retry.set_user_attr(RETRY_OF, 4)
-    assert trial_config(retry, STUDY) == trial_config(lost, STUDY)
+    assert trial_configs(retry, STUDY) == trial_configs(lost, STUDY)
 
 
 HEADS = """

@@ -1,0 +1,40 @@
+"""python -m analysis confirm: from a sweep to a winner that stands up to fresh seeds."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from analysis.winner import HEAD, Judgement, judge_sweep, legend, record, rows
+from sweeps.confirm import start_confirmation
+from sweeps.programs import carry_out
+from sweeps.storage import Store, quiet
+
+
+def confirm(args: argparse.Namespace) -> int:
+    """Run what is missing, print the table, record it; the exit code."""
+    quiet()
+    store = Store(args.store)
+    command = ["confirm", *sys.argv[2:]]
+    confirmation = start_confirmation(
+        store, args.study, top=args.top, seeds=args.seeds, command=command
+    )
+    finished = carry_out(confirmation, workers=args.workers) if confirmation.waiting else True
+    judgement = judge_sweep(store, args.study)
+    show(judgement)
+    print(record(store, args.study, judgement))
+    return 0 if finished else 130
+
+
+def show(judgement: Judgement) -> None:
+    """The table and the verdict, as wide as the terminal allows."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    table = Table(*HEAD, box=None, pad_edge=False)
+    for row in list(rows(judgement))[1:]:
+        table.add_row(*row)
+    console.print(table)
+    print(legend(len(judgement.winner.candidate.returns[0])))
+    print(judgement.verdict)

@@ -1,0 +1,266 @@
+"""Who won, and by how much: a confirmation judged, told and recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from analysis.plots import confirmation as draw_confirmation
+from analysis.plots import new_axes
+from analysis.stats import (
+    Estimate,
+    bootstrap_estimate,
+    difference,
+    mean_estimate,
+    probability_better,
+)
+from analysis.tables import markdown
+from lander.env import solved_return
+from lander.evaluation import TEST_SEED
+from lander.fields import ConfigError
+from sweeps.confirm import DEFAULTS, Confirmed, read_confirmation
+from sweeps.publish import ALIAS, move_alias
+from sweeps.recording import GIF, RUN_ID
+from sweeps.storage import WINNER, Store
+from sweeps.study import CONFIRM
+from sweeps.sweep import Sweep, open_sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A candidate's row of the table."""
+
+    candidate: Confirmed
+    mean: Estimate
+    iqm: Estimate
+    success_rate: float | None
+    """Share of all test episodes that reach the solved return; None if the environment has none."""
+    worst: float
+    """Mean return under the worst test seed."""
+    better: Estimate | None
+    """Probability that one training of it beats one of the defaults; None for the defaults."""
+    gain: Estimate | None
+    """Mean minus that of the defaults; None for the defaults."""
+
+    @property
+    def name(self) -> str:
+        return "defaults" if self.candidate.number == DEFAULTS else f"trial {self.candidate.number}"
+
+    @property
+    def gap(self) -> float | None:
+        """Optimism: the sweep's score minus the mean under fresh seeds."""
+        score = self.candidate.sweep_score
+        return None if score is None else score - self.mean.value
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A confirmation, judged."""
+
+    standings: tuple[Standing, ...]
+    """The best mean first."""
+    waiting: int
+    """Trainings still to be done."""
+
+    @property
+    def winner(self) -> Standing:
+        return self.standings[0]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence, as strong as the numbers allow."""
+        winner = self.winner
+        if winner.gain is None or winner.better is None:
+            return "No trial beats the defaults: keep them."
+        told = (
+            f"{winner.gain} above the defaults, better with probability "
+            f"{winner.better.shown('.2f')}"
+        )
+        if winner.gain.low > 0:
+            return f"{winner.name} wins: {told}."
+        seeds = len(winner.candidate.scores)
+        return (
+            f"{winner.name} is ahead, but not better than the defaults as far as {seeds} seeds "
+            f"can tell: {told}."
+        )
+
+
+def judge(confirmed: Sequence[Confirmed], *, threshold: float | None, waiting: int) -> Judgement:
+    """Compare every candidate that has a finished training.
+
+    Raises:
+        ConfigError: none has, or the defaults have not.
+    """
+    there = [candidate for candidate in confirmed if candidate.scores]
+    base = next((one.scores for one in there if one.number == DEFAULTS), None)
+    if base is None:
+        raise ConfigError("the confirmation has no finished training of the defaults yet")
+    standings = [standing(candidate, base, threshold) for candidate in there]
+    standings.sort(key=lambda row: (-row.mean.value, row.candidate.number))
+    return Judgement(tuple(standings), waiting)
+
+
+def standing(candidate: Confirmed, base: Sequence[float], threshold: float | None) -> Standing:
+    """A candidate's numbers beside those of the defaults."""
+    scores, is_base = candidate.scores, candidate.number == DEFAULTS
+    episodes = np.concatenate(candidate.returns)
+    return Standing(
+        candidate,
+        mean=mean_estimate(scores),
+        iqm=bootstrap_estimate(scores),
+        success_rate=None if threshold is None else float(np.mean(episodes >= threshold)),
+        worst=min(scores),
+        better=None if is_base else probability_better(scores, base),
+        gain=None if is_base else difference(scores, base),
+    )
+
+
+def judge_sweep(store: Store, name: str) -> Judgement:
+    """What a sweep's confirmation says so far."""
+    confirmation = open_sweep(store, name + CONFIRM)
+    threshold = solved_return(confirmation.study.base.env.id)
+    waiting = len(confirmation.waiting)
+    return judge(read_confirmation(store, name), threshold=threshold, waiting=waiting)
+
+
+HEAD = (
+    "",
+    "seeds",
+    "mean [95 %]",
+    "IQM [95 %]",
+    "success",
+    "worst seed",
+    "P(better than defaults)",
+    "sweep score",
+    "optimism gap",
+)
+
+
+def rows(judgement: Judgement) -> Iterable[Sequence[str]]:
+    """The table, its head first."""
+    yield HEAD
+    for row in judgement.standings:
+        failed = f" + {row.candidate.failed} failed" if row.candidate.failed else ""
+        score, gap = row.candidate.sweep_score, row.gap
+        yield (
+            row.name,
+            f"{len(row.candidate.scores)}{failed}",
+            str(row.mean),
+            str(row.iqm),
+            "" if row.success_rate is None else f"{row.success_rate:.1%}",
+            f"{row.worst:.1f}",
+            row.better.shown(".2f") if row.better else "",
+            "pruned" if score is None else f"{score:.1f}",
+            "" if gap is None else f"{gap:+.1f}",
+        )
+
+
+def legend(episodes: int) -> str:
+    """How the table came about, for people who were not there."""
+    return (
+        "Each configuration trained anew under seeds that the sweep never used, each training "
+        f"flown deterministically on {episodes} episodes, reset seeds {TEST_SEED} and up. Mean "
+        "with Student's 95 % interval over trainings, interquartile mean with a bootstrap "
+        "interval; P: Mann-Whitney, interval by Newcombe's method 5; optimism gap: the sweep's "
+        "score minus the mean here."
+    )
+
+
+def as_markdown(judgement: Judgement) -> str:
+    """Table, legend and verdict."""
+    episodes = len(judgement.winner.candidate.returns[0])
+    parts = [markdown(rows(judgement)), f"*{legend(episodes)}*", f"**{judgement.verdict}**"]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_numbers(judgement: Judgement) -> dict[str, Any]:
+    """All of it, for programs."""
+    return {
+        "verdict": judgement.verdict,
+        "winner": judgement.winner.candidate.number,
+        "waiting": judgement.waiting,
+        "standings": [
+            {
+                "trial": row.candidate.number,
+                "confirm_trials": row.candidate.trials,
+                "scores": row.candidate.scores,
+                "returns": row.candidate.returns,
+                "failed": row.candidate.failed,
+                "mean": interval(row.mean),
+                "iqm": interval(row.iqm),
+                "success_rate": row.success_rate,
+                "better": interval(row.better),
+                "gain": interval(row.gain),
+                "sweep_score": row.candidate.sweep_score,
+                "optimism_gap": row.gap,
+            }
+            for row in judgement.standings
+        ],
+    }
+
+
+def interval(estimate: Estimate | None) -> list[float] | None:
+    """Value and both ends."""
+    return None if estimate is None else [estimate.value, estimate.low, estimate.high]
+
+
+def numbers(judgement: Judgement) -> Mapping[str, float]:
+    """What the confirmation's run shows of its winner."""
+    winner = judgement.winner
+    found = {
+        "confirm/mean": winner.mean.value,
+        "confirm/mean_low": winner.mean.low,
+        "confirm/mean_high": winner.mean.high,
+        "confirm/iqm": winner.iqm.value,
+        "confirm/worst_seed": winner.worst,
+    }
+    if winner.success_rate is not None:
+        found["confirm/success_rate"] = winner.success_rate
+    if winner.better is not None and winner.gain is not None:
+        found["confirm/p_better"] = winner.better.value
+        found["confirm/gain"] = winner.gain.value
+    if winner.gap is not None:
+        found["confirm/optimism_gap"] = winner.gap
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def record(store: Store, name: str, judgement: Judgement) -> str:
+    """Write it to the confirmation's run, make the winner the best; what was done, for people."""
+    sweep, confirmation = open_sweep(store, name), open_sweep(store, name + CONFIRM)
+    client = store.runs()
+    run_id = typical_run(confirmation, judgement.winner.candidate)
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        (place / "confirm.md").write_text(as_markdown(judgement))
+        (place / "confirm.json").write_text(json.dumps(as_numbers(judgement), indent=1))
+        figure, axes = new_axes(8, 1.6 + 0.5 * len(judgement.standings))
+        draw_confirmation(judgement, axes)
+        figure.savefig(place / "confirm.png", dpi=110)
+        gif = Path(client.download_artifacts(run_id, GIF, folder))
+        gif.rename(place / "winner.gif")
+        for path in sorted(place.iterdir()):
+            client.log_artifact(confirmation.run_id, str(path))
+    for key, value in numbers(judgement).items():
+        client.log_metric(confirmation.run_id, key, value, step=len(confirmation.trials))
+    client.set_tag(confirmation.run_id, "sweeps.winner", str(judgement.winner.candidate.number))
+    client.set_tag(confirmation.run_id, "mlflow.note.content", as_markdown(judgement))
+    client.set_terminated(confirmation.run_id, "KILLED" if judgement.waiting else "FINISHED")
+    if judgement.waiting:
+        return f"{judgement.waiting} trainings are missing: the same command goes on"
+    sweep.optuna.set_user_attr(WINNER, judgement.winner.candidate.number)
+    move_alias(client, sweep, run_id=run_id)
+    who = f"{judgement.winner.name}, the policy of its median seed"
+    return f"models:/{name}@{ALIAS} is now {who} (run {run_id})"
+
+
+def typical_run(confirmation: Sweep, candidate: Confirmed) -> str:
+    """The run of its training in the middle, of two the worse: what to expect of it."""
+    order = np.argsort(candidate.scores, kind="stable")
+    trial = confirmation.trials[candidate.trials[order[(len(order) - 1) // 2]]]
+    return str(trial.user_attrs[RUN_ID])

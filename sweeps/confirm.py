@@ -1,0 +1,132 @@
+"""Trains a sweep's best trials and its defaults again, under seeds that the sweep never used.
+
+A confirmation is a sweep of its own beside the first, called NAME@confirm: its trials are the
+chosen parameters once per test seed, so it is run, watched, resumed and reproduced as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from filelock import FileLock
+from optuna.trial import FrozenTrial, TrialState
+
+from lander.fields import ConfigError
+from sweeps.recording import CANDIDATE, TEST_SEED_INDEX
+from sweeps.scores import RETURNS, mean, ranked
+from sweeps.space import defaults
+from sweeps.storage import Store
+from sweeps.study import CONFIRM
+from sweeps.sweep import WITHDRAWN, Sweep, close_lost, create, open_sweep
+
+DEFAULTS = 0
+"""Number of the trial that is the study's base, as it is."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A candidate, and how it did under the test seeds."""
+
+    number: int
+    """Its trial in the sweep; 0 are the defaults."""
+    params: dict[str, Any]
+    """As Optuna has them."""
+    sweep_score: float | None
+    """What the sweep thought of it; None if it was pruned there or has failed."""
+    returns: tuple[tuple[float, ...], ...]
+    """Of every test episode, for each training that came to its end."""
+    trials: tuple[int, ...]
+    """Of the confirmation, in the order of `returns`."""
+    failed: int
+    """Trainings that did not come to their end."""
+
+    @property
+    def scores(self) -> list[float]:
+        """Mean return under each test seed."""
+        return [mean(episodes) for episodes in self.returns]
+
+
+def candidates(sweep: Sweep, *, top: int) -> dict[int, dict[str, Any]]:
+    """Number -> parameters of the defaults, and of the best `top` trials that differ from them.
+
+    Raises:
+        ConfigError: no trial has finished.
+    """
+    best = ranked(sweep.trials)
+    if not best:
+        raise ConfigError(f"study {sweep.study.name} has no finished trial yet to confirm")
+    base = defaults(sweep.study.space, sweep.study.base)
+    others = [trial for trial in best if trial.params != base]
+    return {DEFAULTS: base} | {trial.number: trial.params for trial in others[:top]}
+
+
+def start_confirmation(
+    store: Store, name: str, *, top: int, seeds: int, command: Sequence[str]
+) -> Sweep:
+    """Create the confirmation of a sweep or take it up, with every training waiting or done.
+
+    Raises:
+        ConfigError: no such sweep, or nothing in it has finished.
+    """
+    sweep = open_sweep(store, name)
+    chosen = candidates(sweep, top=top)
+    with FileLock(store.folder / "optuna.db.lock"):
+        if name + CONFIRM not in store.study_names():
+            create(sweep.study.confirming(), store, command=command)
+        confirmation = open_sweep(store, name + CONFIRM)
+        close_lost(confirmation)
+        fill(confirmation, chosen, seeds=seeds)
+        store.runs().update_run(confirmation.run_id, status="RUNNING")
+    return confirmation
+
+
+def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) -> None:
+    """Enqueue what is missing, all candidates under the first seed first; withdraw the rest."""
+    wanted = [(index, number) for index in range(seeds) for number in chosen]
+    there = {place(trial): trial for trial in confirmation.counted}
+    for key, trial in there.items():
+        if trial.state == TrialState.WAITING and key not in wanted:
+            confirmation.fail(trial, WITHDRAWN)
+    for index, number in wanted:
+        if (index, number) not in there:
+            confirmation.optuna.enqueue_trial(
+                chosen[number], user_attrs={TEST_SEED_INDEX: index, CANDIDATE: number}
+            )
+
+
+def place(trial: FrozenTrial) -> tuple[int, int]:
+    """Which test seed, and which candidate."""
+    return int(trial.user_attrs[TEST_SEED_INDEX]), int(trial.user_attrs[CANDIDATE])
+
+
+def read_confirmation(store: Store, name: str) -> list[Confirmed]:
+    """Every candidate that was trained under test seeds, the defaults first.
+
+    Raises:
+        ConfigError: the sweep was not confirmed yet.
+    """
+    sweep = open_sweep(store, name)
+    if name + CONFIRM not in store.study_names():
+        raise ConfigError(f"study {name} was not confirmed yet: make confirm STUDY={name}")
+    confirmation = open_sweep(store, name + CONFIRM)
+    by_candidate: dict[int, list[FrozenTrial]] = {}
+    for trial in sorted(confirmation.counted, key=place):
+        by_candidate.setdefault(place(trial)[1], []).append(trial)
+    return [
+        confirmed(sweep.trials[number], by_candidate[number]) for number in sorted(by_candidate)
+    ]
+
+
+def confirmed(swept: FrozenTrial, trials: Sequence[FrozenTrial]) -> Confirmed:
+    """What became of a candidate's trainings."""
+    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return Confirmed(
+        number=swept.number,
+        params=swept.params,
+        sweep_score=swept.values[0] if swept.state == TrialState.COMPLETE else None,
+        returns=tuple(tuple(trial.user_attrs[RETURNS][0]) for trial in finished),
+        trials=tuple(trial.number for trial in finished),
+        failed=sum(trial.state == TrialState.FAIL for trial in trials),
+    )

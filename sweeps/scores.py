@@ -1,0 +1,57 @@
+"""What a trial is worth: over its training seeds, and over all trials of the same parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+RETURNS = "sweeps.returns"
+"""Optuna user attribute of a trial: return of each final episode, a list per training seed."""
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean."""
+    return float(np.mean(values))
+
+
+def iqm(values: Sequence[float]) -> float:
+    """Interquartile mean: of what is left without the lowest and the highest quarter, rounded down
+    to whole values (Agarwal et al. 2021, arXiv:2108.13264)."""
+    from scipy.stats import trim_mean  # here: who counts trials has no use for it
+
+    return float(trim_mean(values, 0.25))
+
+
+SCORES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {"mean": mean, "iqm": iqm}
+"""How the scores of training seeds become one, by the word in a study file."""
+
+
+def seed_scores(trial: FrozenTrial) -> list[float]:
+    """The mean final return under each training seed so far."""
+    return [mean(returns) for returns in trial.user_attrs.get(RETURNS, [])]
+
+
+def last_return(trial: FrozenTrial) -> float | None:
+    """How good a trial was when it ended, finished or pruned; None if nothing is known."""
+    if trial.state == TrialState.PRUNED and RETURNS in trial.user_attrs:
+        return mean(seed_scores(trial))
+    return trial.values[0] if trial.values else None
+
+
+def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Finished trials from the best down, the first of equals first.
+
+    Of trials of the same parameters only the last to finish: its value rests on all of them.
+    """
+    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    finished.sort(key=lambda trial: (trial.datetime_complete, trial.number))
+    last = {tuple(sorted(trial.params.items())): trial for trial in finished}
+    return sorted(last.values(), key=lambda trial: (-trial.values[0], trial.number))
+
+
+def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """The best finished trial; None if none has finished."""
+    return next(iter(ranked(trials)), None)
