@@ -4,30 +4,40 @@ STUDY   = lander
 TRIALS  =
 WORKERS =
 TRIAL   = best
+TOP     = 3
+SEEDS   = 10
 STORE   = mlruns
 NAME    = heads
 PORT    = 5000
 PYTHON  = python3
 
-BIN    = .venv/bin
-STAMP  = .venv/.installed
-EXTRAS = .venv/.extras
-SWEEPS = $(BIN)/python -m sweeps
+BIN       = .venv/bin
+STAMP     = .venv/.installed
+EXTRAS    = .venv/.extras
+DASHBOARD = .venv/.dashboard
+INSTALL   = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+SWEEPS    = $(BIN)/python -m sweeps
+ANALYSIS  = $(BIN)/python -m analysis
 
 .DEFAULT_GOAL = help
-.PHONY: help install sweep ui reproduce figures experiment tables bench test test-slow check format clean
+.PHONY: help install sweep confirm report notebooks ui dashboard reproduce figures experiment tables \
+        bench test test-slow check format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
-	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) STORE=$(STORE) PORT=$(PORT)"
+	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) TOP=$(TOP) SEEDS=$(SEEDS) STORE=$(STORE) PORT=$(PORT)"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) '.[dev,notebooks]'
 	@touch $@
 
 $(EXTRAS): $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench,fast]'
+	$(INSTALL) '.[dev,notebooks,bench,fast]'
+	@touch $@
+
+$(DASHBOARD): $(STAMP)
+	$(INSTALL) '.[dev,notebooks,dashboard]'
 	@touch $@
 
 install: $(STAMP) ## set up .venv (the other targets do it by themselves)
@@ -35,8 +45,21 @@ install: $(STAMP) ## set up .venv (the other targets do it by themselves)
 sweep: $(STAMP) ## run a study, or take it up again: STUDY= TRIALS= WORKERS= STORE=
 	@$(SWEEPS) run --study $(STUDY) --store $(STORE) $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
 
+confirm: $(STAMP) ## train its best trials and the defaults under fresh seeds: STUDY= TOP= SEEDS= WORKERS=
+	@$(ANALYSIS) confirm --study $(STUDY) --store $(STORE) --top $(TOP) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS))
+
+report: $(STAMP) ## a sweep on one page, in STORE/reports: STUDY= STORE=
+	@$(ANALYSIS) report --study $(STUDY) --store $(STORE)
+
+notebooks: $(STAMP) ## run the notebooks against a sweep, into STORE/reports/notebooks: STUDY= STORE=
+	@$(ANALYSIS) notebooks --study $(STUDY) --store $(STORE)
+
 ui: $(STAMP) ## serve the MLflow UI on 127.0.0.1 and print a link per study
 	@$(SWEEPS) ui --store $(STORE) --port $(PORT)
+
+dashboard: PORT = 8080
+dashboard: $(DASHBOARD) ## Optuna's dashboard on 127.0.0.1, and a link per study: PORT=8080
+	@$(SWEEPS) dashboard --store $(STORE) --port $(PORT)
 
 reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|N
 	@$(SWEEPS) reproduce --study $(STUDY) --trial $(TRIAL) --store $(STORE)
@@ -56,10 +79,10 @@ test-slow: $(EXTRAS) ## every head lands on LunarLander: a quarter of an hour
 	$(BIN)/python -m pytest tests/lander/test_pooled.py
 
 experiment: $(STAMP) ## the trainings of an experiment that are missing: NAME=ancestors|heads
-	@$(BIN)/python -m analysis run $(NAME)
+	@$(ANALYSIS) run $(NAME)
 
 tables: $(STAMP) ## README's tables, from analysis/results
-	@$(BIN)/python -m analysis tables README.md
+	@$(ANALYSIS) tables README.md
 
 check: $(STAMP) ## format, lint, types, import contract
 	$(BIN)/ruff format --check .

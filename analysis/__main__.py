@@ -13,6 +13,8 @@ from lander.fields import ConfigError
 
 COMMANDS = {
     "confirm": "Train a sweep's best trials and the defaults again, under seeds kept for that.",
+    "report": "Write a sweep's report: one HTML page, and the same as Markdown.",
+    "notebooks": "Run every notebook against a sweep, write each as an HTML page.",
     "run": "Do the trainings of an experiment that are missing.",
     "check": "Train a recorded outcome again and compare, bit for bit.",
     "tables": "Write the experiments' tables into a document.",
@@ -32,9 +34,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             from analysis.experiment import names  # and torch with it
 
             subs[name].add_argument("name", help=f"one of {', '.join(names())}")
+    for name in ("confirm", "report", "notebooks"):
+        subs[name].add_argument(
+            "--store", type=Path, default=Path("mlruns"), help="folder [mlruns]"
+        )
+        subs[name].add_argument("--study", default="lander", help="its name [lander]")
     confirm = subs["confirm"]
-    confirm.add_argument("--store", type=Path, default=Path("mlruns"), help="folder [mlruns]")
-    confirm.add_argument("--study", default="lander", help="its name [lander]")
     confirm.add_argument("--top", type=positive, default=3, help="best trials of the sweep [3]")
     confirm.add_argument("--seeds", type=positive, default=10, help="trainings of each [10]")
     confirm.add_argument("--workers", type=positive, help="processes [one per core]")
@@ -54,6 +59,16 @@ def perform(args: argparse.Namespace) -> int:
         from analysis.confirm import confirm
 
         return confirm(args)
+    if args.command == "report":
+        from analysis.report import report
+
+        return report(args)
+    if args.command == "notebooks":
+        try:
+            from analysis.notebooks import notebooks
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"no {error.name} here: pip install '.[notebooks]'") from None
+        return notebooks(args)
     from analysis.experiment import check, read_experiment, run
     from analysis.tables import write_tables
 
@@ -73,9 +88,15 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print("analysis:", " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        print(f"analysis: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("analysis: interrupted: the same command goes on", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who read has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.winner import HEAD, Judgement, judge_sweep, legend, record, rows
+from lander.fields import ConfigError
 from sweeps.confirm import start_confirmation
 from sweeps.programs import carry_out
 from sweeps.storage import Store, quiet
@@ -23,7 +24,13 @@ def confirm(args: argparse.Namespace) -> int:
         store, args.study, top=args.top, seeds=args.seeds, command=command
     )
     finished = carry_out(confirmation, workers=args.workers) if confirmation.waiting else True
-    judgement = judge_sweep(store, args.study)
+    try:
+        judgement = judge_sweep(store, args.study)
+    except ConfigError:
+        if finished:
+            raise
+        store.runs().set_terminated(confirmation.run_id, "KILLED")
+        return 130  # interrupted before there was anything to judge
     show(judgement)
     print(record(store, args.study, judgement))
     return 0 if finished else 130

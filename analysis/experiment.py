@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from lander import TrainConfig, evaluate, resolve, train
+from lander import Progress, TrainConfig, evaluate, resolve, train
 from lander.fields import ConfigError, configure, flatten, from_toml, read_text, unknown
 from sweeps.provenance import package_version
 
@@ -62,6 +62,22 @@ class Outcome:
     seconds: float
     machine: str
     versions: Mapping[str, str]
+    sampled: tuple[float, ...] = ()
+    """The same episodes flown with sampled actions; empty in outcomes that are older."""
+    curve: tuple[tuple[int, float], ...] = ()
+    """Environment steps of each checkpoint, and the mean of train/return_mean since the one before;
+    empty in outcomes that are older."""
+
+    @classmethod
+    def of(cls, line: str) -> Outcome:
+        """The outcome that this line of a results file holds."""
+        fields = json.loads(line)
+        lists = {
+            "returns": tuple(fields["returns"]),
+            "sampled": tuple(fields.get("sampled", ())),
+            "curve": tuple((steps, mean) for steps, mean in fields.get("curve", ())),
+        }
+        return cls(**fields | lists)
 
     @property
     def return_mean(self) -> float:
@@ -112,7 +128,7 @@ def read_outcomes(experiment: Experiment) -> dict[tuple[str, int], Outcome]:
     lines = path.read_text().splitlines() if path.exists() else []
     outcomes: dict[tuple[str, int], Outcome] = {}
     for line in lines:
-        outcome = Outcome(**json.loads(line) | {"returns": tuple(json.loads(line)["returns"])})
+        outcome = Outcome.of(line)
         key = outcome.variant, outcome.seed
         if key in set(experiment.trainings()):
             wanted = recorded(experiment.variants[outcome.variant])
@@ -170,8 +186,20 @@ def run(experiment: Experiment, *, jobs: int) -> None:
 def outcome_of(variant: str, seed: int, config: TrainConfig) -> Outcome:
     """Train and fly."""
     started = time.perf_counter()
-    result = train(configure({"seed": seed}, base=config))
+    curve: list[tuple[int, float]] = []
+    trained: list[float] = []
+
+    def note(progress: Progress) -> None:
+        if "train/return_mean" in progress.metrics:
+            trained.append(progress.metrics["train/return_mean"])
+        if progress.evaluation is not None and trained:
+            curve.append((progress.env_steps, float(np.mean(trained))))
+            trained.clear()
+
+    result = train(configure({"seed": seed}, base=config), on_update=note)
     flights = evaluate(result.policy, config.env.id, seeds=UNSEEN)
+    sampling = torch.Generator().manual_seed(seed)
+    sampled = evaluate(result.policy, config.env.id, seeds=UNSEEN, generator=sampling)
     return Outcome(
         variant=variant,
         seed=seed,
@@ -181,11 +209,14 @@ def outcome_of(variant: str, seed: int, config: TrainConfig) -> Outcome:
         seconds=round(time.perf_counter() - started, 1),
         machine=f"{os.cpu_count()} cores, {platform.machine()}",
         versions={name: package_version(name) for name in ("torch", "gymnasium", "numpy")},
+        sampled=sampled.returns,
+        curve=tuple(curve),
     )
 
 
 def check(experiment: Experiment, variant: str, seed: int) -> bool:
-    """Train a recorded outcome again; True if every return is the recorded one to the bit.
+    """Train a recorded outcome again; True if every return is the recorded one to the bit, those of
+    the curve too.
 
     Raises:
         ConfigError: nothing recorded under this variant and seed.
@@ -196,7 +227,11 @@ def check(experiment: Experiment, variant: str, seed: int) -> bool:
         raise ConfigError(unknown("training", f"{variant} {seed}", known))
     recorded = outcomes[variant, seed]
     replayed = outcome_of(variant, seed, experiment.variants[variant])
-    same = replayed.returns == recorded.returns
+    same = (
+        replayed.returns == recorded.returns
+        and recorded.sampled in ((), replayed.sampled)
+        and recorded.curve in ((), replayed.curve)
+    )
     print(
         f"{experiment.name}, {variant}, seed {seed}: recorded {recorded.return_mean!r}, "
         f"replayed {replayed.return_mean!r}: {'PASS' if same else 'FAIL'}"

@@ -1,49 +1,113 @@
 """A sweep's records as tidy tables: one row per trial, episode, checkpoint or point of a curve.
 
-Trials come from Optuna's database in one query, curves from MLflow's a hundred runs at a time, so
-ten thousand trials take seconds.
+A table without rows has the columns and dtypes of a full one. Where a number can be missing its
+dtype says so: float64 has NaN, the others <NA>. Ten thousand trials take seconds: trials come from
+Optuna's database 500 per query, curves from MLflow's of a thousand runs per query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+import gc
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.utils.rest_utils import http_request_safe
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
 from sweeps.objective import trial_seeds
 from sweeps.recording import CANDIDATE, REASON, RUN_ID, TEST_SEED_INDEX, seed_folder
 from sweeps.scores import RETURNS, last_return
+from sweeps.space import Range
 from sweeps.sweep import Sweep
 
-RUNS_PER_QUERY: Final = 100
+RUNS_PER_QUERY: Final = 1_000
+"""Of a database: fewer, and SQLite looks through the whole curve of all runs too often; many more,
+and there are more parameters than a database takes."""
+RUNS_PER_REQUEST: Final = 100
 """What MLflow's server takes."""
-POINTS_PER_QUERY: Final = 25_000
+POINTS_PER_REQUEST: Final = 25_000
 """What MLflow's server gives."""
+TRIALS: Final = {
+    "trial": "int64",
+    "candidate": "int64",
+    "state": "string",
+    "value": "float64",
+    "last_return": "float64",
+    "share": "float64",
+    "seconds": "float64",
+    "started": "float64",
+    "reason": "string",
+    "seeds": "string",
+    "run_id": "string",
+}
+"""Dtypes of the columns of `load_trials` that every sweep has."""
+TRAINING: Final = {"trial": "int64", "candidate": "int64", "seed": "int64"}
+EPISODES: Final = TRAINING | {"episode": "int64", "return": "float64"}
+CHECKPOINTS: Final = {"trial": "int64", "checkpoint": "int64", "return_mean": "float64"}
+CURVES: Final = TRAINING | {"env_steps": "int64", "value": "float64"}
+CHOICES: Final[Mapping[frozenset[type], str]] = {
+    frozenset({bool}): "boolean",
+    frozenset({int}): "Int64",
+    frozenset({int, float}): "float64",
+    frozenset({float}): "float64",
+    frozenset({str}): "string",
+}
+"""Types of a field's choices -> dtype of its column; object for other mixtures."""
+
+Point = tuple[str, int, float]
+"""Run id, environment steps, value."""
+Value = TypeVar("Value")
+
+
+@contextmanager
+def collector_paused() -> Generator[None]:
+    """For a time in which many objects are made and none is garbage: to look through all of them
+    again and again takes longer than to make them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def load_trials(sweep: Sweep) -> pd.DataFrame:
-    """One row per trial that has begun and was not lost, index `trial`.
+    """One row per trial that has begun and was not lost; index `trial`, int64.
 
-    `state`: COMPLETE, PRUNED, FAIL or RUNNING. `value`: what Optuna was told; `last_return`: the
-    same, of a pruned trial at its last checkpoint. `share`: of the budget, 0 to 1. `seconds`: from
-    start to end. `started`: seconds after the first trial of the sweep. `reason`: of a failure.
-    `seeds`: its training seeds. `run_id`: in MLflow. Then a column per searched field, under its
-    own name; missing where the field did nothing.
+    | column | dtype | |
+    |---|---|---|
+    | `candidate` | int64 | in a confirmation the trial of the sweep that it trains, else itself |
+    | `state` | string | COMPLETE, PRUNED, FAIL or RUNNING |
+    | `value` | float64 | what Optuna was told; of a pruned trial its last report |
+    | `last_return` | float64 | the same; of a pruned trial the mean of its finished seeds, if any |
+    | `share` | float64 | of the budget, 0 to 1, at its last report |
+    | `seconds` | float64 | from start to end; missing while it runs |
+    | `started` | float64 | seconds after the first trial of the sweep |
+    | `reason` | string | of a failure |
+    | `seeds` | string | its training seeds, with commas between them |
+    | `run_id` | string | in MLflow |
+
+    Then a column per searched field, under its own name: float64, Int64, boolean or string, object
+    where choices are of several kinds; missing where the field did nothing, or is not drawn yet.
     """
-    return pd.DataFrame(list(trial_rows(sweep))).set_index("trial")
+    fields = {name: dtype_of(range_) for name, range_ in sweep.study.space.items()}
+    return table(list(trial_rows(sweep)), TRIALS | fields).set_index("trial")
 
 
 def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """Rows of `load_trials`."""
-    begun = [trial for trial in sweep.counted if trial.datetime_start is not None]
-    first = min((start(trial) for trial in begun), default=pd.Timestamp(0))
+    """Rows of `load_trials`, None where something is missing."""
+    begun = [trial for trial in read(sweep) if trial.datetime_start is not None]
+    first = min(map(start, begun), default=datetime.min)
     for trial in begun:
         yield {
             "trial": trial.number,
+            "candidate": candidate(trial),
             "state": trial.state.name,
             "value": trial.values[0] if trial.values else None,
             "last_return": last_return(trial),
@@ -51,7 +115,7 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "seconds": trial.duration.total_seconds() if trial.duration else None,
             "started": (start(trial) - first).total_seconds(),
             "reason": trial.user_attrs.get(REASON),
-            "seeds": trial_seeds(trial, sweep.study),
+            "seeds": ", ".join(map(str, trial_seeds(trial, sweep.study))),
             "run_id": trial.user_attrs.get(RUN_ID),
             **{
                 name: range_.to_field(trial.params[range_.parameter])
@@ -62,100 +126,136 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         }
 
 
-def start(trial: FrozenTrial) -> pd.Timestamp:
-    """When a trial began."""
-    return pd.Timestamp(trial.datetime_start)
-
-
 def load_episodes(sweep: Sweep) -> pd.DataFrame:
-    """One row per final episode: `trial`, `seed` (0, 1, .. among the trial's), `episode`, `return`.
+    """One row per final episode of every training that came to its end: `trial`, `candidate`,
+    `seed`, `episode` (int64) and `return` (float64).
 
-    Equal `episode`s had equal reset seeds in every trial, so they can be compared in pairs. Of a
-    confirmation also `candidate`, its trial in the sweep, and `seed` is that of the confirmation.
+    `seed` is 0, 1, .. among the trial's training seeds, in a confirmation among the test seeds;
+    `candidate` as in `load_trials`. Equal `episode`s had equal reset seeds in every trial, so they
+    can be compared in pairs.
     """
     rows = [
-        {
-            "trial": trial.number,
-            "candidate": trial.user_attrs.get(CANDIDATE, trial.number),
-            "seed": trial.user_attrs.get(TEST_SEED_INDEX, seed),
-            "episode": episode,
-            "return": value,
-        }
-        for trial in sweep.counted
+        (*training(trial, seed), episode, value)
+        for trial in read(sweep)
         for seed, returns in enumerate(trial.user_attrs.get(RETURNS, []))
         for episode, value in enumerate(returns)
     ]
-    return pd.DataFrame(rows, columns=["trial", "candidate", "seed", "episode", "return"])
+    return table(rows, EPISODES)
 
 
 def load_checkpoints(sweep: Sweep) -> pd.DataFrame:
-    """One row per value that a trial reported to Optuna: `trial`, `checkpoint` (1, 2, ..) and
-    `return_mean`; with pruner wilcoxon these are episodes."""
+    """One row per value that a trial reported to Optuna: `trial`, `checkpoint` (int64: 1, 2, ..)
+    and `return_mean` (float64).
+
+    With several seeds the second training goes on counting where the first one ended, and
+    `return_mean` is the mean over trainings so far. With pruner wilcoxon these are final episodes.
+    """
     rows = [
-        {"trial": trial.number, "checkpoint": step, "return_mean": value}
-        for trial in sweep.counted
+        (trial.number, step, value)
+        for trial in read(sweep)
         for step, value in sorted(trial.intermediate_values.items())
     ]
-    return pd.DataFrame(rows, columns=["trial", "checkpoint", "return_mean"])
+    return table(rows, CHECKPOINTS)
 
 
+@collector_paused()
 def load_curves(sweep: Sweep, metric: str, *, trials: Sequence[int] | None = None) -> pd.DataFrame:
-    """One row per point of a metric's curve: `trial`, `seed`, `env_steps`, `value`.
+    """One row per point of a metric's curve: `trial`, `candidate`, `seed`, `env_steps` (int64) and
+    `value` (float64), in this order; `candidate` and `seed` as in `load_episodes`.
 
     `metric` is a name of `lander.metrics`; `trials` are numbers, or all.
     """
-    client, settings = sweep.store.runs(), sweep.study.settings
-    run_ids = {
-        str(trial.user_attrs[RUN_ID]): trial.number
-        for trial in sweep.counted
-        if RUN_ID in trial.user_attrs and (trials is None or trial.number in trials)
+    client, seeds = sweep.store.runs(), sweep.study.settings.seeds_per_trial
+    wanted = None if trials is None else set(trials)
+    recorded = {
+        str(trial.user_attrs[RUN_ID]): trial
+        for trial in read(sweep)
+        if RUN_ID in trial.user_attrs and (wanted is None or trial.number in wanted)
     }
-    rows = [
-        {"trial": run_ids[run_id], "seed": seed, "env_steps": step, "value": value}
-        for seed in range(settings.seeds_per_trial)
-        for run_id, step, value in history(
-            client, list(run_ids), seed_folder(seed, of=settings.seeds_per_trial) + metric
-        )
-    ]
-    table = pd.DataFrame(rows, columns=["trial", "seed", "env_steps", "value"])
-    return table.sort_values(["trial", "seed", "env_steps"], ignore_index=True)
+    rows = []
+    for seed in range(seeds):
+        name = seed_folder(seed, of=seeds) + metric
+        for run_id, env_steps, value in history(client, list(recorded), name):
+            rows.append((*training(recorded[run_id], seed), env_steps, value))
+    points = table(rows, CURVES)
+    return points.sort_values(["trial", "seed", "env_steps"], ignore_index=True)
 
 
-def history(
-    client: MlflowClient, run_ids: Sequence[str], metric: str
-) -> Iterator[tuple[str, int, float]]:
-    """(run id, step, value) of every point of a metric's curve in many runs."""
-    for first in range(0, len(run_ids), RUNS_PER_QUERY):
-        yield from points(client, run_ids[first : first + RUNS_PER_QUERY], metric)
+@collector_paused()
+def read(sweep: Sweep) -> list[FrozenTrial]:
+    """Trials of the budget."""
+    return sweep.counted
 
 
-def points(
-    client: MlflowClient, run_ids: Sequence[str], metric: str
-) -> list[tuple[str, int, float]]:
-    """The same of at most `RUNS_PER_QUERY` runs."""
-    found = query(client, run_ids, metric)
-    if len(found) < POINTS_PER_QUERY:
+def start(trial: FrozenTrial) -> datetime:
+    """When a trial began."""
+    assert trial.datetime_start is not None
+    return trial.datetime_start
+
+
+def candidate(trial: FrozenTrial) -> int:
+    """The trial whose parameters it has, in the sweep."""
+    return int(trial.user_attrs.get(CANDIDATE, trial.number))
+
+
+def training(trial: FrozenTrial, seed: int) -> tuple[int, int, int]:
+    """Trial, candidate and seed of one of its trainings; a confirmation's seed is its test seed."""
+    return trial.number, candidate(trial), int(trial.user_attrs.get(TEST_SEED_INDEX, seed))
+
+
+def dtype_of(range_: Range) -> str:
+    """Of a searched field's column: known before the first trial, with a place for missing ones."""
+    distribution = range_.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        return CHOICES.get(frozenset(map(type, distribution.choices)), "object")
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return "float64" if isinstance(distribution, FloatDistribution) else "Int64"
+
+
+def table(rows: Sequence[object], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a table, of these dtypes also where there are none."""
+    return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
+
+
+def history(client: MlflowClient, run_ids: Sequence[str], metric: str) -> Iterator[Point]:
+    """Every point of a metric's curve in many runs, from a database or from a server of MLflow."""
+    store = client._tracking_client.store
+    if not hasattr(store, "get_metric_history_bulk"):
+        for some in parts(run_ids, RUNS_PER_REQUEST):
+            yield from served(client, some, metric)
+        return
+    for some in parts(run_ids, RUNS_PER_QUERY):
+        # no limit: there is one only for the sake of the server's answers
+        for point in store.get_metric_history_bulk(some, metric, None):
+            yield point.run_id, point.step, point.value
+
+
+def parts(values: Sequence[Value], size: int) -> Iterator[Sequence[Value]]:
+    """At most `size` at a time."""
+    return (values[first : first + size] for first in range(0, len(values), size))
+
+
+def served(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
+    """The same of at most `RUNS_PER_REQUEST` runs, from a server."""
+    found = request(client, run_ids, metric)
+    if len(found) < POINTS_PER_REQUEST:
         return found
     if len(run_ids) == 1:
         pages = client.get_metric_history(run_ids[0], metric)
         return [(run_ids[0], point.step, point.value) for point in pages]
     middle = len(run_ids) // 2  # there is more than one answer holds
-    return [*points(client, run_ids[:middle], metric), *points(client, run_ids[middle:], metric)]
+    return [*served(client, run_ids[:middle], metric), *served(client, run_ids[middle:], metric)]
 
 
-def query(
-    client: MlflowClient, run_ids: Sequence[str], metric: str
-) -> list[tuple[str, int, float]]:
-    """Up to `POINTS_PER_QUERY` points in one query."""
-    store = client._tracking_client.store
-    if hasattr(store, "get_metric_history_bulk"):
-        rows = store.get_metric_history_bulk(run_ids, metric, POINTS_PER_QUERY)
-        return [(row.run_id, row.step, row.value) for row in rows]
-    # MLflow's client has no call for many runs; its server has, for its own pages
+def request(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
+    """Up to `POINTS_PER_REQUEST` points in one answer.
+
+    MLflow's client has no call for many runs; its server has, for its own pages.
+    """
     answer = http_request_safe(
-        store.get_host_creds(),
+        client._tracking_client.store.get_host_creds(),
         "/ajax-api/2.0/mlflow/metrics/get-history-bulk",
         "GET",
-        params={"run_id": list(run_ids), "metric_key": metric, "max_results": POINTS_PER_QUERY},
+        params={"run_id": list(run_ids), "metric_key": metric, "max_results": POINTS_PER_REQUEST},
     )
     return [(row["run_id"], row["step"], row["value"]) for row in answer.json()["metrics"]]

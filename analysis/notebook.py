@@ -1,17 +1,23 @@
-"""What every notebook begins with: the sweep that it looks at."""
+"""What every notebook begins with: the sweep that it looks at, and how it answers."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 
+from lander.fields import ConfigError
 from sweeps.storage import Store, quiet
 from sweeps.sweep import Sweep, open_sweep
 
 STORE, STUDY = "SWEEPS_STORE", "SWEEPS_STUDY"
 """Environment variables that say which sweep; without them it is `lander` in `mlruns`."""
+STEPS = "SWEEPS_STEPS"
+"""Environment variable: how many environment steps a notebook trains for where it trains."""
 
 
 def sweep_here() -> Sweep:
@@ -24,3 +30,31 @@ def sweep_here() -> Sweep:
     quiet()
     folder = Path(os.environ.get(STORE, Path(__file__).parents[1] / "mlruns"))
     return open_sweep(Store(folder), os.environ.get(STUDY, "lander"))
+
+
+def steps_here(default: int) -> int:
+    """How many environment steps to train for: what the environment says, or else `default`.
+
+    Raises:
+        ConfigError: it says something that is no number of steps.
+    """
+    given = os.environ.get(STEPS, str(default))
+    if not given.isdecimal() or int(given) < 1:
+        raise ConfigError(f'{STEPS} must be a whole number from 1 up, got "{given}"')
+    return int(given)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A figure and the one sentence that it allows to say; a notebook shows one below the other."""
+
+    sentence: str
+    """Markdown."""
+    figure: Figure | None = None
+    """None where there is nothing to draw: the sentence then says why."""
+
+    def _ipython_display_(self) -> None:
+        shown = import_module("IPython.display")  # here: only notebooks have it
+        if self.figure is not None:
+            shown.display(self.figure)
+        shown.display(shown.Markdown(self.sentence))

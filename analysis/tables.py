@@ -26,7 +26,8 @@ SOLVED = 200.0
 
 def write_tables(path: Path) -> None:
     """Replace what stands between `<!-- experiment: NAME -->` and `<!-- end -->` by its table, and
-    after `<!-- bench -->` by what `make bench` has measured.
+    after `<!-- bench -->` by what `make bench` has measured, after `<!-- confirm -->` by the table of
+    the confirmation whose pictures `make figures` has copied.
 
     Raises:
         ConfigError: no such file, or an experiment that is not complete.
@@ -35,6 +36,7 @@ def write_tables(path: Path) -> None:
     for name in names():
         text = replaced(text, f"<!-- experiment: {name} -->\n", partial(table_of, name))
     text = replaced(text, "<!-- bench -->\n", bench_tables)
+    text = replaced(text, "<!-- confirm -->\n", confirm_table)
     aside = path.with_name(f".{path.name}")
     aside.write_text(text)
     aside.rename(path)
@@ -53,6 +55,11 @@ def bench_tables() -> str:
     """The benchmark's document, a level down and without its title."""
     _, _, body = read_text(HERE / "results" / "bench.md").partition("\n")
     return body.replace("\n## ", "\n### ") + "\n"
+
+
+def confirm_table() -> str:
+    """Table, legend and verdict of the confirmation."""
+    return "\n" + read_text(HERE / "figures" / "confirm.md") + "\n"
 
 
 def table_of(name: str) -> str:

@@ -24,9 +24,10 @@ from analysis.tables import markdown
 from lander.env import solved_return
 from lander.evaluation import TEST_SEED
 from lander.fields import ConfigError
-from sweeps.confirm import DEFAULTS, Confirmed, read_confirmation
+from sweeps.confirm import DEFAULTS, Confirmed, missing, read_confirmation
 from sweeps.publish import ALIAS, move_alias
 from sweeps.recording import GIF, RUN_ID
+from sweeps.scores import ranked
 from sweeps.storage import WINNER, Store
 from sweeps.study import CONFIRM
 from sweeps.sweep import Sweep, open_sweep
@@ -50,7 +51,7 @@ class Standing:
 
     @property
     def name(self) -> str:
-        return "defaults" if self.candidate.number == DEFAULTS else f"trial {self.candidate.number}"
+        return name_of(self.candidate)
 
     @property
     def gap(self) -> float | None:
@@ -67,6 +68,8 @@ class Judgement:
     """The best mean first."""
     waiting: int
     """Trainings still to be done."""
+    failed: tuple[Confirmed, ...] = ()
+    """Candidates of which every training so far has failed: without numbers, and no winners."""
 
     @property
     def winner(self) -> Standing:
@@ -103,7 +106,13 @@ def judge(confirmed: Sequence[Confirmed], *, threshold: float | None, waiting: i
         raise ConfigError("the confirmation has no finished training of the defaults yet")
     standings = [standing(candidate, base, threshold) for candidate in there]
     standings.sort(key=lambda row: (-row.mean.value, row.candidate.number))
-    return Judgement(tuple(standings), waiting)
+    failed = tuple(one for one in confirmed if one.failed and not one.scores)
+    return Judgement(tuple(standings), waiting, failed)
+
+
+def name_of(candidate: Confirmed) -> str:
+    """What people call it."""
+    return "defaults" if candidate.number == DEFAULTS else f"trial {candidate.number}"
 
 
 def standing(candidate: Confirmed, base: Sequence[float], threshold: float | None) -> Standing:
@@ -125,7 +134,7 @@ def judge_sweep(store: Store, name: str) -> Judgement:
     """What a sweep's confirmation says so far."""
     confirmation = open_sweep(store, name + CONFIRM)
     threshold = solved_return(confirmation.study.base.env.id)
-    waiting = len(confirmation.waiting)
+    waiting = missing(confirmation)
     return judge(read_confirmation(store, name), threshold=threshold, waiting=waiting)
 
 
@@ -159,6 +168,8 @@ def rows(judgement: Judgement) -> Iterable[Sequence[str]]:
             "pruned" if score is None else f"{score:.1f}",
             "" if gap is None else f"{gap:+.1f}",
         )
+    for candidate in judgement.failed:
+        yield name_of(candidate), f"0 + {candidate.failed} failed", *[""] * (len(HEAD) - 2)
 
 
 def legend(episodes: int) -> str:
@@ -185,6 +196,7 @@ def as_numbers(judgement: Judgement) -> dict[str, Any]:
         "verdict": judgement.verdict,
         "winner": judgement.winner.candidate.number,
         "waiting": judgement.waiting,
+        "failed": [{"trial": one.number, "failed": one.failed} for one in judgement.failed],
         "standings": [
             {
                 "trial": row.candidate.number,
@@ -205,9 +217,12 @@ def as_numbers(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def interval(estimate: Estimate | None) -> list[float] | None:
-    """Value and both ends."""
-    return None if estimate is None else [estimate.value, estimate.low, estimate.high]
+def interval(estimate: Estimate | None) -> list[float | None] | None:
+    """Value and both ends; None where one training is all there is, for JSON has no NaN."""
+    if estimate is None:
+        return None
+    ends = (estimate.low, estimate.high)
+    return [estimate.value, *(end if np.isfinite(end) else None for end in ends)]
 
 
 def numbers(judgement: Judgement) -> Mapping[str, float]:
@@ -253,10 +268,17 @@ def record(store: Store, name: str, judgement: Judgement) -> str:
     client.set_terminated(confirmation.run_id, "KILLED" if judgement.waiting else "FINISHED")
     if judgement.waiting:
         return f"{judgement.waiting} trainings are missing: the same command goes on"
-    sweep.optuna.set_user_attr(WINNER, judgement.winner.candidate.number)
+    sweep.optuna.set_user_attr(WINNER, swept_trial(sweep, judgement.winner.candidate))
     move_alias(client, sweep, run_id=run_id)
     who = f"{judgement.winner.name}, the policy of its median seed"
     return f"models:/{name}@{ALIAS} is now {who} (run {run_id})"
+
+
+def swept_trial(sweep: Sweep, candidate: Confirmed) -> int:
+    """The finished trial of its parameters in the sweep: that of the defaults may have been lost,
+    and tried again under another number."""
+    same = (trial.number for trial in ranked(sweep.trials) if trial.params == candidate.params)
+    return next(same, candidate.number)
 
 
 def typical_run(confirmation: Sweep, candidate: Confirmed) -> str:

@@ -17,6 +17,7 @@ from sweeps.storage import quiet
 from sweeps.study import find_study, shipped_studies
 
 DEFAULT_STUDY = "lander"
+DASHBOARD_PORT = 8080
 
 
 def hours(text: str) -> float:
@@ -100,6 +101,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         from sweeps.publish import PORT  # and MLflow with it: the others start without
 
         sub.add_argument("--port", type=port, default=PORT, help=f"[{PORT}]")
+
+    sub = command("dashboard", "Serve Optuna's dashboard on this machine, print a link per study.")
+    sub.add_argument("--port", type=port, default=DASHBOARD_PORT, help=f"[{DASHBOARD_PORT}]")
     return parser.parse_args(argv)
 
 

@@ -23,6 +23,8 @@ from sweeps.sweep import WITHDRAWN, Sweep, close_lost, create, open_sweep
 
 DEFAULTS = 0
 """Number of the trial that is the study's base, as it is."""
+WANTED = "sweeps.wanted"
+"""Optuna user attribute of a confirmation: the test seeds and candidates last asked for."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,11 @@ def start_confirmation(
     """Create the confirmation of a sweep or take it up, with every training waiting or done.
 
     Raises:
-        ConfigError: no such sweep, or nothing in it has finished.
+        ConfigError: no such sweep, nothing in it has finished, or it is a confirmation itself.
     """
     sweep = open_sweep(store, name)
+    if sweep.study.confirms:
+        raise ConfigError(f"{name} is a confirmation itself: give {sweep.study.settings.name}")
     chosen = candidates(sweep, top=top)
     with FileLock(store.folder / "optuna.db.lock"):
         if name + CONFIRM not in store.study_names():
@@ -94,6 +98,14 @@ def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) 
             confirmation.optuna.enqueue_trial(
                 chosen[number], user_attrs={TEST_SEED_INDEX: index, CANDIDATE: number}
             )
+    confirmation.optuna.set_user_attr(WANTED, wanted)
+
+
+def missing(confirmation: Sweep) -> int:
+    """Trainings asked for that have no end yet: they wait, are under way, or were broken off."""
+    over = {place(trial) for trial in confirmation.counted if trial.state.is_finished()}
+    wanted = confirmation.optuna.user_attrs.get(WANTED, [])
+    return sum((index, number) not in over for index, number in wanted)
 
 
 def place(trial: FrozenTrial) -> tuple[int, int]:
@@ -114,18 +126,22 @@ def read_confirmation(store: Store, name: str) -> list[Confirmed]:
     by_candidate: dict[int, list[FrozenTrial]] = {}
     for trial in sorted(confirmation.counted, key=place):
         by_candidate.setdefault(place(trial)[1], []).append(trial)
-    return [
-        confirmed(sweep.trials[number], by_candidate[number]) for number in sorted(by_candidate)
-    ]
+    finished = ranked(sweep.trials)
+    return [confirmed(number, by_candidate[number], finished) for number in sorted(by_candidate)]
 
 
-def confirmed(swept: FrozenTrial, trials: Sequence[FrozenTrial]) -> Confirmed:
-    """What became of a candidate's trainings."""
+def confirmed(
+    number: int, trials: Sequence[FrozenTrial], swept: Sequence[FrozenTrial]
+) -> Confirmed:
+    """What became of a candidate's trainings, beside the finished trials of the sweep."""
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    params = dict(trials[0].system_attrs["fixed_params"])
+    # by parameters: the trial of this number may have been lost, and tried again in another
+    scores = [trial.values[0] for trial in swept if trial.params == params]
     return Confirmed(
-        number=swept.number,
-        params=swept.params,
-        sweep_score=swept.values[0] if swept.state == TrialState.COMPLETE else None,
+        number=number,
+        params=params,
+        sweep_score=scores[0] if scores else None,
         returns=tuple(tuple(trial.user_attrs[RETURNS][0]) for trial in finished),
         trials=tuple(trial.number for trial in finished),
         failed=sum(trial.state == TrialState.FAIL for trial in trials),

@@ -12,12 +12,13 @@ import time
 from optuna.trial import TrialState
 
 from lander.fields import ConfigError, to_toml
+from sweeps.dashboard import serve
 from sweeps.objective import trial_configs, trial_seeds
 from sweeps.publish import HOST, link, publish
 from sweeps.reproduce import reproduce
 from sweeps.space import troubles
-from sweeps.storage import Store, find_trial
-from sweeps.study import find_study
+from sweeps.storage import WINNER, Store, find_trial
+from sweeps.study import CONFIRM, find_study
 from sweeps.sweep import Sweep, open_sweep, start_sweep
 from sweeps.watch import Watch, clock
 from sweeps.workers import run_workers, work
@@ -78,7 +79,12 @@ def conclude(sweep: Sweep) -> None:
         print(
             f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}"
         )
-    print(f"best: trial {best.number}, final/return_mean {best.values[0]:.1f}, models:/{name}@best")
+    print(f"best: trial {best.number}, final/return_mean {best.values[0]:.1f}")
+    winner = sweep.optuna.user_attrs.get(WINNER)
+    if winner is None:
+        print(f"      models:/{name}@best, until make confirm STUDY={name} tells how much is luck")
+    else:
+        print(f"      models:/{name}@best is trial {winner}, confirmed on fresh seeds")
     print(f"next: make ui  ->  {link(sweep)}")
     print(f"      make reproduce STUDY={name} TRIAL=best")
 
@@ -130,28 +136,49 @@ def trials(args: argparse.Namespace) -> int:
 
 
 def figures(args: argparse.Namespace) -> int:
-    """The PNGs and GIFs of the parent run, as files."""
-    sweep = open_sweep(Store(args.store), args.study)
-    client = sweep.store.runs()
+    """What the sweep and its confirmation show on their own runs, as files."""
+    store = Store(args.store)
+    sweeps = [open_sweep(store, args.study)]
+    if args.study + CONFIRM in store.study_names():
+        sweeps.append(open_sweep(store, args.study + CONFIRM))
+    client = store.runs()
     args.out.mkdir(parents=True, exist_ok=True)
-    for artifact in client.list_artifacts(sweep.run_id):
-        if artifact.path.endswith((".png", ".gif")):
-            print(client.download_artifacts(sweep.run_id, artifact.path, str(args.out)))
+    for sweep in sweeps:
+        for artifact in client.list_artifacts(sweep.run_id):
+            if artifact.path.endswith((".png", ".gif", ".md")):
+                print(client.download_artifacts(sweep.run_id, artifact.path, str(args.out)))
     return 0
 
 
 def ui(args: argparse.Namespace) -> int:
     """Becomes the MLflow server of the store."""
     store = Store(args.store)
-    names = store.study_names()
-    if not names:
-        raise ConfigError(f"no sweep in {store.folder} yet: start one with make sweep")
-    for name in names:
+    for name in require_sweeps(store):
         print(f"{name}: {link(open_sweep(store, name), port=args.port)}", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     server += ["--host", HOST, "--port", str(args.port), "--backend-store-uri", store.tracking_uri]
     os.execv(sys.executable, server)
+
+
+def dashboard(args: argparse.Namespace) -> int:
+    """Serves Optuna's dashboard of the store."""
+    store = Store(args.store)
+    require_sweeps(store)
+    serve(store, port=args.port)
+    return 0
+
+
+def require_sweeps(store: Store) -> list[str]:
+    """Names of the sweeps in a store, one at least.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    names = store.study_names()
+    if not names:
+        raise ConfigError(f"no sweep in {store.folder} yet: start one with make sweep")
+    return names
 
 
 PROGRAMS = {
@@ -162,4 +189,5 @@ PROGRAMS = {
     "trials": trials,
     "figures": figures,
     "ui": ui,
+    "dashboard": dashboard,
 }

@@ -84,7 +84,7 @@ def describe(client: MlflowClient, sweep: Sweep) -> None:
             "",
             f"Best: trial {best.number}, `final/return_mean` {best.value:.1f} over "
             f"{sweep.study.base.final_episodes} episodes of fixed seeds. It is the best of "
-            "many, so its score on fresh seeds will be lower.",
+            f"many, so its score on fresh seeds will be lower: `make confirm STUDY={name}` tells.",
             "",
             f"Reproduce it bit for bit: `make reproduce STUDY={name} TRIAL=best`",
             "",

@@ -20,9 +20,8 @@ def mean(values: Sequence[float]) -> float:
 def iqm(values: Sequence[float]) -> float:
     """Interquartile mean: of what is left without the lowest and the highest quarter, rounded down
     to whole values (Agarwal et al. 2021, arXiv:2108.13264)."""
-    from scipy.stats import trim_mean  # here: who counts trials has no use for it
-
-    return float(trim_mean(values, 0.25))
+    cut = len(values) // 4  # by hand: a bootstrap asks ten thousand times
+    return mean(sorted(values)[cut : len(values) - cut])
 
 
 SCORES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {"mean": mean, "iqm": iqm}

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from sweeps.scores import best_of
-from sweeps.storage import Store
+from sweeps.storage import WINNER, Store
 
 
 def status(args: argparse.Namespace) -> int:
@@ -24,6 +24,8 @@ def status(args: argparse.Namespace) -> int:
         best = "no trial finished yet"
         if row["best_trial"] is not None:
             best = f"best {row['best_value']:.1f} (trial {row['best_trial']})"
+        if row["winner"] is not None:
+            best += f"; confirmed: trial {row['winner']}"
         counts = ", ".join(f"{count} {name}" for name, count in row["trials"].items() if count)
         print(f"{row['study']}: {counts}; {best}")
     if not report:
@@ -43,4 +45,5 @@ def summary(study: optuna.Study) -> dict[str, Any]:
         },
         "best_trial": best.number if best else None,
         "best_value": best.values[0] if best else None,
+        "winner": study.user_attrs.get(WINNER),
     }

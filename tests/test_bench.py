@@ -153,6 +153,18 @@ def test_startup_shows_medians() -> None:
     assert rows_of(render({"startup": part}))[1] == ["`go`", "0.40", "[0.30, 0.50]"]
 
 
+def test_tables_show_seconds_and_how_they_grow_per_trial() -> None:
+    samples = [
+        {"trials": trials, "seconds": {"load_trials": seconds}}
+        for trials, seconds in ((100, 0.5), (1_000, 2.0), (100, 0.1), (1_000, 3.0), (100, 0.2))
+    ]
+    part = ORIGIN | {"quick": False, "samples": samples}
+    assert rows_of(render({"load": part})) == [
+        ["", "100 trials", "1,000 trials", "per trial, 1,000 to 100"],
+        ["`load_trials`", "0.20", "2.50", "1.25"],
+    ]
+
+
 def test_the_last_line_says_how_it_was_made_for_each_origin_apart() -> None:
     *_, last = render({"speed": SPEED, "solve": SOLVE}).strip().splitlines()
     made = "*Made by* `python -m tests.bench"
@@ -245,7 +257,7 @@ def test_the_tiny_study_is_valid_and_prunes_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nonsense"], 'unknown part "nonsense": known: solve, speed, startup, sweep'),
+        (["nonsense"], 'unknown part "nonsense": known: load, solve, speed, startup, sweep'),
         (["speed", "--rounds", "0"], "must be a whole number from 1 up, got 0"),
         (["--quick"], "--quick needs --out"),
     ],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import analysis.experiment
 from analysis.__main__ import main
@@ -15,13 +17,14 @@ from analysis.experiment import (
     Experiment,
     Outcome,
     names,
+    outcome_of,
     read_experiment,
     read_outcomes,
     write_outcomes,
 )
 from analysis.stats import mean_estimate
 from analysis.tables import bench_tables, table_of
-from lander import TrainConfig, evaluate, resolve, train
+from lander import Progress, TrainConfig, evaluate, resolve, train
 from lander.evaluation import CHECKPOINT_SEED
 from lander.fields import from_toml
 from sweeps.study import find_study
@@ -86,7 +89,7 @@ def test_a_grid_adds_every_combination_to_the_variants(folder: Path) -> None:
 
 
 def test_the_shipped_experiments_are_valid_and_none_looks_at_the_unseen_episodes() -> None:
-    assert names() == ["ancestors", "candidates", "heads", "tuned"]
+    assert names() == ["ancestors", "candidates", "heads", "ladder", "tuned"]
     for name in names():
         experiment = read_experiment(name)
         assert len(experiment.seeds) >= 3
@@ -134,6 +137,7 @@ def test_a_training_is_recorded_taken_up_again_and_checked_to_the_bit(
     policy = train(replace(experiment.variants["ordinal, 3"], seed=5)).policy
     assert outcome.returns == evaluate(policy, "Pendulum-v1", seeds=UNSEEN).returns
     assert outcome.config["policy.head"] == "ordinal"
+    assert outcome.curve == ()  # no episode has ended within 32 steps
     assert main(["check", "tiny", "ordinal, 3", "5"]) == 0
     assert main(["check", "tiny", "ordinal, 4", "5"]) == 1  # made up
 
@@ -145,6 +149,48 @@ def test_outcomes_of_another_configuration_are_not_counted(folder: Path) -> None
     longer = TINY.replace("total_steps = 32", "total_steps = 64")
     (folder / "experiments" / "tiny.toml").write_text(longer)
     assert read_outcomes(read_experiment("tiny")) == {}
+
+
+def test_outcomes_of_before_there_were_curves_are_read(folder: Path) -> None:
+    experiment = read_experiment("tiny")
+    write_outcomes(experiment, {("gaussian", 4): made_up(experiment, "gaussian", 4, 1.0)})
+    (path,) = (folder / "results").iterdir()
+    fields = json.loads(path.read_text())
+    assert (fields.pop("sampled"), fields.pop("curve")) == ([], [])
+    path.write_text(json.dumps(fields) + "\n")
+    outcome = read_outcomes(experiment)["gaussian", 4]
+    assert (outcome.returns, outcome.sampled, outcome.curve) == ((0.0, 2.0), (), ())
+
+
+def test_a_curve_is_the_mean_training_return_between_checkpoints_and_comes_back_from_the_file(
+    folder: Path,
+) -> None:
+    """Two checkpoints of two updates each; in each update an episode ends."""
+    cart_pole = TINY.replace("Pendulum-v1", "CartPole-v1").replace(
+        "checkpoints = 1", '"env.time_limit" = 15'
+    )
+    cart_pole = cart_pole.replace("total_steps = 32", "total_steps = 128\ncheckpoints = 2")
+    cart_pole = cart_pole.partition("[variants]")[0] + "[variants]\nplain = {}\n"
+    (folder / "experiments" / "poles.toml").write_text(cart_pole)
+    experiment = read_experiment("poles")
+    outcome = outcome_of("plain", 4, experiment.variants["plain"])
+    points: list[Progress] = []
+    policy = train(replace(experiment.variants["plain"], seed=4), on_update=points.append).policy
+    one, two, three, four = (point.metrics["train/return_mean"] for point in points)
+    assert outcome.curve == ((64, (one + two) / 2), (128, (three + four) / 2))
+    sampling = torch.Generator().manual_seed(4)
+    flights = evaluate(policy, "CartPole-v1", seeds=UNSEEN, generator=sampling)
+    assert outcome.sampled == flights.returns != outcome.returns
+    write_outcomes(experiment, {("plain", 4): outcome})
+    assert read_outcomes(experiment) == {("plain", 4): outcome}
+    for recorded, code in (
+        (outcome, 0),
+        (replace(outcome, sampled=(), curve=()), 0),  # an older one
+        (replace(outcome, sampled=outcome.returns), 1),
+        (replace(outcome, curve=outcome.curve[1:]), 1),
+    ):
+        write_outcomes(experiment, {("plain", 4): recorded})
+        assert main(["check", "poles", "plain", "4"]) == code
 
 
 def test_the_table_shows_heads_by_bins_and_what_the_order_adds(folder: Path) -> None:

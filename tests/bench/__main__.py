@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lander.arguments import Parser, positive
 from lander.fields import ConfigError, read_text, unknown
-from tests.bench import solve, speed, startup, sweep
+from tests.bench import load, solve, speed, startup, sweep
 from tests.bench.process import Options
 from tests.bench.report import render
 
@@ -21,6 +21,7 @@ PARTS: Final[dict[str, Callable[[Options], dict[str, Any]]]] = {
     "solve": solve.run,
     "sweep": sweep.run,
     "startup": startup.run,
+    "load": load.run,
 }
 NEEDS: Final = {"speed": "stable_baselines3", "solve": "stable_baselines3", "sweep": "psutil"}
 """What a part needs of the extra [bench]."""
@@ -40,7 +41,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "parts", nargs="*", type=part, metavar="PART", help=f"of {', '.join(PARTS)} [all]"
     )
-    parser.add_argument("--rounds", type=positive, default=5, help="of speed and startup [5]")
+    parser.add_argument("--rounds", type=positive, default=5, help="of speed, startup and load [5]")
     parser.add_argument("--seeds", type=positive, default=5, help="training seeds of solve [5]")
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"[{RESULTS}]")

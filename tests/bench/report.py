@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from math import inf, isfinite
 from statistics import median
 from typing import Any, Final
@@ -28,7 +29,13 @@ BASE_TRIAL: Final = 5
 
 def render(results: Mapping[str, Part]) -> str:
     """Everything that has been measured."""
-    sections = {"speed": speed, "solve": solve, "sweep": sweep, "startup": startup}
+    sections = {
+        "speed": speed,
+        "solve": solve,
+        "sweep": sweep,
+        "startup": startup,
+        "load": load,
+    }
     parts = ["# Benchmark"]
     for name, section in sections.items():
         if name in results:
@@ -190,7 +197,7 @@ def sweep(part: Part) -> list[str]:
 
 def counted(number: int, word: str) -> str:
     """1 worker, 2 workers."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def best(found: Part) -> str:
@@ -230,6 +237,37 @@ def startup(part: Part) -> list[str]:
         markdown([("", "seconds", "range"), *rows]),
         f"*From the start of the process to the first byte of its output, on one core: median of "
         f"{counted(rounds, 'start')}, in brackets the fastest and the slowest.*",
+    ]
+
+
+def load(part: Part) -> list[str]:
+    """Seconds per table, and how they grow with the number of trials."""
+    seconds: dict[str, dict[int, list[float]]] = {}
+    for sample in part["samples"]:
+        for name, taken in sample["seconds"].items():
+            seconds.setdefault(name, {}).setdefault(sample["trials"], []).append(taken)
+    sizes = sorted({sample["trials"] for sample in part["samples"]})
+    head = (
+        "",
+        *(counted(size, "trial") for size in sizes),
+        *(f"per trial, {more:,} to {fewer:,}" for fewer, more in pairwise(sizes)),
+    )
+    rows = []
+    for name, by_size in seconds.items():
+        middles = {size: median(by_size[size]) for size in sizes}
+        growth = [
+            f"{middles[more] / more / (middles[fewer] / fewer):.2f}"
+            for fewer, more in pairwise(sizes)
+        ]
+        rows.append((f"`{name}`", *(f"{middles[size]:.2f}" for size in sizes), *growth))
+    rounds = max(len(values) for values in seconds["load_trials"].values())
+    return [
+        "## Tables",
+        markdown([head, *rows]),
+        "*Seconds that a function of `analysis.load` takes for finished trials of the default "
+        "study, each from a sweep that was just opened, on one core; `load_curves` of "
+        f"`eval/return_mean`. Median of {counted(rounds, 'round')}. Per trial: seconds per trial "
+        "over those of the smaller sweep; 1 means that twice the trials take twice the time.*",
     ]
 
 

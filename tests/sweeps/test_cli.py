@@ -29,6 +29,8 @@ from tests.sweeps.conftest import MINI
         (["export", "--study", "nothing.toml"], "cannot read nothing.toml: No such file"),
         (["ui"], "no sweep in mlruns yet"),
         (["ui", "--port", "80"], "must be a port from 1024 to 65535, got 80"),
+        (["dashboard"], "no sweep in mlruns yet"),
+        (["dashboard", "--port", "80"], "must be a port from 1024 to 65535, got 80"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_2_and_creates_nothing(

@@ -34,6 +34,7 @@ def run_one(sweep: Sweep) -> tuple[optuna.trial.FrozenTrial, Run]:
             client=sweep.store.runs(),
             experiment_id=sweep.experiment_id,
             parent_run_id=sweep.run_id,
+            role="trial",
             tags={},
         ),
         check=lambda: None,
@@ -97,7 +98,7 @@ def test_the_pruner_is_not_asked_at_the_last_checkpoint(
 def test_an_interrupted_trial_is_killed_and_leaves_the_study(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(recorder: MlflowRecorder, progress: Progress) -> None:
+    def interrupt(recorder: MlflowRecorder, progress: Progress, *, seed: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(MlflowRecorder, "progress", interrupt)
@@ -112,7 +113,7 @@ def test_an_interrupted_trial_is_killed_and_leaves_the_study(
 def test_a_bug_fails_its_trial_with_reason_and_traceback(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def bug(recorder: MlflowRecorder, progress: Progress) -> None:
+    def bug(recorder: MlflowRecorder, progress: Progress, *, seed: int) -> None:
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr(MlflowRecorder, "progress", bug)

@@ -201,7 +201,8 @@ def test_trials_are_printed_as_csv_under_the_names_of_the_fields(mini: Store, sw
         config, *_ = trial_configs(trial, sweep.study)
         assert row["trial"] == str(trial.number)
         assert row["state"] == trial.state.name
-        assert row["seed"] == str(config.seed)
+        assert row["seeds"] == str(config.seed)
+        assert row["reports"] == str(max(trial.intermediate_values, default=0))
         assert row["value"] == ("" if trial.value is None else repr(trial.value))
         for field in sweep.study.space:
             assert row[field] == str(flatten(config)[field])

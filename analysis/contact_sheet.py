@@ -1,0 +1,166 @@
+"""One episode flown by a sweep's best, median and worst policies and at random, in one GIF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+from PIL import Image, ImageDraw, ImageFont
+
+from lander.checkpoint import load
+from lander.evaluation import Evaluation, evaluate, final_seeds, play, random_pilot, replay
+from lander.fields import ConfigError
+from lander.gif import EVERY, SHRINK, write
+from sweeps.recording import POLICY, RUN_ID, seed_folder
+from sweeps.scores import RETURNS, seed_scores
+from sweeps.sweep import Sweep
+
+MAX_FRAMES: Final = 150
+"""Of a longer flight fewer are kept, and it plays faster than it was."""
+MAX_BYTES: Final = 1_500_000
+STRIP: Final = 40
+"""Pixels above each picture, for two lines of text."""
+GAP: Final = 6
+"""Pixels between two pictures."""
+INK, PAPER = (0, 0, 0), (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """An episode, and who flew it."""
+
+    role: str
+    evaluation: Evaluation
+    """Its first episode is the one that is shown."""
+    trial: int | None = None
+    """Whose policy it is."""
+    recorded: Sequence[float] = ()
+    """What its episodes returned at the end of training."""
+
+    @property
+    def seed(self) -> int:
+        return self.evaluation.seeds[0]
+
+    @property
+    def label(self) -> str:
+        pilot = self.role if self.trial is None else f"{self.role}: trial {self.trial}"
+        steps = self.evaluation.lengths[0]
+        return f"{pilot}\nreturn {self.evaluation.returns[0]:.1f}, {steps} steps"
+
+    @property
+    def is_recorded(self) -> bool | None:
+        """Whether every episode returned what it did when it was recorded, to the bit; None where
+        no returns are recorded."""
+        return None if not self.recorded else list(self.evaluation.returns) == list(self.recorded)
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The flights as files."""
+
+    gif: bytes
+    still: bytes
+    """PNG of the last frames."""
+
+
+def chosen(ranked: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:
+    """The best, median (of two the worse) and worst of finished trials, each once."""
+    places = {"best": 0, "worst": len(ranked) - 1, "median": len(ranked) // 2}
+    found: dict[str, FrozenTrial] = {}
+    for role, place in places.items() if ranked else ():
+        if ranked[place] not in found.values():
+            found[role] = ranked[place]
+    return {role: found[role] for role in ("best", "median", "worst") if role in found}
+
+
+def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Flight:
+    """Its final episodes once more, from the recorded weights of its median training.
+
+    Raises:
+        ConfigError: the weights are missing, or not those of this program.
+    """
+    scores = seed_scores(trial)
+    training = int(np.argsort(scores, kind="stable")[(len(scores) - 1) // 2]) if scores else 0
+    place = seed_folder(training, of=sweep.study.settings.seeds_per_trial) + POLICY
+    with TemporaryDirectory() as folder:
+        run_id = str(trial.user_attrs[RUN_ID])
+        path = Path(sweep.store.runs().download_artifacts(run_id, place, folder))
+        try:
+            policy, config = load(path)
+        except ConfigError as error:  # the folder is gone when that is read
+            raise ConfigError(str(error).replace(str(path), place)) from None
+    # all of them at once, as it was done then: the size of a batch can change the last bit
+    flown = evaluate(policy, config.env.id, seeds=final_seeds(config))
+    recorded = trial.user_attrs[RETURNS][training] if scores else ()
+    return Flight(role, flown, trial.number, recorded)
+
+
+def fly_at_random(sweep: Sweep) -> Flight:
+    """The first of the final episodes, actions drawn uniformly."""
+    env_id, seeds = sweep.study.base.env.id, final_seeds(sweep.study.base)
+    return Flight("at random", play(random_pilot(env_id, seed=seeds[0]), env_id, seeds=seeds[:1]))
+
+
+def contact_sheet(env_id: str, flights: Sequence[Flight], *, limit: int = MAX_BYTES) -> Sheet:
+    """Draw flights of the same reset seed on one clock; who has ended rests on its last frame.
+
+    The file stays below `limit` bytes at the cost of frames.
+
+    Raises:
+        ValueError: the flights began differently.
+    """
+    if len({flight.seed for flight in flights}) != 1:
+        seeds = ", ".join(str(flight.seed) for flight in flights)
+        raise ValueError(f"flights side by side need one reset seed, got {seeds}")
+    longest = max(flight.evaluation.lengths[0] for flight in flights)
+    every = max(EVERY, -(-longest // MAX_FRAMES))
+    columns = []
+    for flight in flights:
+        actions = flight.evaluation.actions[0]
+        shown = replay(env_id, seed=flight.seed, actions=actions, every=every, shrink=SHRINK)
+        columns.append([labelled(frame, flight.label) for frame in shown.frames])
+    frames = side_by_side(columns)
+    milliseconds = round(1000 * EVERY / shown.fps)
+    gif = encoded(frames, milliseconds=milliseconds)
+    while len(gif) > limit and len(frames) > 1:
+        frames, milliseconds = [*frames[:-1:2], frames[-1]], 2 * milliseconds
+        gif = encoded(frames, milliseconds=milliseconds)
+    still = BytesIO()
+    Image.fromarray(frames[-1]).quantize(64).save(still, "PNG", optimize=True)
+    return Sheet(gif, still.getvalue())
+
+
+def labelled(frame: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """A frame (H, W, 3) under a strip with two lines of text."""
+    height, width, _ = frame.shape
+    picture = Image.new("RGB", (width, STRIP + height), PAPER)
+    picture.paste(Image.fromarray(frame), (0, STRIP))
+    font = ImageFont.load_default(14)
+    ImageDraw.Draw(picture).multiline_text((2, 2), text, fill=INK, font=font, spacing=3)
+    return np.asarray(picture)
+
+
+def side_by_side(columns: Sequence[Sequence[NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:
+    """Rows of pictures, one per moment; the last picture of a short column stays."""
+    height = columns[0][0].shape[0]
+    gap = np.full((height, GAP, 3), PAPER, dtype=np.uint8)
+    rows = []
+    for moment in range(max(map(len, columns))):
+        pictures = [column[min(moment, len(column) - 1)] for column in columns]
+        rows.append(np.hstack([part for picture in pictures for part in (gap, picture)][1:]))
+    return rows
+
+
+def encoded(frames: Sequence[NDArray[np.uint8]], *, milliseconds: int) -> bytes:
+    """The frames as a looping GIF."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "sheet.gif"
+        write(path, frames, milliseconds=milliseconds)
+        return path.read_bytes()

@@ -1,0 +1,151 @@
+"""A policy's flights, step by step: where it was, what it did, what it expected, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lander.checkpoint import load
+from lander.config import TrainConfig
+from lander.env import make_env
+from lander.evaluation import FLIGHT_SEED, evaluate, seed_range
+from lander.fields import ConfigError
+from lander.policy import ActorCritic
+from sweeps.recording import POLICY, RUN_ID, seed_folder
+from sweeps.scores import seed_scores
+from sweeps.storage import find_trial
+from sweeps.sweep import Sweep
+
+LANDER: Final = "LunarLander"
+"""How the names of the environments begin whose observations are understood here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """A trained policy and where it is from."""
+
+    policy: ActorCritic
+    config: TrainConfig
+    trial: int
+
+    @property
+    def is_lander(self) -> bool:
+        return self.config.env.id.startswith(LANDER)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """One episode on the stock environment."""
+
+    seed: int
+    obs: NDArray[np.float32]
+    """(T + 1, obs): s_0 to s_T."""
+    actions: NDArray[np.generic]
+    """(T,) or (T, A): as `env.step` took them."""
+    rewards: NDArray[np.float64]
+    """(T,), raw."""
+    terminated: bool
+    """The episode was over; otherwise the time limit cut it."""
+
+    @property
+    def total_reward(self) -> float:
+        return float(self.rewards.sum())
+
+    @property
+    def ending(self) -> str:
+        """How LunarLander ended it: its last reward says so, +-100 in place of everything else."""
+        if not self.terminated:
+            return "time limit"
+        if self.rewards[-1] == 100:
+            return "came to rest"
+        return "flew away" if abs(self.obs[-1, 0]) >= 1 else "crashed"
+
+
+def best_pilot(sweep: Sweep) -> Pilot:
+    """The policy of the best trial; with several training seeds that of the median training.
+
+    Raises:
+        ConfigError: no trial has finished, or its weights are gone.
+    """
+    trial = find_trial(sweep.optuna, "best")
+    order = np.argsort(seed_scores(trial) or [0.0], kind="stable")
+    middle = int(order[(len(order) - 1) // 2])
+    folder = seed_folder(middle, of=sweep.study.settings.seeds_per_trial)
+    run_id = trial.user_attrs.get(RUN_ID)
+    if run_id is None:
+        raise ConfigError(f"trial {trial.number} has no run")
+    with TemporaryDirectory() as place:
+        try:
+            path = sweep.store.runs().download_artifacts(str(run_id), folder + POLICY, place)
+        except Exception as error:  # MLflow raises many kinds for a missing artifact
+            raise ConfigError(f"trial {trial.number} has no {POLICY}: {error}") from None
+        policy, config = load(Path(path))
+    return Pilot(policy, config, trial.number)
+
+
+def fly(pilot: Pilot, *, episodes: int, sampled: bool = False) -> list[Flight]:
+    """Flights on reset seeds that nothing has been chosen by, those of `python -m lander fly`."""
+    seeds = seed_range(FLIGHT_SEED, episodes)
+    generator = torch.Generator().manual_seed(FLIGHT_SEED) if sampled else None
+    flown = evaluate(pilot.policy, pilot.config.env.id, seeds=seeds, generator=generator)
+    pairs = zip(flown.seeds, flown.actions, strict=True)
+    return [retrace(pilot.config.env.id, seed, actions) for seed, actions in pairs]
+
+
+def retrace(env_id: str, seed: int, actions: NDArray[np.generic]) -> Flight:
+    """Fly recorded actions again and keep every step: the same episode, to the bit."""
+    obs: list[NDArray[np.float32]] = []
+    rewards: list[float] = []
+    terminated = False
+    with closing(make_env(env_id)) as env:
+        obs.append(env.reset(seed=seed)[0])
+        for action in actions:
+            row, reward, terminated, _, _ = env.step(action)
+            obs.append(row)
+            rewards.append(float(reward))
+    return Flight(seed, np.stack(obs), actions, np.array(rewards), bool(terminated))
+
+
+@torch.no_grad()
+def expected(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
+    """(T,): V(s_t) in raw units of reward: the critic speaks of scaled ones.
+
+    With a running scale, of the scale that training ended with.
+    """
+    scale = pilot.config.env.reward_scale
+    if scale == "running":
+        moments = pilot.policy.reward_moments
+        assert moments is not None
+        scale = 1 / float(moments.std)
+    values = pilot.policy.value(torch.from_numpy(flight.obs[:-1]))
+    return np.asarray(values.double().numpy() / scale)
+
+
+def realised(flight: Flight, *, gamma: float, step_cost: float = 0.0) -> NDArray[np.float64]:
+    """(T,): G_t = sum_k gamma^k (r_{t+k} - step_cost), what V(s_t) should have been."""
+    found = np.zeros(len(flight.rewards))
+    ahead = 0.0
+    for t in reversed(range(len(found))):
+        ahead = flight.rewards[t] - step_cost + gamma * ahead
+        found[t] = ahead
+    return found
+
+
+@torch.no_grad()
+def entropies(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
+    """(T,): entropy of pi(.|s_t), nats."""
+    pi = pilot.policy.distribution(torch.from_numpy(flight.obs[:-1]))
+    return np.asarray(pi.entropy().double().numpy())
+
+
+def success_count(flights: Sequence[Flight], threshold: float) -> int:
+    """How many return at least `threshold`."""
+    return sum(flight.total_reward >= threshold for flight in flights)

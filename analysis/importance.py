@@ -1,0 +1,79 @@
+"""Which searched field matters, and how sure that is: PED-ANOVA over resampled trials."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from analysis.stats import CONFIDENCE
+from sweeps.scores import last_return
+from sweeps.space import Space
+
+BEST_SHARE = 0.25
+"""What counts as a good trial: one of the best quarter."""
+FEWEST = 4
+"""Trials below which they have no quarter."""
+RESAMPLES = 200
+MOST = 10_000
+"""Trials over all resamples: of large sweeps there are fewer resamples, and less need for them."""
+
+
+def ended(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that came to an end with a return: finished, or pruned after a checkpoint."""
+    return [
+        trial
+        for trial in trials
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        and last_return(trial) is not None
+    ]
+
+
+def importances(
+    trials: Sequence[FrozenTrial], space: Space, *, resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """A row per searched field, the most important first: `share` of the importance, the ends `low`
+    and `high` of its percentile bootstrap interval, and `first`, the share of resamples in which no
+    field matters more.
+
+    Importance (Watanabe et al. 2023, arXiv:2304.10255): how far the values in the best quarter of
+    the ended trials lie from those in all of them. Empty below `FEWEST` ended trials.
+    """
+    known = ended(trials)
+    if len(known) < FEWEST:
+        return pd.DataFrame(columns=["share", "low", "high", "first"], dtype="float64")
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(known), size=(max(20, min(resamples, MOST // len(known))), len(known)))
+    drawn = pd.DataFrame([shares([known[i] for i in draw], space) for draw in draws])
+    tail = (1 - CONFIDENCE) / 2
+    found = pd.DataFrame(
+        {
+            "share": shares(known, space),
+            "low": drawn.quantile(tail),
+            "high": drawn.quantile(1 - tail),
+            "first": drawn.idxmax(axis="columns").value_counts(normalize=True),
+        }
+    )
+    return found.fillna(0.0).sort_values("share", ascending=False, kind="stable")
+
+
+def shares(trials: Sequence[FrozenTrial], space: Space) -> pd.Series:
+    """Each searched field's share of the importance; 0 where it does nothing in these trials."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(
+        create_trial(
+            params=trial.params, distributions=trial.distributions, value=last_return(trial)
+        )
+        for trial in trials
+    )
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a resample in which all are equally good says nothing
+        found = get_param_importances(study, evaluator=evaluator)
+    values = {name: found.get(range_.parameter, 0.0) for name, range_ in space.items()}
+    return pd.Series(values, dtype="float64")

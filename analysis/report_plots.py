@@ -1,0 +1,165 @@
+"""The pictures of a report, each with the sentence that stands under it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from analysis.contact_sheet import Flight, chosen, contact_sheet, fly_again, fly_at_random
+from analysis.document import Block, Picture, Text, drawing
+from analysis.load import load_curves
+from analysis.plots import confirmation as draw_confirmation
+from analysis.plots import curves, new_axes, solved_line
+from analysis.records import Records
+from analysis.winner import Judgement
+from lander.env import solved_return
+from sweeps.confirm import DEFAULTS
+from sweeps.figures import FLOOR, history, importances, parallel_coordinates, slices
+
+BEST = 5
+"""Trials whose learning curves stand against those of all other finished ones."""
+METRIC = "eval/return_mean"
+
+
+def finished(records: Records) -> list[FrozenTrial]:
+    """Trials that came to their end, in their order."""
+    return [trial for trial in records.counted if trial.state == TrialState.COMPLETE]
+
+
+def pruned(records: Records) -> list[FrozenTrial]:
+    """Trials that were ended early, after a checkpoint."""
+    return [t for t in records.counted if t.state == TrialState.PRUNED and t.values]
+
+
+def history_part(records: Records) -> list[Block]:
+    """Return by trial."""
+    begun = [trial for trial in records.counted if trial.params]
+    if not begun:
+        return [Text("No trial has begun.")]
+    caption = (
+        "Each trial's return when it ended; the line is the best so far. "
+        f"Returns below {FLOOR:.0f} are drawn there."
+    )
+    first = next((trial for trial in finished(records) if trial.number == DEFAULTS), None)
+    if first is not None:
+        caption += f" The defaults, trial {first.number}, returned {first.values[0]:.1f}."
+    if records.best is not None and records.best != first:
+        caption += f" The best, trial {records.best.number}: {records.best.values[0]:.1f}."
+    return [drawing(history(begun), "history", alt="Return by trial number", caption=caption)]
+
+
+def importance_part(records: Records) -> list[Block]:
+    """How much each field matters."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        figure = importances(records.sweep.optuna) if finished(records) else None
+    if figure is None or any("importances will be equal" in str(w.message) for w in said):
+        return [Text("Importances: too few trials have finished.")]
+    caption = (
+        "Share of the spread of returns that each field explains (PED-ANOVA), over the "
+        f"{len(finished(records))} finished trials. Pruned trials do not count, so with few "
+        "finished ones this is a hint."
+    )
+    return [drawing(figure, "importances", alt="Importance of each field", caption=caption)]
+
+
+def slices_part(records: Records) -> list[Block]:
+    """Return over each field."""
+    if len(finished(records)) < 2:
+        return [Text("Return over each field: fewer than two trials have finished.")]
+    ranges = list(records.sweep.study.space.values())
+    figure = slices(finished(records), ranges, pruned=pruned(records))
+    caption = (
+        "Return over each field by itself, as wide as it was searched. Grey crosses: pruned "
+        "trials, at their last checkpoint."
+    )
+    return [drawing(figure, "slices", alt="Return over each searched field", caption=caption)]
+
+
+def parallel_part(records: Records) -> list[Block]:
+    """One line per trial."""
+    if len(finished(records)) < 2:
+        return []
+    ranges = list(records.sweep.study.space.values())
+    figure = parallel_coordinates(finished(records), ranges)
+    caption = "One line per finished trial across all fields; bright lines are good trials."
+    alt = "Parallel coordinates of the finished trials"
+    return [drawing(figure, "parallel_coordinates", alt=alt, caption=caption)]
+
+
+def curves_part(records: Records) -> list[Block]:
+    """How the best learned, beside the others."""
+    best = [trial.number for trial in records.ranked[: min(BEST, (len(records.ranked) + 1) // 2)]]
+    others = [trial.number for trial in finished(records) if trial.number not in best]
+    if not best:
+        return [Text("No trial has finished.")]
+    tables = {
+        f"{name} ({len(numbers)} trial{'s' if len(numbers) > 1 else ''})": load_curves(
+            records.sweep, METRIC, trials=numbers
+        )
+        for name, numbers in (("the best", best), ("other finished trials", others))
+        if numbers
+    }
+    figure, axes = new_axes(9, 4.2)
+    curves(tables, axes, label=METRIC)
+    solved_line(axes, solved_return(records.sweep.study.base.env.id))
+    caption = (
+        f"Mean return of the checkpoints' deterministic episodes, `{METRIC}`. Line: mean over "
+        "trainings; band: its 95 % interval (Student's). The best: "
+        f"{', '.join(map(str, best))}, chosen by how they ended, so that some distance at the end "
+        "is no wonder. Pruned trials are left out."
+    )
+    alt = "Learning curves of the best trials and of the others"
+    return [drawing(figure, "curves", alt=alt, caption=caption)]
+
+
+def confirmation_picture(records: Records, judgement: Judgement) -> Picture:
+    """Every candidate under every test seed."""
+    figure, axes = new_axes(9, 1.6 + 0.5 * len(judgement.standings))
+    threshold = solved_return(records.sweep.study.base.env.id)
+    draw_confirmation(judgement, axes, threshold=threshold)
+    caption = "Each candidate's trainings under the test seeds, beside its score in the sweep."
+    alt = "Return of each candidate under the test seeds"
+    return drawing(figure, "confirmation", alt=alt, caption=caption)
+
+
+def flights_part(records: Records) -> list[Block]:
+    """The contact sheet, and who is missing on it."""
+    if not records.ranked:
+        return [Text("No trial has finished: there is nothing to fly yet.")]
+    flights: list[Flight] = []
+    troubles: list[str] = []
+    for role, trial in chosen(records.ranked).items():
+        try:
+            flights.append(fly_again(records.sweep, role, trial))
+        except Exception as error:  # weights can be missing or damaged in many ways
+            troubles.append(f"The {role}, trial {trial.number}, could not be flown: {error}")
+    if not flights:
+        return [Text(trouble) for trouble in troubles]
+    flights.append(fly_at_random(records.sweep))
+    sheet = contact_sheet(records.sweep.study.base.env.id, flights)
+    caption = (
+        f"One episode, reset seed {flights[0].seed}, on one clock; who has ended rests on the last "
+        "frame. Policies act deterministically. "
+    )
+    still = Picture("flights", "png", sheet.still, "", "")
+    alt = "The same episode flown by " + ", ".join(flight.role for flight in flights)
+    picture = Picture("flights", "gif", sheet.gif, alt, caption + checked(flights), still)
+    return [picture, *(Text(trouble) for trouble in troubles)]
+
+
+def checked(flights: Sequence[Flight]) -> str:
+    """Whether the policies still fly as they did."""
+    same = [flight.role for flight in flights if flight.is_recorded]
+    other = [flight.role for flight in flights if flight.is_recorded is False]
+    told = []
+    if same:
+        told.append(
+            f"Flown anew from the recorded weights, all final episodes of {', '.join(same)} "
+            "returned what is recorded, to the last bit."
+        )
+    if other:
+        told.append(f"Not as recorded, to the last bit: {', '.join(other)}.")
+    return " ".join(told)

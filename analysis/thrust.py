@@ -1,0 +1,82 @@
+"""What an action does to the craft: the thrust of its engines, measured on the environment itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Final
+
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from lander.config import TrainConfig
+from lander.env import make_env, spaces
+from lander.heads import bin_levels
+from lander.resolve import LUNAR_LANDER
+
+MAIN, SIDE = 0, 1
+"""Dimensions of an action of LunarLanderContinuous."""
+ENGINES: Final = ("main engine", "side engines")
+SEED: Final = 0
+
+
+def has_engines(config: TrainConfig) -> bool:
+    """It is LunarLander with its two continuous engines."""
+    return config.env.id.startswith(LUNAR_LANDER)
+
+
+def thrust(env_id: str, engine: int, levels: Sequence[float]) -> NDArray[np.float64]:
+    """(levels,): share of an engine's full thrust that each level gives.
+
+    Measured: the change of velocity in one step from the same state, against coasting, in units of
+    that at full level, to the left for side levels below 0. The environment draws the same noise
+    whatever the action, so it cancels.
+    """
+    coasting = velocity(env_id, [0.0, 0.0])
+
+    def push(level: float) -> float:
+        moved = velocity(env_id, action_of(engine, level)) - coasting
+        return float(np.linalg.norm(moved))
+
+    left = -1.0 if engine == SIDE else 1.0
+    full = {False: push(1.0), True: push(left)}
+    return np.array([push(level) / full[level < 0] for level in levels])
+
+
+def action_of(engine: int, level: float) -> list[float]:
+    """One engine at a level, the other one off."""
+    action = [0.0, 0.0]
+    action[engine] = level
+    return action
+
+
+def velocity(env_id: str, action: Sequence[float]) -> NDArray[np.float64]:
+    """(2,): horizontal and vertical velocity after one step from a seeded start."""
+    with closing(make_env(env_id)) as env:
+        env.reset(seed=SEED)
+        env.step(np.array(action, dtype=np.float32))
+        moving = env.unwrapped.lander.linearVelocity
+        return np.array([moving.x, moving.y])
+
+
+def levels_of(config: TrainConfig) -> NDArray[np.float64]:
+    """(2, bins): what each bin of each engine hands to the environment."""
+    _, space = spaces(config.env.id)
+    assert isinstance(space, Box)
+    return np.asarray(bin_levels(space, config).double().numpy())
+
+
+def idle(levels: NDArray[np.float64], engine: int) -> NDArray[np.bool_]:
+    """Which levels leave an engine off: main up to 0, side up to 0.5 either way."""
+    return levels <= 0 if engine == MAIN else np.abs(levels) <= 0.5
+
+
+def usage(actions: NDArray[np.generic], levels: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(bins, bins): how often each pair of main and side level was flown, from actions (T, 2)."""
+    counts = np.zeros((levels.shape[1], levels.shape[1]), dtype=np.int64)
+    nearest = [
+        np.abs(actions[:, engine, None] - levels[engine]).argmin(axis=1) for engine in (MAIN, SIDE)
+    ]
+    np.add.at(counts, tuple(nearest), 1)
+    return counts

@@ -1,0 +1,170 @@
+"""Figures and sentences of notebooks 01 and 02, on sweeps put together by hand, and what they rest
+on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from math import isnan, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from analysis import budget_answers, sweep_answers, trial_answers
+from analysis.correlation import rank_correlation
+from analysis.importance import FEWEST, importances
+from analysis.lead import lead, seed_spread
+from analysis.notebook import STEPS, Answer, steps_here
+from analysis.reward_scale import (
+    BY_SCALE,
+    BY_SEED,
+    SETUPS,
+    WITHOUT,
+    disagreement,
+    measure,
+)
+from analysis.stats import Estimate
+from lander import TrainConfig
+from lander.distributions import Categorical
+from lander.env import spaces
+from lander.fields import ConfigError, configure
+from sweeps.scores import RETURNS
+from sweeps.space import defaults
+from sweeps.storage import Store
+from sweeps.study import Study, read_study
+from sweeps.sweep import EXPERIMENT_ID, Sweep
+
+torch.set_num_threads(1)
+
+PLAIN = """
+[study]
+name = "plain"
+[base]
+"env.id" = "LunarLanderContinuous-v3"
+"env.bins" = 7
+checkpoints = 4
+[space]
+"ppo.learning_rate" = { low = 1e-4, high = 1e-2, log = true }
+"ppo.update_epochs" = { low = 1, high = 20 }
+"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
+"policy.trunk"      = { choices = ["separate", "shared"] }
+"""
+HEADS = """
+[study]
+name = "heads"
+[base]
+"env.id" = "LunarLanderContinuous-v3"
+"env.bins" = 5
+checkpoints = 4
+[space]
+"policy.head" = { choices = ["gaussian", "categorical"] }
+"env.bins"    = { choices = [3, 5, 7] }
+"env.obs_norm" = { choices = [true, false] }
+"""
+BEGAN = datetime(2026, 1, 1)
+QUESTIONS: Sequence[Callable[[Sweep], Answer]] = (
+    sweep_answers.progress,
+    sweep_answers.importance,
+    sweep_answers.good_values,
+    sweep_answers.together,
+    sweep_answers.directions,
+    budget_answers.pruning,
+    budget_answers.foresight,
+    budget_answers.times,
+    lambda sweep: trial_answers.learning(sweep, trial_answers.best_median_worst(sweep)),
+    trial_answers.explanations,
+    trial_answers.noise,
+)
+
+
+def sweep_of(study: Study, folder: Path, *trials: FrozenTrial) -> Sweep:
+    """A sweep whose trials nobody has run."""
+    made = optuna.create_study(study_name=study.name, direction="maximize")
+    made.set_user_attr(EXPERIMENT_ID, "0")
+    made.set_user_attr("mlflow.run_id", "none")
+    made.add_trials(trials)
+    return Sweep(study, made, Store(folder))
+
+
+def trial(
+    study: Study, params: dict[str, Any], *reports: float, state: TrialState, value: float | None
+) -> FrozenTrial:
+    """One that took ten seconds."""
+    made = create_trial(
+        state=state,
+        params=params,
+        distributions={
+            range_.parameter: range_.distribution
+            for range_ in study.space.values()
+            if range_.parameter in params
+        },
+        value=value,
+        intermediate_values=dict(enumerate(reports, start=1)),
+        user_attrs={} if state != TrialState.COMPLETE else {RETURNS: [[value, value]]},
+    )
+    made.datetime_start = BEGAN
+    made.datetime_complete = BEGAN + timedelta(seconds=10) if state.is_finished() else None
+    return made
+
+
+def plain(count: int, *, pruned: int = 0) -> list[FrozenTrial]:
+    """Finished trials, and behind them pruned ones; the learning rate alone says how good."""
+    study, rng = read_study(PLAIN, source="plain"), np.random.default_rng(7)
+    found = []
+    for i in range(count + pruned):
+        rate = float(np.exp(rng.uniform(np.log(1e-4), np.log(1e-2))))
+        score = 100 * float(np.log10(rate))
+        params = {
+            "ppo.learning_rate": rate,
+            "ppo.update_epochs": int(rng.integers(1, 21)),
+            "1 - ppo.gae_lambda": float(rng.uniform(0.001, 0.1)),
+            "policy.trunk": str(rng.choice(["separate", "shared"])),
+        }
+        reports = [score - 10, score - 20, score - 5, score]
+        ended = TrialState.COMPLETE if i < count else TrialState.PRUNED
+        some = reports if i < count else reports[:2]
+        found.append(trial(study, params, *some, state=ended, value=some[-1]))
+    return found
+
+
+@pytest.fixture
+def study() -> Study:
+    return read_study(PLAIN, source="plain")
+
+
+def test_every_question_has_an_answer_on_any_sweep(study: Study, tmp_path: Path) -> None:
+    heads = read_study(HEADS, source="heads")
+    gaussian = {"policy.head": "gaussian", "env.obs_norm": True}
+    binned = {"policy.head": "categorical", "env.bins": 5, "env.obs_norm": False}
+    lost = trial(study, {}, state=TrialState.FAIL, value=None)
+    running = trial(study, defaults(study.space, study.base), state=TrialState.RUNNING, value=None)
+    sweeps = {
+        "empty": sweep_of(study, tmp_path),
+        "one failed": sweep_of(study, tmp_path, lost),
+        "under way": sweep_of(study, tmp_path, running, *plain(1)),
+        "all pruned": sweep_of(study, tmp_path, *plain(0, pruned=6)),
+        "mostly pruned": sweep_of(study, tmp_path, *plain(2, pruned=8)),
+        "all equal": sweep_of(study, tmp_path, *[plain(1)[0]] * 6),
+        "heads": sweep_of(
+            heads,
+            tmp_path,
+            *(
+                trial(heads, params, 1.0, 2.0, 3.0, v, state=TrialState.COMPLETE, value=v)
+                for v, params in enumerate([gaussian, binned] * 4)
+            ),
+        ),
+    }
+    for name, sweep in sweeps.items():
+        for ask in QUESTIONS:
+            answer = ask(sweep)
+            assert answer.sentence.endswith("."), name
+            assert "nan" not in answer.sentence, (name, answer.sentence)
+            if answer.figure is not None:
+                answer.figure.savefig(tmp_path / "drawn.png")

@@ -1,0 +1,585 @@
+"""Tables against the databases themselves, read in another way."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import datetime
+from math import isnan
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine, event
+
+import analysis.load
+from analysis.load import (
+    collector_paused,
+    dtype_of,
+    load_checkpoints,
+    load_curves,
+    load_episodes,
+    load_trials,
+)
+from sweeps.confirm import start_confirmation
+from sweeps.objective import trial_seeds
+from sweeps.recording import DIVERGED, INTERRUPTED, REASON, RUN_ID, MlflowRecorder, seed_folder
+from sweeps.scores import RETURNS
+from sweeps.space import read_range, suggest
+from sweeps.storage import Store, quiet
+from sweeps.study import find_study, read_study
+from sweeps.sweep import WITHDRAWN, Sweep, create, open_sweep, start_sweep
+from sweeps.workers import work
+from tests.bench.load import LOADERS, insert, optuna_rows
+
+quiet()
+
+MADE = """
+[study]
+name = "made"
+trials = 1
+seeds_per_trial = 2
+
+[base]
+"env.id" = "LunarLanderContinuous-v3"
+"env.bins" = 7
+checkpoints = 2
+
+[space]
+"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
+"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
+"policy.head"       = { choices = ["categorical", "gaussian"] }
+"env.bins"          = { low = 3, high = 15, step = 2 }
+"env.obs_norm"      = { choices = [true, false] }
+"env.reward_scale"  = { choices = [0.03, "running"] }
+"""
+REAL = """
+[study]
+name = "real"
+trials = 2
+seeds_per_trial = 2
+pruner = "none"
+
+[base]
+"env.id" = "CartPole-v1"
+"env.num_envs" = 2
+"ppo.rollout_steps" = 32
+"ppo.minibatch_size" = 64
+total_steps = 256
+checkpoints = 2
+eval_episodes = 1
+final_episodes = 2
+
+[space]
+"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
+"""
+GAUSSIAN = {
+    "ppo.learning_rate": 0.001,
+    "1 - ppo.gae_lambda": 0.0625,  # exact in binary, and so is 0.9375
+    "policy.head": "gaussian",
+    "env.obs_norm": True,
+    "env.reward_scale": "running",
+}
+BINS = GAUSSIAN | {"policy.head": "categorical", "env.bins": 5}
+CURVE = "eval/return_mean"
+OPTUNA_CHUNK = 500
+"""Trials whose parts Optuna reads in one query."""
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store without any sweep."""
+    store = Store(tmp_path_factory.mktemp("load") / "store")
+    store.create()
+    return store
+
+
+@pytest.fixture(scope="module")
+def empty(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """With a sweep that has just been started."""
+    store = copied(bare, tmp_path_factory.mktemp("empty"))
+    start_sweep(read_study(MADE, source="made.toml"), store, trials=None, command=["run"])
+    return store
+
+
+def copied(store: Store, folder: Path) -> Store:
+    """A store of its own."""
+    return Store(Path(shutil.copytree(store.folder, folder / "store")))
+
+
+@pytest.fixture(scope="module")
+def made(empty: Store, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """A sweep under way, put together by hand: trials in every state."""
+    sweep = open_sweep(copied(empty, tmp_path_factory.mktemp("made")), "made")
+    for params in (BINS, BINS, GAUSSIAN, GAUSSIAN, GAUSSIAN, {}, {}, {}):
+        sweep.optuna.enqueue_trial(params)
+    finished = begin(sweep)
+    report(finished, 1.0, 2.0, 3.0, 4.0)
+    finished.set_user_attr(RETURNS, [[5.0, 7.0], [8.0, 8.5]])
+    sweep.optuna.tell(finished, 7.125)
+    between = begin(sweep)
+    report(between, 10.0, 20.0, 30.0)
+    between.set_user_attr(RETURNS, [[11.0, 12.0]])
+    sweep.optuna.tell(between, state=TrialState.PRUNED)
+    early = begin(sweep)
+    report(early, -50.0)
+    sweep.optuna.tell(early, state=TrialState.PRUNED)
+    for reason in (f"{DIVERGED}: loss is nan", INTERRUPTED):
+        failed = begin(sweep)
+        report(failed, -1.0)
+        failed.set_user_attr(REASON, reason)
+        sweep.optuna.tell(failed, state=TrialState.FAIL)
+    report(begin(sweep), 0.5)
+    ask(sweep)  # nothing drawn yet, and no run
+    sweep.fail(sweep.trials[8], WITHDRAWN)
+    return sweep
+
+
+def ask(sweep: Sweep) -> optuna.Trial:
+    """The next trial, running."""
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        return sweep.optuna.ask()
+
+
+def begin(sweep: Sweep) -> optuna.Trial:
+    """The next trial, its parameters drawn, its run open with two curves of three points."""
+    trial, client = ask(sweep), sweep.store.runs()
+    suggest(trial, sweep.study.space, sweep.study.base)
+    run = client.create_run(sweep.experiment_id)
+    trial.set_user_attr(RUN_ID, run.info.run_id)
+    seeds, recorder = sweep.study.settings.seeds_per_trial, MlflowRecorder(client, run.info.run_id)
+    for seed in range(seeds):
+        for point in (1, 2, 3):
+            metrics = {CURVE: 100.0 * trial.number + point / 8 - seed, "loss/policy": float("nan")}
+            recorder.metrics(metrics, step=128 * point, under=seed_folder(seed, of=seeds))
+    recorder.flush()
+    return trial
+
+
+def report(trial: optuna.Trial, *values: float) -> None:
+    """Values at steps from 1 up."""
+    for step, value in enumerate(values, start=1):
+        trial.report(value, step)
+
+
+@pytest.fixture(scope="module")
+def confirmation(empty: Store, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Defaults and trial 1 under two test seeds each, of which one has not begun."""
+    sweep = open_sweep(copied(empty, tmp_path_factory.mktemp("confirmation")), "made")
+    sweep.optuna.enqueue_trial(BINS)
+    for value in (1.0, 2.0):
+        sweep.optuna.tell(begin(sweep), value)
+    found = start_confirmation(sweep.store, "made", top=1, seeds=2, command=["confirm"])
+    for value in (1.0, 2.0, 3.0):
+        trial = begin(found)
+        trial.set_user_attr(RETURNS, [[value, value + 1]])
+        found.optuna.tell(trial, value + 0.5)
+    return found
+
+
+@pytest.fixture(scope="module")
+def real(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """A real sweep of two trials with two trainings each."""
+    store = copied(bare, tmp_path_factory.mktemp("real"))
+    start_sweep(read_study(REAL, source="real.toml"), store, trials=None, command=["run"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SDL_VIDEODRIVER", "dummy")
+        work(store, "real", index=0, seconds=None)
+    return open_sweep(store, "real")
+
+
+def rows(store: Store, database: str, query: str) -> list[tuple[Any, ...]]:
+    """What SQLite itself answers."""
+    with closing(sqlite3.connect(store.folder / database)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def as_rows(table: pd.DataFrame) -> list[tuple[Any, ...]]:
+    return list(table.itertuples(index=False, name=None))
+
+
+def known(column: pd.Series) -> list[Any]:
+    """Its values, None where one is missing."""
+    return [
+        None if missing else value for value, missing in zip(column, column.isna(), strict=True)
+    ]
+
+
+def test_every_trial_that_began_and_was_not_lost_has_a_row(made: Sweep) -> None:
+    table = load_trials(made)
+    assert table.index.tolist() == [0, 1, 2, 3, 5, 6]  # 4 was lost, 7 waits, 8 is withdrawn
+    states = ["COMPLETE", "PRUNED", "PRUNED", "FAIL", "RUNNING", "RUNNING"]
+    assert table["state"].tolist() == states
+    assert table["candidate"].tolist() == table.index.tolist()
+    assert known(table["value"]) == [7.125, 30.0, -50.0, None, None, None]
+    assert known(table["last_return"]) == [7.125, 11.5, -50.0, None, None, None]
+    assert table["share"].tolist() == [1.0, 0.75, 0.25, 0.25, 0.25, 0.0]
+    assert known(table["reason"]) == [*[None] * 3, "diverged: loss is nan", None, None]
+    assert table["run_id"].isna().tolist() == [*[False] * 5, True]
+    assert table["seeds"].tolist() == [
+        "{}, {}".format(*trial_seeds(made.trials[number], made.study)) for number in table.index
+    ]
+
+
+def test_times_are_those_of_the_database(made: Sweep) -> None:
+    query = "SELECT number, datetime_start, datetime_complete FROM trials"
+    times = {
+        number: (datetime.fromisoformat(begin), datetime.fromisoformat(end or begin))
+        for number, begin, end in rows(made.store, "optuna.db", query)
+        if begin is not None
+    }
+    table = load_trials(made)
+    for number, started, seconds in table[["started", "seconds"]].itertuples(name=None):
+        begin, end = times[number]
+        assert started == (begin - times[0][0]).total_seconds()
+        assert isnan(seconds) if begin == end else seconds == (end - begin).total_seconds()
+    assert table["seconds"].isna().tolist() == [*[False] * 4, True, True]
+
+
+def test_a_searched_field_has_its_own_values_and_none_where_it_does_nothing(made: Sweep) -> None:
+    table = load_trials(made)
+    assert known(table["ppo.learning_rate"]) == [0.003, *[0.001] * 4, None]
+    assert known(table["ppo.gae_lambda"])[1:] == [*[0.9375] * 4, None]
+    assert known(table["ppo.gae_lambda"])[0] == pytest.approx(0.98, abs=1e-15)
+    heads = [*["categorical"] * 3, *["gaussian"] * 2, None]
+    assert known(table["policy.head"]) == heads
+    assert known(table["env.bins"]) == [7, 5, 5, None, None, None]  # a Gaussian has none
+    assert known(table["env.obs_norm"]) == [False, *[True] * 4, None]
+    assert known(table["env.reward_scale"]) == [0.03, *["running"] * 4, None]
+
+
+def test_numbers_have_dtypes_of_numbers_and_missing_ones_reach_numpy_as_nan(made: Sweep) -> None:
+    table = load_trials(made)
+    objects = [name for name in table if table[name].dtype == object]
+    assert objects == ["env.reward_scale"]  # numbers and words
+    assert str(table.index.dtype) == "int64"
+    bins = table["env.bins"].to_numpy()
+    assert bins.dtype == np.float64
+    np.testing.assert_array_equal(bins, [7, 5, 5, np.nan, np.nan, np.nan])
+
+
+def test_episodes_and_checkpoints_are_what_the_database_has(made: Sweep) -> None:
+    found = {
+        number: json.loads(text)
+        for number, text in rows(
+            made.store,
+            "optuna.db",
+            "SELECT number, value_json FROM trial_user_attributes JOIN trials USING (trial_id) "
+            f"WHERE key = '{RETURNS}' ORDER BY number",
+        )
+    }
+    assert as_rows(load_episodes(made)) == [
+        (number, number, seed, episode, value)
+        for number, returns in found.items()
+        for seed, values in enumerate(returns)
+        for episode, value in enumerate(values)
+    ]
+    assert sum(len(values) for returns in found.values() for values in returns) == 6
+    assert as_rows(load_checkpoints(made)) == rows(
+        made.store,
+        "optuna.db",
+        "SELECT number, step, intermediate_value FROM trial_intermediate_values "
+        "JOIN trials USING (trial_id) WHERE number <> 4 ORDER BY number, step",
+    )
+
+
+def test_curves_are_what_mlflow_gives_run_by_run(made: Sweep) -> None:
+    client, table = made.store.runs(), load_curves(made, CURVE)
+    assert as_rows(table) == by_hand(made, client, [0, 1, 2, 3, 5])
+    assert as_rows(table)[:4] == [
+        (0, 0, 0, 128, 0.125),
+        (0, 0, 0, 256, 0.25),
+        (0, 0, 0, 384, 0.375),
+        (0, 0, 1, 128, -0.875),
+    ]
+    assert as_rows(load_curves(made, CURVE, trials=[5, 1])) == by_hand(made, client, [1, 5])
+    assert load_curves(made, "loss/policy")["value"].isna().all()
+
+
+def by_hand(sweep: Sweep, client: MlflowClient, trials: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Curves of trials with two seeds, by a call per run and seed."""
+    return [
+        (number, number, seed, point.step, point.value)
+        for number in trials
+        for seed in (0, 1)
+        for point in client.get_metric_history(
+            sweep.trials[number].user_attrs[RUN_ID], f"seed_{seed}/{CURVE}"
+        )
+    ]
+
+
+def test_a_confirmations_seeds_are_its_test_seeds(confirmation: Sweep) -> None:
+    trials = load_trials(confirmation)
+    assert trials["candidate"].tolist() == [0, 1, 0]
+    assert trials["value"].tolist() == [1.5, 2.5, 3.5]
+    assert all(int(seed) >= 2**31 for seed in trials["seeds"])
+    assert as_rows(load_episodes(confirmation)) == [
+        *[(0, 0, 0, 0, 1.0), (0, 0, 0, 1, 2.0)],
+        *[(1, 1, 0, 0, 2.0), (1, 1, 0, 1, 3.0)],
+        *[(2, 0, 1, 0, 3.0), (2, 0, 1, 1, 4.0)],
+    ]
+    curves = load_curves(confirmation, CURVE).drop_duplicates("trial")
+    assert as_rows(curves) == [
+        (0, 0, 0, 128, 0.125),
+        (1, 1, 0, 128, 100.125),
+        (2, 0, 1, 128, 200.125),
+    ]
+
+
+def test_a_real_sweep_says_the_same_in_every_table(real: Sweep) -> None:
+    """What trials leave is what the tables look for: names, seeds, steps."""
+    trials, episodes = load_trials(real), load_episodes(real)
+    assert trials["value"].tolist() == [trial.value for trial in real.optuna.get_trials()]
+    means = episodes.groupby(["trial", "seed"])["return"].mean()
+    assert means.index.tolist() == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert means.groupby("trial").mean().tolist() == trials["value"].tolist()
+    finals = load_curves(real, "final/return_mean").set_index(["trial", "seed"])
+    assert finals["value"].tolist() == means.tolist()
+    assert finals["env_steps"].tolist() == [256] * 4
+    curves = load_curves(real, CURVE)
+    assert as_rows(curves) == by_hand(real, real.store.runs(), [0, 1])
+    first = curves[curves["seed"] == 0]["value"].tolist()
+    reports = load_checkpoints(real)
+    assert reports["checkpoint"].tolist() == [1, 2, 3, 4] * 2
+    assert reports[reports["checkpoint"] <= 2]["return_mean"].tolist() == first
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_without_rows_columns_and_dtypes_are_the_same(
+    name: str, empty: Store, made: Sweep, tmp_path: Path
+) -> None:
+    load = LOADERS[name]
+    full, none = load(made), load(open_sweep(copied(empty, tmp_path), "made"))
+    assert len(full) > 0
+    assert len(none) == 0
+    pd.testing.assert_series_equal(none.dtypes, full.dtypes)
+    assert (none.index.name, none.index.dtype) == (full.index.name, full.index.dtype)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_every_column_is_documented(name: str, made: Sweep) -> None:
+    load = getattr(analysis.load, name)
+    table = LOADERS[name](made)
+    for column in set(table) - set(made.study.space):
+        assert f"`{column}`" in load.__doc__
+        assert f"| `{column}` | {table[column].dtype} |" in load.__doc__ or name != "load_trials"
+
+
+def test_a_running_sweep_is_read_anew_each_time(empty: Store, tmp_path: Path) -> None:
+    sweep = open_sweep(copied(empty, tmp_path), "made")
+    trial = begin(sweep)
+    assert load_trials(sweep)["state"].tolist() == ["RUNNING"]
+    assert load_checkpoints(sweep).empty
+    trial.report(3.0, 1)
+    assert as_rows(load_checkpoints(sweep)) == [(0, 1, 3.0)]
+    sweep.optuna.tell(trial, 3.5)
+    assert load_trials(sweep)[["state", "value"]].values.tolist() == [["COMPLETE", 3.5]]
+
+
+@pytest.mark.parametrize(
+    ("line", "dtype"),
+    [
+        ({"choices": [3, 5]}, "Int64"),
+        ({"choices": [0.5, 1]}, "float64"),
+        ({"choices": [0.5, 1.5]}, "float64"),
+        ({"choices": [True, False]}, "boolean"),
+        ({"choices": ["a", "b"]}, "string"),
+        ({"choices": [0.5, "running"]}, "object"),
+        ({"choices": [2, True]}, "object"),
+        ({"low": 2, "high": 12}, "Int64"),
+    ],
+)
+def test_a_fields_dtype_follows_from_its_line_in_the_study(line: object, dtype: str) -> None:
+    assert dtype_of(read_range("ppo.update_epochs", line)) == dtype
+
+
+def test_a_range_of_real_numbers_is_float64() -> None:
+    assert dtype_of(read_range("ppo.clip_range", {"low": 0, "high": 1})) == "float64"
+
+
+@contextmanager
+def statements(beginning: str) -> Generator[list[str]]:
+    """SQL that begins like this, as it is executed."""
+    found: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if statement.startswith(beginning):
+            found.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.fixture(scope="module")
+def sizes(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Store]:
+    """Sweeps of so many finished trials, by their number."""
+    found, study = {}, find_study("lander")
+    for count in (1, OPTUNA_CHUNK, OPTUNA_CHUNK + 1):
+        found[count] = copied(bare, tmp_path_factory.mktemp("size"))
+        create(study, found[count], command=["run"])
+        with closing(sqlite3.connect(found[count].folder / "optuna.db")) as database, database:
+            for table, values in optuna_rows(study, count, np.random.default_rng(0)).items():
+                insert(database, table, values)
+    return found
+
+
+@pytest.mark.parametrize("name", ["load_trials", "load_episodes", "load_checkpoints"])
+def test_optuna_is_asked_once_per_kind_of_record_and_500_trials(
+    name: str, sizes: dict[int, Store]
+) -> None:
+    asked = {}
+    for count, store in sizes.items():
+        sweep = open_sweep(store, "lander")
+        with statements("SELECT") as found:
+            table = LOADERS[name](sweep)
+        assert table.reset_index()["trial"].nunique() == count
+        asked[count] = len(found)
+    kinds = 5  # parameters, values, user and system attributes, reports
+    assert asked[OPTUNA_CHUNK] == asked[1]
+    assert asked[OPTUNA_CHUNK + 1] == asked[1] + kinds
+
+
+@pytest.mark.parametrize(("size", "queries"), [(1, 5), (2, 3), (5, 1)])
+def test_curves_take_a_query_per_seed_for_many_runs(
+    size: int, queries: int, made: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysis.load, "RUNS_PER_QUERY", size)
+    with statements("SELECT metrics.") as found:
+        table = load_curves(made, CURVE)
+    assert len(found) == 2 * queries
+    assert len(table) == 5 * 2 * 3
+
+
+def test_the_collector_rests_while_trials_are_read(
+    made: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work: list[bool] = []
+
+    def trials(sweep: Sweep) -> list[FrozenTrial]:
+        at_work.append(gc.isenabled())
+        return []
+
+    monkeypatch.setattr(Sweep, "trials", property(trials))
+    load_trials(made)
+    assert at_work == [False]
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_left_as_it_was(enabled: bool) -> None:
+    set_collector(enabled)
+    try:
+        with suppress(ZeroDivisionError), collector_paused():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+
+
+def set_collector(enabled: bool) -> None:
+    """On or off."""
+    if enabled:
+        gc.enable()
+    else:
+        gc.disable()
+
+
+@pytest.fixture(scope="module")
+def served(made: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    """A client of a real server of MLflow, over the store of the made sweep."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", made.store.tracking_uri]
+    folder = tmp_path_factory.mktemp("server")
+    environ = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            try:
+                process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                continue
+            pytest.fail((folder / "log").read_text())
+        yield MlflowClient(tracking_uri=f"http://127.0.0.1:{port}")
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def answers(address: str) -> bool:
+    """Somebody is there and well."""
+    try:
+        with urlopen(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, TimeoutError, ConnectionError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("runs", "points", "requests"),
+    [
+        (100, 25_000, 2),  # one per seed
+        (2, 25_000, 6),  # five runs
+        (100, 10, 2 * 3),  # of 15 points: all runs, then two and three of them
+        (100, 2, 2 * 9),  # halves of halves; a run that fills an answer is read by pages
+    ],
+)
+def test_a_server_gives_the_same_curves(
+    runs: int,
+    points: int,
+    requests: int,
+    made: Sweep,
+    served: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    local = load_curves(made, CURVE)
+    asked = counted(monkeypatch, "request")
+    monkeypatch.setattr(Store, "runs", lambda store: served)
+    monkeypatch.setattr(analysis.load, "RUNS_PER_REQUEST", runs)
+    monkeypatch.setattr(analysis.load, "POINTS_PER_REQUEST", points)
+    pd.testing.assert_frame_equal(load_curves(made, CURVE), local, check_exact=True)
+    assert len(asked) == requests
+    assert load_curves(made, "loss/policy")["value"].isna().all()
+    assert load_curves(made, "no/such").empty
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[None]:
+    """An entry per call of a function of `analysis.load`."""
+    calls: list[None] = []
+    function: Callable[..., Any] = getattr(analysis.load, name)
+
+    def call(*arguments: object) -> Any:
+        calls.append(None)
+        return function(*arguments)
+
+    monkeypatch.setattr(analysis.load, name, call)
+    return calls

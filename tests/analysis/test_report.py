@@ -1,0 +1,601 @@
+"""The report: it says what is recorded, loads nothing, believes no text, and never gives up."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+import analysis.report
+import analysis.stats
+import sweeps.objective
+import sweeps.study
+from analysis.__main__ import main
+from analysis.document import Block, Picture, Table, Text, inline_html, inline_markdown
+from analysis.records import Records, read_records
+from analysis.report import compose, write_report
+from analysis.report_plots import flights_part
+from analysis.report_result import brief, make, question, result_part, searched
+from analysis.report_tables import covered
+from analysis.stats import mean_estimate
+from analysis.winner import judge_sweep, record, rows
+from lander import Progress, TrainConfig, TrainResult, train
+from sweeps.confirm import start_confirmation
+from sweeps.publish import move_alias
+from sweeps.recording import PARTS, RUN_ID
+from sweeps.scores import RETURNS, last_return, ranked, seed_scores
+from sweeps.space import read_range
+from sweeps.storage import Store, quiet
+from sweeps.study import read_study
+from sweeps.sweep import Sweep, open_sweep, start_sweep
+from sweeps.workers import work
+
+torch.set_num_threads(1)
+quiet()
+
+STUDY = """
+[study]
+name = "tiny"
+trials = 5
+seed = 3
+seeds_per_trial = 2
+pruner = "none"
+sampler = "random"
+
+[base]
+"env.id" = "LunarLanderContinuous-v3"
+"env.bins" = 7
+"env.num_envs" = 4
+"ppo.rollout_steps" = 32
+"ppo.minibatch_size" = 128
+"ppo.update_epochs" = 1
+total_steps = 256
+checkpoints = 2
+eval_episodes = 1
+final_episodes = 2
+
+[space]
+"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
+"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
+"policy.head"       = { choices = ["categorical", "gaussian"] }
+"env.bins"          = { choices = [3, 5, 7] }
+"""
+FAILS = 2
+"""Number of the trial that breaks down."""
+HOSTILE = (
+    "<script>alert(1)</script> <img src=x onerror=alert(1)> | `b|` [c](http://evil.example) *d*"
+)
+SHOWN = f"RuntimeError: {HOSTILE}".replace("`", "")
+"""What a reader sees of it: backticks mark code."""
+
+
+class Page(HTMLParser):
+    """A page as a reader sees it, and all that it would load or run."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.style = ""
+        self.text: dict[str, str] = {}
+        """By section."""
+        self.paragraphs: list[str] = []
+        self.tables: dict[str, list[list[list[str]]]] = {}
+        """By section."""
+        self._open: list[str] = []
+        self._section = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in {"img", "meta", "wbr"}:
+            self._open.append(tag)
+        tables = self.tables.setdefault(self._section, [])
+        if tag == "h2":
+            self._section = ""
+        elif tag == "table":
+            tables.append([])
+        elif tag == "tr":
+            tables[-1].append([])
+        elif tag in {"td", "th"}:
+            tables[-1][-1].append("")
+        elif tag in {"p", "figcaption"}:
+            self.paragraphs.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self._open:
+            self.style += data
+        elif "h2" in self._open:
+            self._section += data
+        else:
+            self.text[self._section] = self.text.get(self._section, "") + data
+        if "td" in self._open or "th" in self._open:
+            self.tables[self._section][-1][-1][-1] += data
+        elif "p" in self._open or "figcaption" in self._open:
+            self.paragraphs[-1] += data
+
+    def values(self, *names: str) -> list[str]:
+        """Of attributes."""
+        return [value for name, value in self.attributes if name in names]
+
+
+def read_plain(markdown: str) -> str:
+    """Without the marks of code and escapes."""
+    return re.sub(r"\\(\W)|`", lambda found: found[1] or "", markdown)
+
+
+def tables_of(markdown: str) -> dict[str, list[list[list[str]]]]:
+    """By section, as `Page.tables`, an empty head left out."""
+    found: dict[str, list[list[list[str]]]] = {}
+    for part in markdown.split("\n## ")[1:]:
+        title, _, body = part.partition("\n")
+        found[title] = []
+        for block in re.findall(r"(?:^\|.*\n)+", body + "\n", flags=re.MULTILINE):
+            lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
+            cells = [[read_plain(cell).strip() for cell in line] for line in lines]
+            found[title].append([row for row in cells[:1] if any(row)] + cells[2:])
+    return found
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report as files."""
+
+    page: Page
+    html: str
+    markdown: str
+    folder: Path
+    records: Records
+
+
+def written(store: Store) -> Written:
+    """Write the report of `tiny` and read it."""
+    records = read_records(store, "tiny")
+    html, markdown = (path.read_text() for path in write_report(records))
+    return Written(Page(html), html, markdown, store.folder / "reports", records)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """Nothing here looks at how wide a bootstrap's interval is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analysis.stats, "RESAMPLES", 99)
+        yield
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Five trials of two trainings each; one of them fails, and its reason is an attack."""
+    store = Store(tmp_path_factory.mktemp("report") / "store")
+    study = read_study(STUDY, source="tiny")
+    begun = start_sweep(study, store, trials=4, command=["run", "<b>tiny"])
+    begun.optuna.enqueue_trial({"policy.head": "gaussian"})  # which has no bins
+    trainings = 0
+
+    def sometimes(config: TrainConfig, *, on_update: Callable[[Progress], None]) -> TrainResult:
+        nonlocal trainings
+        trainings += 1
+        if trainings == 2 * FAILS + 1:
+            raise RuntimeError(HOSTILE)
+        return train(config, on_update=on_update)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeps.objective, "train", sometimes)
+        work(store, "tiny", index=0, seconds=None)
+    sweep = open_sweep(store, "tiny")
+    assert sweep.best is not None
+    move_alias(store.runs(), sweep, run_id=sweep.best.user_attrs[RUN_ID])
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def report(swept: Sweep) -> Written:
+    """Before anybody confirmed anything."""
+    return written(swept.store)
+
+
+@pytest.fixture(scope="module")
+def confirmed(swept: Sweep, report: Written) -> Written:
+    """The same sweep, its best trial and the defaults confirmed under two seeds."""
+    store = swept.store
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeps.study, "TEST_EPISODES", 4)
+        start_confirmation(store, "tiny", top=1, seeds=2, command=["confirm", "--study", "tiny"])
+        work(store, "tiny@confirm", index=0, seconds=None)
+    record(store, "tiny", judge_sweep(store, "tiny"))
+    return written(store)
+
+
+def test_every_trial_stands_there_with_its_value_as_recorded(swept: Sweep, report: Written) -> None:
+    head, *lines = report.page.tables["All trials"][0]
+    assert head[:4] == ["trial", "state", "return", "of the budget"]
+    assert [line[0] for line in lines] == ["0", "1", "2", "3", "4"]
+    for trial, line in zip(swept.trials, lines, strict=True):
+        cells = dict(zip(head, line, strict=True))
+        value = last_return(trial)
+        assert cells["return"] == ("" if value is None else f"{value:.1f}")
+        assert cells["state"] == ("failed" if trial.number == FAILS else "finished")
+        assert cells["of the budget"] == ("0%" if trial.number == FAILS else "100%")
+        for name, range_ in swept.study.space.items():
+            recorded = trial.params.get(range_.parameter)
+            wanted = "not used" if recorded is None else brief(range_.to_field(recorded))
+            assert cells[name] == wanted
+
+
+def test_a_field_that_did_nothing_is_not_used(report: Written) -> None:
+    head, *lines = report.page.tables["All trials"][0]
+    head_column, bins_column = head.index("policy.head"), head.index("env.bins")
+    told = {(line[head_column], line[bins_column] == "not used") for line in lines}
+    assert told == {("categorical", False), ("gaussian", True)}
+
+
+def test_the_page_loads_nothing_and_runs_nothing(report: Written) -> None:
+    page = report.page
+    for value in page.values("src", "href", "srcset", "poster", "data", "action", "background"):
+        assert value.startswith(("data:image/", "#"))
+    assert page.tags <= {
+        *("html", "head", "meta", "title", "style", "body", "nav", "a", "section", "h1", "h2"),
+        *("p", "pre", "code", "wbr", "strong", "div", "figure", "figcaption", "img"),
+        *("table", "thead", "tbody", "tr", "th", "td"),
+    }
+    assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
+    assert "url(" not in page.style
+    assert "@import" not in page.style
+    assert "default-src 'none'" in " ".join(page.values("content"))
+
+
+def test_every_link_within_the_page_leads_somewhere(report: Written) -> None:
+    links = [value for value in report.page.values("href") if value.startswith("#")]
+    assert len(links) == 13
+    assert {link.removeprefix("#") for link in links} == set(report.page.values("id"))
+
+
+def test_the_words_of_an_error_are_shown_and_never_obeyed(report: Written) -> None:
+    assert report.page.tables["Failures"][0] == [["trial", "reason"], [str(FAILS), SHOWN]]
+    assert "onerror" not in [name for name, _ in report.page.attributes]
+    assert r"\<script>" in report.markdown
+    outside_code = re.sub(r"```.*?```", "", report.markdown, flags=re.DOTALL)
+    assert not re.search(r"(?<!\\)<", outside_code)
+    assert "](http" not in outside_code
+
+
+def test_markdown_has_the_same_tables_and_the_same_text(report: Written) -> None:
+    tables = {title: found for title, found in report.page.tables.items() if title}
+    assert tables == tables_of(report.markdown)
+    plain = " ".join(read_plain(report.markdown).replace("\n> ", "\n").replace("**", "").split())
+    assert len(report.page.paragraphs) > 15
+    for paragraph in report.page.paragraphs:
+        assert " ".join(paragraph.split()) in plain
+
+
+def test_pictures_are_the_same_in_the_page_and_beside_the_markdown(report: Written) -> None:
+    inside = [b64decode(uri.partition("base64,")[2]) for uri in report.page.values("src")]
+    names = re.findall(r"!\[.*?\]\((.*?)\)", report.markdown)
+    assert [Path(name).stem for name in names] == [
+        *("history", "importances", "slices", "parallel_coordinates", "curves", "flights")
+    ]
+    assert [(report.folder / name).read_bytes() for name in names] == inside[:-1]
+    assert {path.name for path in (report.folder / "tiny_files").iterdir()} == {
+        Path(name).name for name in names
+    }
+    assert inside[-2].startswith(b"GIF89a")
+    assert inside[-1].startswith(b"\x89PNG")  # of the flights, for paper
+    assert all(report.page.values("alt"))
+
+
+def test_nothing_failed_to_be_drawn(report: Written, confirmed: Written) -> None:
+    for one in (report, confirmed):
+        assert "could not be" not in one.markdown
+
+
+def test_the_report_is_an_artifact_of_the_parent_run(
+    swept: Sweep, report: Written, tmp_path: Path
+) -> None:
+    client = swept.store.runs()
+    names = {artifact.path for artifact in client.list_artifacts(swept.run_id, "report")}
+    assert names == {"report/tiny.html", "report/tiny.md", "report/tiny_files"}
+    copy = Path(client.download_artifacts(swept.run_id, "report", str(tmp_path)))
+    assert (copy / "tiny_files" / "history.svg").is_file()
+    assert (copy / "tiny.md").read_text().startswith("# Study tiny\n\nWhich ")
+
+
+def test_the_question_names_environment_fields_ranges_trials_and_measure(report: Written) -> None:
+    assert question(report.records) == (
+        "Which `ppo.learning_rate` (0.0003 to 0.01, log), "
+        "`ppo.gae_lambda` (0.9 to 0.999, log distance to 1), "
+        "`policy.head` (categorical, gaussian) and `env.bins` (3, 5, 7) give PPO on "
+        "`LunarLanderContinuous-v3` the highest `final/return_mean`, the mean return of 2 "
+        "deterministic episodes after 256 environment steps, averaged over 2 training seeds, as "
+        "far as 5 trials can tell?"
+    )
+
+
+def test_the_box_has_the_best_score_its_interval_and_what_to_type(
+    swept: Sweep, report: Written
+) -> None:
+    best = ranked(swept.trials)[0]
+    box, folder = report.page.text["Result"], swept.store.folder
+    assert f"Best: trial {best.number}, return {mean_estimate(seed_scores(best))}" in box
+    assert "5 trials: 4 finished, 0 pruned, 1 failed." in box
+    assert f"It is not confirmed yet: make confirm STUDY=tiny STORE={folder} tells." in box
+    assert f"make reproduce STUDY=tiny TRIAL={best.number} STORE={folder}" in box
+    assert f"models:/tiny@best is the policy of trial-{best.number:04d}." in box
+    assert f'set_tracking_uri("sqlite:///{folder}/mlflow.db")' in box
+    assert f"make confirm STUDY=tiny STORE={folder}" in report.page.text["Confirmation"]
+
+
+def test_a_store_in_its_usual_place_is_not_named(report: Written) -> None:
+    sweep = replace(report.records.sweep, store=Store(Path("mlruns")))
+    usual = replace(report.records, sweep=sweep)
+    assert make(usual, "reproduce", TRIAL=3) == "make reproduce STUDY=tiny TRIAL=3"
+
+
+def test_steps_and_seconds_are_those_of_the_records(report: Written) -> None:
+    spent, parts = report.page.tables["Budget and time"]
+    told = dict(spent[1:])
+    assert told["budget of a trial"] == "2 trainings of 256 environment steps"
+    assert told["trained"].startswith("2,048 environment steps,")  # 4 trials * 2 * 256
+    tags = [run.data.tags for run in report.records.runs]
+    assert len(tags) == 5
+    head, training, *others = parts
+    assert head == ["part of trials", "seconds", "share"]
+    for part, (name, seconds, _) in zip(PARTS, others, strict=True):
+        recorded = sum(float(tag[f"sweeps.seconds.{part}"]) for tag in tags)
+        assert (name, seconds) == (part, f"{recorded:.1f}")
+    whole = sum(float(tag["sweeps.seconds"]) for tag in tags)
+    rest = whole - sum(float(tag[f"sweeps.seconds.{part}"]) for tag in tags for part in PARTS)
+    assert training == ["training", f"{rest:.1f}", f"{rest / whole:.1%}"]
+
+
+def test_seeds_are_told_as_they_are(report: Written) -> None:
+    told = dict(report.page.tables["Seeds"][0])
+    assert told["checkpoints, which prune: resets"] == "1000000..1000000"
+    assert told["the score of a trial: resets"] == "2000000..2000001"
+    assert told["test episodes of a confirmation: resets"] == "4000000..4000099"
+    best = report.records.best
+    assert best is not None
+    run = report.records.sweep.store.runs().get_run(best.user_attrs[RUN_ID])
+    assert told[f"training of the best, trial {best.number}"] == run.data.tags["seeds.training"]
+
+
+def test_the_best_trials_are_in_order_with_their_intervals(report: Written) -> None:
+    head, *lines = report.page.tables["Best trials"][0]
+    assert head[:2] == ["trial", "return"]
+    finished = [t for t in report.records.trials if t.state == TrialState.COMPLETE]
+    finished.sort(key=lambda trial: -trial.values[0])
+    assert [line[:2] for line in lines] == [
+        [str(trial.number), str(mean_estimate(seed_scores(trial)))] for trial in finished
+    ]
+
+
+def test_all_flights_on_the_sheet_have_one_reset_seed_and_return_what_is_recorded(
+    report: Written,
+) -> None:
+    told = " ".join(report.page.text["Flights"].split())
+    assert "One episode, reset seed 2000000, on one clock;" in told
+    assert (
+        "Flown anew from the recorded weights, all final episodes of best, median, worst returned "
+        "what is recorded, to the last bit." in told
+    )
+
+
+def test_where_it_was_made_comes_from_the_tags(report: Written) -> None:
+    told = dict(report.page.tables["Origin"][0])
+    tags = report.records.parent.data.tags
+    assert told["torch"] == tags["version.torch"]
+    assert told["python"] == tags["version.python"]
+    assert told["worker processes"] == "1, on 1 machine"
+    assert "python -m sweeps run '<b>tiny'" in report.page.text["Origin"]
+    assert tags["cpu.model"] not in report.html
+
+
+def test_a_confirmed_sweep_shows_table_figure_and_verdict(swept: Sweep, confirmed: Written) -> None:
+    judgement = judge_sweep(swept.store, "tiny")
+    assert confirmed.page.tables["Confirmation"][0] == [list(row) for row in rows(judgement)]
+    box = confirmed.page.text["Result"]
+    assert f"return {judgement.winner.mean}" in box
+    assert judgement.verdict in box
+    assert judgement.verdict in confirmed.page.text["Confirmation"]
+    assert "confirmation.svg" in confirmed.markdown
+    assert "make reproduce STUDY=tiny@confirm TRIAL=" in box
+    assert "is the policy of confirm-000" in box
+    assert "make confirm" not in confirmed.page.text["Confirmation"]
+    assert "python -m sweeps confirm --study tiny" in confirmed.page.text["Origin"]
+
+
+def test_the_command_prints_both_files_and_leaves_nothing_else(
+    confirmed: Written, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = confirmed.folder
+    (folder / "tiny_files" / "older.png").touch()
+    store = str(folder.parent)
+    assert main(["report", "--study", "tiny", "--store", store]) == 0
+    printed = capsys.readouterr().out.split()
+    assert printed == [str(folder / "tiny.html"), str(folder / "tiny.md")]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("tiny.html", "tiny.md", "tiny_files")
+    ]
+    assert not (folder / "tiny_files" / "older.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("tinny", "did you mean tiny?"),
+        ("tiny@confirm", "is a confirmation: it is part of the report of tiny"),
+    ],
+)
+def test_what_has_no_report_is_one_line_and_exit_code_2(
+    swept: Sweep, capsys: pytest.CaptureFixture[str], name: str, why: str
+) -> None:
+    assert main(["report", "--study", name, "--store", str(swept.store.folder)]) == 2
+    error = capsys.readouterr().err
+    assert why in error
+    assert error.count("\n") == 1
+
+
+def test_a_sweep_of_which_nothing_has_finished_has_a_report(swept: Sweep) -> None:
+    study = read_study(STUDY.replace('"tiny"', '"fresh"'), source="fresh")
+    sweep = start_sweep(study, swept.store, trials=None, command=["run", "fresh"])
+    for counts, begun in (("5 waiting", False), ("1 running, 4 waiting", True)):
+        if begun:
+            first, storage = sweep.trials[0], swept.store.trials()
+            storage.set_trial_state_values(first._trial_id, TrialState.RUNNING)
+        document = compose(read_records(swept.store, "fresh"))
+        by_title = {section.title: section.blocks for section in document.sections}
+        assert "could not be" not in str(document)
+        assert f"0 finished, 0 pruned, 0 failed, {counts}" in str(by_title["Result"])
+        assert "No trial has finished yet" in str(by_title["Result"])
+        assert by_title["Failures"] == [Text("None.")]
+        trials = by_title["All trials"][0]
+        if begun:
+            assert isinstance(trials, Table)
+            assert [row[:4] for row in trials.rows[1:]] == [["0", "running", "", "0%"]]
+        else:
+            assert trials == Text("No trial has begun.")
+        assert not list(document.pictures)
+
+
+def test_a_policy_that_is_missing_is_said_and_the_others_fly(report: Written) -> None:
+    records, best = report.records, report.records.best
+    assert best is not None
+    run = records.sweep.store.runs().get_run(best.user_attrs[RUN_ID])
+    artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+    for weights in artifacts.glob("seed_*/policy.pt"):
+        weights.rename(weights.with_suffix(".gone"))
+    try:
+        picture, said = flights_part(records)
+    finally:
+        for weights in artifacts.glob("seed_*/policy.gone"):
+            weights.rename(weights.with_suffix(".pt"))
+    assert isinstance(picture, Picture)
+    assert picture.alt == "The same episode flown by median, worst, at random"
+    assert isinstance(said, Text)
+    assert said.text.startswith(f"The best, trial {best.number}, could not be flown: ")
+    assert "policy.pt" in said.text
+
+
+def test_a_part_that_fails_says_so_in_its_place(
+    report: Written, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(records: Records) -> list[Block]:
+        raise KeyError("torn")
+
+    def whole(records: Records) -> list[Block]:
+        return [Text("whole")]
+
+    monkeypatch.setattr(analysis.report, "SECTIONS", {"A": (broken, whole), "B": (whole,)})
+    first, second = compose(report.records).sections
+    assert first.blocks == [Text("This part could not be made: KeyError: 'torn'"), Text("whole")]
+    assert second.blocks == [Text("whole")]
+    assert "report: broken: 'torn'" in capsys.readouterr().err
+
+
+def best_with(records: Records, returns: list[list[float]]) -> tuple[Records, FrozenTrial]:
+    """The records of a sweep whose best trial, the only one, has other returns."""
+    trial = deepcopy(records.ranked[0])
+    trial.user_attrs[RETURNS] = returns
+    return replace(records, counted=[trial], ranked=[trial]), trial
+
+
+def test_without_recorded_returns_a_score_has_no_interval(report: Written) -> None:
+    older, best = best_with(report.records, [])
+    assert str(older.estimate(best)) == f"{best.values[0]:.1f}"
+    assert older.episodes(best) is None
+    told = str(result_part(older))
+    assert f"Best: trial {best.number}, return {best.values[0]:.1f}'" in told
+    assert "training, which" not in told
+
+
+def test_a_single_training_has_the_interval_of_its_episodes_only(report: Written) -> None:
+    single, best = best_with(report.records, [[1.0, 3.0]])
+    assert str(single.estimate(best)) == f"{best.values[0]:.1f}"
+    # Student's t at 0.975 with one degree of freedom is 12.706, the standard error is 1
+    assert str(single.episodes(best)) == "2.0 [-10.7, 14.7]"
+    assert "of that one policy: 2.0 [-10.7, 14.7], mean and its 95 %" in str(result_part(single))
+
+
+def test_several_trainings_have_an_interval_over_them(report: Written) -> None:
+    several, best = best_with(report.records, [[0.0, 2.0], [3.0, 3.0]])
+    assert str(several.estimate(best)) == "2.0 [-10.7, 14.7]"
+    assert several.episodes(best) is None
+    assert "Mean over its 2 trainings, in brackets the 95 % interval." in str(result_part(several))
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "told"),
+    [
+        ("ppo.learning_rate", {"low": 3e-4, "high": 1e-2, "log": True}, ("0.0003 to 0.01", "log")),
+        ("ppo.clip_range", {"low": 0.05, "high": 0.4}, ("0.05 to 0.4", "linear")),
+        (
+            "ppo.gae_lambda",
+            {"low": 0.9, "high": 0.999, "one_minus_log": True},
+            ("0.9 to 0.999", "log distance to 1"),
+        ),
+        ("ppo.update_epochs", {"low": 2, "high": 12}, ("2 to 12", "whole numbers")),
+        (
+            "ppo.update_epochs",
+            {"low": 2, "high": 12, "step": 5},
+            ("2 to 12", "whole numbers by 5"),
+        ),
+        (
+            "ppo.rollout_steps",
+            {"low": 1, "high": 64, "log": True},
+            ("1 to 64", "whole numbers, log"),
+        ),
+        ("env.bins", {"choices": [3, 5]}, ("3, 5", "choices")),
+        ("policy.squash", {"choices": [True, False]}, ("True, False", "choices")),
+    ],
+)
+def test_a_range_in_words(name: str, spec: object, told: tuple[str, str]) -> None:
+    assert searched(read_range(name, spec)) == told
+
+
+def test_time_that_several_trials_share_counts_once() -> None:
+    def at(minute: int) -> datetime:
+        return datetime(2026, 1, 1, 12, minute)
+
+    # 0..10 with 2..3 and 5..12 inside or across it, a pause, 20..21 twice
+    spans = [(at(5), at(12)), (at(0), at(10)), (at(2), at(3)), (at(20), at(21)), (at(20), at(21))]
+    assert covered(spans) == 13 * 60
+
+
+@pytest.mark.parametrize(
+    ("text", "html", "markdown"),
+    [
+        ("a < b & c", "a &lt; b &amp; c", r"a \< b \& c"),
+        ("use `ppo.clip_range`", "use <code>ppo.<wbr>clip_<wbr>range</code>", None),
+        ("`<b>`", "<code>&lt;b&gt;</code>", "`<b>`"),
+        ("one ` only", "one ` only", r"one \` only"),
+        ("two\n lines", "two lines", "two lines"),
+        ("[x](y) *z* _u_ ~~v~~", "[x](y) *z* _u_ ~~v~~", r"[x]\(y) \*z\* \_u\_ \~\~v\~\~"),
+        ("12.0 [1.0, 2.0]", "12.0 [1.0, 2.0]", "12.0 [1.0, 2.0]"),
+    ],
+)
+def test_text_is_escaped_for_both_forms(text: str, html: str, markdown: str | None) -> None:
+    assert str(inline_html(text)) == html
+    assert inline_markdown(text) == (text if markdown is None else markdown)
+
+
+def test_columns_of_numbers_and_intervals_are_known_as_such() -> None:
+    table = Table(
+        [
+            ("name", "number", "interval", "time", "empty", "mixed"),
+            ("a", "-1.5", "2.0 [1.0, 3.0]", "1:02", "", "3"),
+            ("b", "", "-2.0 [-1e+03, 3.0]", "0:10", "", "not used"),
+        ]
+    )
+    assert table.numeric == [False, True, True, True, False, False]

@@ -1,0 +1,122 @@
+"""Optuna's dashboard: served from the sweep's own database, to this machine."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+import sweeps.dashboard
+from sweeps.__main__ import main
+from sweeps.dashboard import Server, serve
+from sweeps.storage import Store, quiet
+from sweeps.study import find_study
+from sweeps.sweep import start_sweep
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """A store with one sweep."""
+    quiet()
+    start_sweep(find_study("smoke"), store, trials=1, command=["run"])
+    return store
+
+
+@pytest.fixture
+def imitation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of that name, which need not be installed: its page tells whose trials it has."""
+
+    def wsgi(storage: Any) -> Callable[..., Iterable[bytes]]:
+        def application(environ: object, start: Callable[..., object]) -> Iterable[bytes]:
+            start("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps([study.study_name for study in storage.get_all_studies()]).encode()]
+
+        return application
+
+    module = ModuleType("optuna_dashboard")
+    module.__spec__ = ModuleSpec("optuna_dashboard", None)
+    monkeypatch.setattr(module, "wsgi", wsgi, raising=False)
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", module)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def answer(store: Store, path: str, *, port: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a dashboard says to its only request, after which it is interrupted."""
+    answers: list[Any] = []
+
+    def ask() -> Any:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as found:
+            return json.loads(found.read())
+
+    def once(server: Server) -> None:
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(ask)
+            server.handle_request()
+            answers.append((server.server_address, asked.result()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "serve_forever", once)
+    serve(store, port=port)
+    ((address, found),) = answers
+    assert address == ("127.0.0.1", port)
+    return found
+
+
+@pytest.mark.usefixtures("imitation")
+def test_it_shows_this_stores_trials_and_prints_a_link_per_study_and_nothing_else(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    assert answer(filled, "/", port=port, monkeypatch=monkeypatch) == ["smoke"]
+    out, err = capfd.readouterr()
+    assert out == f"smoke: http://127.0.0.1:{port}/dashboard/studies/1\n"
+    assert err == ""
+
+
+def test_the_real_one_finds_the_study_behind_the_link(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna_dashboard", reason="the extra [dashboard] is not installed")
+    found = answer(filled, "/api/studies/1", port=free_port(), monkeypatch=monkeypatch)
+    assert (found["name"], len(found["trials"])) == ("smoke", 1)
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a user gets."""
+    assert main(["dashboard", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def test_without_the_package_it_says_how_to_get_it(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweeps.dashboard, "find_spec", lambda name: None)
+    line = refused(["--store", str(filled.folder)], capsys)
+    assert line == ("sweeps: optuna-dashboard is missing: make dashboard installs and starts it\n")
+
+
+@pytest.mark.usefixtures("imitation")
+def test_a_taken_port_is_named(filled: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        line = refused(["--store", str(filled.folder), "--port", str(port)], capsys)
+    assert f"cannot serve on port {port}: Address already in use: choose another with" in line

@@ -1,0 +1,516 @@
+"""Several training seeds per trial: what Optuna is told, what MLflow keeps, when a trial ends."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+import torch
+from mlflow.entities import Run
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from PIL import Image
+
+import sweeps.objective
+import sweeps.reproduce
+from lander import Divergence, Progress, TrainConfig, TrainResult, train
+from lander.checkpoint import load
+from lander.fields import ConfigError, from_toml
+from lander.gif import save_landing
+from lander.metrics import FINALS
+from lander.policy import DeterministicActor
+from lander.trainer import UpdateHook, ignore
+from sweeps.objective import Objective, training_seeds, trial_configs, trial_seeds
+from sweeps.recording import REASON, RUN_ID, median_of, trial_run
+from sweeps.reproduce import reproduce
+from sweeps.scores import RETURNS, best_of, last_return
+from sweeps.search import make_pruner
+from sweeps.space import defaults
+from sweeps.storage import Store
+from sweeps.study import Study, read_study
+from sweeps.sweep import Sweep, open_sweep, start_sweep
+from sweeps.workers import work
+from tests.sweeps.conftest import MINI
+
+pytestmark = pytest.mark.filterwarnings("ignore:WilcoxonPruner is experimental")
+
+SEEDS = 3
+
+
+def study_of(*lines: str, seeds: int = SEEDS, episodes: int = 2) -> Study:
+    """The miniature study with several seeds per trial and these lines under [study]."""
+    settings = "\n".join([f"seeds_per_trial = {seeds}", *lines])
+    text = MINI.replace("seed = 3", f"seed = 3\n{settings}")
+    text = text.replace("final_episodes = 2", f"final_episodes = {episodes}")
+    return read_study(text, source="mini.toml")
+
+
+STUDY = study_of('pruner = "none"')
+WILCOXON = study_of('pruner = "wilcoxon"', episodes=4)
+
+
+# -- with real trainings and both stores ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A finished sweep, its trials and runs, and trial 0 trained again."""
+
+    sweep: Sweep
+    trials: list[FrozenTrial]
+    runs: list[Run]
+    again: list[TrainResult]
+
+    def history(self, name: str) -> list[tuple[int, float]]:
+        """Trial 0: environment steps and value of every point of a curve."""
+        points = self.sweep.store.runs().get_metric_history(self.runs[0].info.run_id, name)
+        return [(point.step, point.value) for point in points]
+
+    def files(self, folder: Path) -> set[str]:
+        """Trial 0: fetch every artifact; their paths."""
+        client, run_id = self.sweep.store.runs(), self.runs[0].info.run_id
+        client.download_artifacts(run_id, "", str(folder))
+        return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def recorded(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """The defaults twice, each time under three seeds."""
+    store = Store(Path(shutil.copytree(empty, tmp_path_factory.mktemp("seeds") / "store")))
+    sweep = start_sweep(STUDY, store, trials=1, command=["run"])
+    sweep.optuna.enqueue_trial(defaults(STUDY.space, STUDY.base))
+    work(store, "mini", index=0, seconds=None)
+    trials = sweep.trials
+    runs = [store.runs().get_run(trial.user_attrs[RUN_ID]) for trial in trials]
+    again = [train(config) for config in trial_configs(trials[0], STUDY)]
+    return Recorded(sweep, trials, runs, again)
+
+
+@pytest.fixture
+def final_means(recorded: Recorded) -> list[float]:
+    """Trial 0: the score under each seed."""
+    means = [result.final.return_mean for result in recorded.again]
+    assert len(set(means)) == SEEDS
+    return means
+
+
+def test_every_seed_has_its_returns_and_the_value_is_their_mean(
+    recorded: Recorded, final_means: list[float]
+) -> None:
+    trial = recorded.trials[0]
+    assert trial.user_attrs[RETURNS] == [list(result.final.returns) for result in recorded.again]
+    assert trial.values == [pytest.approx(sum(final_means) / SEEDS)]
+
+
+def test_training_seeds_differ_and_the_first_is_that_of_a_study_of_one_seed(
+    recorded: Recorded,
+) -> None:
+    one = study_of(seeds=1)
+    every = [trial_seeds(trial, STUDY) for trial in recorded.trials]
+    assert len({seed for seeds in every for seed in seeds}) == 2 * SEEDS
+    for trial, run, seeds in zip(recorded.trials, recorded.runs, every, strict=True):
+        assert trial_seeds(trial, one) == seeds[:1]
+        assert run.data.tags["seeds.training"] == "{}, {}, {}".format(*seeds)
+    many = [training_seeds(0, number, 100) for number in range(20)]
+    assert len({seed for seeds in many for seed in seeds}) == 2000
+    assert max(map(max, many)) < 2**31
+
+
+def test_optuna_hears_the_mean_so_far_at_every_checkpoint_of_every_seed(
+    recorded: Recorded, final_means: list[float]
+) -> None:
+    expected = {}
+    for seed, result in enumerate(recorded.again):
+        for number, evaluation in enumerate(result.checkpoints, start=1):
+            so_far = [*final_means[:seed], evaluation.return_mean]
+            expected[2 * seed + number] = sum(so_far) / len(so_far)
+    assert list(expected) == [1, 2, 3, 4, 5, 6]
+    assert recorded.trials[0].intermediate_values == pytest.approx(expected)
+
+
+def test_every_training_has_curves_of_its_own(recorded: Recorded) -> None:
+    for seed, result in enumerate(recorded.again):
+        checkpoints = [evaluation.return_mean for evaluation in result.checkpoints]
+        assert recorded.history(f"seed_{seed}/eval/return_mean") == list(
+            zip([512, 1024], checkpoints, strict=True)
+        )
+        for name, value in result.metrics.items():
+            assert recorded.history(f"seed_{seed}/{name}") == [(1024, value)]
+
+
+def test_beside_them_stands_their_mean_and_where_they_lie(recorded: Recorded) -> None:
+    curves = [recorded.history(f"seed_{seed}/eval/return_mean") for seed in range(SEEDS)]
+    points = [[value for _, value in point] for point in zip(*curves, strict=True)]
+    for name, of in (("mean", mean_of), ("min", min), ("max", max)):
+        expected = list(zip([512, 1024], [pytest.approx(of(p)) for p in points], strict=True))
+        assert recorded.history(f"eval/return_{name}") == expected
+    metrics = recorded.runs[0].data.metrics
+    for name in FINALS:
+        values = [metrics[f"seed_{seed}/{name}"] for seed in range(SEEDS)]
+        assert metrics[name] == pytest.approx(mean_of(values))
+    finals = [metrics[f"seed_{seed}/final/return_mean"] for seed in range(SEEDS)]
+    assert metrics["final/return_min"] == min(finals)
+    assert metrics["final/return_max"] == max(finals)
+
+
+def mean_of(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def test_files_of_every_training_and_one_picture_of_all(recorded: Recorded, tmp_path: Path) -> None:
+    weights = {f"seed_{seed}/policy.pt" for seed in range(SEEDS)}
+    assert recorded.files(tmp_path) == weights | {"config.toml", "landing.gif", "seeds.png"}
+    with Image.open(tmp_path / "seeds.png") as picture:
+        assert picture.format == "PNG"
+    configs = trial_configs(recorded.trials[0], STUDY)
+    for seed, config in enumerate(configs):
+        policy, written = load(tmp_path / f"seed_{seed}/policy.pt")
+        assert written == config
+        trained = recorded.again[seed].policy.state_dict()
+        assert all(torch.equal(policy.state_dict()[name], trained[name]) for name in trained)
+    text = (tmp_path / "config.toml").read_text()
+    assert from_toml(text, source="config.toml") == configs[0]
+
+
+def test_gif_and_model_are_those_of_the_training_in_the_middle(
+    recorded: Recorded, final_means: list[float], tmp_path: Path
+) -> None:
+    middle = final_means.index(sorted(final_means)[1])
+    recorded.files(tmp_path)
+    flown = (tmp_path / "landing.gif").read_bytes()
+    (models,) = recorded.sweep.store.runs().search_logged_models(
+        [recorded.sweep.experiment_id],
+        filter_string=f"source_run_id = '{recorded.runs[0].info.run_id}'",
+    )
+    logged = mlflow.pytorch.load_model(models.model_uri)
+    obs = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
+    for seed, result in enumerate(recorded.again):
+        path = tmp_path / f"{seed}.gif"
+        save_landing(path, result.config.env.id, result.final)
+        assert (path.read_bytes() == flown) == (seed == middle)
+        with torch.no_grad():
+            same = torch.equal(logged(obs), DeterministicActor(result.policy)(obs))
+        assert same == (seed == middle)
+
+
+def test_a_configuration_tried_again_trains_under_new_seeds_and_its_value_is_over_both(
+    recorded: Recorded,
+) -> None:
+    first, second = recorded.trials
+    assert first.params == second.params
+    assert not set(trial_seeds(first, STUDY)) & set(trial_seeds(second, STUDY))
+    six = [mean_of(r) for trial in (first, second) for r in trial.user_attrs[RETURNS]]
+    assert len(set(six)) == 6
+    assert second.values == [pytest.approx(mean_of(six))]
+    assert recorded.runs[1].data.metrics["final/return_mean"] == pytest.approx(mean_of(six[3:]))
+    assert best_of(recorded.trials) is second  # for both
+
+
+def said(sweep: Sweep, which: str) -> tuple[bool, list[str]]:
+    """The verdict on a trial's record, and what was printed."""
+    lines: list[str] = []
+    return reproduce(sweep.store, sweep.study.name, which, say=lines.append), lines
+
+
+def test_a_trial_reproduces_seed_by_seed(recorded: Recorded) -> None:
+    passed, lines = said(recorded.sweep, "0")
+    # each training: two checkpoints of two numbers, and four at the end
+    assert (passed, lines[-1]) == (True, "PASS: 24 recorded numbers, every one bit-equal")
+    assert "seed {}, {}, {}".format(*trial_seeds(recorded.trials[0], STUDY)) in lines[0]
+    for seed in range(SEEDS):
+        assert sum(f" seed_{seed}/" in line for line in lines) == 8
+
+
+def test_a_number_that_was_changed_in_the_second_training_is_found(recorded: Recorded) -> None:
+    run, name = recorded.runs[1], "seed_1/final/return_mean"
+    wrong = run.data.metrics[name] + 1e-9
+    # a newer point at the same step: the record now claims another number
+    recorded.sweep.store.runs().log_metric(
+        run.info.run_id, name, wrong, timestamp=2**42, step=1_024
+    )
+    passed, lines = said(recorded.sweep, "1")
+    assert not passed
+    (verdict,) = [line for line in lines if line.startswith("FAIL")]
+    assert verdict.startswith(f"FAIL: first difference: {name} at 1024 steps: recorded {wrong!r}")
+    assert verdict.endswith("(1 in all)")
+
+
+def start(store: Store, study: Study) -> Sweep:
+    """A sweep of one trial, with its own pruner as a worker has it."""
+    start_sweep(study, store, trials=1, command=["run"])
+    return open_sweep(store, study.name, sampler_seed=0)
+
+
+def run_first(sweep: Sweep) -> tuple[FrozenTrial, Run]:
+    """Take trial 0 as a worker does; its two records."""
+    record = partial(
+        trial_run,
+        client=sweep.store.runs(),
+        experiment_id=sweep.experiment_id,
+        parent_run_id=sweep.run_id,
+        role="trial",
+        tags={},
+    )
+    objective = Objective(sweep.study, record, check=lambda: None)
+    sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
+    trial = sweep.trials[0]
+    return trial, sweep.store.runs().get_run(trial.user_attrs[RUN_ID])
+
+
+def test_a_trial_pruned_in_its_second_training_reproduces_up_to_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def should_prune(trial: optuna.Trial) -> bool:
+        return 3 in trial.storage.get_trial(trial._trial_id).intermediate_values
+
+    monkeypatch.setattr(optuna.Trial, "should_prune", should_prune)
+    sweep = start(store, STUDY)
+    trial, run = run_first(sweep)
+    assert (trial.state, run.info.status) == (TrialState.PRUNED, "KILLED")
+    assert list(trial.intermediate_values) == [1, 2, 3]
+    metrics = run.data.metrics
+    assert last_return(trial) == metrics["seed_0/final/return_mean"]
+    assert "seed_1/eval/return_mean" in metrics
+    assert "seed_1/final/return_mean" not in metrics
+    assert not [name for name in metrics if not name.startswith("seed_")]  # no mean over one
+    passed, lines = said(sweep, "0")
+    assert (passed, lines[-1]) == (True, "PASS: 10 recorded numbers, every one bit-equal")
+
+
+def better_than(study: Study, value: float) -> FrozenTrial:
+    """A finished trial of which every final episode of every seed returned this much."""
+    space = study.space
+    return create_trial(
+        params=defaults(space, study.base),
+        distributions={range_.parameter: range_.distribution for range_ in space.values()},
+        value=value,
+        intermediate_values=dict.fromkeys(range(1, study.reports + 1), value),
+    )
+
+
+def test_wilcoxon_ends_a_trial_after_its_first_training_and_it_reproduces(store: Store) -> None:
+    sweep = start(store, WILCOXON)
+    sweep.optuna.add_trial(better_than(WILCOXON, 1e6))
+    trial, run = run_first(sweep)
+    assert (trial.state, run.info.status) == (TrialState.PRUNED, "KILLED")
+    (returns,) = trial.user_attrs[RETURNS]
+    assert trial.intermediate_values == dict(enumerate(returns, start=1))
+    assert last_return(trial) == pytest.approx(mean_of(returns))
+    assert run.data.metrics["seed_0/final/return_mean"] == pytest.approx(mean_of(returns))
+    assert not [name for name in run.data.metrics if not name.startswith("seed_0/")]
+    passed, lines = said(sweep, "0")
+    assert (passed, lines[-1]) == (True, "PASS: 8 recorded numbers, every one bit-equal")
+
+
+def test_a_trial_that_diverged_in_its_second_training_reproduces(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = training_seeds(3, 0, SEEDS)[1]
+
+    def diverge(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult:
+        def hook(progress: Progress) -> None:
+            on_update(progress)
+            if config.seed == second:
+                raise Divergence("update 1: loss is nan")
+
+        return train(config, on_update=hook)
+
+    monkeypatch.setattr(sweeps.objective, "train", diverge)
+    monkeypatch.setattr(sweeps.reproduce, "train", diverge)
+    sweep = start(store, STUDY)
+    trial, run = run_first(sweep)
+    assert (trial.state, run.info.status) == (TrialState.FAIL, "FAILED")
+    assert trial.user_attrs[REASON] == "diverged: update 1: loss is nan"
+    passed, lines = said(sweep, "0")
+    assert passed, lines
+    monkeypatch.setattr(sweeps.reproduce, "train", train)
+    passed, lines = said(sweep, "0")
+    assert not passed
+    assert "ending: recorded 'diverged: update 1: loss is nan', replayed ''" in "".join(lines)
+
+
+# -- with trainings whose returns are given --------------------------------------------------------
+
+
+class Script:
+    """Stands for `train`: its trainings return what is written, one after another."""
+
+    def __init__(self, result: TrainResult, returns: Sequence[Sequence[float]]) -> None:
+        self._result = result
+        self._returns = iter(returns)
+        self.seeds: list[int] = []
+
+    def __call__(self, config: TrainConfig, *, on_update: UpdateHook) -> TrainResult:
+        self.seeds.append(config.seed)
+        returns = tuple(next(self._returns))
+        for checkpoint in (1, 2):
+            on_update(
+                Progress(
+                    env_steps=512 * checkpoint,
+                    checkpoint=checkpoint,
+                    metrics={},
+                    evaluation=replace(self._result.checkpoints[0], returns=(float(checkpoint),)),
+                    state=dict,
+                )
+            )
+        return replace(
+            self._result, config=config, final=replace(self._result.final, returns=returns)
+        )
+
+
+class Silent:
+    """A record that nobody reads."""
+
+    def config(self, configs: Sequence[TrainConfig]) -> None: ...
+    def progress(self, progress: Progress, *, seed: int) -> None: ...
+    def result(self, result: TrainResult, *, seed: int) -> None: ...
+    def summary(self, results: Sequence[TrainResult]) -> None: ...
+
+
+@contextmanager
+def silent(trial: optuna.Trial) -> Iterator[Silent]:
+    yield Silent()
+
+
+Played = Callable[..., tuple[FrozenTrial, list[int]]]
+
+
+@pytest.fixture
+def play(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> Played:
+    """Run the next trial of an Optuna study with given returns; trial and training seeds."""
+
+    def played(
+        study: Study, trials: optuna.Study, *returns: Sequence[float]
+    ) -> tuple[FrozenTrial, list[int]]:
+        script = Script(recorded.again[0], returns)
+        monkeypatch.setattr(sweeps.objective, "train", script)
+        trials.enqueue_trial(defaults(study.space, study.base))
+        trials.optimize(Objective(study, silent, check=lambda: None), n_trials=1)
+        return trials.trials[-1], script.seeds
+
+    return played
+
+
+def in_memory(study: Study) -> optuna.Study:
+    """An Optuna study of its own, pruned as the study says."""
+    pruner = make_pruner(study.settings, checkpoints=study.base.checkpoints)
+    return optuna.create_study(direction="maximize", pruner=pruner)
+
+
+def test_a_study_may_score_by_the_interquartile_mean(play: Played) -> None:
+    study = study_of('score = "iqm"', 'pruner = "none"', seeds=4, episodes=2)
+    trials = in_memory(study)
+    trial, _ = play(study, trials, [100.0, 300.0], [-500.0, -500.0], [0.0, 20.0], [30.0, 30.0])
+    assert trial.values == [20.0]  # of 200, -500, 10, 30 the middle two
+    # eight seeds in all: -500, -9, 8, 9, 10, 30, 70 and 200
+    trial, _ = play(study, trials, [8.0, 8.0], [70.0, 70.0], [9.0, 9.0], [-9.0, -9.0])
+    assert trial.values == [(8 + 9 + 10 + 30) / 4]
+
+
+def test_of_an_even_number_of_trainings_the_middle_is_the_worse_of_two(recorded: Recorded) -> None:
+    four = [
+        replace(recorded.again[0], final=replace(recorded.again[0].final, returns=(value,)))
+        for value in (70.0, -10.0, 30.0, 50.0)
+    ]
+    assert median_of(four) is four[2]
+    assert median_of(four[:3]) is four[2]
+    assert median_of(four[:1]) is four[0]
+
+
+def test_wilcoxon_is_asked_after_a_training_only_and_not_after_the_last(
+    play: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+
+    def should_prune(trial: optuna.Trial) -> bool:
+        asked.append(sorted(trial.study.trials[-1].intermediate_values))
+        return False
+
+    monkeypatch.setattr(optuna.Trial, "should_prune", should_prune)
+    returns = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0], [9.0, 10.0, 11.0, 12.0]]
+    trial, _ = play(WILCOXON, in_memory(WILCOXON), *returns)
+    assert trial.intermediate_values == {step: float(step) for step in range(1, 13)}
+    assert [len(steps) for steps in asked] == [4, 8]
+
+
+BEST = [1000.0, 0.0, -1000.0, 500.0]
+"""Episodes that differ more from each other than any two trials do."""
+
+
+def beaten(by: float) -> list[float]:
+    """Worse than BEST on every episode."""
+    return [episode - by for episode in BEST]
+
+
+def test_wilcoxon_ends_a_trial_that_is_a_little_worse_on_every_episode(play: Played) -> None:
+    trials = in_memory(WILCOXON)
+    best, _ = play(WILCOXON, trials, BEST, BEST, BEST)
+    trial, trained = play(WILCOXON, trials, beaten(1.0))
+    # of four signed ranks all are below zero: p = 1 / 2^4, less than 0.1
+    assert (trial.state, len(trained)) == (TrialState.PRUNED, 1)
+    assert last_return(trial) == 124.0
+    assert best_of(trials.trials) == best
+
+
+def test_wilcoxon_compares_an_episode_with_the_same_one_of_the_best_trial(play: Played) -> None:
+    trials = in_memory(WILCOXON)
+    play(WILCOXON, trials, BEST, BEST, BEST)
+    other = [episode - 1.0 for episode in reversed(BEST)]  # no worse in two of four
+    trial, trained = play(WILCOXON, trials, other, other, other)
+    assert (trial.state, len(trained)) == (TrialState.COMPLETE, SEEDS)
+
+
+def test_wilcoxon_lets_a_trial_end_that_falls_behind_in_its_last_training(play: Played) -> None:
+    trials = in_memory(WILCOXON)
+    play(WILCOXON, trials, BEST, BEST, BEST)
+    trial, _ = play(WILCOXON, trials, BEST, BEST, beaten(1e6))
+    assert trial.state == TrialState.COMPLETE
+
+
+def test_wilcoxon_ends_a_trial_after_its_second_training(play: Played) -> None:
+    trials = in_memory(WILCOXON)
+    play(WILCOXON, trials, BEST, BEST, BEST)
+    trial, trained = play(WILCOXON, trials, BEST, beaten(100.0))
+    assert (trial.state, len(trained)) == (TrialState.PRUNED, 2)
+    assert len(trial.user_attrs[RETURNS]) == 2
+
+
+def test_wilcoxon_with_one_seed_is_refused_in_one_line() -> None:
+    with pytest.raises(ConfigError) as error:
+        study_of('pruner = "wilcoxon"', seeds=1)
+    assert str(error.value) == (
+        "mini.toml: [study] pruner wilcoxon looks at a trial between its training seeds: "
+        "seeds_per_trial must be at least 2, got 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['score = "median"'], "[study] score: input should be 'mean' or 'iqm'"),
+        (['pruner = "t-test"'], "[study] pruner: input should be 'median', 'hyperband'"),
+    ],
+)
+def test_an_unknown_score_or_pruner_is_refused(lines: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        study_of(*lines)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("seeds", [0, 101])
+def test_seeds_per_trial_are_1_to_100(seeds: int) -> None:
+    with pytest.raises(ConfigError, match="seeds_per_trial: input should be"):
+        study_of(seeds=seeds)
+
+
+def test_the_number_of_seeds_and_the_score_are_part_of_the_fingerprint() -> None:
+    studies = [study_of(), study_of(seeds=2), study_of('score = "iqm"')]
+    assert len({study.fingerprint for study in studies}) == 3
+    assert study_of('pruner = "wilcoxon"').fingerprint == study_of().fingerprint
