@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lander.arguments import Parser, positive
 from lander.fields import ConfigError
+from sweeps.arguments import add_store, add_study, one_thread
 
 COMMANDS = {
     "confirm": "Train a sweep's best trials and the defaults again, under seeds kept for that.",
@@ -35,10 +36,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
             subs[name].add_argument("name", help=f"one of {', '.join(names())}")
     for name in ("confirm", "report", "notebooks"):
-        subs[name].add_argument(
-            "--store", type=Path, default=Path("mlruns"), help="folder [mlruns]"
-        )
-        subs[name].add_argument("--study", default="lander", help="its name [lander]")
+        add_store(subs[name])
+        add_study(subs[name])
     confirm = subs["confirm"]
     confirm.add_argument("--top", type=positive, default=3, help="best trials of the sweep [3]")
     confirm.add_argument("--seeds", type=positive, default=10, help="trainings of each [10]")
@@ -51,10 +50,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def perform(args: argparse.Namespace) -> int:
-    """Run a command; the exit code. What trains is imported here: not for --help."""
-    import torch
-
-    torch.set_num_threads(1)  # before the first op: sums depend on the number of threads
+    """Run a command; the exit code. What is slow to import is imported here: not for --help."""
+    one_thread()
     if args.command == "confirm":
         from analysis.confirm import confirm
 

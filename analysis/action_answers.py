@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from optuna.distributions import CategoricalDistribution
 
 from analysis.experiment import Outcome, read_experiment, read_outcomes
 from analysis.flight import best_pilot, fly
@@ -18,6 +19,7 @@ from analysis.tables import SOLVED, order_sentence
 from analysis.thrust import ENGINES, MAIN, SIDE, has_engines, idle, levels_of, thrust, usage
 from lander.fields import ConfigError, configure
 from lander.resolve import dead_zones, resolve
+from sweeps.figures import FLOOR
 from sweeps.sweep import Sweep
 
 CURVE = np.linspace(-1, 1, 81)
@@ -28,13 +30,14 @@ BINNED = ("categorical", "ordinal")
 
 
 def bins_searched(sweep: Sweep) -> list[int]:
-    """Every number of bins that a trial of the sweep may have."""
+    """Every number of bins that the sweep chooses from, or that its trials had."""
     range_ = sweep.study.space.get("env.bins")
     base = sweep.study.base.env.bins
     if range_ is None:
         return [] if base is None else [base]
-    found = load_trials(sweep)["env.bins"].dropna().astype(int)
-    return sorted({*found.tolist(), *([] if base is None else [base])})
+    if isinstance(range_.distribution, CategoricalDistribution):
+        return sorted(int(choice) for choice in range_.distribution.choices if choice is not None)
+    return sorted(load_trials(sweep)["env.bins"].dropna().astype(int).unique().tolist())
 
 
 def thrusts(sweep: Sweep) -> Answer:
@@ -177,9 +180,9 @@ def used_bins(sweep: Sweep) -> Answer:
         return Answer(f"No policy to look at: {error}.")
     if not has_engines(pilot.config) or pilot.config.policy.head == "gaussian":
         return Answer(f"Trial {pilot.trial} does not act in bins of two engines.")
-    actions = np.concatenate([flight.actions for flight in fly(pilot, episodes=FLIGHTS)])
     levels = levels_of(pilot.config)
-    counts = usage(actions.astype(np.float64), levels)
+    flights = [usage(flight.actions.astype(np.float64), levels) for flight in fly(pilot, FLIGHTS)]
+    counts = np.sum(flights, axis=0)
     shares = counts / counts.sum()
     figure = Figure(figsize=(9.5, 4.2), layout="constrained")
     bars, heat = figure.subplots(1, 2)
@@ -204,13 +207,20 @@ def used_bins(sweep: Sweep) -> Answer:
     heat.set_xlabel("side level")
     heat.set_ylabel("main level")
     figure.colorbar(shown, ax=heat, label="share of all steps")
-    main_off = float(shares.sum(axis=1)[idle(levels[MAIN], MAIN)].sum())
-    side_off = float(shares.sum(axis=0)[idle(levels[SIDE], SIDE)].sum())
+    off = [
+        mean_estimate(
+            [
+                float(own.sum(axis=1 - engine)[idle(levels[engine], engine)].sum() / own.sum())
+                for own in flights
+            ]
+        ).shown(".0%")
+        for engine in (MAIN, SIDE)
+    ]
     used = int((counts > 0).sum())
     return Answer(
-        f"Trial {pilot.trial}, {FLIGHTS} flights on unseen seeds, {counts.sum():,} steps: the main "
-        f"engine is off in {main_off:.0%} of them, the side engines in {side_off:.0%}; "
-        f"{used} of {counts.size} pairs of levels are ever used.",
+        f"In {FLIGHTS} flights of trial {pilot.trial} on unseen seeds, {counts.sum():,} steps, the "
+        f"{ENGINES[MAIN]} is off in {off[MAIN]} of a flight's steps, the {ENGINES[SIDE]} are in "
+        f"{off[SIDE]}; {used} of {counts.size} pairs of levels are ever used.",
         figure,
     )
 
@@ -229,7 +239,8 @@ def searched(sweep: Sweep, field: str) -> Answer:
         return Answer("No trial has a return yet.")
     figure, axes = new_axes(8, 4)
     for x, values in enumerate(groups.values()):
-        axes.plot(np.full(len(values), x), values, "o", color=GREY, markersize=4)
+        shown = np.maximum(values, FLOOR)
+        axes.plot(np.full(len(values), x), shown, "o", color=GREY, markersize=4)
     rows = [mean_estimate(values) for values in groups.values()]
     several = [x for x, row in enumerate(rows) if np.isfinite(row.low)]
     error_bars(
@@ -241,14 +252,16 @@ def searched(sweep: Sweep, field: str) -> Answer:
         marker="D",
     )
     axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_xlabel(field)
     axes.set_ylabel("return, of pruned trials the last")
     solved_line(axes, SOLVED)
+    axes.set_ylim(FLOOR, None)  # as in the history: what lies far below says no more
     axes.legend(fontsize=8)
     best = max(groups, key=lambda name: float(np.mean(groups[name])))
     told = mean_estimate(groups[best])
     return Answer(
-        f"`{field} = {best}`: {told} over {len(groups[best])} trials, the highest mean. The sampler "
-        "tried more where it saw success, so these are not fair samples.",
+        f"`{field} = {best}`: {told} over {len(groups[best])} trials, the highest mean. The "
+        "sampler tried more where it saw success, so these are not fair samples.",
         figure,
     )

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from PIL import Image, ImageDraw, ImageFont
 
-from lander.checkpoint import load
+from analysis.flight import pilot_of
 from lander.evaluation import Evaluation, evaluate, final_seeds, play, random_pilot, replay
-from lander.fields import ConfigError
 from lander.gif import EVERY, SHRINK, write
-from sweeps.recording import POLICY, RUN_ID, seed_folder
-from sweeps.scores import RETURNS, seed_scores
+from sweeps.scores import RETURNS
 from sweeps.sweep import Sweep
 
 MAX_FRAMES: Final = 150
@@ -33,8 +31,8 @@ INK, PAPER = (0, 0, 0), (255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
-    """An episode, and who flew it."""
+class Shown:
+    """An episode that is shown, and who flew it."""
 
     role: str
     evaluation: Evaluation
@@ -80,35 +78,26 @@ def chosen(ranked: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:
     return {role: found[role] for role in ("best", "median", "worst") if role in found}
 
 
-def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Flight:
+def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Shown:
     """Its final episodes once more, from the recorded weights of its median training.
 
     Raises:
         ConfigError: the weights are missing, or not those of this program.
     """
-    scores = seed_scores(trial)
-    training = int(np.argsort(scores, kind="stable")[(len(scores) - 1) // 2]) if scores else 0
-    place = seed_folder(training, of=sweep.study.settings.seeds_per_trial) + POLICY
-    with TemporaryDirectory() as folder:
-        run_id = str(trial.user_attrs[RUN_ID])
-        path = Path(sweep.store.runs().download_artifacts(run_id, place, folder))
-        try:
-            policy, config = load(path)
-        except ConfigError as error:  # the folder is gone when that is read
-            raise ConfigError(str(error).replace(str(path), place)) from None
+    pilot = pilot_of(sweep, trial)
     # all of them at once, as it was done then: the size of a batch can change the last bit
-    flown = evaluate(policy, config.env.id, seeds=final_seeds(config))
-    recorded = trial.user_attrs[RETURNS][training] if scores else ()
-    return Flight(role, flown, trial.number, recorded)
+    flown = evaluate(pilot.policy, pilot.config.env.id, seeds=final_seeds(pilot.config))
+    recorded = trial.user_attrs.get(RETURNS, [])
+    return Shown(role, flown, trial.number, recorded[pilot.training] if recorded else ())
 
 
-def fly_at_random(sweep: Sweep) -> Flight:
+def fly_at_random(sweep: Sweep) -> Shown:
     """The first of the final episodes, actions drawn uniformly."""
     env_id, seeds = sweep.study.base.env.id, final_seeds(sweep.study.base)
-    return Flight("at random", play(random_pilot(env_id, seed=seeds[0]), env_id, seeds=seeds[:1]))
+    return Shown("at random", play(random_pilot(env_id, seed=seeds[0]), env_id, seeds=seeds[:1]))
 
 
-def contact_sheet(env_id: str, flights: Sequence[Flight], *, limit: int = MAX_BYTES) -> Sheet:
+def contact_sheet(env_id: str, flights: Sequence[Shown], *, limit: int = MAX_BYTES) -> Sheet:
     """Draw flights of the same reset seed on one clock; who has ended rests on its last frame.
 
     The file stays below `limit` bytes at the cost of frames.

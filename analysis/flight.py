@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
 
 from lander.checkpoint import load
 from lander.config import TrainConfig
@@ -35,6 +35,8 @@ class Pilot:
     policy: ActorCritic
     config: TrainConfig
     trial: int
+    training: int
+    """Of the trial's, from 0."""
 
     @property
     def is_lander(self) -> bool:
@@ -70,28 +72,37 @@ class Flight:
 
 
 def best_pilot(sweep: Sweep) -> Pilot:
-    """The policy of the best trial; with several training seeds that of the median training.
+    """The policy of the best trial, or of the confirmed winner.
 
     Raises:
         ConfigError: no trial has finished, or its weights are gone.
     """
-    trial = find_trial(sweep.optuna, "best")
+    return pilot_of(sweep, find_trial(sweep.optuna, "best"))
+
+
+def pilot_of(sweep: Sweep, trial: FrozenTrial) -> Pilot:
+    """The policy of a finished trial; of several trainings that of the median one.
+
+    Raises:
+        ConfigError: the weights are missing, or not those of this program.
+    """
     order = np.argsort(seed_scores(trial) or [0.0], kind="stable")
-    middle = int(order[(len(order) - 1) // 2])
-    folder = seed_folder(middle, of=sweep.study.settings.seeds_per_trial)
-    run_id = trial.user_attrs.get(RUN_ID)
-    if run_id is None:
-        raise ConfigError(f"trial {trial.number} has no run")
-    with TemporaryDirectory() as place:
+    training = int(order[(len(order) - 1) // 2])
+    name = seed_folder(training, of=sweep.study.settings.seeds_per_trial) + POLICY
+    with TemporaryDirectory() as folder:
         try:
-            path = sweep.store.runs().download_artifacts(str(run_id), folder + POLICY, place)
+            run_id = str(trial.user_attrs[RUN_ID])
+            path = Path(sweep.store.runs().download_artifacts(run_id, name, folder))
         except Exception as error:  # MLflow raises many kinds for a missing artifact
-            raise ConfigError(f"trial {trial.number} has no {POLICY}: {error}") from None
-        policy, config = load(Path(path))
-    return Pilot(policy, config, trial.number)
+            raise ConfigError(f"trial {trial.number} has no {name}: {error}") from None
+        try:
+            policy, config = load(path)
+        except ConfigError as error:  # the folder is gone when that is read
+            raise ConfigError(str(error).replace(str(path), name)) from None
+    return Pilot(policy, config, trial.number, training)
 
 
-def fly(pilot: Pilot, *, episodes: int, sampled: bool = False) -> list[Flight]:
+def fly(pilot: Pilot, episodes: int, *, sampled: bool = False) -> list[Flight]:
     """Flights on reset seeds that nothing has been chosen by, those of `python -m lander fly`."""
     seeds = seed_range(FLIGHT_SEED, episodes)
     generator = torch.Generator().manual_seed(FLIGHT_SEED) if sampled else None
@@ -144,8 +155,3 @@ def entropies(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
     """(T,): entropy of pi(.|s_t), nats."""
     pi = pilot.policy.distribution(torch.from_numpy(flight.obs[:-1]))
     return np.asarray(pi.entropy().double().numpy())
-
-
-def success_count(flights: Sequence[Flight], threshold: float) -> int:
-    """How many return at least `threshold`."""
-    return sum(flight.total_reward >= threshold for flight in flights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -52,9 +53,14 @@ class Answer:
     """Markdown."""
     figure: Figure | None = None
     """None where there is nothing to draw: the sentence then says why."""
+    gif: bytes | None = None
+    """A moving picture below the figure."""
 
     def _ipython_display_(self) -> None:
         shown = import_module("IPython.display")  # here: only notebooks have it
         if self.figure is not None:
             shown.display(self.figure)
+        if self.gif is not None:  # inline, so that a page needs no other file
+            data = b64encode(self.gif).decode()
+            shown.display(shown.HTML(f'<img alt="a flight" src="data:image/gif;base64,{data}">'))
         shown.display(shown.Markdown(self.sentence))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from analysis.contact_sheet import Flight, chosen, contact_sheet, fly_again, fly_at_random
+from analysis.contact_sheet import Shown, chosen, contact_sheet, fly_again, fly_at_random
 from analysis.document import Block, Picture, Text, drawing
 from analysis.load import load_curves
 from analysis.plots import confirmation as draw_confirmation
@@ -129,7 +129,7 @@ def flights_part(records: Records) -> list[Block]:
     """The contact sheet, and who is missing on it."""
     if not records.ranked:
         return [Text("No trial has finished: there is nothing to fly yet.")]
-    flights: list[Flight] = []
+    flights: list[Shown] = []
     troubles: list[str] = []
     for role, trial in chosen(records.ranked).items():
         try:
@@ -150,7 +150,7 @@ def flights_part(records: Records) -> list[Block]:
     return [picture, *(Text(trouble) for trouble in troubles)]
 
 
-def checked(flights: Sequence[Flight]) -> str:
+def checked(flights: Sequence[Shown]) -> str:
     """Whether the policies still fly as they did."""
     same = [flight.role for flight in flights if flight.is_recorded]
     other = [flight.role for flight in flights if flight.is_recorded is False]

@@ -68,6 +68,12 @@ def bootstrap_estimate(
     return Estimate(statistic(values), float(interval.low), float(interval.high))
 
 
+def share_estimate(count: int, of: int) -> Estimate:
+    """A share with Wilson's interval; the cases are independent, for example one per flight."""
+    interval = stats.binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(count / of, float(interval.low), float(interval.high))
+
+
 def difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
     """Mean minus mean, with Welch's interval: the spreads may differ."""
     found = mean(values) - mean(others)

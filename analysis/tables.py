@@ -26,8 +26,8 @@ SOLVED = 200.0
 
 def write_tables(path: Path) -> None:
     """Replace what stands between `<!-- experiment: NAME -->` and `<!-- end -->` by its table, and
-    after `<!-- bench -->` by what `make bench` has measured, after `<!-- confirm -->` by the table of
-    the confirmation whose pictures `make figures` has copied.
+    after `<!-- bench -->` by what `make bench` has measured, after `<!-- confirm -->` by the table
+    of the confirmation whose pictures `make figures` has copied.
 
     Raises:
         ConfigError: no such file, or an experiment that is not complete.

@@ -1,4 +1,4 @@
-"""What an action does to the craft: the thrust of its engines, measured on the environment itself."""
+"""What an action does to the craft: the thrust of its engines, measured on the environment."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def velocity(env_id: str, action: Sequence[float]) -> NDArray[np.float64]:
     with closing(make_env(env_id)) as env:
         env.reset(seed=SEED)
         env.step(np.array(action, dtype=np.float32))
-        moving = env.unwrapped.lander.linearVelocity
+        moving = env.get_wrapper_attr("lander").linearVelocity
         return np.array([moving.x, moving.y])
 
 
@@ -65,6 +65,18 @@ def levels_of(config: TrainConfig) -> NDArray[np.float64]:
     _, space = spaces(config.env.id)
     assert isinstance(space, Box)
     return np.asarray(bin_levels(space, config).double().numpy())
+
+
+def engines(actions: NDArray[np.generic]) -> NDArray[np.float64]:
+    """(T, 2): share of full thrust of main and side engines, side below 0 for the left one, from
+    actions of LunarLander (T,) or of its continuous form (T, 2)."""
+    if actions.ndim == 1:
+        main, side = actions == 2, actions.astype(np.int64) - 2
+        return np.stack([main, np.where(np.abs(side) == 1, side, 0)], axis=1).astype(np.float64)
+    levels = actions.astype(np.float64).clip(-1, 1)
+    thrusts = np.stack([(levels[:, MAIN] + 1) / 2, levels[:, SIDE]], axis=1)
+    off = np.stack([idle(levels[:, engine], engine) for engine in (MAIN, SIDE)], axis=1)
+    return np.where(off, 0.0, thrusts)
 
 
 def idle(levels: NDArray[np.float64], engine: int) -> NDArray[np.bool_]:

@@ -7,46 +7,16 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from math import isfinite
 from pathlib import Path
 
 from lander.arguments import Parser, positive
 from lander.fields import ConfigError
 from lander.resolve import UnflyableWarning
+from sweeps.arguments import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port
 from sweeps.storage import quiet
-from sweeps.study import find_study, shipped_studies
+from sweeps.study import shipped_studies
 
-DEFAULT_STUDY = "lander"
 DASHBOARD_PORT = 8080
-
-
-def hours(text: str) -> float:
-    """A positive number of hours."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not (isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"must be a number of hours above 0, got {text}")
-    return value
-
-
-def study_name(text: str) -> str:
-    """The name of a sweep, also where its file was given."""
-    if not text.endswith(".toml"):
-        return text
-    one_thread()
-    try:
-        return find_study(text).name
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def port(text: str) -> int:
-    """A TCP port that a user may open."""
-    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"must be a port from 1024 to 65535, got {text}")
-    return int(text)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -56,16 +26,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     def command(name: str, text: str) -> Parser:
         sub: Parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        sub.add_argument("--store", type=Path, default=Path("mlruns"), help="folder [mlruns]")
+        add_store(sub)
         return sub
 
     def with_study(sub: Parser) -> Parser:
-        sub.add_argument(
-            "--study",
-            type=study_name,
-            default=DEFAULT_STUDY,
-            help=f"its name, or its file [{DEFAULT_STUDY}]",
-        )
+        add_study(sub)
         return sub
 
     sub = command("run", "Start a sweep, or take up one that was interrupted.")
@@ -117,13 +82,6 @@ def program(command: str) -> Callable[[argparse.Namespace], int]:
 
     one_thread()
     return PROGRAMS[command]
-
-
-def one_thread() -> None:
-    """To be called before torch's first op: sums depend on the number of threads."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def main(argv: Sequence[str]) -> int:

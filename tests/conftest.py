@@ -1,8 +1,86 @@
-"""What every test rests on."""
+"""What tests rest on: one real miniature sweep, run once as a user runs it, and the signals."""
 
 from __future__ import annotations
 
+import shutil
 import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweeps.storage import Store, quiet
+
+torch.set_num_threads(1)
+quiet()
+
+MINI = """
+[study]
+name = "mini"
+trials = 6
+seed = 3
+
+[base]
+"env.id" = "LunarLanderContinuous-v3"
+"env.bins" = 7
+"env.num_envs" = 4
+"ppo.rollout_steps" = 64
+"ppo.minibatch_size" = 256
+total_steps = 1_024
+checkpoints = 2
+eval_episodes = 2
+final_episodes = 2
+
+[space]
+"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
+"ppo.update_epochs" = { low = 2, high = 12 }
+"ppo.clip_range"    = { low = 0.05, high = 0.4 }
+"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
+"env.reward_scale"  = { low = 1e-3, high = 1.0, log = true }
+"env.bins"          = { choices = [3, 5, 7] }
+"policy.trunk"      = { choices = ["separate", "shared"] }
+"""
+
+Sweeps = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def sweeps(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    """python -m sweeps, as a user types it."""
+    command = [sys.executable, "-m", "sweeps", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def mini_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "mini.toml"
+    path.write_text(MINI)
+    return path
+
+
+@pytest.fixture(scope="session")
+def mini(mini_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The store of a finished sweep: six trials, two workers."""
+    store = tmp_path_factory.mktemp("store")
+    done = sweeps("run", "--study", mini_file, "--store", store, "--workers", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Store(store)
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store as MLflow and Optuna create it, which takes seconds: made once, copied often."""
+    folder = tmp_path_factory.mktemp("empty") / "store"
+    Store(folder).create()
+    return folder
+
+
+@pytest.fixture
+def store(empty: Path, tmp_path: Path) -> Store:
+    """A new empty store."""
+    return Store(Path(shutil.copytree(empty, tmp_path / "store")))
 
 
 def pytest_configure() -> None:

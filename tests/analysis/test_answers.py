@@ -5,36 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from math import isnan, sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis import budget_answers, sweep_answers, trial_answers
-from analysis.correlation import rank_correlation
-from analysis.importance import FEWEST, importances
-from analysis.lead import lead, seed_spread
-from analysis.notebook import STEPS, Answer, steps_here
-from analysis.reward_scale import (
-    BY_SCALE,
-    BY_SEED,
-    SETUPS,
-    WITHOUT,
-    disagreement,
-    measure,
-)
-from analysis.stats import Estimate
-from lander import TrainConfig
-from lander.distributions import Categorical
-from lander.env import spaces
-from lander.fields import ConfigError, configure
+from analysis.notebook import Answer
 from sweeps.scores import RETURNS
 from sweeps.space import defaults
 from sweeps.storage import Store

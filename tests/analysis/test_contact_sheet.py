@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, create_trial
 from PIL import Image, ImageSequence
 
-from analysis.contact_sheet import GAP, STRIP, Flight, Sheet, chosen, contact_sheet, side_by_side
+from analysis.contact_sheet import GAP, STRIP, Sheet, Shown, chosen, contact_sheet, side_by_side
 from lander.evaluation import play, random_pilot
 
 ENV = "LunarLanderContinuous-v3"
@@ -18,18 +18,18 @@ PANEL = (300, 200 + STRIP)
 """Width and height of one flight: half of Gymnasium's 600 x 400, and the text."""
 
 
-def flight(role: str, *, seed: int, actions: int) -> Flight:
+def flight(role: str, *, seed: int, actions: int) -> Shown:
     """A random pilot of its own, from a reset seed."""
-    return Flight(role, play(random_pilot(ENV, seed=actions), ENV, seeds=[seed]))
+    return Shown(role, play(random_pilot(ENV, seed=actions), ENV, seeds=[seed]))
 
 
 @pytest.fixture(scope="module")
-def flights() -> list[Flight]:
+def flights() -> list[Shown]:
     return [flight(f"pilot {i}", seed=7, actions=i) for i in range(3)]
 
 
 @pytest.fixture(scope="module")
-def sheet(flights: list[Flight]) -> Sheet:
+def sheet(flights: list[Shown]) -> Sheet:
     return contact_sheet(ENV, flights)
 
 
@@ -46,7 +46,7 @@ def duration(gif: bytes) -> int:
 
 
 def test_a_frame_per_four_steps_of_the_longest_flight_and_a_rest_on_the_last(
-    flights: list[Flight], sheet: Sheet
+    flights: list[Shown], sheet: Sheet
 ) -> None:
     gif = sheet.gif
     longest = max(flight.evaluation.lengths[0] for flight in flights)
@@ -71,12 +71,12 @@ def test_all_flights_begin_alike_and_end_differently(sheet: Sheet) -> None:
     assert not np.array_equal(panels(last)[0], panels(last)[1])
 
 
-def test_flights_of_different_reset_seeds_are_refused(flights: list[Flight]) -> None:
+def test_flights_of_different_reset_seeds_are_refused(flights: list[Shown]) -> None:
     with pytest.raises(ValueError, match="one reset seed, got 7, 8"):
         contact_sheet(ENV, [flights[0], flight("other", seed=8, actions=1)])
 
 
-def test_a_file_too_large_loses_frames_not_time(flights: list[Flight], sheet: Sheet) -> None:
+def test_a_file_too_large_loses_frames_not_time(flights: list[Shown], sheet: Sheet) -> None:
     whole = sheet.gif
     small = contact_sheet(ENV, flights, limit=len(whole) // 2).gif
     assert len(small) <= len(whole) // 2
@@ -123,16 +123,16 @@ def test_best_median_and_worst_are_flown_each_trial_once(count: int, roles: dict
     assert list(found) == list(roles)
 
 
-def test_a_label_names_pilot_trial_return_and_length(flights: list[Flight]) -> None:
+def test_a_label_names_pilot_trial_return_and_length(flights: list[Shown]) -> None:
     evaluation = flights[0].evaluation
     told = f"return {evaluation.returns[0]:.1f}, {evaluation.lengths[0]} steps"
-    assert Flight("best", evaluation, 17).label == f"best: trial 17\n{told}"
+    assert Shown("best", evaluation, 17).label == f"best: trial 17\n{told}"
     assert flights[0].label == f"pilot 0\n{told}"
 
 
-def test_a_flight_is_as_recorded_only_if_every_return_is_equal(flights: list[Flight]) -> None:
+def test_a_flight_is_as_recorded_only_if_every_return_is_equal(flights: list[Shown]) -> None:
     evaluation = flights[0].evaluation
     value = evaluation.returns[0]
-    assert Flight("best", evaluation, 17, [value]).is_recorded is True
-    assert Flight("best", evaluation, 17, [np.nextafter(value, 0)]).is_recorded is False
-    assert Flight("best", evaluation, 17).is_recorded is None
+    assert Shown("best", evaluation, 17, [value]).is_recorded is True
+    assert Shown("best", evaluation, 17, [np.nextafter(value, 0)]).is_recorded is False
+    assert Shown("best", evaluation, 17).is_recorded is None

@@ -71,7 +71,7 @@ def percentile_bootstrap(
     drawn = np.sort(np.take_along_axis(sample[..., None, :], places, axis=-1), axis=-1)
     cut = sample.shape[-1] // 4
     middle = drawn[..., cut : sample.shape[-1] - cut].mean(axis=-1)
-    return np.quantile(middle, [0.025, 0.975], axis=-1)
+    return np.asarray(np.quantile(middle, [0.025, 0.975], axis=-1))
 
 
 def test_a_bootstrap_interval_is_the_percentiles_of_resampled_interquartile_means() -> None:

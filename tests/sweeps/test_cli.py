@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.__main__ import main
-from tests.sweeps.conftest import MINI
+from tests.conftest import MINI
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sweeps.reproduce import reproduce
 from sweeps.storage import Store
 from sweeps.study import read_study
 from sweeps.sweep import Sweep, start_sweep
-from tests.sweeps.conftest import MINI
+from tests.conftest import MINI
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from sweeps.recording import REASON, RUN_ID
 from sweeps.storage import Store
 from sweeps.sweep import open_sweep
-from tests.sweeps.conftest import MINI
+from tests.conftest import MINI
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

@@ -27,7 +27,7 @@ from sweeps.publish import link, run_table
 from sweeps.recording import RUN_ID
 from sweeps.storage import Store
 from sweeps.sweep import Sweep, open_sweep
-from tests.sweeps.conftest import MINI, sweeps
+from tests.conftest import MINI, sweeps
 
 
 @pytest.fixture(scope="module")

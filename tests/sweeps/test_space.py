@@ -13,7 +13,7 @@ from sweeps.objective import training_seeds, trial_configs
 from sweeps.recording import RETRY_OF
 from sweeps.space import defaults, suggest
 from sweeps.study import read_study
-from tests.sweeps.conftest import MINI
+from tests.conftest import MINI
 
 STUDY = read_study(MINI, source="mini.toml")
 

@@ -8,7 +8,7 @@ import pytest
 
 from lander.fields import ConfigError
 from sweeps.study import find_study, read_study, shipped_studies
-from tests.sweeps.conftest import MINI
+from tests.conftest import MINI
 
 SIX = [
     "ppo.learning_rate",

@@ -12,7 +12,7 @@ from sweeps.space import defaults
 from sweeps.storage import NoTrialLeft, Store, is_gone, this_worker
 from sweeps.study import Study, read_study
 from sweeps.sweep import Sweep, start_sweep
-from tests.sweeps.conftest import MINI
+from tests.conftest import MINI
 
 STUDY = read_study(MINI, source="mini.toml")
 

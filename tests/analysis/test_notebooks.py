@@ -1,0 +1,145 @@
+"""Every notebook is stored without outputs, runs to its end, and gives a page that stands alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from base64 import b64decode
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from analysis.notebook import STEPS
+from analysis.notebooks import CellFailed, as_html, executed, found, where
+from lander.fields import read_text
+from sweeps.storage import Store
+
+FEW_STEPS = "512"
+PICTURES = {"01_sweep": 7, "02_trials": 4, "03_actions": 4, "04_pilot": 6, "05_ladder": 10}
+"""At least so many in each page."""
+
+
+class Page(HTMLParser):
+    """All that a page shows, loads and runs."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.pictures: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            assert not name.startswith("on"), f"{tag} runs {value}"
+            if name == "src":
+                self.pictures.append(value or "")
+            elif name == "href" and tag != "a":
+                self.links.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def read(path: Path) -> Any:
+    """A notebook file."""
+    function: Any = nbformat.read  # not typed
+    return function(path, as_version=4)
+
+
+@pytest.mark.parametrize("path", found(), ids=lambda path: path.stem)
+def test_a_notebook_is_stored_valid_and_without_outputs(path: Path) -> None:
+    notebook = read(path)
+    check: Any = nbformat.validate  # not typed
+    check(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+
+def test_all_five_are_there() -> None:
+    assert [path.stem for path in found()] == list(PICTURES)
+
+
+@pytest.fixture(scope="module")
+def pages(mini: Store) -> Path:
+    """`make notebooks` on the miniature sweep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STEPS, FEW_STEPS)
+        command = [sys.executable, "-m", "analysis", "notebooks", "--study", "mini"]
+        done = subprocess.run(
+            [*command, "--store", str(mini.folder)], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return mini.folder / "reports" / "notebooks"
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_page_shows_pictures_and_loads_and_runs_nothing(pages: Path, name: str) -> None:
+    html = read_text(pages / f"{name}.html")
+    page = Page(html)
+    assert page.tags.isdisjoint({"script", "iframe", "object", "embed", "link"})
+    assert page.links == []
+    assert len(page.pictures) >= PICTURES[name]
+    for picture in page.pictures:
+        head, _, data = picture.partition(";base64,")
+        assert head in {"data:image/png", "data:image/gif"}
+        assert b64decode(data).startswith((b"\x89PNG", b"GIF8"))
+    assert not re.search(r"url\(|@import", html)
+    assert "Traceback" not in " ".join(page.words)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_under_every_question_stands_an_answer(pages: Path, name: str) -> None:
+    """A cell of code shows something, or the page would go from a question to the next one."""
+    body = read_text(pages / f"{name}.html")
+    cells = re.split(r'(?=<div class="[^"]*jp-(?:Code|Markdown)Cell)', body)
+    coded = [cell for cell in cells if "jp-CodeCell" in cell.partition(">")[0]]
+    silent = [cell for cell in coded if "jp-OutputArea-output" not in cell and "import" not in cell]
+    assert coded
+    assert silent == []
+
+
+def test_a_failing_cell_is_named_and_costs_only_its_notebook(tmp_path: Path) -> None:
+    make: Any = nbformat.v4
+    path = tmp_path / "06_broken.ipynb"
+    cells = [
+        make.new_markdown_cell("# Broken"),
+        make.new_code_cell("print(1)"),
+        make.new_markdown_cell("## Where?"),
+        make.new_code_cell("1 / 0"),
+    ]
+    write: Any = nbformat.write
+    write(make.new_notebook(cells=cells), path)
+    message = r'^06_broken.ipynb, cell 2 under "Where\?": ZeroDivisionError: division by zero$'
+    with pytest.raises(CellFailed, match=message):
+        executed(path, store=Store(tmp_path), study="none")
+    notebook = read(path)
+    assert where(path, notebook, [1]) == '06_broken.ipynb, cell 1 under "Broken"'
+    assert where(path, notebook, []) == "06_broken.ipynb"
+
+
+def test_text_in_a_notebook_cannot_run_anything(tmp_path: Path) -> None:
+    make: Any = nbformat.v4
+    output = make.new_output("stream", text="<script>alert(1)</script>")
+    notebook = make.new_notebook(cells=[make.new_code_cell("x", outputs=[output])])
+    page = as_html(notebook, study="<script>mini</script>")
+    assert "script" not in Page(page).tags
+
+
+def test_an_unusable_store_is_said_in_one_line(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("")
+    command = [sys.executable, "-m", "analysis", "notebooks", "--store", str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
