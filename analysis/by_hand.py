@@ -87,7 +87,7 @@ def surrogates(axes: Axes, *, clip_range: float) -> Axes:
         axes.plot(ratio, clipped, color=colour, linestyle=style, linewidth=2.5, label=label)
         free = surrogate("none", ratio, advantage, clip_range=clip_range)
         axes.plot(ratio, free, color=colour, linewidth=0.8)
-        axes.annotate(f"none, A = {advantage:+.0f}", (1.55, 1.62 * advantage), color=colour)
+        axes.annotate(f"none, A = {advantage:+.0f}", (1.3, 1.75 * advantage), color=colour)
     near = f"1 ± ε, ε = {clip_range:g}"
     axes.axvspan(1 - clip_range, 1 + clip_range, color=GREY, alpha=0.2, linewidth=0, label=near)
     axes.set_xlabel("ratio r = π(a|s) / π_old(a|s)")

@@ -123,6 +123,7 @@ def executed(path: Path, *, store: Store, study: str) -> NotebookNode:
                 connection_file=str(Path(folder) / "kernel.json"),
             ),
             timeout=None,
+            coalesce_streams=True,  # printed lines stay together
             resources={"metadata": {"path": str(path.parent)}},
             on_cell_start=lambda **told: begun.append(told["cell_index"]),
         )

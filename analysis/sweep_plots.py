@@ -83,11 +83,12 @@ def endings(trials: pd.DataFrame, axes: Axes, *, reports: int) -> Axes:
         if not height.any():
             continue
         middles = (edges[:-1] + edges[1:]) / 2
-        width = 80 / count
+        width = min(80 / count, 10)  # of few reports, bars stay bars
         axes.bar(
             middles, height, width, below, color=colour, hatch=hatch, edgecolor="white", label=name
         )
         below += height
+    axes.set_xlim(-8, 108)
     axes.set_xlabel("share of the budget at which a trial ended [%]")
     axes.set_ylabel("trials")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

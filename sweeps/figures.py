@@ -100,7 +100,7 @@ def history(trials: Sequence[FrozenTrial]) -> Figure:
     axes.axhline(200, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xlabel("trial (0: the defaults)")
     axes.set_ylabel("final/return_mean")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="best", fontsize=8)
     return figure
 
 

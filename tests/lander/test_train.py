@@ -57,7 +57,15 @@ PLAIN = EPISODES | {
     "ppo.advantage": "reward_to_go",
 }
 ADAPTIVE = {"ppo.surrogate": "kl_adaptive", "ppo.kl_target": 10.0}
-OWN_TESTS = {"env.backend", "seed", "checkpoints", "eval_episodes", "final_episodes", "env.id"}
+OWN_TESTS = {
+    "env.backend",
+    "env.id",
+    "seed",
+    "checkpoints",
+    "eval_episodes",
+    "final_episodes",
+    "final_seeds",
+}
 CHANGES: dict[str, tuple[Mapping[str, Any], Any]] = {
     # field: (what it needs besides KNOBS, another value)
     "env.num_envs": ({}, 4),
@@ -204,9 +212,10 @@ def test_another_seed_gives_other_weights(knobs: TrainResult) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "other"), [("checkpoints", 3), ("eval_episodes", 3), ("final_episodes", 4)]
+    ("field", "other"),
+    [("checkpoints", 3), ("eval_episodes", 3), ("final_episodes", 4), ("final_seeds", "test")],
 )
-def test_evaluating_more_changes_nothing_in_training(field: str, other: int) -> None:
+def test_evaluating_otherwise_changes_nothing_in_training(field: str, other: object) -> None:
     values = SMALL | {"env.id": "CartPole-v1", "total_steps": 192}
     assert same_weights(run(values).policy, run(values | {field: other}).policy)
 
