@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis import sweep_plots
 from analysis.contact_sheet import Shown, chosen, contact_sheet, fly_again, fly_at_random
 from analysis.document import Block, Picture, Text, drawing
+from analysis.importance import ended, importances
 from analysis.load import load_curves
 from analysis.plots import confirmation as draw_confirmation
 from analysis.plots import curves, new_axes, solved_line
@@ -16,7 +17,7 @@ from analysis.records import Records
 from analysis.winner import Judgement
 from lander.env import solved_return
 from sweeps.confirm import DEFAULTS
-from sweeps.figures import FLOOR, history, importances, parallel_coordinates, slices
+from sweeps.figures import FLOOR, history, parallel_coordinates, slices
 
 BEST = 5
 """Trials whose learning curves stand against those of all other finished ones."""
@@ -52,15 +53,15 @@ def history_part(records: Records) -> list[Block]:
 
 def importance_part(records: Records) -> list[Block]:
     """How much each field matters."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        figure = importances(records.sweep.optuna) if finished(records) else None
-    if figure is None or any("importances will be equal" in str(w.message) for w in said):
-        return [Text("Importances: too few trials have finished.")]
+    table = importances(records.counted, records.sweep.study.space)
+    if table.empty:
+        return [Text("Importances: too few trials have ended with a return.")]
+    figure, axes = new_axes(9, 1.2 + 0.4 * len(table))
+    sweep_plots.importances(table, axes)
     caption = (
-        "Share of the spread of returns that each field explains (PED-ANOVA), over the "
-        f"{len(finished(records))} finished trials. Pruned trials do not count, so with few "
-        "finished ones this is a hint."
+        "How far each field's values in the best quarter of trials lie from those in all "
+        f"(PED-ANOVA), over {len(ended(records.counted))} trials, pruned ones with their last "
+        "return; interval: 95 % of resamples of these trials."
     )
     return [drawing(figure, "importances", alt="Importance of each field", caption=caption)]
 

@@ -23,7 +23,7 @@ from analysis.experiment import (
     write_outcomes,
 )
 from analysis.stats import mean_estimate
-from analysis.tables import bench_tables, table_of
+from analysis.tables import bench_tables, confirm_table, table_of, write_tables
 from lander import Progress, TrainConfig, evaluate, resolve, train
 from lander.evaluation import CHECKPOINT_SEED
 from lander.fields import from_toml
@@ -253,6 +253,19 @@ def test_the_interval_of_a_mean_is_students() -> None:
 def test_readme_shows_what_the_benchmark_measured() -> None:
     shown = (ROOT / "README.md").read_text().partition("<!-- bench -->\n")[2]
     assert shown.partition("<!-- end -->")[0] == bench_tables()
+
+
+def test_readme_shows_the_confirmation_whose_pictures_it_shows(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    shown = text.partition("<!-- confirm -->\n")[2].partition("<!-- end -->")[0]
+    assert shown == confirm_table()
+    assert "optimism gap" in shown
+    document = tmp_path / "document.md"
+    document.write_text("before\n<!-- confirm -->\nold\n<!-- end -->\nafter\n")
+    write_tables(document)
+    assert document.read_text() == (
+        f"before\n<!-- confirm -->\n{confirm_table()}<!-- end -->\nafter\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["ancestors", "heads", "tuned"])

@@ -1,0 +1,254 @@
+"""A sweep confirmed as a user does it: seeds that nothing else uses, and the best moves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState, create_trial
+
+from analysis.winner import judge_sweep, record
+from lander.config import TrainConfig
+from lander.evaluation import (
+    CHECKPOINT_SEED,
+    FINAL_SEED,
+    FLIGHT_SEED,
+    TEST_SEED,
+    checkpoint_seeds,
+    final_seeds,
+)
+from lander.fields import ConfigError, configure, from_toml
+from sweeps.confirm import DEFAULTS, candidates, missing, read_confirmation, start_confirmation
+from sweeps.objective import confirmation_seed, training_seeds, trial_seeds
+from sweeps.publish import ALIAS
+from sweeps.recording import CANDIDATE, PARENT, ROLE, RUN_ID, TEST_SEED_INDEX
+from sweeps.scores import RETURNS, ranked
+from sweeps.space import defaults
+from sweeps.storage import WINNER, Store, find_trial
+from sweeps.study import read_study
+from sweeps.sweep import Sweep, open_sweep, start_sweep
+from sweeps.workers import work
+from tests.conftest import MINI, sweeps
+
+STUDY = read_study(MINI, source="mini.toml")
+
+
+def analysis(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    """python -m analysis, as a user types it."""
+    command = [sys.executable, "-m", "analysis", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def swept(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Three trials: the defaults, two others."""
+    store = Store(Path(shutil.copytree(empty, tmp_path_factory.mktemp("confirm") / "store")))
+    sweep = start_sweep(STUDY, store, trials=3, command=["run"])
+    work(store, "mini", index=0, seconds=None)
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def said(swept: Sweep) -> str:
+    """What `make confirm TOP=1 SEEDS=2` prints."""
+    store = swept.store.folder
+    done = analysis("confirm", "--study", "mini", "--store", store, "--top", "1", "--seeds", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def confirmation(swept: Sweep, said: str) -> Sweep:
+    return open_sweep(swept.store, "mini@confirm")
+
+
+@pytest.fixture
+def client(swept: Sweep) -> MlflowClient:
+    return swept.store.runs()
+
+
+def best_other(sweep: Sweep) -> int:
+    """The best trial that is not the defaults."""
+    base = defaults(STUDY.space, STUDY.base)
+    return next(trial.number for trial in ranked(sweep.trials) if trial.params != base)
+
+
+def test_reset_seeds_of_tuning_flying_and_testing_never_meet() -> None:
+    ranges = [range(first, first + 1_000_000) for first in (0, CHECKPOINT_SEED, FINAL_SEED)]
+    ranges += [range(first, first + 1_000_000) for first in (FLIGHT_SEED, TEST_SEED)]
+    assert not any(set(one) & set(other) for one, other in combinations(ranges, 2))
+
+
+def test_the_word_in_the_config_chooses_the_final_reset_seeds() -> None:
+    config = configure({"final_episodes": 3}, base=TrainConfig())
+    test = configure({"final_seeds": "test"}, base=config)
+    assert list(final_seeds(config)) == [2_000_000, 2_000_001, 2_000_002]
+    assert list(final_seeds(test)) == [4_000_000, 4_000_001, 4_000_002]
+    assert checkpoint_seeds(config) == checkpoint_seeds(test)
+
+
+def test_training_seeds_of_a_confirmation_lie_above_those_of_all_sweeps() -> None:
+    tuning = [seed for n in range(1000) for seed in training_seeds(STUDY.settings.seed, n, 3)]
+    test = [confirmation_seed(STUDY.settings.seed, index) for index in range(1000)]
+    assert max(tuning) < 2**31 <= min(test)
+    assert len(set(test)) == 1000
+
+
+def test_a_study_file_cannot_ask_for_the_test_seeds() -> None:
+    text = MINI.replace("checkpoints = 2", 'checkpoints = 2\nfinal_seeds = "test"')
+    with pytest.raises(ConfigError, match="the test seeds are for make confirm"):
+        read_study(text, source="mini.toml")
+
+
+def test_the_defaults_and_the_best_are_trained_once_per_test_seed(
+    swept: Sweep, confirmation: Sweep
+) -> None:
+    trials = confirmation.trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    best = best_other(swept)
+    places = [(trial.user_attrs[TEST_SEED_INDEX], trial.user_attrs[CANDIDATE]) for trial in trials]
+    assert places == [(0, DEFAULTS), (0, best), (1, DEFAULTS), (1, best)]
+    assert trials[1].params == trials[3].params == swept.trials[best].params
+    seeds = [trial_seeds(trial, confirmation.study) for trial in trials]
+    first, second = (confirmation_seed(STUDY.settings.seed, index) for index in range(2))
+    assert seeds == [[first], [first], [second], [second]]
+
+
+def test_a_training_is_recorded_under_its_seed_and_scored_on_test_episodes(
+    confirmation: Sweep, client: MlflowClient, tmp_path: Path
+) -> None:
+    trial = confirmation.trials[1]
+    run_id = trial.user_attrs[RUN_ID]
+    path = client.download_artifacts(run_id, "config.toml", str(tmp_path))
+    config = from_toml(Path(path).read_text(), source="config.toml")
+    assert config.seed == confirmation_seed(STUDY.settings.seed, 0)
+    assert config.final_seeds == "test"
+    assert config.final_episodes == 100
+    assert len(trial.user_attrs[RETURNS][0]) == 100
+    tags = client.get_run(run_id).data.tags
+    assert tags[PARENT] == confirmation.run_id
+    assert tags[ROLE] == "confirm"
+
+
+def test_the_table_is_printed_and_recorded(
+    swept: Sweep, confirmation: Sweep, said: str, client: MlflowClient, tmp_path: Path
+) -> None:
+    judgement = judge_sweep(swept.store, "mini")
+    assert judgement.verdict in said
+    files = {artifact.path for artifact in client.list_artifacts(confirmation.run_id)}
+    assert {"confirm.md", "confirm.json", "confirm.png", "winner.gif"} <= files
+    path = client.download_artifacts(confirmation.run_id, "confirm.json", str(tmp_path))
+    recorded = json.loads(Path(path).read_text())
+    assert recorded["winner"] == judgement.winner.candidate.number
+    scores = {row["trial"]: row["scores"] for row in recorded["standings"]}
+    assert scores == {one.number: one.scores for one in read_confirmation(swept.store, "mini")}
+    run = client.get_run(confirmation.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["confirm/mean"] == judgement.winner.mean.value
+
+
+def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
+    swept: Sweep, confirmation: Sweep, said: str, client: MlflowClient
+) -> None:
+    winner = judge_sweep(swept.store, "mini").winner
+    version = client.get_model_version_by_alias("mini", ALIAS)
+    runs = {trial.user_attrs[RUN_ID]: trial for trial in confirmation.trials}
+    trained = runs[version.run_id]
+    assert trained.user_attrs[CANDIDATE] == winner.candidate.number
+    assert trained.values[0] == min(winner.candidate.scores)  # of two the worse
+    assert f"models:/mini@best is now {winner.name}" in said
+    again = open_sweep(swept.store, "mini").optuna
+    assert find_trial(again, "best").number == again.user_attrs[WINNER]
+    status = sweeps("status", "--store", swept.store.folder)
+    assert f"confirmed: trial {again.user_attrs[WINNER]}" in status.stdout
+
+
+def test_pictures_and_table_of_the_confirmation_are_copied_with_those_of_the_sweep(
+    swept: Sweep, confirmation: Sweep, tmp_path: Path
+) -> None:
+    out = tmp_path / "figures"
+    done = sweeps("figures", "--study", "mini", "--store", swept.store.folder, "--out", out)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in out.iterdir()}
+    assert {"confirm.md", "confirm.png", "winner.gif"} <= names
+
+
+def test_a_confirmation_reproduces(swept: Sweep, confirmation: Sweep) -> None:
+    done = sweeps(
+        "reproduce", "--study", "mini@confirm", "--trial", "3", "--store", swept.store.folder
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASS" in done.stdout
+
+
+def test_of_one_that_is_done_nothing_is_trained_again(
+    swept: Sweep, confirmation: Sweep, said: str
+) -> None:
+    count, store = len(confirmation.trials), swept.store.folder
+    done = analysis("confirm", "--study", "mini", "--store", store, "--top", "1", "--seeds", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert judge_sweep(swept.store, "mini").verdict in done.stdout
+    assert len(confirmation.trials) == count
+
+
+def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
+    swept: Sweep, confirmation: Sweep, client: MlflowClient
+) -> None:
+    """Not the numbers of the others: this runs last of those that share the confirmation."""
+    before = {trial.number for trial in confirmation.trials}
+    alias = client.get_model_version_by_alias("mini", ALIAS).run_id
+    more = start_confirmation(swept.store, "mini", top=2, seeds=3, command=["confirm"])
+    new = [trial for trial in more.trials if trial.number not in before]
+    places = sorted(
+        (trial.user_attrs[TEST_SEED_INDEX], trial.user_attrs[CANDIDATE]) for trial in new
+    )
+    best, third = [number for number in candidates(swept, top=2) if number != DEFAULTS]
+    assert best == best_other(swept)
+    assert places == sorted([(0, third), (1, third), *((2, n) for n in (DEFAULTS, best, third))])
+    assert missing(more) == 5
+    # what is there is judged, but nobody is made the best by half a confirmation
+    told = record(swept.store, "mini", judge_sweep(swept.store, "mini"))
+    assert told == "5 trainings are missing: the same command goes on"
+    assert client.get_model_version_by_alias("mini", ALIAS).run_id == alias
+    assert client.get_run(more.run_id).info.status == "KILLED"
+    fewer = start_confirmation(swept.store, "mini", top=1, seeds=2, command=["confirm"])
+    assert fewer.waiting == []
+    assert missing(fewer) == 0
+
+
+def test_the_same_parameters_are_one_candidate_and_the_defaults_are_always_in(
+    store: Store,
+) -> None:
+    sweep = start_sweep(STUDY, store, trials=1, command=["run"])
+    with pytest.raises(ConfigError, match="mini has no finished trial yet to confirm"):
+        candidates(sweep, top=3)
+    base = defaults(STUDY.space, STUDY.base)
+    ranges = {range_.parameter: range_.distribution for range_ in STUDY.space.values()}
+    for rate, value in ((1e-3, 50.0), (2e-3, 80.0), (1e-3, 60.0), (4e-3, 10.0)):
+        params = base | {"ppo.learning_rate": rate}
+        sweep.optuna.add_trial(create_trial(params=params, distributions=ranges, value=value))
+    chosen = candidates(sweep, top=2)
+    rates = {number: params["ppo.learning_rate"] for number, params in chosen.items()}
+    assert rates == {0: base["ppo.learning_rate"], 2: 2e-3, 3: 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ("other", "unknown study in"),
+        ("mini@confirm", "analysis: mini@confirm is a confirmation itself: give mini"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_said_in_one_line(
+    swept: Sweep, confirmation: Sweep, study: str, message: str
+) -> None:
+    done = analysis("confirm", "--study", study, "--store", swept.store.folder)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
