@@ -219,7 +219,7 @@ def used_bins(sweep: Sweep) -> Answer:
     used = int((counts > 0).sum())
     return Answer(
         f"In {FLIGHTS} flights of trial {pilot.trial} on unseen seeds, {counts.sum():,} steps, the "
-        f"{ENGINES[MAIN]} is off in {off[MAIN]} of a flight's steps, the {ENGINES[SIDE]} are in "
+        f"{ENGINES[MAIN]} is off in {off[MAIN]} of a flight's steps, the {ENGINES[SIDE]} in "
         f"{off[SIDE]}; {used} of {counts.size} pairs of levels are ever used.",
         figure,
     )
@@ -256,7 +256,8 @@ def searched(sweep: Sweep, field: str) -> Answer:
     axes.set_xlabel(field)
     axes.set_ylabel("return, of pruned trials the last")
     solved_line(axes, SOLVED)
-    axes.set_ylim(FLOOR, None)  # as in the history: what lies far below says no more
+    # as in the history: what lies far below says no more; intervals of few trials are cut off
+    axes.set_ylim(FLOOR, max(SOLVED, known["last_return"].max()) + 50)
     axes.legend(fontsize=8)
     best = max(groups, key=lambda name: float(np.mean(groups[name])))
     told = mean_estimate(groups[best])
