@@ -64,8 +64,9 @@ def work(store: Store, name: str, *, index: int, seconds: float | None) -> None:
 def give_back_memory(_study: optuna.Study, _trial: FrozenTrial) -> None:
     """Between trials, or a worker grows by a tenth: cycles of garbage hold whole environments, and
     the C library keeps what is freed in between them."""
+    gc.unfreeze()  # or cycles that were alive an hour ago would stay for ever
     gc.collect()
-    gc.freeze()  # what the first trial has loaded
+    gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
