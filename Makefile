@@ -20,7 +20,7 @@ SWEEPS    = $(BIN)/python -m sweeps
 ANALYSIS  = $(BIN)/python -m analysis
 
 .DEFAULT_GOAL = help
-.PHONY: help install sweep confirm report notebooks ui dashboard reproduce figures experiment tables \
+.PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
         bench test test-slow check format clean
 
 help: ## this list
@@ -63,6 +63,9 @@ dashboard: $(DASHBOARD) ## Optuna's dashboard on 127.0.0.1, and a link per study
 
 reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|N
 	@$(SWEEPS) reproduce --study $(STUDY) --trial $(TRIAL) --store $(STORE)
+
+doctor: $(STAMP) ## find what is wrong with a store and mend it: STORE=
+	@$(SWEEPS) doctor --store $(STORE)
 
 figures: $(STAMP) ## the pictures that README shows, from the sweep in STORE
 	@$(SWEEPS) figures --study $(STUDY) --store $(STORE) --out analysis/figures

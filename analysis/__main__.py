@@ -11,6 +11,7 @@ from pathlib import Path
 from lander.arguments import Parser, positive
 from lander.fields import ConfigError
 from sweeps.arguments import add_store, add_study, one_thread
+from sweeps.masking import masked
 
 COMMANDS = {
     "confirm": "Train a sweep's best trials and the defaults again, under seeds kept for that.",
@@ -83,10 +84,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         return perform(parse(argv))
     except ConfigError as error:
-        print("analysis:", " ".join(str(error).split()), file=sys.stderr)
+        print("analysis:", masked(" ".join(str(error).split())), file=sys.stderr)
         return 2
     except RuntimeError as error:
-        print(f"analysis: {error}", file=sys.stderr)
+        print(f"analysis: {masked(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("analysis: interrupted: the same command goes on", file=sys.stderr)

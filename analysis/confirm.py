@@ -11,6 +11,7 @@ from rich.table import Table
 from analysis.winner import HEAD, Judgement, judge_sweep, legend, record, rows
 from lander.fields import ConfigError
 from sweeps.confirm import start_confirmation
+from sweeps.doctor import check_up
 from sweeps.programs import carry_out
 from sweeps.storage import Store, quiet
 
@@ -20,6 +21,7 @@ def confirm(args: argparse.Namespace) -> int:
     quiet()
     store = Store(args.store)
     command = ["confirm", *sys.argv[2:]]
+    check_up(store, args.study)
     confirmation = start_confirmation(
         store, args.study, top=args.top, seeds=args.seeds, command=command
     )

@@ -20,8 +20,9 @@ from lander.fields import flatten
 from lander.options import inactive
 from sweeps.confirm import DEFAULTS
 from sweeps.objective import trial_seeds
-from sweeps.recording import PARTS, REASON, SECONDS, WORKER, shown
+from sweeps.recording import PARTS, REASON, SECONDS, shown
 from sweeps.scores import last_return
+from sweeps.storage import WORKER
 from sweeps.study import TEST_EPISODES
 from sweeps.watch import clock
 

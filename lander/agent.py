@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from math import ceil, isfinite
+from math import ceil, isfinite, sqrt
 from typing import Any
 
 import torch
@@ -23,9 +23,21 @@ from lander.rollout import Rollout
 from lander.surrogates import SURROGATES
 from lander.traced import Tracer
 
+EXPLODED = 2.0**24
+"""Size from which a loss is lost: float32 has 24 bits, so that V and V + 1 are the same number, and
+no reward, which is about 1 once it is scaled, is left in an advantage. The same for a ratio's 1."""
+
 
 class Divergence(ArithmeticError):
-    """Training left the finite numbers: the message says what, and at which update."""
+    """Training left the numbers that it can learn with: the message says what, and at which
+    update."""
+
+
+def require_finite(metrics: Mapping[str, float]) -> None:
+    """Raise Divergence for the first that is not."""
+    for name, value in metrics.items():
+        if not isfinite(value):
+            raise Divergence(f"{name} = {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +189,7 @@ class Agent:
         `remaining` is the share of the budget that is left, 1 at first: schedules follow it.
 
         Raises:
-            Divergence: a loss or a weight is no longer finite.
+            Divergence: a loss, a weight or an action is no longer finite, or a loss has exploded.
         """
         config = self._scheduled(remaining)
         advantages = ADVANTAGES[config.advantage](rollout, config)
@@ -200,7 +212,7 @@ class Agent:
             metrics["value/explained_variance"] = explained_variance(rollout.values, returns)
         if config.kl_stop is not None:
             metrics["policy/gradient_steps"] = float(len(steps))
-        self._require_finite(metrics)
+        self._require_sound(metrics, rollout)
         adapt = SURROGATES[config.surrogate].adapt
         if adapt is not None:
             metrics["policy/kl_coef"] = config.kl_coef
@@ -257,12 +269,21 @@ class Agent:
         """Mean KL(old || new) over the batch."""
         return float(batch.pi.kl(self._policy.distribution(batch.obs)).mean())
 
-    def _require_finite(self, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            if not isfinite(value):
-                raise Divergence(f"{name} = {value}")
+    @torch.no_grad()
+    def _require_sound(self, metrics: Mapping[str, float], rollout: Rollout) -> None:
+        require_finite(metrics)
         if not all(group.weights.isfinite().all() for group in self._groups):
             raise Divergence("a weight is not finite")
+        # of finite weights too, where sums overflow; the last states stand for what comes next
+        pi = self._policy.distribution(rollout.obs[-1])
+        if not all(part.isfinite().all() for part in pi.tensors):
+            raise Divergence("an action is not finite")
+        # the value loss is half a square: its root is the critic's error
+        sizes = {"loss/policy": abs(metrics["loss/policy"])}
+        sizes["loss/value"] = sqrt(2 * metrics.get("loss/value", 0.0))
+        for name, size in sizes.items():
+            if size > EXPLODED:
+                raise Divergence(f"{name} = {metrics[name]:.6g} has exploded")
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs besides the policy's weights."""

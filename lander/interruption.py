@@ -8,14 +8,15 @@ from typing import Any, Self
 
 
 class Interruption:
-    """Remembers a SIGINT or SIGTERM until training is at a safe point, inside a `with` block.
+    """Remembers SIGINT and SIGTERM until training is at a safe point, inside a `with` block.
 
     An exception raised by the signal itself could land inside a callback of the physics engine,
     which drops it.
     """
 
     def __init__(self) -> None:
-        self.signalled = False
+        self.signals = 0
+        """How many have come."""
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -28,9 +29,9 @@ class Interruption:
             signal.signal(number, handler)
 
     def _remember(self, _number: int, _frame: FrameType | None) -> None:
-        self.signalled = True
+        self.signals += 1
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal has come."""
-        if self.signalled:
+        if self.signals:
             raise KeyboardInterrupt

@@ -90,7 +90,7 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
             bar.update(task, completed=progress.env_steps, rate=rate)
             if score is not None:
                 bar.update(task, score=f"{score:.1f}")
-            if progress.evaluation is not None or interruption.signalled:
+            if progress.evaluation is not None or interruption.signals:
                 folder.write_state(progress, config)
             if progress.evaluation is not None and not console.is_terminal:
                 print(
@@ -98,7 +98,7 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
                     f"return {progress.evaluation.return_mean:.1f}",
                     flush=True,
                 )
-            if interruption.signalled:
+            if interruption.signals:
                 raise Interrupted(f"go on with python -m lander resume {folder.folder}")
 
         result = trainer.train(config, on_update=on_update, state=state)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lander.agent import Agent, Divergence
+from lander.agent import Agent, Divergence, require_finite
 from lander.config import EnvConfig, TrainConfig
 from lander.env import Envs, VectorEnv, solved_return
 from lander.evaluation import FINAL_SEED, Evaluation, checkpoint_seeds, evaluate, final_seeds
@@ -93,7 +93,7 @@ def train(
 
     Raises:
         ConfigError: the environment cannot be made or played, or options that exclude each other.
-        Divergence: a loss or a weight is no longer finite.
+        Divergence: a loss, a weight or an action is no longer finite, or a loss has exploded.
     """
     config = resolve(config)
     with closing(make_vector_env(config.env)) as envs:
@@ -132,16 +132,21 @@ class Training:
 
     def update(self) -> Progress:
         """Collect a rollout, learn from it, evaluate where a checkpoint is due."""
+        self._updates += 1
+        try:
+            progress = self._update()
+            require_finite(progress.metrics)
+        except Divergence as error:
+            raise Divergence(f"update {self._updates}: {error}") from None
+        return progress
+
+    def _update(self) -> Progress:
         config, policy = self._config, self._policy
         started = time.perf_counter()
-        self._updates += 1
         remaining = 1 - self.env_steps / config.budget
         policy.head.anneal(remaining)
         rollout, episodes = self._runner.collect()
-        try:
-            losses = self._agent.update(rollout, remaining=remaining, generator=self._generator)
-        except Divergence as error:
-            raise Divergence(f"update {self._updates}: {error}") from None
+        losses = self._agent.update(rollout, remaining=remaining, generator=self._generator)
         # only now: the rollout's log-probabilities and values hold for the statistics before it
         if policy.obs_moments is not None:
             policy.obs_moments.update(rollout.obs.flatten(0, 1))
@@ -175,7 +180,7 @@ class Training:
         config, policy = self._config, self._policy
         seeds = final_seeds(config)
         sampling = torch.Generator().manual_seed(FINAL_SEED)
-        return TrainResult(
+        result = TrainResult(
             config,
             self.env_steps,
             snapshot(policy, config),
@@ -184,6 +189,8 @@ class Training:
             final=evaluate(policy, config.env.id, seeds=seeds),
             final_sampled=evaluate(policy, config.env.id, seeds=seeds, generator=sampling),
         )
+        require_finite(result.metrics)
+        return result
 
     def state(self) -> State:
         """Everything, in copies that later updates leave alone."""

@@ -2,6 +2,15 @@
 
 import os
 
-# before anything imports mlflow: nothing here reports to anyone, or draws bars for small files
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+BEFORE_MLFLOW = {
+    # nothing here reports to anyone, draws bars for small files, or runs code that a store holds
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # a server that does not answer must not hold training up; `sweeps.spool` asks again, and knows
+    # what has arrived
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+os.environ.update({name: value for name, value in BEFORE_MLFLOW.items() if name not in os.environ})

@@ -13,6 +13,7 @@ from lander.arguments import Parser, positive
 from lander.fields import ConfigError
 from lander.resolve import UnflyableWarning
 from sweeps.arguments import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port
+from sweeps.masking import masked, one_line
 from sweeps.storage import quiet
 from sweeps.study import shipped_studies
 
@@ -41,10 +42,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     sub.add_argument("--trials", type=positive, help="trials in all [as the study says]")
     sub.add_argument("--workers", type=positive, help="processes [one per core]")
     sub.add_argument("--hours", type=hours, help="begin no trial after this time")
+    sub.add_argument(
+        "--warm-start", metavar="STUDY", help="sweep whose best trials a new one begins with"
+    )
 
     sub = with_study(command("work", "Run waiting trials of a sweep in this process."))
     sub.add_argument("--worker", type=int, default=0, help="tells workers of a sweep apart")
     sub.add_argument("--hours", type=hours, help="begin no trial after this time")
+    sub.add_argument("--parent", type=int, metavar="PID", help="stop when it is not the parent")
 
     sub = command("status", "How far the sweeps of a store are.")
     sub.add_argument("--json", action="store_true", help="for programs")
@@ -66,6 +71,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         from sweeps.publish import PORT  # and MLflow with it: the others start without
 
         sub.add_argument("--port", type=port, default=PORT, help=f"[{PORT}]")
+
+    sub = command("doctor", "Find what is wrong with a store and mend it.")
+    sub.add_argument("--dry-run", action="store_true", help="only say what is wrong")
 
     sub = command("dashboard", "Serve Optuna's dashboard on this machine, print a link per study.")
     sub.add_argument("--port", type=port, default=DASHBOARD_PORT, help=f"[{DASHBOARD_PORT}]")
@@ -94,10 +102,10 @@ def main(argv: Sequence[str]) -> int:
             warnings.simplefilter("ignore", UnflyableWarning)  # said in one line by `run`
             code = run(args)
     except ConfigError as error:
-        print("sweeps:", " ".join(str(error).split()), file=sys.stderr)
+        print("sweeps:", masked(" ".join(str(error).split())), file=sys.stderr)
         return 2
     except RuntimeError as error:
-        print(f"sweeps: {error}", file=sys.stderr)
+        print(f"sweeps: {masked(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("sweeps: interrupted", file=sys.stderr)
@@ -105,6 +113,14 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # who read has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        from sweeps.spool import is_outage  # and MLflow, which has been loaded to fail
+
+        if not is_outage(error):
+            raise
+        remedy = "" if isinstance(error, OSError) else "try again when MLflow answers: "
+        print(f"sweeps: {remedy}{one_line(error)}", file=sys.stderr)
+        return 1
     return code
 
 

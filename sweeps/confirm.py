@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError
+from sweeps.delivery import deliver_all
 from sweeps.recording import CANDIDATE, TEST_SEED_INDEX
 from sweeps.scores import RETURNS, mean, ranked
 from sweeps.space import defaults
 from sweeps.storage import Store
 from sweeps.study import CONFIRM
-from sweeps.sweep import WITHDRAWN, Sweep, close_lost, create, open_sweep
+from sweeps.sweep import WITHDRAWN, Sweep, create, is_created, open_sweep, recover
 
 DEFAULTS = 0
 """Number of the trial that is the study's base, as it is."""
@@ -76,11 +76,12 @@ def start_confirmation(
     if sweep.study.confirms:
         raise ConfigError(f"{name} is a confirmation itself: give {sweep.study.settings.name}")
     chosen = candidates(sweep, top=top)
-    with FileLock(store.folder / "optuna.db.lock"):
-        if name + CONFIRM not in store.study_names():
+    with store.lock:
+        if not is_created(store, name + CONFIRM):
             create(sweep.study.confirming(), store, command=command)
         confirmation = open_sweep(store, name + CONFIRM)
-        close_lost(confirmation)
+        deliver_all(store)
+        recover(confirmation)
         fill(confirmation, chosen, seeds=seeds)
         store.runs().update_run(confirmation.run_id, status="RUNNING")
     return confirmation

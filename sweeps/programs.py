@@ -13,8 +13,12 @@ from optuna.trial import TrialState
 
 from lander.fields import ConfigError, to_toml
 from sweeps.dashboard import serve
+from sweeps.disk import room
+from sweeps.doctor import check_up, doctor
+from sweeps.failures import ENOUGH, bug
 from sweeps.objective import trial_configs, trial_seeds
 from sweeps.publish import HOST, link, publish
+from sweeps.recording import TRACEBACK
 from sweeps.reproduce import reproduce
 from sweeps.space import troubles
 from sweeps.storage import WINNER, Store, find_trial
@@ -26,22 +30,40 @@ from sweeps.workers import run_workers, work
 
 def run(args: argparse.Namespace) -> int:
     """Start or resume, show progress, publish; the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     study = find_study(args.study)
     for trouble in troubles(study.space, study.base):
         print(f"sweeps: warning: {trouble}", file=sys.stderr)
     store = Store(args.store)
-    sweep = start_sweep(study, store, trials=args.trials, command=sys.argv[1:])
-    if not sweep.waiting:
-        total = len(sweep.counted)
-        publish(sweep)
-        print(f"study {study.name} is complete: {total} trials in {store.folder}")
-        print(f"extend it: python -m sweeps run --study {args.study} --trials {2 * total}")
-        conclude(sweep)
-        return 0
-    finished = carry_out(sweep, workers=args.workers, seconds=args.hours and args.hours * 3600)
-    publish(sweep)
+    with room(store.folder):
+        check_up(store, study.name)
+        sweep = start_sweep(
+            study,
+            store,
+            trials=args.trials,
+            command=sys.argv[1:],
+            warm_start=args.warm_start,
+        )
+        finished, complete = True, not sweep.waiting
+        if not complete:
+            seconds = args.hours and args.hours * 3600
+            finished = carry_out(sweep, workers=args.workers, seconds=seconds)
+        with store.lock:  # two at once would each register the best model
+            publish(sweep)
     if not finished:
         return 130
+    if sweep.waiting and bug(sweep.counted):
+        raise RuntimeError(
+            f"stopped, as the last {ENOUGH} trials failed alike: {bug(sweep.counted)} "
+            f"(see {TRACEBACK} of their runs): mend it, then the same command goes on"
+        )
+    running = sum(trial.state == TrialState.RUNNING for trial in sweep.trials)
+    if running:
+        print(f"study {study.name}: {running} of its trials are running elsewhere")
+    elif complete:
+        total = len(sweep.counted)
+        print(f"study {study.name} is complete: {total} trials in {store.folder}")
+        print(f"extend it: python -m sweeps run --study {args.study} --trials {2 * total}")
     conclude(sweep)
     return 0
 
@@ -52,12 +74,9 @@ def carry_out(sweep: Sweep, *, workers: int | None, seconds: float | None = None
     workers = min(workers or os.cpu_count() or 1, waiting)
     steps = study.base.total_steps * study.settings.seeds_per_trial
     print(f"study {study.name}: {waiting} trials of {steps:,} steps, {workers} workers", flush=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     watch = Watch(trials=len(sweep.counted), reports=study.reports, steps=steps)
     started = time.monotonic()
-    try:
-        run_workers(sweep, workers=workers, seconds=seconds, watch=watch)
-    except KeyboardInterrupt:
+    if not run_workers(sweep, workers=workers, seconds=seconds, watch=watch):
         print("\ninterrupted: the same command takes the sweep up again", file=sys.stderr)
         return False
     print(f"study {study.name}: {clock(time.monotonic() - started)}")
@@ -92,7 +111,8 @@ def conclude(sweep: Sweep) -> None:
 def run_worker(args: argparse.Namespace) -> int:
     """One worker."""
     seconds = args.hours and args.hours * 3600
-    work(Store(args.store), args.study, index=args.worker, seconds=seconds)
+    store = Store(args.store)
+    work(store, args.study, index=args.worker, seconds=seconds, parent=args.parent)
     return 0
 
 
@@ -157,7 +177,8 @@ def ui(args: argparse.Namespace) -> int:
         print(f"{name}: {link(open_sweep(store, name), port=args.port)}", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    server += ["--host", HOST, "--port", str(args.port), "--backend-store-uri", store.tracking_uri]
+    server += ["--host", HOST, "--port", str(args.port)]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.tracking_uri  # lists of processes show the rest
     os.execv(sys.executable, server)
 
 
@@ -190,4 +211,5 @@ PROGRAMS = {
     "figures": figures,
     "ui": ui,
     "dashboard": dashboard,
+    "doctor": doctor,
 }

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sweeps.masking import masked
+
 PACKAGES = ("torch", "numpy", "gymnasium", "Box2D", "optuna", "mlflow")
 
 
@@ -55,7 +57,7 @@ def cpu_model() -> str:
 
 def source_tags(command: Sequence[str]) -> dict[str, str]:
     """The commit of the code, with "-dirty" after uncommitted changes, and the command."""
-    tags = {"sweeps.command": f"python -m sweeps {shlex.join(command)}"}
+    tags = {"sweeps.command": masked(f"python -m sweeps {shlex.join(command)}")}
     commit = git("rev-parse", "HEAD")
     if commit:
         tags["mlflow.source.git.commit"] = commit + (

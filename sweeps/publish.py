@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -12,10 +13,12 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
+from sweeps.delivery import deliver_all
 from sweeps.figures import write_figures
-from sweeps.recording import GIF, RUN_ID
+from sweeps.recording import GIF, RUN_ID, WARNING, tolerated
+from sweeps.spool import SPOOL
 from sweeps.storage import WINNER
-from sweeps.sweep import Sweep
+from sweeps.sweep import Sweep, open_sweep
 
 ALIAS = "best"
 VIEW = "sweep"
@@ -24,27 +27,53 @@ HOST, PORT = "127.0.0.1", 5000
 
 
 def publish(sweep: Sweep) -> None:
-    """Figures and best.gif on the parent run, the best model registered, the parent run closed."""
-    client = sweep.store.runs()
-    with TemporaryDirectory() as folder:
+    """Figures and best.gif on the parent run, the best model registered, the parent run closed.
+
+    What cannot be made is missing there, with a warning: the scores do not depend on it.
+    """
+    silence, warnings = deliver_all(sweep.store), list[str]()
+    if silence:
+        there = sweep.store.folder / SPOOL
+        warn(f"some records wait in {there} until the same command is given again: {silence}")
+        return
+    sweep = open_sweep(sweep.store, sweep.study.name)  # by now every trial knows its run
+    client, best = sweep.store.runs(), sweep.best
+    with tolerated(warnings, "a figure"), TemporaryDirectory() as folder:
         for path in write_figures(sweep, Path(folder)):
             client.log_artifact(sweep.run_id, str(path))
-        best = sweep.best
-        if best is not None:
-            best_run = str(best.user_attrs[RUN_ID])
+    if best is not None:
+        best_run = str(best.user_attrs[RUN_ID])
+        with tolerated(warnings, "best.gif"), TemporaryDirectory() as folder:
             gif = client.download_artifacts(best_run, GIF, folder)
-            shutil.move(gif, Path(folder) / "best.gif")
-            client.log_artifact(sweep.run_id, str(Path(folder) / "best.gif"))
-            if WINNER not in sweep.optuna.user_attrs:  # a higher score is not a better policy
+            client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / "best.gif")))
+        if WINNER not in sweep.optuna.user_attrs:  # a higher score is not a better policy
+            with tolerated(warnings, "the best policy in the registry"):
                 move_alias(client, sweep, run_id=best_run)
-            assert best.value is not None
-            client.log_metric(sweep.run_id, "best/return_mean", best.value, step=len(sweep.trials))
-            client.set_tag(sweep.run_id, "sweeps.best_trial", str(best.number))
+    with tolerated(warnings, "the summary"):
+        summarise(client, sweep, warnings)
+    for warning in warnings:
+        warn(warning)
+
+
+def warn(text: str) -> None:
+    """One line beside what is printed."""
+    print(f"sweeps: warning: {text}", file=sys.stderr)
+
+
+def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> None:
+    """The best score, how many trials ended how, and how to go on; the parent run closed."""
+    best = sweep.best
+    if best is not None:
+        client.log_metric(sweep.run_id, "best/return_mean", best.values[0], step=len(sweep.trials))
+        client.set_tag(sweep.run_id, "sweeps.best_trial", str(best.number))
     for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
         count = sum(trial.state == state for trial in sweep.counted)
         client.set_tag(sweep.run_id, f"sweeps.trials_{state.name.lower()}", str(count))
     describe(client, sweep)
-    client.set_terminated(sweep.run_id, "KILLED" if sweep.waiting else "FINISHED")
+    if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
+        client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
+    if not any(trial.state == TrialState.RUNNING for trial in sweep.trials):
+        client.set_terminated(sweep.run_id, "KILLED" if sweep.waiting else "FINISHED")
 
 
 def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:

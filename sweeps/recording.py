@@ -6,18 +6,15 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import mlflow
 import numpy as np
 import optuna
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.models import Model
 
 from lander import DeterministicActor, Divergence, Progress, TrainConfig, TrainResult
 from lander.checkpoint import save
@@ -26,12 +23,16 @@ from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.fields import flatten, to_toml
 from lander.gif import save_landing
 from lander.options import inactive
+from sweeps.masking import masked, one_line
 from sweeps.provenance import package_version
 from sweeps.scores import mean
-from sweeps.storage import this_worker
+from sweeps.spool import Point, Spool, spool_of
+from sweeps.storage import Store
 
 ROLE = "sweeps.role"
 REASON = "sweeps.reason"
+WARNING = "sweeps.warning"
+"""Tag: what of a record is missing, and why. Nothing that the score depends on."""
 STATE = "optuna.state"
 SECONDS = "sweeps.seconds"
 """Tag: how long a trial took. With a dot and one of `PARTS` behind it: how long that did."""
@@ -41,8 +42,6 @@ NUMBER = "optuna.trial_number"
 PARENT = "mlflow.parentRunId"
 RUN_ID = "mlflow.run_id"
 """Optuna user attribute of a study and of a trial: its MLflow run."""
-WORKER = "sweeps.worker"
-"""Optuna user attribute of a trial: who runs it."""
 RETRY_OF = "sweeps.retry_of"
 """Optuna user attribute of a trial: the number of the lost trial whose place and seed it takes."""
 CANDIDATE = "sweeps.candidate"
@@ -54,14 +53,12 @@ DIVERGED = "diverged"
 
 CONFIG = "config.toml"
 POLICY = "policy.pt"
+TRACEBACK = "traceback.txt"
 GIF = "landing.gif"
 MODEL = "policy"
 SEED_CURVES = "seeds.png"
 TRAINING_SEEDS = "seeds.training"
 """Tag: every training seed of a trial."""
-
-BATCH_LIMIT = 1000
-"""Metrics that MLflow takes in one call."""
 
 
 class Recorder(Protocol):
@@ -85,13 +82,17 @@ class Recorder(Protocol):
 
 @dataclass
 class MlflowRecorder:
-    """Writes to one MLflow run, in batches: a call per metric would cost 4 ms each."""
+    """Writes to the spool of one MLflow run, in batches."""
 
-    client: MlflowClient
-    run_id: str
+    spool: Spool
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Time by what it went into besides training, recorded with the run."""
-    _pending: list[Metric] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What could not be made, recorded with the run."""
+    _pending: list[Point] = field(default_factory=list)
+    _latest: dict[str, Point] = field(default_factory=dict)
+    """The last point of each curve."""
+    _params: dict[str, str] = field(default_factory=dict)
     _seeds: int = 1
     """Trainings of the trial."""
     _evaluated: defaultdict[int, list[tuple[int, float]]] = field(
@@ -105,18 +106,20 @@ class MlflowRecorder:
             config = configs[0]
             values = flatten(config)
             idle = inactive(values)  # a number that did nothing would only mislead
-            params = [
-                Param(name, str(value))
+            self._params = {
+                name: str(value)
                 for name, value in values.items()
                 if value is not None and name not in idle
-            ]
+            }
             seeds = {
                 TRAINING_SEEDS: ", ".join(str(config.seed) for config in configs),
                 "seeds.checkpoint": shown(checkpoint_seeds(config)),
                 "seeds.final": shown(final_seeds(config)),
             }
-            self.client.log_batch(self.run_id, params=params, tags=as_tags(seeds))
-            self.client.log_text(self.run_id, to_toml(config), CONFIG)
+            self.spool.write("batch", params=self._params, tags=seeds)
+            self.file(CONFIG).write_text(to_toml(config))
+            self.spool.write("file", path=CONFIG)
+            self.flush()
 
     def progress(self, progress: Progress, *, seed: int) -> None:
         with self._timed("mlflow"):
@@ -131,30 +134,25 @@ class MlflowRecorder:
     def result(self, result: TrainResult, *, seed: int) -> None:
         self.seconds["evaluation"] += result.final.seconds + result.final_sampled.seconds
         place = seed_folder(seed, of=self._seeds)
-        with self._timed("mlflow"), TemporaryDirectory() as folder:
+        with self._timed("mlflow"):
             self.metrics(result.metrics, step=result.env_steps, under=place)
+            save(self.file(place + POLICY), result.policy.state_dict(), result.config)
+            self.spool.write("file", path=place + POLICY)
             self.flush()
-            weights = Path(folder) / POLICY
-            save(weights, result.policy.state_dict(), result.config)
-            self.client.log_artifact(self.run_id, str(weights), place.rstrip("/") or None)
 
     def summary(self, results: Sequence[TrainResult]) -> None:
         typical = median_of(results)
-        with TemporaryDirectory() as folder:
-            gif = Path(folder) / GIF
-            with self._timed("gif"):
-                save_landing(gif, typical.config.env.id, typical.final)
+        with self._timed("gif"), tolerated(self.warnings, GIF):
+            save_landing(self.file(GIF), typical.config.env.id, typical.final)
+            self.spool.write("file", path=GIF)
+        if len(results) > 1:
             with self._timed("mlflow"):
-                self.client.log_artifact(self.run_id, str(gif))
-                if len(results) > 1:
-                    self._seeds_together(results)
-        with self._timed("model"):
-            self.model(typical, step=typical.env_steps)
+                self._seeds_together(results)
+        with self._timed("model"), tolerated(self.warnings, "the model"):
+            self.model(typical)
 
     def _seeds_together(self, results: Sequence[TrainResult]) -> None:
         """Under the plain names the mean over training seeds, beside it their extremes."""
-        from sweeps.curves import seed_curves  # and matplotlib: most workers never draw
-
         points = [evaluated for _, evaluated in sorted(self._evaluated.items())]
         for point in points:
             steps, returns = zip(*point, strict=True)
@@ -163,40 +161,46 @@ class MlflowRecorder:
         means = {name: mean([final[name] for final in finals]) for name in finals[0]}
         extremes = spread("final/return", [result.final.return_mean for result in results])
         self.metrics(means | extremes, step=max(result.env_steps for result in results))
-        self.flush()
-        self.client.log_figure(self.run_id, seed_curves(points), SEED_CURVES)
+        with tolerated(self.warnings, SEED_CURVES):
+            from sweeps.curves import seed_curves  # and matplotlib: most workers never draw
+
+            seed_curves(points).savefig(self.file(SEED_CURVES))
+            self.spool.write("file", path=SEED_CURVES)
 
     def metrics(self, metrics: Mapping[str, float], *, step: int, under: str = "") -> None:
         """Keep a point of each curve for the next `flush`."""
         now = int(time.time() * 1000)
-        self._pending += [Metric(under + name, value, now, step) for name, value in metrics.items()]
+        for name, value in metrics.items():
+            self._latest[under + name] = point = (under + name, value, now, step)
+            self._pending.append(point)
 
-    def flush(self) -> None:
-        """Write what is pending."""
-        while self._pending:
-            self.client.log_batch(self.run_id, metrics=self._pending[:BATCH_LIMIT])
-            del self._pending[:BATCH_LIMIT]
+    def flush(self) -> bool:
+        """Write what is pending; whether MLflow has all of it."""
+        self.spool.points(self._pending)
+        self._pending.clear()
+        return self.spool.deliver()
 
-    def model(self, result: TrainResult, *, step: int) -> None:
+    def model(self, result: TrainResult) -> None:
         """The policy as a LoggedModel of the run: raw observations in, env actions out."""
-        run = self.client.get_run(self.run_id)
         obs_dim, _ = spaces(result.config.env.id)
-        logged = self.client.create_logged_model(
-            run.info.experiment_id, MODEL, source_run_id=self.run_id, params=run.data.params
-        )
-        Model.log(
-            artifact_path=None,
-            flavor=mlflow.pytorch,
-            name=MODEL,
-            run_id=self.run_id,
-            model_id=logged.model_id,
-            step=step,
-            pytorch_model=DeterministicActor(result.policy),
+        mlflow.pytorch.save_model(
+            DeterministicActor(result.policy),
+            self.file(MODEL),
             # two rows, or the export would fix the batch at one; requirements given, or they are
             # inferred for seconds
             input_example=np.zeros((2, obs_dim), dtype=np.float32),
             pip_requirements=[f"torch=={package_version('torch')}"],
         )
+        points = [point for point in self._latest.values() if point[-1] == result.env_steps]
+        self.spool.write(
+            "model", path=MODEL, params=self._params, points=points, step=result.env_steps
+        )
+
+    def file(self, path: str) -> Path:
+        """Where to put an artifact of that name."""
+        place = self.spool.folder / path
+        place.parent.mkdir(exist_ok=True)
+        return place
 
     @contextmanager
     def _timed(self, part: str) -> Generator[None]:
@@ -208,10 +212,19 @@ class MlflowRecorder:
 
 
 @contextmanager
+def tolerated(warnings: list[str], what: str) -> Generator[None]:
+    """What is made in here adorns a record: that it is missing is a warning, and no more."""
+    try:
+        yield
+    except Exception as error:
+        warnings.append(f"{what} is missing: {one_line(error)}")
+
+
+@contextmanager
 def trial_run(
     trial: optuna.Trial,
     *,
-    client: MlflowClient,
+    store: Store,
     experiment_id: str,
     parent_run_id: str,
     role: str,
@@ -226,18 +239,23 @@ def trial_run(
         for name in (RETRY_OF, CANDIDATE, TEST_SEED_INDEX)
         if name in trial.user_attrs
     }
-    run = client.create_run(
-        experiment_id,
-        run_name=f"{role}-{trial.number:04d}",
-        tags={ROLE: role, PARENT: parent_run_id, NUMBER: str(trial.number), **given, **tags},
+    spool = Spool(
+        spool_of(store, trial.study.study_name, trial.number),
+        store.runs(),
+        link=partial(trial.set_user_attr, RUN_ID),
     )
-    run_id = run.info.run_id
-    trial.set_user_attr(RUN_ID, run_id)
-    trial.set_user_attr(WORKER, this_worker())
-    recorder = MlflowRecorder(client, run_id)
+    recorder = MlflowRecorder(spool)
     started = time.perf_counter()
     status, state, reason = "FAILED", "FAIL", ""
     try:
+        spool.write(
+            "run",
+            experiment_id=experiment_id,
+            name=f"{role}-{trial.number:04d}",
+            start=int(time.time() * 1000),
+            tags={ROLE: role, PARENT: parent_run_id, NUMBER: str(trial.number), **given, **tags},
+        )
+        spool.deliver()
         yield recorder
         status, state = "FINISHED", "COMPLETE"
     except optuna.TrialPruned:
@@ -247,24 +265,28 @@ def trial_run(
         reason = f"{DIVERGED}: {error}"
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        with suppress(Exception):  # the reason stands even where its traceback cannot be stored
-            client.log_text(run_id, traceback.format_exc(), "traceback.txt")
+        reason = one_line(error)
+        recorder.file(TRACEBACK).write_text(masked(traceback.format_exc()))
+        spool.write("file", path=TRACEBACK)
         raise
     except BaseException:
         status, reason = "KILLED", INTERRUPTED
         raise
     finally:
-        recorder.flush()
         last = {STATE: state}
         if reason:
-            last[REASON] = reason[:500]
-            trial.set_user_attr(REASON, last[REASON])
+            last[REASON] = reason
+            trial.set_user_attr(REASON, reason)
+        if recorder.warnings:
+            last[WARNING] = "; ".join(recorder.warnings)
         last[SECONDS] = f"{time.perf_counter() - started:.3f}"
         for part in PARTS:
             last[f"{SECONDS}.{part}"] = f"{recorder.seconds[part]:.3f}"
-        client.log_batch(run_id, tags=as_tags(last))
-        client.set_terminated(run_id, status)
+        recorder.flush()
+        spool.write("batch", tags=last)
+        spool.write("end", status=status, time=int(time.time() * 1000))
+        if spool.deliver():
+            spool.remove()  # or `sweeps.delivery` sees to it
 
 
 def seed_folder(seed: int, *, of: int) -> str:
@@ -282,11 +304,6 @@ def median_of(results: Sequence[TrainResult]) -> TrainResult:
 def spread(name: str, values: Sequence[float]) -> dict[str, float]:
     """Mean and extremes over training seeds."""
     return {f"{name}_mean": mean(values), f"{name}_min": min(values), f"{name}_max": max(values)}
-
-
-def as_tags(values: Mapping[str, str]) -> list[RunTag]:
-    """Tags as `log_batch` takes them: one call for all costs what one costs."""
-    return [RunTag(name, value) for name, value in values.items()]
 
 
 def shown(seeds: range) -> str:

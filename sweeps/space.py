@@ -7,6 +7,7 @@ distance, and is called "1 - ppo.gae_lambda".
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -50,6 +51,28 @@ class Range:
     def to_field(self, value: Any) -> Any:
         """The field's value for Optuna's; the same function serves the way back."""
         return 1 - value if self.one_minus else value
+
+    def holds(self, value: Any) -> bool:
+        """Whether one of Optuna's values lies in it."""
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
+            return value in distribution.choices
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        return bool(distribution.low <= value <= distribution.high)
+
+    def __str__(self) -> str:
+        """As a study file writes it."""
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
+            return f"{{ choices = {json.dumps(distribution.choices)} }}"
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        low, high = sorted(map(self.to_field, (distribution.low, distribution.high)))
+        parts = [f"low = {low:g}", f"high = {high:g}"]
+        if distribution.log:
+            parts.append("one_minus_log = true" if self.one_minus else "log = true")
+        if isinstance(distribution, IntDistribution) and distribution.step > 1:
+            parts.append(f"step = {distribution.step}")
+        return f"{{ {', '.join(parts)} }}"
 
     def suggest(self, trial: BaseTrial) -> Any:
         """The field's value in a trial."""
@@ -125,14 +148,7 @@ def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
             require_possible(name, value, space, base)
         if space[name].parameter not in defaults(space, base):
             continue
-        parameter = space[name].to_field(flat[name])
-        distribution = space[name].distribution
-        if isinstance(distribution, CategoricalDistribution):
-            inside = parameter in distribution.choices
-        else:
-            assert isinstance(distribution, FloatDistribution | IntDistribution)
-            inside = distribution.low <= parameter <= distribution.high
-        if not inside:
+        if not space[name].holds(space[name].to_field(flat[name])):
             raise ConfigError(
                 f"{name}: its default {flat[name]!r} (trial 0) lies outside the range searched: "
                 f'widen the range, or put "{name}" under [base]'

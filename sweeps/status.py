@@ -16,7 +16,7 @@ from sweeps.storage import WINNER, Store
 def status(args: argparse.Namespace) -> int:
     """One line, or one JSON object, per study."""
     store = Store(args.store)
-    report = [summary(store.load_study(name)) for name in store.study_names()]
+    report = [summary(store.load_study(name, anywhere=True)) for name in store.study_names()]
     if args.json:
         print(json.dumps(report, indent=2))
         return 0

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError
+from sweeps.delivery import close_run, deliver_all
 from sweeps.provenance import environment, source_tags
-from sweeps.recording import INTERRUPTED, REASON, RETRY_OF, ROLE, RUN_ID, STATE, WORKER
-from sweeps.scores import best_of
+from sweeps.recording import (
+    CANDIDATE,
+    INTERRUPTED,
+    REASON,
+    RETRY_OF,
+    ROLE,
+    RUN_ID,
+    STATE,
+    TEST_SEED_INDEX,
+)
+from sweeps.scores import best_of, ranked
 from sweeps.search import make_pruner, make_sampler
 from sweeps.space import defaults, grid
-from sweeps.storage import Store, is_gone
+from sweeps.storage import PLACE, WORKER, Store, is_gone
 from sweeps.study import CONFIRM, Study, read_study
 
 DEFINITION = "study.toml"
 EXPERIMENT_ID = "mlflow.experiment_id"
 LOST = "worker lost"
+LOST_AGAIN = "worker lost twice"
+"""Of a trial whose retry was lost as well: it may be the trial that ends its workers."""
 WITHDRAWN = "withdrawn"
+WARM_TRIALS = 5
+"""How many trials of another sweep a new one begins with."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +88,15 @@ class Sweep:
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
-def open_sweep(store: Store, name: str, *, sampler_seed: int | None = None) -> Sweep:
+def open_sweep(
+    store: Store, name: str, *, sampler_seed: int | None = None, anywhere: bool = False
+) -> Sweep:
     """A sweep that was started before; a worker gives a seed of its own for the sampler.
 
     Raises:
-        ConfigError: no such sweep in the store.
+        ConfigError: no such sweep in the store, or it was moved, unless it may be `anywhere`.
     """
-    found = store.load_study(name)
+    found = store.load_study(name, anywhere=anywhere)
     study = read_study(str(found.user_attrs[DEFINITION]), source=f"{name} in {store.folder}")
     if name.endswith(CONFIRM):
         study = study.confirming()
@@ -91,30 +106,51 @@ def open_sweep(store: Store, name: str, *, sampler_seed: int | None = None) -> S
     return Sweep(study, found, store)
 
 
-def start_sweep(study: Study, store: Store, *, trials: int | None, command: Sequence[str]) -> Sweep:
+def start_sweep(
+    study: Study,
+    store: Store,
+    *,
+    trials: int | None,
+    command: Sequence[str],
+    warm_start: str | None = None,
+) -> Sweep:
     """Create the sweep or take up an earlier one, with the whole budget waiting or done.
+
+    A new one tries the best trials of the sweep `warm_start` right after its defaults.
 
     Raises:
         ConfigError: the store has a sweep of this name with another definition.
     """
+    points = [] if warm_start is None else warm_points(study, open_sweep(store, warm_start))
     store.create()
-    with FileLock(store.folder / "optuna.db.lock"):  # two at once would each fill the budget
-        if study.name in store.study_names():
+    with store.lock:  # two at once would each fill the budget
+        if is_created(store, study.name):
             found = store.load_study(study.name)
             earlier = read_study(str(found.user_attrs[DEFINITION]), source=DEFINITION)
             if earlier.fingerprint != study.fingerprint:
                 raise ConfigError(
                     f"study {study.name} in {store.folder} was started differently "
-                    f"({difference(earlier, study)}): use another name or another --store"
+                    f"({difference(earlier, study)}): give it another name, and with "
+                    f"--warm-start {study.name} it begins with the best trials of this one"
                 )
             found.set_user_attr(DEFINITION, study.text)  # sampler and pruner may change
         else:
             found = create(study, store, command=command)
+            for point in points and [defaults(study.space, study.base), *points]:
+                found.enqueue_trial(point)
         sweep = Sweep(study, found, store)
-        close_lost(sweep)
+        deliver_all(store)
+        recover(sweep)
         fill(sweep, trials=trials or max(study.settings.trials, len(sweep.counted)))
         store.runs().update_run(sweep.run_id, status="RUNNING")
     return sweep
+
+
+def is_created(store: Store, name: str) -> bool:
+    """Whether a sweep is in the store, and its creation was not broken off."""
+    if name not in store.study_names():
+        return False
+    return RUN_ID in store.load_study(name, anywhere=True).user_attrs
 
 
 def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Study:
@@ -140,46 +176,71 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
         },
     )
     client.log_text(run.info.run_id, study.text, DEFINITION)
-    found = optuna.create_study(study_name=study.name, storage=store.trials(), direction="maximize")
+    found = optuna.create_study(
+        study_name=study.name,
+        storage=store.trials(),
+        direction="maximize",
+        load_if_exists=True,
+    )
     found.set_user_attr(DEFINITION, study.text)
+    found.set_user_attr(PLACE, store.artifacts.as_uri())
     found.set_user_attr(EXPERIMENT_ID, experiment_id)
     found.set_user_attr(RUN_ID, run.info.run_id)
     return found
 
 
+def recover(sweep: Sweep) -> int:
+    """Close the trials that lost their worker, and enqueue these and the interrupted ones again.
+
+    The store's lock must be held. How many were enqueued: a lost trial is tried again once.
+    """
+    close_lost(sweep)
+    enqueued = 0
+    earlier = sweep.trials
+    for trial in earlier:
+        if trial.user_attrs.get(REASON) not in (INTERRUPTED, LOST):
+            continue
+        if not any(later.number > trial.number and root(later) == root(trial) for later in earlier):
+            params = trial.params or trial.system_attrs.get("fixed_params", {})
+            kept = {
+                name: trial.user_attrs[name]
+                for name in (CANDIDATE, TEST_SEED_INDEX)
+                if name in trial.user_attrs
+            }
+            sweep.optuna.enqueue_trial(params, user_attrs={RETRY_OF: root(trial), **kept})
+            enqueued += 1
+    return enqueued
+
+
 def close_lost(sweep: Sweep) -> None:
     """Trials whose worker ended without closing them become FAILED, their runs likewise."""
-    client = sweep.store.runs()
-    for trial in sweep.trials:
-        if trial.state == TrialState.RUNNING and is_gone(trial.user_attrs.get(WORKER, "")):
-            sweep.fail(trial, LOST)
-            run_id = trial.user_attrs.get(RUN_ID)
-            if run_id:
-                client.set_tag(run_id, REASON, LOST)
-                client.set_tag(run_id, STATE, "FAIL")
-                client.set_terminated(run_id, "FAILED")
+    trials = sweep.trials
+    lost = {root(trial) for trial in trials if trial.user_attrs.get(REASON) == LOST}
+    for trial in trials:
+        worker = trial.user_attrs.get(WORKER)
+        # without the name of a worker: it ended while it took the trial, with the lock we have now
+        if trial.state == TrialState.RUNNING and (worker is None or is_gone(worker)):
+            reason = LOST_AGAIN if root(trial) in lost else LOST
+            tags = {REASON: reason, STATE: "FAIL"}
+            close_run(sweep.store, sweep.study.name, trial, tags=tags, status="FAILED")
+            sweep.fail(trial, reason)
+            deliver_all(sweep.store)
 
 
 def fill(sweep: Sweep, *, trials: int) -> None:
     """Enqueue what is missing to `trials`, or withdraw what is waiting beyond it.
 
-    First the interrupted and lost trials again, under their own seeds; then the defaults, as trial
-    0; then slots that the sampler fills, or the points of the grid.
+    First the defaults, as trial 0; then slots that the sampler fills, or the points of the grid.
     """
     points = grid_points(sweep.study)
-    earlier = sweep.trials
-    lost = [trial for trial in earlier if trial.user_attrs.get(REASON) in (INTERRUPTED, LOST)]
-    for trial in lost:
-        if not any(later.number > trial.number and root(later) == root(trial) for later in earlier):
-            params = trial.params or trial.system_attrs.get("fixed_params", {})
-            sweep.optuna.enqueue_trial(params, user_attrs={RETRY_OF: root(trial)})
     space = sweep.study.space
-    while len(sweep.counted) < min(trials, len(points) or trials):
-        fresh = sum(RETRY_OF not in trial.user_attrs for trial in sweep.trials)
+    fresh = sum(RETRY_OF not in trial.user_attrs for trial in sweep.trials)
+    missing = min(trials, len(points) or trials) - len(sweep.counted)
+    for number in range(fresh, fresh + missing):
         if points:
-            sweep.optuna.enqueue_trial(points[fresh])
+            sweep.optuna.enqueue_trial(points[number])
         else:
-            sweep.optuna.enqueue_trial({} if fresh else defaults(space, sweep.study.base))
+            sweep.optuna.enqueue_trial({} if number else defaults(space, sweep.study.base))
     waiting = sweep.waiting
     for trial in waiting[len(waiting) - max(0, len(sweep.counted) - trials) :]:
         sweep.fail(trial, WITHDRAWN)
@@ -201,16 +262,43 @@ def grid_points(study: Study) -> list[dict[str, Any]]:
     return [first, *(point for point in points if point != first)]
 
 
+def warm_points(study: Study, earlier: Sweep) -> list[dict[str, Any]]:
+    """Optuna's parameters of another sweep's best trials, each as far as it lies in this space;
+    what is missing the sampler draws.
+
+    Raises:
+        ConfigError: nothing of them fits, or the study is a grid.
+    """
+    if study.settings.sampler == "grid":
+        raise ConfigError(f"study {study.name} is a grid, which tries all points: no --warm-start")
+    points: list[dict[str, Any]] = []
+    for trial in ranked(earlier.trials)[:WARM_TRIALS]:
+        point = {
+            range_.parameter: trial.params[range_.parameter]
+            for range_ in study.space.values()
+            if range_.parameter in trial.params and range_.holds(trial.params[range_.parameter])
+        }
+        if point and point not in points:
+            points.append(point)
+    if not points:
+        raise ConfigError(
+            f"no finished trial of {earlier.study.name} lies in the space of {study.name}: "
+            "leave --warm-start out"
+        )
+    return points
+
+
 def difference(earlier: Study, study: Study) -> str:
-    """The first thing in which two definitions differ, for people."""
-    old, new = earlier.definition, study.definition
-    for part in old:
-        if not isinstance(old[part], dict):
-            if old[part] != new[part]:
-                return f"{part}: {old[part]} then, {new[part]} now"
-            continue
-        for name in sorted({*old[part], *new[part]}):
-            then, now = old[part].get(name, "absent"), new[part].get(name, "absent")
+    """All in which two definitions differ, for people."""
+    found = []
+    for part, old in earlier.definition.items():
+        new = study.definition[part]
+        if part == "space":
+            old, new = earlier.space, study.space
+        if not isinstance(old, Mapping):
+            old, new = {part: old}, {part: new}
+        for name in sorted({*old, *new}):
+            then, now = str(old.get(name, "absent")), str(new.get(name, "absent"))
             if then != now:
-                return f"{name}: {then} then, {now} now"
-    return "no difference"
+                found.append(f"{name}: {then} then, {now} now")
+    return "; ".join(found)

@@ -35,3 +35,14 @@ def test_every_shipped_study_is_named() -> None:
 def test_every_picture_is_in_the_repository_and_small() -> None:
     for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (ROOT / path).stat().st_size < 1.5e6
+
+
+def test_every_promise_names_a_test_that_exists() -> None:
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.M)
+    }
+    named = set(re.findall(r"`(test_\w+)`", README))
+    assert len(named) > 20
+    assert named <= there

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,12 @@ from analysis.load import (
     load_trials,
 )
 from sweeps.confirm import start_confirmation
+from sweeps.doctor import locations
 from sweeps.objective import trial_seeds
 from sweeps.recording import DIVERGED, INTERRUPTED, REASON, RUN_ID, MlflowRecorder, seed_folder
 from sweeps.scores import RETURNS
 from sweeps.space import read_range, suggest
+from sweeps.spool import Spool, spool_of
 from sweeps.storage import Store, quiet
 from sweeps.study import find_study, read_study
 from sweeps.sweep import WITHDRAWN, Sweep, create, open_sweep, start_sweep
@@ -119,8 +122,10 @@ def empty(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def copied(store: Store, folder: Path) -> Store:
-    """A store of its own."""
-    return Store(Path(shutil.copytree(store.folder, folder / "store")))
+    """A store of its own, at home where it is."""
+    copy = Store(Path(shutil.copytree(store.folder, folder / "store")))
+    assert all(finding.mended for finding in locations(copy, dry_run=False))
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +168,18 @@ def begin(sweep: Sweep) -> optuna.Trial:
     suggest(trial, sweep.study.space, sweep.study.base)
     run = client.create_run(sweep.experiment_id)
     trial.set_user_attr(RUN_ID, run.info.run_id)
-    seeds, recorder = sweep.study.settings.seeds_per_trial, MlflowRecorder(client, run.info.run_id)
+    link = partial(trial.set_user_attr, RUN_ID)
+    spool = Spool(spool_of(sweep.store, sweep.study.name, trial.number), client, link=link)
+    spool.write("known_run", run_id=run.info.run_id)
+    seeds, recorder = sweep.study.settings.seeds_per_trial, MlflowRecorder(spool)
     for seed in range(seeds):
         for point in (1, 2, 3):
-            metrics = {CURVE: 100.0 * trial.number + point / 8 - seed, "loss/policy": float("nan")}
+            metrics = {CURVE: 100.0 * trial.number + point / 8 - seed}
             recorder.metrics(metrics, step=128 * point, under=seed_folder(seed, of=seeds))
+            name = seed_folder(seed, of=seeds) + "loss/policy"  # as others may have recorded it
+            client.log_metric(run.info.run_id, name, float("nan"), step=128 * point)
     recorder.flush()
+    spool.remove()
     return trial
 
 

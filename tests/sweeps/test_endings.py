@@ -31,7 +31,7 @@ def run_one(sweep: Sweep) -> tuple[optuna.trial.FrozenTrial, Run]:
         sweep.study,
         partial(
             trial_run,
-            client=sweep.store.runs(),
+            store=sweep.store,
             experiment_id=sweep.experiment_id,
             parent_run_id=sweep.run_id,
             role="trial",

@@ -252,7 +252,7 @@ def run_first(sweep: Sweep) -> tuple[FrozenTrial, Run]:
     """Take trial 0 as a worker does; its two records."""
     record = partial(
         trial_run,
-        client=sweep.store.runs(),
+        store=sweep.store,
         experiment_id=sweep.experiment_id,
         parent_run_id=sweep.run_id,
         role="trial",

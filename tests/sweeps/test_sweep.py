@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from lander.fields import ConfigError
 from sweeps.recording import INTERRUPTED, REASON, RETRY_OF
-from sweeps.space import defaults
+from sweeps.space import defaults, read_range
 from sweeps.storage import NoTrialLeft, Store, is_gone, this_worker
 from sweeps.study import Study, read_study
 from sweeps.sweep import Sweep, start_sweep
@@ -101,11 +103,76 @@ def test_only_a_worker_of_this_host_that_has_ended_is_gone() -> None:
     assert is_gone(f"{host}:{pid}:0")
 
 
-def test_another_space_under_the_same_name_is_refused_with_the_difference(store: Store) -> None:
+def test_another_space_under_the_same_name_is_refused_with_every_difference(store: Store) -> None:
     start(store)
-    other = read_study(MINI.replace("high = 12", "high = 20"), source="mini.toml")
-    with pytest.raises(ConfigError, match=r"ppo\.update_epochs: .*high=12.*then.*high=20.*now"):
-        start(store, study=other)
+    text = MINI.replace("high = 12", "high = 20").replace(
+        "total_steps = 1_024", "total_steps = 512"
+    )
+    message = (
+        r"\(total_steps: 1024 then, 512 now; ppo.update_epochs: \{ low = 2, high = 12 \} then, "
+        r"\{ low = 2, high = 20 \} now\): give it another name, and with --warm-start mini it "
+        "begins with the best trials of this one"
+    )
+    with pytest.raises(ConfigError, match=message):
+        start(store, study=read_study(text, source="mini.toml"))
+
+
+def warmed(text: str, store: Store) -> Sweep:
+    """A sweep of this study that begins with the best trials of `mini`."""
+    study = read_study(text.replace('name = "mini"', 'name = "warm"'), source="warm.toml")
+    return start_sweep(study, store, trials=9, command=["run"], warm_start="mini")
+
+
+def with_scores(store: Store, *scores: float) -> Sweep:
+    """`mini` with finished trials of these values, each with a learning rate of its own."""
+    sweep = start(store)
+    for i, score in enumerate(scores):
+        params = defaults(STUDY.space, STUDY.base) | {"ppo.learning_rate": (i + 1) * 1e-3}
+        ranges = {range_.parameter: range_.distribution for range_ in STUDY.space.values()}
+        sweep.optuna.add_trial(create_trial(params=params, distributions=ranges, value=score))
+    return sweep
+
+
+def test_a_warm_start_tries_the_defaults_and_then_the_best_of_another_sweep(store: Store) -> None:
+    with_scores(store, 10.0, 70.0, 30.0, 60.0, 20.0, 50.0, 40.0)
+    found = warmed(MINI, store)
+    fixed = [trial.system_attrs.get("fixed_params", {}) for trial in found.trials]
+    assert fixed[0] == defaults(found.study.space, found.study.base)
+    rates = [params.get("ppo.learning_rate") for params in fixed[1:]]
+    assert rates == [2e-3, 4e-3, 6e-3, 7e-3, 3e-3, None, None, None]
+    assert len(warmed(MINI, store).trials) == 9  # taken up, it begins with nothing again
+
+
+def test_of_a_warm_start_what_lies_outside_the_space_is_drawn(store: Store) -> None:
+    with_scores(store, 10.0, 20.0)  # at rates 1e-3 and 2e-3
+    found = warmed(MINI.replace("low = 3e-4, high = 1e-2", "low = 1.5e-3, high = 1e-2"), store)
+    best, second = (trial.system_attrs["fixed_params"] for trial in found.trials[1:3])
+    assert best["ppo.learning_rate"] == 2e-3
+    assert "ppo.learning_rate" not in second
+    assert second["ppo.update_epochs"] == STUDY.base.ppo.update_epochs
+
+
+def test_a_warm_start_from_nothing_is_refused_and_creates_nothing(store: Store) -> None:
+    start(store)
+    with pytest.raises(ConfigError, match="no finished trial of mini lies in the space of warm"):
+        warmed(MINI, store)
+    with pytest.raises(ConfigError, match="unknown study"):
+        start_sweep(STUDY, store, trials=1, command=["run"], warm_start="other")
+    assert store.study_names() == ["mini"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{ low = 0.0003, high = 0.01, log = true }",
+        "{ low = 0.9, high = 0.999, one_minus_log = true }",
+        "{ low = 0.05, high = 0.4 }",
+        "{ choices = [0.5, 0.25] }",
+    ],
+)
+def test_a_range_is_shown_as_a_study_file_writes_it(line: str) -> None:
+    spec = tomllib.loads(f"range = {line}")["range"]
+    assert str(read_range("ppo.gae_lambda", spec)) == line
 
 
 def test_a_grid_runs_every_combination_once_the_defaults_first(store: Store) -> None:

@@ -1,8 +1,65 @@
-"""What is said while a sweep runs."""
+"""What becomes of workers that die, and what is said while a sweep runs."""
 
 from __future__ import annotations
 
-from sweeps.watch import clock
+import sys
+from collections.abc import Sequence
+
+import pytest
+from optuna.trial import TrialState
+
+from sweeps import workers
+from sweeps.recording import REASON
+from sweeps.storage import Store
+from sweeps.study import read_study
+from sweeps.sweep import LOST, LOST_AGAIN, Sweep, start_sweep
+from sweeps.watch import Watch, clock
+from sweeps.workers import run_workers
+from tests.conftest import MINI
+
+WATCH = Watch(trials=6, reports=2, steps=1_024)
+
+TAKES_ONE_AND_DIES = """
+import os, signal, sys, warnings
+from pathlib import Path
+from sweeps.storage import Store
+warnings.simplefilter("ignore")
+Store(Path(sys.argv[1])).load_study("mini").ask()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def begin(store: Store, *, trials: int) -> Sweep:
+    study = read_study(MINI, source="mini.toml")
+    return start_sweep(study, store, trials=trials, command=["run"])
+
+
+def test_workers_that_cannot_begin_are_not_started_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def command(_sweep: Sweep, *, index: int, seconds: float | None) -> Sequence[str]:
+        started.append(index)
+        return ["false"]
+
+    monkeypatch.setattr(workers, "worker_command", command)
+    with pytest.raises(RuntimeError, match=r"the last words of one are in .*mini-worker-1\.log"):
+        run_workers(begin(store, trials=6), workers=2, seconds=None, watch=WATCH)
+    assert started == [0, 1]
+
+
+def test_a_trial_that_ends_its_workers_is_tried_twice_and_has_failed_then(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(sweep: Sweep, *, index: int, seconds: float | None) -> Sequence[str]:
+        return [sys.executable, "-c", TAKES_ONE_AND_DIES, str(sweep.store.folder)]
+
+    monkeypatch.setattr(workers, "worker_command", command)
+    sweep = begin(store, trials=1)
+    assert run_workers(sweep, workers=1, seconds=None, watch=WATCH)
+    assert [trial.user_attrs[REASON] for trial in sweep.trials] == [LOST, LOST_AGAIN]
+    assert [trial.state for trial in sweep.counted] == [TrialState.FAIL]
 
 
 def test_times_are_written_as_on_a_clock() -> None:

@@ -1,0 +1,268 @@
+"""python -m sweeps doctor: what Optuna and MLflow say of each sweep, compared and made to agree."""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from mlflow import MlflowClient
+from mlflow.artifacts import list_artifacts
+from mlflow.entities import Run, RunStatus
+from optuna.trial import FrozenTrial, TrialState
+
+from lander.fields import ConfigError
+from sweeps.damage import readable
+from sweeps.delivery import deliver_all
+from sweeps.recording import (
+    CONFIG,
+    INTERRUPTED,
+    NUMBER,
+    PARENT,
+    POLICY,
+    REASON,
+    ROLE,
+    RUN_ID,
+    STATE,
+    seed_folder,
+)
+from sweeps.spool import RECORDS, SPOOL
+from sweeps.storage import PLACE, WORKER, Store, is_gone
+from sweeps.sweep import Sweep, is_created, open_sweep, recover
+
+COLUMNS: Final = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
+"""Where MLflow keeps absolute places."""
+PAGE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be, for people."""
+
+    text: str
+    mended: bool = True
+    """It is by now, or would be without --dry-run; otherwise only a person can mend it."""
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Say what is wrong and mend it; 1 if something is left for people."""
+    store = Store(args.store)
+    if not store.exists:
+        raise ConfigError(f"no sweep in {store.folder} yet: start one with make sweep")
+    findings = told(store, dry_run=args.dry_run)
+    if not findings:
+        print(f"nothing is wrong in {store.folder}: {', '.join(store.study_names()) or 'no sweep'}")
+    return 0 if all(finding.mended for finding in findings) else 1
+
+
+def check_up(store: Store, name: str) -> None:
+    """What precedes every resumption of a sweep: it begins with a store that is in order.
+
+    Raises:
+        ConfigError: a database is damaged, or of another version.
+    """
+    if is_created(store, name):
+        told(store)
+
+
+def told(store: Store, *, dry_run: bool = False) -> list[Finding]:
+    """Examine a store and print every finding, each when it is mended."""
+    findings = []
+    for finding in examine(store, dry_run=dry_run):
+        done = "would mend" if dry_run else "mended"
+        print(f"{done if finding.mended else 'left'}: {finding.text}", flush=True)
+        findings.append(finding)
+    return findings
+
+
+def examine(store: Store, *, dry_run: bool) -> Iterator[Finding]:
+    """Every finding in a store, mended unless it is a dry run.
+
+    Others may be at work in it.
+
+    Raises:
+        ConfigError: a database is damaged, or of another version.
+    """
+    require_sound(store)
+    moved = list(locations(store, dry_run=dry_run))
+    yield from moved
+    if moved and dry_run:
+        return  # until it is at home here nothing of it is found
+    for name in store.study_names():
+        try:
+            sweep = open_sweep(store, name, anywhere=True)
+        except KeyError:
+            told = f"{name} was never created to its end: make sweep STUDY={name} does"
+            yield Finding(told, mended=False)
+            continue
+        yield from reconcile(sweep, dry_run=dry_run)
+
+
+def require_sound(store: Store) -> None:
+    """Raise ConfigError if pages of a database file are damaged."""
+    for path in (store.folder / "optuna.db", store.folder / "mlflow.db"):
+        if not path.is_file():
+            continue  # MLflow's may be elsewhere
+        with readable(path, upgrade=""), closing(sqlite3.connect(path)) as connection:
+            first = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if first != "ok":
+                raise sqlite3.DatabaseError(first)
+
+
+def locations(store: Store, *, dry_run: bool) -> Iterator[Finding]:
+    """A store that was moved or copied: MLflow still looks for artifacts where it was before."""
+    here = store.artifacts.as_uri()
+    for name in store.study_names():
+        found = store.load_study(name, anywhere=True)
+        before = str(found.user_attrs.get(PLACE, here))
+        if before == here:
+            continue
+        yield Finding(f"{name} was written to {before}: its places now begin with {here}")
+        if not dry_run:
+            rewrite(store, before, here)
+            found.set_user_attr(PLACE, here)
+
+
+def rewrite(store: Store, before: str, here: str) -> None:
+    """Every place of MLflow's that begins with `before`, at once or not at all; then the files of
+    models that name theirs."""
+    with closing(sqlite3.connect(store.folder / "mlflow.db", timeout=60)) as connection, connection:
+        for table, columns in COLUMNS.items():
+            for column in columns:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (here, len(before) + 1, before, len(before) + 1, before + "/"),
+                )
+    for path in store.artifacts.rglob("MLmodel"):
+        text = path.read_text()
+        if before in text:
+            aside = path.with_name(".MLmodel")
+            aside.write_text(text.replace(before, here))
+            aside.replace(path)
+
+
+def reconcile(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """Everything about one sweep in which the two halves differ."""
+    for finding in undelivered(sweep, dry_run=dry_run):
+        yield finding
+        if not finding.mended:
+            return  # MLflow does not answer
+    yield from lost(sweep, dry_run=dry_run)
+    client, trials = sweep.store.runs(), sweep.trials  # in this order: a trial ends after its run
+    runs = {run.info.run_id: run for run in runs_of(client, sweep)}
+    known = {trial.user_attrs.get(RUN_ID) for trial in trials}
+    ended = {str(trial.number) for trial in trials if trial.state.is_finished()}
+    for run_id, run in runs.items():
+        if run_id not in known and run.data.tags.get(NUMBER) in ended and is_open(run):
+            yield Finding(f"{run.info.run_name} of {sweep.study.name} runs, but no trial knows it")
+            if not dry_run:
+                client.set_tag(run_id, REASON, "no trial knows this run")
+                client.set_terminated(run_id, "FAILED")
+    for trial in trials:
+        if trial.state.is_finished() and trial.datetime_start is not None:
+            yield from mirrored(sweep, trial, runs, dry_run=dry_run)
+    working = any(trial.state == TrialState.RUNNING for trial in trials)
+    if not working and is_open(client.get_run(sweep.run_id)):
+        yield Finding(f"the run of {sweep.study.name} is still open, but nobody works at it")
+        if not dry_run:
+            client.set_terminated(sweep.run_id, "KILLED" if sweep.waiting else "FINISHED")
+
+
+def runs_of(client: MlflowClient, sweep: Sweep) -> Iterator[Run]:
+    """The runs of its trials."""
+    condition, token = f"tags.`{PARENT}` = '{sweep.run_id}'", None
+    while True:
+        page = client.search_runs(
+            [sweep.experiment_id], condition, max_results=PAGE, page_token=token
+        )
+        yield from (run for run in page if run.data.tags.get(ROLE) != "replay")
+        token = page.token
+        if not token:
+            return
+
+
+def is_open(run: Run) -> bool:
+    """MLflow takes it for running."""
+    return not RunStatus.is_terminated(RunStatus.from_string(run.info.status))
+
+
+def undelivered(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """Records of ended trials that wait for MLflow."""
+    name, spool = sweep.study.name, sweep.store.folder / SPOOL
+    ended = {f"{name}-{trial.number:04d}" for trial in sweep.trials if trial.state.is_finished()}
+    count = sum(path.parent.name in ended for path in spool.glob(f"*/{RECORDS}"))
+    if count:
+        silence = "" if dry_run else deliver_all(sweep.store)
+        why = f", and MLflow does not answer: {silence}" if silence else ""
+        told = f"the records of {count} trials of {name} have not arrived in MLflow{why}"
+        yield Finding(told, mended=not silence)
+
+
+def lost(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """Trials that run, but whose worker is gone."""
+    gone = [
+        trial.number
+        for trial in sweep.trials
+        if trial.state == TrialState.RUNNING and is_gone(trial.user_attrs.get(WORKER, ""))
+    ]
+    for number in gone:
+        yield Finding(f"trial {number} of {sweep.study.name} lost its worker: closed, tried again")
+    if gone and not dry_run:
+        with sweep.store.lock:
+            recover(sweep)
+        deliver_all(sweep.store)
+
+
+def mirrored(
+    sweep: Sweep, trial: FrozenTrial, runs: dict[str, Run], *, dry_run: bool
+) -> Iterator[Finding]:
+    """A trial that has ended, and its run."""
+    name, client = f"trial {trial.number} of {sweep.study.name}", sweep.store.runs()
+    run = runs.get(str(trial.user_attrs.get(RUN_ID)))
+    if run is None:
+        if trial.state == TrialState.COMPLETE:
+            yield Finding(
+                f"{name} has no run in MLflow: nothing but its score is left", mended=False
+            )
+        return
+    wanted = status_of(trial)
+    told = run.data.tags.get(STATE)
+    if run.info.status != wanted or told != trial.state.name:
+        yield Finding(
+            f"{name} is {trial.state.name}, its run is {run.info.status} and says {told}: "
+            f"{wanted} and {trial.state.name}"
+        )
+        if not dry_run:
+            client.set_tag(run.info.run_id, STATE, trial.state.name)
+            client.set_terminated(run.info.run_id, wanted)
+    if trial.state == TrialState.COMPLETE:
+        missing = missing_files(run, seeds=sweep.study.settings.seeds_per_trial)
+        if missing:
+            yield Finding(f"{name} lacks {', '.join(missing)}: no receipt without", mended=False)
+
+
+def status_of(trial: FrozenTrial) -> str:
+    """MLflow's word for how a trial ended."""
+    if trial.state == TrialState.FAIL:
+        return "KILLED" if trial.user_attrs.get(REASON) == INTERRUPTED else "FAILED"
+    return "FINISHED" if trial.state == TrialState.COMPLETE else "KILLED"
+
+
+def missing_files(run: Run, *, seeds: int) -> Sequence[str]:
+    """What a finished trial cannot be without: its config, and the weights of every training."""
+    wanted = [CONFIG, *(seed_folder(seed, of=seeds) + POLICY for seed in range(seeds))]
+    there = {
+        artifact.path
+        for folder in {name.rpartition("/")[0] for name in wanted}
+        for artifact in list_artifacts(f"{run.info.artifact_uri}/{folder}")
+    }
+    return [name for name in wanted if name not in there]

@@ -1,0 +1,236 @@
+"""The doctor: finds what is wrong with a store, mends it once, and says what only people can."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from optuna.trial import TrialState
+
+import analysis.__main__
+import sweeps.__main__
+from analysis.flight import best_pilot
+from lander.fields import ConfigError
+from sweeps.doctor import examine
+from sweeps.recording import NUMBER, PARENT, REASON, ROLE, RUN_ID, STATE
+from sweeps.storage import Store
+from sweeps.sweep import Sweep, open_sweep
+from tests.conftest import sweeps as python_m_sweeps
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """python -m sweeps, in this process: there are many of them here."""
+
+    def run(*args: str | Path) -> Done:
+        capsys.readouterr()
+        code = sweeps.__main__.main([*map(str, args)])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def copy(mini: Store, tmp_path: Path) -> Store:
+    """The finished miniature sweep in another folder, made at home there."""
+    moved = Store(Path(shutil.copytree(mini.folder, tmp_path / "copy")))
+    assert all(finding.mended for finding in examine(moved, dry_run=False))
+    return moved
+
+
+def findings(store: Store, *, dry_run: bool = False) -> list[str]:
+    return [finding.text for finding in examine(store, dry_run=dry_run)]
+
+
+def artifact(sweep: Sweep, number: int, name: str) -> Path:
+    """A file of a trial's run."""
+    run_id = sweep.trials[number].user_attrs[RUN_ID]
+    return Path(sweep.store.artifacts / "mini" / run_id / "artifacts" / name)
+
+
+def test_of_a_healthy_store_it_says_so(command: Command, mini: Store) -> None:
+    done = command("doctor", "--store", mini.folder)
+    assert done.returncode == 0
+    assert done.stdout == f"nothing is wrong in {mini.folder}: mini\n"
+
+
+def test_a_moved_store_is_refused_until_it_is_at_home_and_then_all_of_it_works(
+    command: Command, mini: Store, tmp_path: Path
+) -> None:
+    place = tmp_path / "new home"
+    shutil.copytree(mini.folder, place)
+    refused = command("trials", "--study", "mini", "--store", place)
+    assert refused.returncode == 2
+    assert f"python -m sweeps doctor --store {place} makes it at home here" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert command("status", "--store", place).returncode == 0
+
+    dry = command("doctor", "--store", place, "--dry-run")
+    assert dry.stdout.startswith("would mend: mini was written to file://")
+    assert command("trials", "--study", "mini", "--store", place).returncode == 2
+    assert command("doctor", "--store", place).stdout.startswith("mended: mini was written to")
+    assert command("doctor", "--store", place).stdout == f"nothing is wrong in {place}: mini\n"
+
+    before = mini.artifacts.as_uri().encode()
+    assert before not in (place / "mlflow.db").read_bytes().replace(b"copy", b"")
+    assert not [path for path in place.rglob("MLmodel") if before in path.read_bytes()]
+    again = command("reproduce", "--study", "mini", "--trial", "1", "--store", place)
+    assert again.returncode == 0, again.stdout + again.stderr
+    client = Store(place).runs()
+    uri = client.get_model_version_download_uri(
+        "mini", client.get_model_version_by_alias("mini", "best").version
+    )
+    assert (place / "artifacts").as_uri() in uri
+    assert analysis.__main__.main(["report", "--study", "mini", "--store", str(place)]) == 0
+
+
+def test_a_run_that_disagrees_with_its_trial_follows_it(copy: Store) -> None:
+    client, run_id = copy.runs(), open_sweep(copy, "mini").trials[0].user_attrs[RUN_ID]
+    client.update_run(run_id, status="RUNNING")
+    client.set_tag(run_id, STATE, "RUNNING")
+    said = "trial 0 of mini is COMPLETE, its run is RUNNING and says RUNNING: FINISHED and COMPLETE"
+    assert findings(copy, dry_run=True) == [said]
+    assert client.get_run(run_id).info.status == "RUNNING"
+    assert findings(copy) == [said]
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.tags[STATE]) == ("FINISHED", "COMPLETE")
+    assert findings(copy) == []
+
+
+def test_a_run_without_a_trial_is_closed_and_so_is_a_parent_that_nobody_works_at(
+    copy: Store,
+) -> None:
+    sweep, client = open_sweep(copy, "mini"), copy.runs()
+    tags = {PARENT: sweep.run_id, ROLE: "trial", NUMBER: "1"}
+    orphan = client.create_run(sweep.experiment_id, run_name="trial-0001", tags=tags)
+    client.update_run(sweep.run_id, status="RUNNING")
+    assert findings(copy) == [
+        "trial-0001 of mini runs, but no trial knows it",
+        "the run of mini is still open, but nobody works at it",
+    ]
+    assert client.get_run(orphan.info.run_id).info.status == "FAILED"
+    assert client.get_run(sweep.run_id).info.status == "FINISHED"
+    assert findings(copy) == []
+
+
+def test_a_trial_whose_worker_is_gone_is_closed_and_waits_again(copy: Store) -> None:
+    sweep = open_sweep(copy, "mini")
+    sweep.optuna.enqueue_trial({"ppo.clip_range": 0.1})
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial = sweep.optuna.ask()
+    storage = copy.trials()
+    gone = sweep.optuna.trials[trial.number].user_attrs["sweeps.worker"].split(":")
+    gone[1] = "999999999"
+    storage.set_trial_user_attr(trial._trial_id, "sweeps.worker", ":".join(gone))
+    assert findings(copy) == [f"trial {trial.number} of mini lost its worker: closed, tried again"]
+    trials = open_sweep(copy, "mini").trials
+    assert trials[trial.number].state == TrialState.FAIL
+    assert trials[trial.number].user_attrs[REASON] == "worker lost"
+    assert [other.state for other in trials[trial.number + 1 :]] == [TrialState.WAITING]
+    assert findings(copy) == []
+
+
+def test_what_is_missing_is_listed_and_the_rest_stays_readable(
+    command: Command, copy: Store
+) -> None:
+    sweep = open_sweep(copy, "mini")
+    best = sweep.best
+    assert best is not None
+    artifact(sweep, best.number, "policy.pt").unlink()
+    done = command("doctor", "--store", copy.folder)
+    assert done.returncode == 1
+    assert done.stdout == f"left: trial {best.number} of mini lacks policy.pt: no receipt without\n"
+    again = command("reproduce", "--study", "mini", "--store", copy.folder)
+    assert again.returncode == 0, again.stdout + again.stderr  # its config is enough
+    artifact(sweep, best.number, "config.toml").unlink()
+    again = command("reproduce", "--study", "mini", "--store", copy.folder)
+    assert again.returncode == 2
+    assert f"trial-{best.number:04d} has no config.toml in its record" in again.stderr
+    assert again.stderr.count("\n") == 1
+
+
+def test_a_config_of_a_newer_version_and_weights_of_another_shape_are_said_in_one_line(
+    command: Command,
+    copy: Store,
+) -> None:
+    sweep = open_sweep(copy, "mini")
+    config = artifact(sweep, 1, "config.toml")
+    config.write_text(config.read_text() + '\n[env]\n"tomorrow" = 1\n')
+    again = command("reproduce", "--study", "mini", "--trial", "1", "--store", copy.folder)
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 1
+    best = sweep.best
+    assert best is not None
+    weights = artifact(sweep, best.number, "policy.pt")
+    content = torch.load(weights, weights_only=True)
+    wrong = {name: torch.zeros(3, 3) for name in content["weights"]}
+    torch.save(content | {"weights": wrong}, weights)
+    with pytest.raises(ConfigError, match=r"policy\.pt"):
+        best_pilot(sweep)
+
+
+def half(file: Path) -> None:
+    """Cut off in the middle."""
+    os.truncate(file, file.stat().st_size // 8192 * 4096)
+
+
+def noise(file: Path) -> None:
+    """Something else altogether."""
+    file.write_bytes(bytes(range(256)) * 20)
+
+
+def other_version(file: Path) -> None:
+    """A schema that this program does not know."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'tomorrow'")
+
+
+@pytest.mark.parametrize("database", ["optuna.db", "mlflow.db"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (half, "is damaged (database disk image is malformed): put a copy of it in its place"),
+        (noise, "is damaged (file is not a database): put a copy of it in its place"),
+        (other_version, "was written by another version: install that"),
+    ],
+)
+def test_a_database_that_cannot_be_read_is_said_in_one_line_with_the_remedy(
+    copy: Store, database: str, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(copy.folder / database)
+    done = python_m_sweeps("doctor", "--store", copy.folder)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"{database} {message}" in done.stderr
+    if database == "mlflow.db":  # scores are in the other one
+        assert " complete" in python_m_sweeps("status", "--store", copy.folder).stdout
+
+
+def test_pages_that_are_damaged_inside_are_found(command: Command, copy: Store) -> None:
+    file = copy.folder / "mlflow.db"
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = b"\xff" * 4096
+    file.write_bytes(content)
+    done = command("doctor", "--store", copy.folder)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "mlflow.db is damaged (" in done.stderr

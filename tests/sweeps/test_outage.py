@@ -1,0 +1,391 @@
+"""An MLflow that is down, restarted, or answers nonsense: training goes on, and every point, param,
+tag and file arrives once, in order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.delivery import deliver_all
+from sweeps.objective import Objective
+from sweeps.publish import publish
+from sweeps.recording import RUN_ID, MlflowRecorder, trial_run
+from sweeps.spool import RECORDS, Spool, spool_of
+from sweeps.storage import WORKER, Store, this_worker
+from sweeps.study import read_study
+from sweeps.sweep import Sweep, open_sweep, start_sweep
+from tests.conftest import MINI
+
+FILES = {"config.toml", "policy.pt", "landing.gif"}
+PATIENT = 60.0
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENT
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A real `mlflow server`, to be killed and started again at the same address."""
+
+    def __init__(self, database: Path) -> None:
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._database = database
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+        command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self._database}"]
+        environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environ.pop("MLFLOW_TRACKING_URI", None)
+        with self._database.with_suffix(".log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environ, start_new_session=True
+            )
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENT)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+class Proxy(ThreadingHTTPServer):
+    """Between MLflow's client and its server."""
+
+    daemon_threads = True
+
+    def __init__(self, target: int) -> None:
+        super().__init__(("127.0.0.1", 0), Carrier)
+        self.target = target
+        self.uri = f"http://127.0.0.1:{self.server_port}"
+        self.down = False
+        """Answers 500 to everything."""
+        self.deaf = False
+        """Carries out every request, and loses the first answer to each that writes."""
+        self.lost: dict[tuple[str, bytes], None] = {}
+        """The requests whose answers were."""
+
+
+class Carrier(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def carry(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.server.down:
+            return self.answer(500, b"<html>the proxy is unwell</html>")
+        connection = HTTPConnection("127.0.0.1", self.server.target, timeout=PATIENT)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        reply = connection.getresponse()
+        content = reply.read()
+        connection.close()
+        request = self.path.rpartition("mlflow/")[2], body
+        reads = self.command == "GET" or self.path.endswith("search")
+        if self.server.deaf and not reads and request not in self.server.lost:
+            self.server.lost[request] = None
+            return self.answer(500, b"")
+        return self.answer(reply.status, content)
+
+    def answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+    setattr(Carrier, f"do_{method}", Carrier.carry)
+
+
+@pytest.fixture(scope="module")
+def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
+    database = tmp_path_factory.mktemp("server") / "mlflow.db"
+    shutil.copy(empty / "mlflow.db", database)
+    server = Server(database)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def proxy(server: Server) -> Generator[Proxy]:
+    with Proxy(server.port) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield proxy
+        proxy.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that has not yet seen MLflow silent; later tests too."""
+    monkeypatch.setattr(Spool, "_not_before", 0.0)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]]]:
+    """Every point that the trials of this process record, by curve."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    metrics = MlflowRecorder.metrics
+
+    def note(self: MlflowRecorder, values: dict[str, float], *, step: int, under: str = "") -> None:
+        for name, value in values.items():
+            curves.setdefault(under + name, []).append((step, value))
+        metrics(self, values, step=step, under=under)
+
+    monkeypatch.setattr(MlflowRecorder, "metrics", note)
+    return curves
+
+
+def start(store: Store, name: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    study = read_study(MINI.replace('"mini"', f'"{name}"'), source="mini.toml")
+    return start_sweep(study, store, trials=2, command=["run"])
+
+
+def run_one(sweep: Sweep, check: Callable[[], None]) -> FrozenTrial:
+    """The next trial, as a worker runs it; `check` is called after every update."""
+    opened = partial(
+        trial_run,
+        store=sweep.store,
+        experiment_id=sweep.experiment_id,
+        parent_run_id=sweep.run_id,
+        role="trial",
+        tags={},
+    )
+    objective = Objective(sweep.study, opened, check)
+    sweep.optuna.optimize(objective, n_trials=1)
+    return [trial for trial in sweep.trials if trial.state.is_finished()][-1]
+
+
+def recorded(sweep: Sweep) -> list[Run]:
+    return list(
+        sweep.store.runs().search_runs(
+            [sweep.experiment_id], filter_string="tags.`sweeps.role` = 'trial'"
+        )
+    )
+
+
+def require_whole(sweep: Sweep, told: dict[str, list[tuple[int, float]]]) -> None:
+    """The one trial so far has one run, in which nothing is missing and nothing is twice."""
+    (run,), client = recorded(sweep), sweep.store.runs()
+    trial = open_sweep(sweep.store, sweep.study.name).trials[0]
+    assert trial.state == TrialState.COMPLETE
+    assert trial.user_attrs[RUN_ID] == run.info.run_id
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["optuna.state"] == "COMPLETE"
+    assert run.data.params["total_steps"] == "1024"
+    assert set(run.data.metrics) == set(told)
+    for name, points in told.items():
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [(point.step, point.value) for point in history] == points
+    assert len(told["loss/policy"]) == 4
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == FILES
+    (model,) = client.search_logged_models([sweep.experiment_id])
+    assert model.status == "READY"
+    assert run.outputs is not None
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert {metric.key for metric in model.metrics or []} >= {"final/return_mean"}
+    mlflow.pytorch.load_model(model.model_uri)
+    assert not list(sweep.store.folder.glob(f"spool/*/{RECORDS}"))
+
+
+def test_a_server_killed_during_a_trial_gets_all_of_it_once_it_is_back(
+    server: Server,
+    store: Store,
+    told: dict[str, list[tuple[int, float]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweep = start(store, "killed", server.uri, monkeypatch)
+    trial = run_one(sweep, server.kill)
+    assert trial.state == TrialState.COMPLETE
+    assert deliver_all(store) != ""
+    server.start()
+    assert deliver_all(store) == ""
+    require_whole(sweep, told)
+
+
+def test_a_trial_that_begins_without_the_server_gets_its_run_later(
+    proxy: Proxy,
+    store: Store,
+    told: dict[str, list[tuple[int, float]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sweep = start(store, "unwell", proxy.uri, monkeypatch)
+    proxy.down = True
+    trial = run_one(sweep, lambda: None)
+    publish(sweep)
+    proxy.down = False
+    assert trial.state == TrialState.COMPLETE
+    assert RUN_ID not in trial.user_attrs
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "some records wait in " in warning
+    assert "until the same command is given again: MlflowException: API request" in warning
+    assert recorded(sweep) == []
+    sweep = start(store, "unwell", proxy.uri, monkeypatch)  # the next start hands it over
+    require_whole(sweep, told)
+
+
+def test_what_was_carried_out_and_not_acknowledged_is_not_there_twice(
+    proxy: Proxy,
+    store: Store,
+    told: dict[str, list[tuple[int, float]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweep = start(store, "deaf", proxy.uri, monkeypatch)
+    proxy.deaf = True
+    run_one(sweep, lambda: None)
+    wait_until(lambda: deliver_all(store) == "")
+    proxy.deaf = False
+    lost = {path for path, _ in proxy.lost}
+    assert {"runs/create", "runs/log-batch", "logged-models", "runs/update"} <= lost
+    require_whole(sweep, told)
+
+
+def test_what_a_killed_worker_left_arrives_before_its_run_is_closed(store: Store) -> None:
+    study = read_study(MINI, source="mini.toml")
+    sweep = start_sweep(study, store, trials=2, command=["run"])
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial = sweep.optuna.ask()
+    host, pid, began = this_worker().split(":")
+    trial.set_user_attr(WORKER, f"{host}:{pid}:{int(began) - 1}")
+    spool = Spool(spool_of(store, "mini", 0), store.runs(), link=print)
+    tags = {"sweeps.role": "trial"}
+    spool.write("run", experiment_id=sweep.experiment_id, name="trial-0000", start=1, tags=tags)
+    spool.points([("loss/policy", 0.5, 1, 256), ("loss/policy", 0.25, 1, 512)])
+    with (spool.folder / RECORDS).open("a") as records:
+        records.write('{"kind": "batch", "points": [["loss/pol')
+    sweep = start_sweep(study, store, trials=2, command=["run"])
+    (run,) = recorded(sweep)
+    assert sweep.trials[0].user_attrs[RUN_ID] == run.info.run_id
+    assert (run.info.status, run.data.tags["sweeps.reason"]) == ("FAILED", "worker lost")
+    history = store.runs().get_metric_history(run.info.run_id, "loss/policy")
+    assert [(point.step, point.value) for point in history] == [(256, 0.5), (512, 0.25)]
+    assert not spool.folder.exists()
+
+
+def test_a_record_that_mlflow_refuses_is_set_aside_with_a_warning(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = read_study(MINI, source="mini.toml")
+    sweep = start_sweep(study, store, trials=2, command=["run"])
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        sweep.optuna.tell(sweep.optuna.ask(), 1.0)
+    spool = Spool(spool_of(store, "mini", 0), store.runs(), link=print)
+    spool.write("known_run", run_id=sweep.run_id)
+    spool.write("batch", params={"x" * 1000: "1"})
+    assert deliver_all(store) == ""
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "MLflow refuses a record, see " in warning
+    assert (store.folder / "spool" / "mini-0000.refused" / RECORDS).exists()
+    assert deliver_all(store) == ""
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_locked_database_is_waited_for_once_and_gets_the_rest_later(
+    store: Store,
+    told: dict[str, list[tuple[int, float]]],
+) -> None:
+    study = read_study(MINI, source="mini.toml")
+    sweep = start_sweep(study, store, trials=2, command=["run"])
+    other = sqlite3.connect(store.folder / "mlflow.db", check_same_thread=False)
+    trial = run_one(sweep, lambda: None if other.in_transaction else lock(other))
+    assert trial.state == TrialState.COMPLETE
+    assert deliver_all(store) != ""
+    other.rollback()
+    assert deliver_all(store) == ""
+    require_whole(sweep, told)
+    other.close()
+
+
+def lock(database: sqlite3.Connection) -> None:
+    """Nobody else can write to it until it is rolled back."""
+    database.execute("begin exclusive")
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_server_is_killed_and_started_again_records_every_trial_once(
+    server: Server, store: Store, tmp_path: Path
+) -> None:
+    file = tmp_path / "restart.toml"
+    file.write_text(MINI.replace('"mini"', '"restart"'))
+    command = [sys.executable, "-m", "sweeps", "run", "--study", str(file), "--workers", "2"]
+    process = subprocess.Popen(
+        [*command, "--store", str(store.folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"MLFLOW_TRACKING_URI": server.uri},
+    )
+
+    def ended() -> int:
+        if "restart" not in store.study_names():
+            return 0
+        return sum(trial.state.is_finished() for trial in open_sweep(store, "restart").trials)
+
+    wait_until(lambda: process.poll() is not None or ended() >= 1)
+    server.kill()
+    wait_until(lambda: process.poll() is not None or ended() >= 4)
+    server.start()
+    output, error = process.communicate()
+    assert process.returncode == 0, output + error
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        again = subprocess.run([*command, "--store", str(store.folder)], check=True)
+        assert again.returncode == 0
+        sweep = open_sweep(store, "restart")
+        runs = {run.info.run_id: run for run in recorded(sweep)}
+        assert len(runs) == len(sweep.trials) == 6
+        for trial in sweep.trials:
+            run = runs[trial.user_attrs[RUN_ID]]
+            assert run.data.tags["optuna.state"] == trial.state.name
+            for name in run.data.metrics:
+                history = store.runs().get_metric_history(run.info.run_id, name)
+                steps = [point.step for point in history]
+                assert steps == sorted(set(steps))
+            if trial.state == TrialState.COMPLETE:
+                history = store.runs().get_metric_history(run.info.run_id, "loss/policy")
+                assert [point.step for point in history] == [256, 512, 768, 1024]
+                assert run.data.metrics["final/return_mean"] == trial.value

@@ -1,0 +1,172 @@
+"""Nothing in a store runs when it is read, nothing leaves it, and no password is told."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+
+from lander.checkpoint import load
+from lander.fields import ConfigError
+from sweeps.__main__ import main
+from sweeps.masking import masked
+from sweeps.provenance import source_tags
+from sweeps.publish import HOST
+from sweeps.spool import spool_of
+from sweeps.storage import Store
+from sweeps.study import read_study
+from sweeps.sweep import start_sweep
+from tests.conftest import MINI
+
+ROOT = Path(__file__).parents[2]
+PASSWORD = "open-sesame"
+ADDRESS = f"http://ali:{PASSWORD}@127.0.0.1:9/"
+"""Of a tracking server that nobody serves."""
+
+
+# what is read
+
+
+class Spring:
+    """Pickled, a trap: it would create a file where it is loaded."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.place),)
+
+
+def test_a_policy_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    torch.save({"config": {}, "weights": Spring(tmp_path / "sprung")}, tmp_path / "policy.pt")
+    with pytest.raises(ConfigError, match="is not a file of this program"):
+        load(tmp_path / "policy.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_pickled_model_is_not_loaded(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 1)
+    mlflow.pytorch.save_model(
+        model, tmp_path / "model", serialization_format="pickle", pip_requirements=["torch"]
+    )
+    with pytest.raises(mlflow.MlflowException, match="pickle is disallowed"):
+        mlflow.pytorch.load_model(str(tmp_path / "model"))
+
+
+def test_no_program_loads_a_pickle() -> None:
+    for path in (*ROOT.glob("lander/*.py"), *ROOT.glob("sweeps/*.py"), *ROOT.glob("analysis/*.py")):
+        text = path.read_text()
+        assert not re.search(r"^\s*(import|from) (pickle|joblib|dill|cloudpickle)\b", text, re.M)
+        calls = re.findall(r"torch\.load\([^)]*\)", text)
+        assert all("weights_only=True" in call for call in calls), path
+
+
+# passwords
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:secret@host:1/x", "http://***@host:1/x"),
+        ("no: p+q://me:se%40cret@host/db", "no: p+q://***@host/db"),
+        ("mysql://me:a@b@host/db", "mysql://***@host/db"),
+        ("x://host/db?user=me&password=secret&x=1", "x://host/db?user=me&password=***&x=1"),
+        ("http://:secret@host", "http://***@host"),
+        ("sqlite:////tmp/optuna.db", "sqlite:////tmp/optuna.db"),
+        ("see http://host:5000/a@b and me@host", "see http://host:5000/a@b and me@host"),
+    ],
+)
+def test_passwords_are_masked_in_addresses_of_every_kind(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+def test_no_message_names_the_password_of_a_tracking_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mini.toml").write_text(MINI)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", ADDRESS)
+    store = tmp_path / "store"
+    code = main(["run", "--study", str(tmp_path / "mini.toml"), "--store", str(store)])
+    assert code == 1
+    output, error = capfd.readouterr()
+    assert len(error.splitlines()) == 1
+    assert error.startswith("sweeps: try again when MLflow answers: ")
+    assert "http://***@127.0.0.1:9/" in error
+    assert PASSWORD not in output + error
+    assert not [path for path in store.rglob("*") if PASSWORD.encode() in content(path)]
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def test_the_recorded_command_has_no_password() -> None:
+    command = ["run", "--store", ADDRESS]
+    assert source_tags(command)["sweeps.command"] == (
+        "python -m sweeps run --store http://***@127.0.0.1:9/"
+    )
+
+
+def test_the_ui_serves_this_machine_only_and_lists_of_processes_show_no_address(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_sweep(read_study(MINI, source="mini.toml"), store, trials=1, command=["run"])
+    became: list[str] = []
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")  # and given back after the test
+    monkeypatch.setattr("os.execv", lambda _, command: became.extend(command))
+    main(["ui", "--store", str(store.folder)])
+    assert became[became.index("--host") + 1] == HOST == "127.0.0.1"
+    assert not [word for word in became if "://" in word]
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == store.tracking_uri
+
+
+# names
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "..", "/tmp/x", "a/b", "a\\\\b", "", ".x", "a\\u0000b", "a b", "x@confirm"],
+)
+def test_the_name_of_a_study_cannot_leave_the_store(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"mini\.toml: \[study\] name"):
+        read_study(MINI.replace('"mini"', f'"{name}"'), source="mini.toml")
+
+
+@pytest.mark.parametrize("command", ["export", "reproduce", "trials", "work"])
+@pytest.mark.parametrize("name", ["../mini", "/etc/passwd", "mini/../../mini"])
+def test_a_name_on_the_command_line_is_looked_up_and_never_a_path(
+    store: Store, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    start_sweep(read_study(MINI, source="mini.toml"), store, trials=1, command=["run"])
+    before = sorted(store.folder.parent.rglob("*"))
+    assert main([command, "--study", name, "--store", str(store.folder)]) == 2
+    assert "unknown study" in capsys.readouterr().err
+    assert sorted(store.folder.parent.rglob("*")) == before
+
+
+def test_the_longest_name_has_its_files_in_the_store(store: Store) -> None:
+    name = "a..-_" + "b" * 59
+    study = read_study(MINI.replace('"mini"', f'"{name}"'), source="mini.toml")
+    place = spool_of(store, study.confirming().name, 10**6).resolve()
+    assert place.parent == store.folder.resolve() / "spool"
+
+
+# telemetry
+
+
+@pytest.mark.parametrize("first", ["sweeps", "analysis.load"])
+def test_mlflow_reports_to_nobody(first: str) -> None:
+    program = f"import {first}, os, mlflow.telemetry.client as telemetry; "
+    program += "print(os.environ['MLFLOW_DISABLE_TELEMETRY'], telemetry.get_telemetry_client())"
+    of_tests = ("CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "PYTEST_CURRENT_TEST")
+    environ = {name: value for name, value in os.environ.items() if name not in of_tests}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environ, check=True
+    )
+    assert done.stdout == "true None\n"

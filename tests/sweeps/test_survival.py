@@ -1,0 +1,403 @@
+"""A sweep that is killed, interrupted, locked out and out of disk, with real processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import Timeout
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.__main__ import main
+from sweeps.doctor import examine
+from sweeps.recording import REASON, RETRY_OF, RUN_ID
+from sweeps.storage import WORKER, Store
+from sweeps.study import read_study
+from sweeps.sweep import LOST, Sweep, is_created, open_sweep, start_sweep
+
+TINY = """
+[study]
+name = "mini"
+trials = 3
+seed = 3
+
+[base]
+"env.id" = "CartPole-v1"
+"env.num_envs" = 4
+"ppo.rollout_steps" = 16
+"ppo.minibatch_size" = 64
+"ppo.update_epochs" = 1
+total_steps = 128
+checkpoints = 2
+eval_episodes = 1
+final_episodes = 1
+
+[space]
+"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
+"ppo.update_epochs" = { low = 1, high = 2 }
+"""
+"""A trial takes a fraction of a second."""
+SHORT = TINY.replace("total_steps = 128", "total_steps = 4_096")
+"""Seconds: long enough to be met on the way, short enough to be brought to its end."""
+ENDLESS = TINY.replace("total_steps = 128", "total_steps = 100_000_000")
+DEADLINE = 120.0
+"""Seconds until a condition counts as never met."""
+
+Sweeps = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Generator[Sweeps]:
+    """Starts `python -m sweeps ...`, each as a process group of its own; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*args: str | Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "sweeps", *map(str, args)]
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, text=True, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            kill_all(process)
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """kill -9 of a process and its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for it, as long as the process runs."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def write(text: str, folder: Path) -> Path:
+    path = folder / "mini.toml"
+    path.write_text(text)
+    return path
+
+
+def trials(store: Store) -> list[FrozenTrial]:
+    return open_sweep(store, "mini").trials if is_created(store, "mini") else []
+
+
+def at_work(store: Store) -> dict[int, int]:
+    """Number of every trial that is being trained -> process id of its worker."""
+    return {
+        trial.number: int(trial.user_attrs[WORKER].split(":")[1])
+        for trial in trials(store)
+        if trial.state == TrialState.RUNNING and {WORKER, RUN_ID} <= trial.user_attrs.keys()
+    }
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; an orphan that nobody has buried yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def finish(store: Store, study: Path) -> Sweep:
+    """Take the sweep up again and bring it to its end."""
+    place = ("--store", str(store.folder), "--workers", "1")
+    assert main(["run", "--study", str(study), *place]) == 0
+    return require_whole(store)
+
+
+def require_whole(store: Store, *, total: int = 3) -> Sweep:
+    """The total is exact, every trial has ended, and what has finished is complete."""
+    sweep = open_sweep(store, "mini")
+    assert len(sweep.counted) == total
+    assert all(trial.state.is_finished() for trial in sweep.trials)
+    client = store.runs()
+    assert client.get_run(sweep.run_id).info.status == "FINISHED"
+    for trial in sweep.trials:
+        if trial.state == TrialState.COMPLETE:
+            run_id = trial.user_attrs[RUN_ID]
+            assert {"config.toml", "policy.pt"} <= {f.path for f in client.list_artifacts(run_id)}
+            curve = client.get_metric_history(run_id, "eval/return_mean")
+            assert len(curve) == sweep.study.base.checkpoints
+    require_closed(sweep)
+    return sweep
+
+
+def require_closed(sweep: Sweep) -> None:
+    """Trials and runs match one to one, and none runs."""
+    client = sweep.store.runs()
+    runs = client.search_runs([sweep.experiment_id], "tags.`sweeps.role` = 'trial'")
+    run_of = {run.data.tags["optuna.trial_number"]: run for run in runs}
+    assert len(run_of) == len(runs)
+    for trial in sweep.trials:
+        if str(trial.number) not in run_of:  # never begun, or its worker was killed at once
+            assert not trial.state.is_finished() or trial.user_attrs[REASON].startswith(LOST)
+            continue
+        run = run_of[str(trial.number)]
+        assert run.info.run_id == trial.user_attrs[RUN_ID]
+        assert run.data.tags["optuna.state"] == trial.state.name
+        assert run.data.tags.get(REASON) == trial.user_attrs.get(REASON)
+        ends = {"FINISHED"} if trial.state == TrialState.COMPLETE else {"KILLED", "FAILED"}
+        assert run.info.status in ends
+    assert not list(examine(sweep.store, dry_run=True))
+
+
+def failures(sweep: Sweep) -> list[str]:
+    """Why trials failed."""
+    return [trial.user_attrs[REASON] for trial in sweep.trials if trial.state == TrialState.FAIL]
+
+
+def test_a_killed_worker_costs_one_trial_which_is_tried_again_in_the_same_run(
+    store: Store, tmp_path: Path, start: Sweeps
+) -> None:
+    study = write(SHORT, tmp_path)
+    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    until(lambda: at_work(store), run)
+    number, pid = at_work(store).popitem()
+    os.kill(pid, signal.SIGKILL)
+    output, error = run.communicate()
+    assert run.returncode == 0, output + error
+    sweep = require_whole(store)
+    lost, *_, retry = (trial for trial in sweep.trials if trial.number in {number, 3})
+    assert lost.user_attrs[REASON] == LOST
+    assert retry.user_attrs[RETRY_OF] == number
+    assert retry.state != TrialState.FAIL
+    run_of_lost = store.runs().get_run(lost.user_attrs[RUN_ID])
+    assert (run_of_lost.info.status, run_of_lost.data.tags[REASON]) == ("FAILED", LOST)
+
+
+def test_workers_end_soon_after_their_parent_and_the_next_run_goes_on(
+    store: Store, tmp_path: Path, start: Sweeps
+) -> None:
+    study = write(ENDLESS, tmp_path)
+    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    until(lambda: len(at_work(store)) == 2, run)
+    workers = at_work(store)
+    run.kill()
+    until(lambda: not any(map(alive, workers.values())))
+    assert [trial.user_attrs[REASON] for trial in trials(store)[:2]] == ["interrupted"] * 2
+    again = start_sweep(read_study(ENDLESS, source=""), store, trials=None, command=["run"])
+    assert len(again.waiting) == len(again.counted) == 3
+    assert [trial.user_attrs[RETRY_OF] for trial in again.waiting[1:]] == [0, 1]
+    assert main(["doctor", "--store", str(store.folder)]) == 0  # for now nobody goes on with it
+    require_closed(again)
+
+
+def test_the_second_ctrl_c_stops_at_once_and_leaves_the_terminal_as_it_was(
+    store: Store, tmp_path: Path, start: Sweeps
+) -> None:
+    terminal, side = os.openpty()
+    before = termios.tcgetattr(side)
+    study = write(ENDLESS, tmp_path)
+    args = ("run", "--study", study, "--store", store.folder, "--workers", "2")
+    run = start(*args, output=side)
+    seen = bytearray()
+
+    def shows(text: bytes) -> bool:
+        os.set_blocking(terminal, False)
+        with suppress(BlockingIOError):
+            seen.extend(os.read(terminal, 1 << 16))
+        return text in seen
+
+    until(lambda: shows(b"") and len(at_work(store)) == 2, run)
+    workers = at_work(store).values()
+    for pid in workers:  # so that they cannot obey the first
+        os.kill(pid, signal.SIGSTOP)
+    os.killpg(run.pid, signal.SIGINT)
+    until(lambda: shows(b"Ctrl-C"))
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.wait(DEADLINE) == 130
+    until(lambda: shows(b"sweeps: interrupted"))
+    assert not any(map(alive, workers))
+    assert b"Traceback" not in seen
+    assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")  # the cursor is shown again
+    assert termios.tcgetattr(side) == before
+    os.close(terminal)
+    os.close(side)
+    again = start_sweep(read_study(ENDLESS, source=""), store, trials=None, command=["run"])
+    assert len(again.waiting) == len(again.counted) == 3
+    assert failures(again) == [LOST] * 2
+    assert main(["doctor", "--store", str(store.folder)]) == 0  # for now nobody goes on with it
+    require_closed(again)
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_sweep_killed_at_random_moments_comes_to_its_end(
+    store: Store, tmp_path: Path, start: Sweeps, rounds: int
+) -> None:
+    chance = random.Random(rounds)
+    total = 3 + rounds
+    study = write(SHORT.replace("trials = 3", f"trials = {total}"), tmp_path)
+    args = ("run", "--study", study, "--store", store.folder, "--workers", "2")
+    for _ in range(rounds):
+        run = start(*args)
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(chance.uniform(1, 8))  # from its imports to its last trial
+        kill_all(run)
+    assert main([*map(str, args)]) == 0
+    require_whole(store, total=total)
+
+
+@contextmanager
+def locked(database: Path) -> Generator[None]:
+    """Somebody writes to it for as long as this lasts."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        yield
+        writer.execute("ROLLBACK")
+
+
+def test_a_worker_waits_for_who_writes_to_either_database(
+    store: Store, tmp_path: Path, start: Sweeps
+) -> None:
+    start_sweep(read_study(TINY, source=""), store, trials=None, command=["run"])
+
+    def taking() -> bool:
+        try:
+            with store.lock.acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+
+    with locked(store.folder / "mlflow.db"):
+        with locked(store.folder / "optuna.db"):
+            worker = start("work", "--study", "mini", "--store", store.folder)
+            until(taking, worker)
+            assert {trial.state for trial in trials(store)} == {TrialState.WAITING}
+        until(lambda: any(trial.state == TrialState.RUNNING for trial in trials(store)))
+        until(lambda: any((store.folder / "spool").glob("*/records.jsonl")), worker)
+    assert worker.wait(DEADLINE) == 0
+    assert all(trial.state.is_finished() for trial in trials(store))
+    assert main(["doctor", "--store", str(store.folder)]) == 0  # nobody closes the parent run
+    sweep = require_whole(store)
+    assert not failures(sweep)
+
+
+@pytest.mark.slow
+def test_a_sweep_outlasts_a_write_lock_of_half_a_minute(
+    store: Store, tmp_path: Path, start: Sweeps
+) -> None:
+    study = write(SHORT, tmp_path)
+    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    until(lambda: at_work(store), run)
+    with locked(store.folder / "mlflow.db"), locked(store.folder / "optuna.db"):
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(30)
+        assert run.poll() is None
+    output, error = run.communicate()
+    assert run.returncode == 0, output + error
+    assert not failures(require_whole(store))
+
+
+@pytest.mark.slow
+def test_sixteen_workers_share_the_databases(store: Store, tmp_path: Path, start: Sweeps) -> None:
+    study = write(TINY.replace("trials = 3", "trials = 64"), tmp_path)
+    run = start("run", "--study", study, "--store", store.folder, "--workers", "16")
+    output, error = run.communicate()
+    assert run.returncode == 0, output + error
+    assert not failures(require_whole(store, total=64))
+    logs = [path.read_text() for path in (store.folder / "logs").iterdir()]
+    assert (len(logs), "".join(logs)) == (16, "")
+
+
+@pytest.mark.slow
+def test_workers_do_not_grow_over_five_hundred_trials(
+    store: Store, tmp_path: Path, start: Sweeps
+) -> None:
+    study = write(TINY.replace("trials = 3", "trials = 500"), tmp_path)
+    run = start("run", "--study", study, "--store", store.folder, "--workers", "4")
+    samples: list[tuple[int, int, int]] = []
+    """Of one worker: trials that have ended, bytes of memory, open files."""
+    while run.poll() is None:
+        done = sum(trial.state.is_finished() for trial in trials(store))
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        for pid in children:
+            with suppress(OSError):  # it has just ended
+                memory = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf(
+                    "SC_PAGE_SIZE"
+                )
+                samples.append((done, memory, len(list(Path(f"/proc/{pid}/fd").iterdir()))))
+        time.sleep(1.0)
+    output, error = run.communicate()
+    assert run.returncode == 0, output + error
+    assert not failures(require_whole(store, total=500))
+    early = np.median([sample for sample in samples if 100 <= sample[0] < 200], axis=0)
+    late = np.median([sample for sample in samples if 400 <= sample[0] < 500], axis=0)
+    assert late[1] < 1.05 * early[1]
+    assert late[2] <= early[2]
+    size = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
+    print("early", early, "late", late, "bytes per trial", size / 500)
+    assert size / 500 < 500_000
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_study_share_its_budget(tmp_path: Path, start: Sweeps) -> None:
+    study, store = write(TINY, tmp_path), Store(tmp_path / "new")
+    args = ("run", "--study", study, "--store", store.folder, "--workers", "1")
+    runs = [start(*args), start(*args)]
+    for run in runs:
+        output, error = run.communicate()
+        assert run.returncode == 0, output + error
+    assert not failures(require_whole(store))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Generator[Path]:
+    """A file system of 48 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount") or "mount"
+    command = [mount, "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(command, check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_a_sweep_in_one_line_and_room_lets_it_go_on(
+    small_disk: Path,
+    empty: Path,
+    tmp_path: Path,
+    start: Sweeps,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = Store(Path(shutil.copytree(empty, small_disk / "store")))
+    study = write(SHORT, tmp_path)
+    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    until(lambda: at_work(store), run)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    output, error = run.communicate()
+    assert (run.returncode, error.count("\n")) == (1, 1), output + error
+    assert f"the disk of {store.folder} is full" in error
+    assert main(["run", "--study", str(study), "--store", str(store.folder)]) == 1
+    assert capsys.readouterr().err == error
+    for name in ("optuna.db", "mlflow.db"):
+        with closing(sqlite3.connect(store.folder / name)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    filler.unlink()
+    assert not set(failures(finish(store, study))) - {"interrupted", LOST}
