@@ -15,16 +15,17 @@ BIN       = .venv/bin
 STAMP     = .venv/.installed
 EXTRAS    = .venv/.extras
 DASHBOARD = .venv/.dashboard
+CLUSTER   = .venv/.cluster
 INSTALL   = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 SWEEPS    = $(BIN)/python -m sweeps
 ANALYSIS  = $(BIN)/python -m analysis
 
 .DEFAULT_GOAL = help
 .PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
-        bench test test-slow check format clean
+        bench test test-slow test-cluster cluster-demo check format clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) TOP=$(TOP) SEEDS=$(SEEDS) STORE=$(STORE) PORT=$(PORT)"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -33,11 +34,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(EXTRAS): $(STAMP)
-	$(INSTALL) '.[dev,notebooks,bench,fast]'
+	$(INSTALL) '.[dev,notebooks,bench,fast,cluster,servers]'
 	@touch $@
 
 $(DASHBOARD): $(STAMP)
 	$(INSTALL) '.[dev,notebooks,dashboard]'
+	@touch $@
+
+$(CLUSTER): $(STAMP)
+	$(INSTALL) '.[dev,notebooks,cluster,servers]'
 	@touch $@
 
 install: $(STAMP) ## set up .venv (the other targets do it by themselves)
@@ -75,11 +80,17 @@ bench: $(EXTRAS) ## speed beside Stable-Baselines3, alone on the machine: most o
 	@$(BIN)/python -m tests.bench
 
 test: $(STAMP) ## the tests, one real miniature sweep included
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(EXTRAS) ## every head lands on LunarLander: a quarter of an hour
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest tests/lander/test_pooled.py
+
+test-cluster: $(CLUSTER) ## PostgreSQL, an MLflow server, Ray: what they survive, on this machine
+	$(BIN)/python -m pytest -m cluster tests/cluster
+
+cluster-demo: $(CLUSTER) ## a small sweep through servers and two hosts, all on this machine
+	@$(BIN)/python -m tests.cluster
 
 experiment: $(STAMP) ## the trainings of an experiment that are missing: NAME=ancestors|heads
 	@$(ANALYSIS) run $(NAME)
@@ -87,7 +98,7 @@ experiment: $(STAMP) ## the trainings of an experiment that are missing: NAME=an
 tables: $(STAMP) ## README's tables, from analysis/results
 	@$(ANALYSIS) tables README.md
 
-check: $(STAMP) ## format, lint, types, import contract
+check: $(CLUSTER) ## format, lint, types, import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

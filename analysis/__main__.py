@@ -12,6 +12,7 @@ from lander.arguments import Parser, positive
 from lander.fields import ConfigError
 from sweeps.arguments import add_store, add_study, one_thread
 from sweeps.masking import masked
+from sweeps.patience import silence
 
 COMMANDS = {
     "confirm": "Train a sweep's best trials and the defaults again, under seeds kept for that.",
@@ -95,6 +96,12 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # who read has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        line = silence(error)
+        if not line:
+            raise
+        print(f"analysis: {line}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

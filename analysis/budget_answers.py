@@ -11,8 +11,8 @@ from analysis.load import load_checkpoints, load_trials
 from analysis.notebook import Answer
 from analysis.plots import new_axes
 from analysis.stats import mean_estimate
+from sweeps.budget import WORKER
 from sweeps.recording import PARENT, PARTS, SECONDS
-from sweeps.storage import WORKER
 from sweeps.sweep import Sweep
 
 

@@ -25,7 +25,7 @@ def confirm(args: argparse.Namespace) -> int:
     confirmation = start_confirmation(
         store, args.study, top=args.top, seeds=args.seeds, command=command
     )
-    finished = carry_out(confirmation, workers=args.workers) if confirmation.waiting else True
+    finished = carry_out(confirmation, workers=args.workers) if confirmation.left else True
     try:
         judgement = judge_sweep(store, args.study)
     except ConfigError:

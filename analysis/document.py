@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 import matplotlib as mpl
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -22,8 +23,8 @@ from matplotlib.figure import Figure
 from analysis.tables import markdown
 
 TEMPLATES = Path(__file__).parent / "templates"
-SVG_LIMIT: Final = 300_000
-"""Bytes; a drawing of more is kept as pixels."""
+MOST_MARKS: Final = 2_000
+"""A drawing of more is kept as pixels."""
 DPI: Final = 160
 MIME: Final = {"svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
 CODE: Final = re.compile(r"`([^`]+)`")
@@ -131,11 +132,17 @@ class Document:
 
 def drawing(figure: Figure, name: str, *, alt: str, caption: str) -> Picture:
     """A figure, sharp at any size; of very many marks, as pixels."""
-    with mpl.rc_context({"svg.hashsalt": name}):
-        svg = saved(figure, "svg")
-    if len(svg) <= SVG_LIMIT:
-        return Picture(name, "svg", svg, alt, caption)
+    if marks(figure) <= MOST_MARKS:
+        with mpl.rc_context({"svg.hashsalt": name}):
+            return Picture(name, "svg", saved(figure, "svg"), alt, caption)
     return Picture(name, "png", saved(figure, "png"), alt, caption)
+
+
+def marks(figure: Figure) -> int:
+    """How many dots and lines it is made of."""
+    found = (drawn for axes in figure.axes for drawn in axes.collections)
+    counts = (max(len(np.asarray(drawn.get_offsets())), len(drawn.get_paths())) for drawn in found)
+    return sum(len(axes.lines) for axes in figure.axes) + sum(counts)
 
 
 def saved(figure: Figure, form: Literal["svg", "png"]) -> bytes:

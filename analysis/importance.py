@@ -19,8 +19,10 @@ BEST_SHARE = 0.25
 """What counts as a good trial: one of the best quarter."""
 FEWEST = 4
 """Trials below which they have no quarter."""
+MOST = 500
+"""Trials that are looked at: of larger sweeps as many, drawn at random."""
 RESAMPLES = 200
-MOST = 10_000
+OVER_ALL = 10_000
 """Trials over all resamples: of large sweeps there are fewer resamples, and less need for them."""
 
 
@@ -42,13 +44,21 @@ def importances(
     field matters more.
 
     Importance (Watanabe et al. 2023, arXiv:2304.10255): how far the values in the best quarter of
-    the ended trials lie from those in all of them. Empty below `FEWEST` ended trials.
+    the ended trials, or of `MOST` among them, lie from those in all. Empty below `FEWEST` of them.
     """
     known = ended(trials)
     if len(known) < FEWEST:
         return pd.DataFrame(columns=["share", "low", "high", "first"], dtype="float64")
     rng = np.random.default_rng(seed)
-    draws = rng.integers(len(known), size=(max(20, min(resamples, MOST // len(known))), len(known)))
+    if len(known) > MOST:
+        known = [known[i] for i in sorted(rng.choice(len(known), MOST, replace=False))]
+    known = [
+        create_trial(params=trial.params, distributions=trial.distributions, value=returned)
+        for trial in known
+        if (returned := last_return(trial)) is not None
+    ]
+    count = max(20, min(resamples, OVER_ALL // len(known)))
+    draws = rng.integers(len(known), size=(count, len(known)))
     drawn = pd.DataFrame([shares([known[i] for i in draw], space) for draw in draws])
     tail = (1 - CONFIDENCE) / 2
     found = pd.DataFrame(
@@ -65,12 +75,7 @@ def importances(
 def shares(trials: Sequence[FrozenTrial], space: Space) -> pd.Series:
     """Each searched field's share of the importance; 0 where it does nothing in these trials."""
     study = optuna.create_study(direction="maximize")
-    study.add_trials(
-        create_trial(
-            params=trial.params, distributions=trial.distributions, value=last_return(trial)
-        )
-        for trial in trials
-    )
+    study.add_trials(trials)
     evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample in which all are equally good says nothing

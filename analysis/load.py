@@ -19,8 +19,9 @@ from mlflow.utils.rest_utils import http_request_safe
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from sweeps.budget import REASON
 from sweeps.objective import trial_seeds
-from sweeps.recording import CANDIDATE, REASON, RUN_ID, TEST_SEED_INDEX, seed_folder
+from sweeps.recording import CANDIDATE, RUN_ID, TEST_SEED_INDEX, seed_folder
 from sweeps.scores import RETURNS, last_return
 from sweeps.space import Range
 from sweeps.sweep import Sweep

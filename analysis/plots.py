@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -114,13 +113,13 @@ def resampled(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Steps (P,) between which every training of the table was under way, and the values there
     (trainings, P)."""
-    trainings: Sequence[pd.DataFrame] = [
-        training.dropna() for _, training in table.groupby(["trial", "seed"]) if len(training) > 1
-    ]
+    known = table.dropna(subset=["env_steps", "value"])
+    x, y = (known[name].to_numpy(dtype="float64") for name in ("env_steps", "value"))
+    places = known.groupby(["trial", "seed"]).indices.values()
+    trainings = [(x[place], y[place]) for place in places if len(place) > 1]
     if not trainings:
         return np.empty(0), np.empty((0, 0))
-    first = max(training["env_steps"].iloc[0] for training in trainings)
-    last = min(training["env_steps"].iloc[-1] for training in trainings)
+    first = max(steps[0] for steps, _ in trainings)
+    last = min(steps[-1] for steps, _ in trainings)
     steps = np.linspace(first, last, points)
-    rows = [np.interp(steps, training["env_steps"], training["value"]) for training in trainings]
-    return steps, np.stack(rows)
+    return steps, np.stack([np.interp(steps, *training) for training in trainings])

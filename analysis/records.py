@@ -56,6 +56,8 @@ class Records:
 
     def count(self, state: TrialState) -> int:
         """Trials of the budget in a state."""
+        if state == TrialState.WAITING:
+            return self.sweep.left
         return sum(trial.state == state for trial in self.counted)
 
     def scores(self, trial: FrozenTrial) -> list[float]:

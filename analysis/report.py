@@ -32,6 +32,7 @@ from analysis.report_tables import (
     space_part,
     trials_part,
 )
+from sweeps.budget import unmolested
 from sweeps.storage import Store, quiet
 
 Part = Callable[[Records], list[Block]]
@@ -60,9 +61,9 @@ def report(args: argparse.Namespace) -> int:
     """Write the report of a sweep, say where it is; the exit code."""
     quiet()
     store = Store(args.store)
-    records = read_records(store, args.study)
-    for path in write_report(records):
-        print(path)
+    with unmolested():  # a large sweep is many objects, and all of them stay
+        for path in write_report(read_records(store, args.study)):
+            print(path)
     return 0
 
 

@@ -13,6 +13,7 @@ from analysis.document import Block, Box, Code, Text
 from analysis.records import Records
 from analysis.winner import Judgement, Standing
 from sweeps.confirm import DEFAULTS
+from sweeps.masking import masked
 from sweeps.publish import ALIAS
 from sweeps.recording import NUMBER, ROLE
 from sweeps.space import Range, Space
@@ -32,7 +33,7 @@ ENDINGS = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 FLY = """\
 import gymnasium as gym, mlflow, torch
 
-mlflow.set_tracking_uri("sqlite:///{store}/mlflow.db")
+mlflow.set_tracking_uri("{tracking}")
 policy = mlflow.pytorch.load_model("models:/{name}@{alias}")
 env = gym.make("{env_id}", render_mode="human")
 obs, over = env.reset(seed=1)[0], False
@@ -57,7 +58,7 @@ def question(records: Records) -> str:
         f"mean return of {study.base.final_episodes} deterministic episodes after "
         f"{study.base.total_steps:,} environment steps"
         + (f", {how} over {seeds} training seeds" if seeds > 1 else "")
-        + f", as far as {len(records.counted)} trials can tell?"
+        + f", as far as {records.sweep.total} trials can tell?"
     )
 
 
@@ -105,7 +106,8 @@ def result_part(records: Records) -> list[Block]:
     if best is None:
         return [Box("No trial has finished yet", [Text(state(records))])]
     if judgement is None:
-        so_far = "" if all(trial.state in ENDINGS for trial in records.counted) else " so far"
+        open_ = records.count(TrialState.RUNNING) + records.count(TrialState.WAITING)
+        so_far = " so far" if open_ else ""
         headline = f"Best{so_far}: trial {best.number}, return {records.estimate(best)}"
         told = best_told(records, best)
         number = best.number
@@ -126,7 +128,7 @@ def state(records: Records) -> str:
         for state, word in STATES.items()
         if records.count(state) or state in ENDINGS
     )
-    return f"{len(records.counted)} trials: {counts}."
+    return f"{records.sweep.total} trials: {counts}."
 
 
 def best_told(records: Records, best: FrozenTrial) -> Iterator[str]:
@@ -196,7 +198,9 @@ def flying(records: Records) -> Iterator[Text | Code]:
     )
     yield Code(
         FLY.format(
-            store=store.folder,
+            tracking=masked(store.tracking_uri)
+            if store.tracked_remotely
+            else f"sqlite:///{store.folder}/mlflow.db",
             name=records.name,
             alias=ALIAS,
             env_id=records.sweep.study.base.env.id,

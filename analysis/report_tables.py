@@ -18,11 +18,11 @@ from analysis.winner import legend, rows
 from lander.evaluation import TEST_SEED, checkpoint_seeds, final_seeds, seed_range
 from lander.fields import flatten
 from lander.options import inactive
+from sweeps.budget import REASON, WORKER
 from sweeps.confirm import DEFAULTS
 from sweeps.objective import trial_seeds
-from sweeps.recording import PARTS, REASON, SECONDS, shown
+from sweeps.recording import PARTS, SECONDS, shown
 from sweeps.scores import last_return
-from sweeps.storage import WORKER
 from sweeps.study import TEST_EPISODES
 from sweeps.watch import clock
 

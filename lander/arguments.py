@@ -15,6 +15,13 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
+def whole(text: str) -> int:
+    """A whole number from 0 up."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 up, got {text}")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """A whole number from 1 up."""
     if not text.isdecimal() or int(text) < 1:

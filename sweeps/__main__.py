@@ -8,12 +8,14 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from secrets import randbelow
 
-from lander.arguments import Parser, positive
+from lander.arguments import Parser, positive, whole
 from lander.fields import ConfigError
 from lander.resolve import UnflyableWarning
 from sweeps.arguments import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port
-from sweeps.masking import masked, one_line
+from sweeps.masking import masked
+from sweeps.patience import silence
 from sweeps.storage import quiet
 from sweeps.study import shipped_studies
 
@@ -40,14 +42,24 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--study", default=DEFAULT_STUDY, help=f"{known}, or a .toml file [{DEFAULT_STUDY}]"
     )
     sub.add_argument("--trials", type=positive, help="trials in all [as the study says]")
-    sub.add_argument("--workers", type=positive, help="processes [one per core]")
+    sub.add_argument(
+        "--workers",
+        type=whole,
+        help="processes; 0: watch those that python -m sweeps work starts [one per core]",
+    )
     sub.add_argument("--hours", type=hours, help="begin no trial after this time")
+    sub.add_argument(
+        "--launcher", choices=("local", "ray"), default="local", help="what places them [local]"
+    )
+    sub.add_argument("--address", help="of a Ray cluster, or auto [a new one on this machine]")
     sub.add_argument(
         "--warm-start", metavar="STUDY", help="sweep whose best trials a new one begins with"
     )
 
     sub = with_study(command("work", "Run waiting trials of a sweep in this process."))
-    sub.add_argument("--worker", type=int, default=0, help="tells workers of a sweep apart")
+    sub.add_argument(
+        "--worker", type=whole, default=randbelow(2**31), help="seeds the sampler [a random number]"
+    )
     sub.add_argument("--hours", type=hours, help="begin no trial after this time")
     sub.add_argument("--parent", type=int, metavar="PID", help="stop when it is not the parent")
 
@@ -114,12 +126,10 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from sweeps.spool import is_outage  # and MLflow, which has been loaded to fail
-
-        if not is_outage(error):
+        line = silence(error)
+        if not line:
             raise
-        remedy = "" if isinstance(error, OSError) else "try again when MLflow answers: "
-        print(f"sweeps: {remedy}{one_line(error)}", file=sys.stderr)
+        print(f"sweeps: {line}", file=sys.stderr)
         return 1
     return code
 

@@ -13,13 +13,14 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError
+from sweeps.budget import WITHDRAWN
 from sweeps.delivery import deliver_all
 from sweeps.recording import CANDIDATE, TEST_SEED_INDEX
 from sweeps.scores import RETURNS, mean, ranked
 from sweeps.space import defaults
 from sweeps.storage import Store
 from sweeps.study import CONFIRM
-from sweeps.sweep import WITHDRAWN, Sweep, create, is_created, open_sweep, recover
+from sweeps.sweep import Sweep, create, is_created, open_sweep, recover
 
 DEFAULTS = 0
 """Number of the trial that is the study's base, as it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,11 @@ from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.budget import WORKER, is_gone
 from sweeps.masking import one_line
 from sweeps.recording import RUN_ID
 from sweeps.spool import RECORDS, SPOOL, Spool, spool_of
-from sweeps.storage import WORKER, Store, is_gone
+from sweeps.storage import Store
 
 REFUSED = ".refused"
 """Behind the name of a record that MLflow does not take."""
@@ -38,21 +39,41 @@ def deliver_all(store: Store, *, now: bool = True) -> str:
     return ""
 
 
+def hand_over(
+    store: Store, *, seconds: float, later: str, check: Callable[[], None] = lambda: None
+) -> bool:
+    """The last of this host's records, which nobody else has; whether MLflow has all of them.
+
+    Waits as long for one that does not answer, unless `check` raises; then says where they stay,
+    and what hands them over `later`.
+    """
+    until, silence = time.monotonic() + seconds, deliver_all(store)
+    if silence and seconds:
+        print(f"sweeps: waiting for MLflow: {silence}", file=sys.stderr, flush=True)
+    try:
+        while silence and time.monotonic() < until:
+            check()
+            time.sleep(1)
+            silence = deliver_all(store)
+    finally:
+        if silence:
+            told = f"records stay in {store.folder / SPOOL}, as MLflow does not answer: {silence}"
+            print(f"sweeps: warning: {told}; later: {later}", file=sys.stderr)
+    return not silence
+
+
 def deliver(store: Store, folder: Path, *, now: bool) -> str:
     """Hand over a trial's record, if it is one and nobody writes it; why not, if it has to wait.
 
     One that MLflow refuses is set aside, with a warning.
     """
     study, _, number = folder.name.rpartition("-")
-    if study not in store.study_names() or not number.isdecimal():
+    trial = store.trials().find(study, int(number)) if number.isdecimal() else None
+    if trial is None:
         return ""  # of another life of this folder, or set aside
-    trials = store.load_study(study).get_trials(deepcopy=False)
-    if int(number) >= len(trials):
-        return ""
-    trial = trials[int(number)]
     if trial.state == TrialState.RUNNING and not is_gone(trial.user_attrs.get(WORKER, "")):
         return ""
-    spool = Spool(folder, store.runs(), link=partial(link, store, study, trial))
+    spool = Spool(folder, store.runs(), link=partial(link, store, trial))
     try:
         arrived = spool.deliver(now=now)
     except MlflowException as error:
@@ -65,13 +86,10 @@ def deliver(store: Store, folder: Path, *, now: bool) -> str:
     return spool.silence
 
 
-def link(store: Store, study: str, trial: FrozenTrial, run_id: str) -> None:
+def link(store: Store, trial: FrozenTrial, run_id: str) -> None:
     """Tell Optuna of the run of a trial, which may have ended before there was one."""
     if RUN_ID not in trial.user_attrs:
-        trials = store.trials()
-        study_id = trials.get_study_id_from_name(study)
-        trial_id = trials.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-        trials.set_late_attr(trial_id, RUN_ID, run_id)
+        store.trials().set_late_attr(trial, RUN_ID, run_id)
 
 
 def close_run(
@@ -85,7 +103,7 @@ def close_run(
     begun = (folder / RECORDS).exists()
     if run_id is None and not begun:
         return
-    spool = Spool(folder, store.runs(), link=partial(link, store, study, trial))
+    spool = Spool(folder, store.runs(), link=partial(link, store, trial))
     if not begun:
         spool.write("known_run", run_id=run_id)
     spool.write("batch", tags=dict(tags))

@@ -15,6 +15,8 @@ from mlflow.entities import Run, RunStatus
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError
+from sweeps.address import of_file
+from sweeps.budget import REASON, WORKER
 from sweeps.damage import readable
 from sweeps.delivery import deliver_all
 from sweeps.recording import (
@@ -23,15 +25,14 @@ from sweeps.recording import (
     NUMBER,
     PARENT,
     POLICY,
-    REASON,
     ROLE,
     RUN_ID,
     STATE,
     seed_folder,
 )
 from sweeps.spool import RECORDS, SPOOL
-from sweeps.storage import PLACE, WORKER, Store, is_gone
-from sweeps.sweep import Sweep, is_created, open_sweep, recover
+from sweeps.storage import MLFLOW_FILE, PLACE, Store
+from sweeps.sweep import Sweep, find_lost, is_created, open_sweep, recover
 
 COLUMNS: Final = {
     "experiments": ("artifact_location",),
@@ -56,6 +57,8 @@ def doctor(args: argparse.Namespace) -> int:
     """Say what is wrong and mend it; 1 if something is left for people."""
     store = Store(args.store)
     if not store.exists:
+        for name in store.study_names():
+            store.load_study(name)  # or it says who keeps the rest
         raise ConfigError(f"no sweep in {store.folder} yet: start one with make sweep")
     findings = told(store, dry_run=args.dry_run)
     if not findings:
@@ -69,7 +72,7 @@ def check_up(store: Store, name: str) -> None:
     Raises:
         ConfigError: a database is damaged, or of another version.
     """
-    if is_created(store, name):
+    if store.exists and is_created(store, name):
         told(store)
 
 
@@ -98,7 +101,10 @@ def examine(store: Store, *, dry_run: bool) -> Iterator[Finding]:
         return  # until it is at home here nothing of it is found
     for name in store.study_names():
         try:
-            sweep = open_sweep(store, name, anywhere=True)
+            sweep = open_sweep(store, name)
+        except ConfigError as error:
+            yield Finding(str(error), mended=False)
+            continue
         except KeyError:
             told = f"{name} was never created to its end: make sweep STUDY={name} does"
             yield Finding(told, mended=False)
@@ -108,10 +114,8 @@ def examine(store: Store, *, dry_run: bool) -> Iterator[Finding]:
 
 def require_sound(store: Store) -> None:
     """Raise ConfigError if pages of a database file are damaged."""
-    for path in (store.folder / "optuna.db", store.folder / "mlflow.db"):
-        if not path.is_file():
-            continue  # MLflow's may be elsewhere
-        with readable(path, upgrade=""), closing(sqlite3.connect(path)) as connection:
+    for path in store.files:
+        with readable(of_file(path), upgrade=""), closing(sqlite3.connect(path)) as connection:
             first = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if first != "ok":
                 raise sqlite3.DatabaseError(first)
@@ -119,11 +123,11 @@ def require_sound(store: Store) -> None:
 
 def locations(store: Store, *, dry_run: bool) -> Iterator[Finding]:
     """A store that was moved or copied: MLflow still looks for artifacts where it was before."""
-    here = store.artifacts.as_uri()
+    here = store.place
     for name in store.study_names():
         found = store.load_study(name, anywhere=True)
         before = str(found.user_attrs.get(PLACE, here))
-        if before == here:
+        if before == here or not (before.startswith("file:") and here.startswith("file:")):
             continue
         yield Finding(f"{name} was written to {before}: its places now begin with {here}")
         if not dry_run:
@@ -134,7 +138,7 @@ def locations(store: Store, *, dry_run: bool) -> Iterator[Finding]:
 def rewrite(store: Store, before: str, here: str) -> None:
     """Every place of MLflow's that begins with `before`, at once or not at all; then the files of
     models that name theirs."""
-    with closing(sqlite3.connect(store.folder / "mlflow.db", timeout=60)) as connection, connection:
+    with closing(sqlite3.connect(store.folder / MLFLOW_FILE, timeout=60)) as connection, connection:
         for table, columns in COLUMNS.items():
             for column in columns:
                 connection.execute(
@@ -174,7 +178,7 @@ def reconcile(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     if not working and is_open(client.get_run(sweep.run_id)):
         yield Finding(f"the run of {sweep.study.name} is still open, but nobody works at it")
         if not dry_run:
-            client.set_terminated(sweep.run_id, "KILLED" if sweep.waiting else "FINISHED")
+            client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
 
 
 def runs_of(client: MlflowClient, sweep: Sweep) -> Iterator[Run]:
@@ -208,18 +212,13 @@ def undelivered(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
 
 
 def lost(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
-    """Trials that run, but whose worker is gone."""
-    gone = [
-        trial.number
-        for trial in sweep.trials
-        if trial.state == TrialState.RUNNING and is_gone(trial.user_attrs.get(WORKER, ""))
-    ]
+    """Trials that nobody closed when their worker ended."""
+    with sweep.store.lock:
+        gone = [trial.number for trial in find_lost(sweep)]
+        if gone and not dry_run:
+            recover(sweep)
     for number in gone:
         yield Finding(f"trial {number} of {sweep.study.name} lost its worker: closed, tried again")
-    if gone and not dry_run:
-        with sweep.store.lock:
-            recover(sweep)
-        deliver_all(sweep.store)
 
 
 def mirrored(
@@ -230,9 +229,11 @@ def mirrored(
     run = runs.get(str(trial.user_attrs.get(RUN_ID)))
     if run is None:
         if trial.state == TrialState.COMPLETE:
-            yield Finding(
-                f"{name} has no run in MLflow: nothing but its score is left", mended=False
-            )
+            left = "nothing but its score is left"
+            if sweep.store.tracked_remotely:
+                host = trial.user_attrs.get(WORKER, "").partition(":")[0]
+                left += f", unless its record waits on {host}: doctor there hands it over"
+            yield Finding(f"{name} has no run in MLflow: {left}", mended=False)
         return
     wanted = status_of(trial)
     told = run.data.tags.get(STATE)

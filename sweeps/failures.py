@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.recording import DIVERGED, REASON
+from sweeps.budget import REASON
+from sweeps.recording import DIVERGED
 
 ENOUGH = 5
 """Equal failures in a row after which a sweep stops."""

@@ -11,7 +11,8 @@ import optuna
 from optuna.trial import BaseTrial, TrialState
 
 from lander import Progress, TrainConfig, TrainResult, train
-from sweeps.recording import RETRY_OF, TEST_SEED_INDEX, Recorder
+from sweeps.budget import RETRY_OF
+from sweeps.recording import TEST_SEED_INDEX, Recorder
 from sweeps.scores import RETURNS, SCORES, mean, seed_scores
 from sweeps.space import suggest
 from sweeps.study import Study
@@ -81,9 +82,8 @@ def earlier_scores(trial: optuna.Trial) -> list[float]:
     A sampler that repeats itself gets a better estimate, not the same number again.
     """
     finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [
-        score for other in finished if other.params == trial.params for score in seed_scores(other)
-    ]
+    params = trial.params  # a copy each time
+    return [score for other in finished if other.params == params for score in seed_scores(other)]
 
 
 def trial_configs(trial: BaseTrial, study: Study) -> list[TrainConfig]:

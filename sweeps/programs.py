@@ -8,15 +8,21 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import NoReturn
 
 from optuna.trial import TrialState
 
 from lander.fields import ConfigError, to_toml
+from sweeps.cluster import connected
+from sweeps.crew import HERE, Crew, Launcher, run_workers
 from sweeps.dashboard import serve
 from sweeps.disk import room
 from sweeps.doctor import check_up, doctor
 from sweeps.failures import ENOUGH, bug
 from sweeps.objective import trial_configs, trial_seeds
+from sweeps.patience import PATIENCE
 from sweeps.publish import HOST, link, publish
 from sweeps.recording import TRACEBACK
 from sweeps.reproduce import reproduce
@@ -25,7 +31,7 @@ from sweeps.storage import WINNER, Store, find_trial
 from sweeps.study import CONFIRM, find_study
 from sweeps.sweep import Sweep, open_sweep, start_sweep
 from sweeps.watch import Watch, clock
-from sweeps.workers import run_workers, work
+from sweeps.workers import work
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     for trouble in troubles(study.space, study.base):
         print(f"sweeps: warning: {trouble}", file=sys.stderr)
     store = Store(args.store)
-    with room(store.folder):
+    with room(store.folder), launching(args) as launcher:
         check_up(store, study.name)
         sweep = start_sweep(
             study,
@@ -44,22 +50,20 @@ def run(args: argparse.Namespace) -> int:
             command=sys.argv[1:],
             warm_start=args.warm_start,
         )
-        finished, complete = True, not sweep.waiting
-        if not complete:
+        finished, complete = True, not sweep.left
+        if not complete or (args.workers == 0 and sweep.running):
             seconds = args.hours and args.hours * 3600
-            finished = carry_out(sweep, workers=args.workers, seconds=seconds)
-        with store.lock:  # two at once would each register the best model
-            publish(sweep)
+            finished = carry_out(sweep, launcher=launcher, workers=args.workers, seconds=seconds)
+        publish(sweep, patience=PATIENCE if finished else 0)
     if not finished:
         return 130
-    if sweep.waiting and bug(sweep.counted):
+    if sweep.left and bug(sweep.counted):
         raise RuntimeError(
             f"stopped, as the last {ENOUGH} trials failed alike: {bug(sweep.counted)} "
             f"(see {TRACEBACK} of their runs): mend it, then the same command goes on"
         )
-    running = sum(trial.state == TrialState.RUNNING for trial in sweep.trials)
-    if running:
-        print(f"study {study.name}: {running} of its trials are running elsewhere")
+    if sweep.running:
+        print(f"study {study.name}: {sweep.running} of its trials are running elsewhere")
     elif complete:
         total = len(sweep.counted)
         print(f"study {study.name} is complete: {total} trials in {store.folder}")
@@ -68,15 +72,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def carry_out(sweep: Sweep, *, workers: int | None, seconds: float | None = None) -> bool:
-    """Run the waiting trials with as many workers, or one per core; False if interrupted."""
-    study, waiting = sweep.study, len(sweep.waiting)
-    workers = min(workers or os.cpu_count() or 1, waiting)
+@contextmanager
+def launching(args: argparse.Namespace) -> Generator[Launcher]:
+    """What starts the workers."""
+    if args.launcher == "ray":
+        with connected(Store(args.store), address=args.address) as tasks:
+            yield tasks
+    elif args.address is not None:
+        raise ConfigError("--address is that of a Ray cluster: give --launcher ray as well")
+    else:
+        yield HERE
+
+
+def carry_out(
+    sweep: Sweep, *, launcher: Launcher = HERE, workers: int | None, seconds: float | None = None
+) -> bool:
+    """Run the trials that are left with as many workers, or one per core; False if interrupted."""
+    study, left = sweep.study, sweep.left
+    workers = min(launcher.places if workers is None else workers, left)
     steps = study.base.total_steps * study.settings.seeds_per_trial
-    print(f"study {study.name}: {waiting} trials of {steps:,} steps, {workers} workers", flush=True)
-    watch = Watch(trials=len(sweep.counted), reports=study.reports, steps=steps)
+    print(f"study {study.name}: {left} trials of {steps:,} steps, {workers} workers", flush=True)
+    watch = Watch(trials=sweep.total, reports=study.reports, steps=steps)
     started = time.monotonic()
-    if not run_workers(sweep, workers=workers, seconds=seconds, watch=watch):
+    if not run_workers(Crew(sweep, launcher, workers, seconds), watch=watch):
         print("\ninterrupted: the same command takes the sweep up again", file=sys.stderr)
         return False
     print(f"study {study.name}: {clock(time.monotonic() - started)}")
@@ -104,7 +122,7 @@ def conclude(sweep: Sweep) -> None:
         print(f"      models:/{name}@best, until make confirm STUDY={name} tells how much is luck")
     else:
         print(f"      models:/{name}@best is trial {winner}, confirmed on fresh seeds")
-    print(f"next: make ui  ->  {link(sweep)}")
+    print(f"next: {'' if sweep.store.tracked_remotely else 'make ui  ->  '}{link(sweep)}")
     print(f"      make reproduce STUDY={name} TRIAL=best")
 
 
@@ -171,13 +189,20 @@ def figures(args: argparse.Namespace) -> int:
 
 
 def ui(args: argparse.Namespace) -> int:
-    """Becomes the MLflow server of the store."""
+    """Becomes the MLflow server of the store, unless there is one already."""
     store = Store(args.store)
     for name in require_sweeps(store):
         print(f"{name}: {link(open_sweep(store, name), port=args.port)}", flush=True)
+    if not store.tracked_remotely:
+        serve_runs(store, port=args.port)
+    return 0
+
+
+def serve_runs(store: Store, *, port: int) -> NoReturn:
+    """Become MLflow's server of the runs in a store."""
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    server += ["--host", HOST, "--port", str(args.port)]
+    server += ["--host", HOST, "--port", str(port)]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.tracking_uri  # lists of processes show the rest
     os.execv(sys.executable, server)
 

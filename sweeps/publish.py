@@ -13,10 +13,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
-from sweeps.delivery import deliver_all
+from sweeps.delivery import hand_over
 from sweeps.figures import write_figures
+from sweeps.masking import masked
+from sweeps.patience import PATIENCE
 from sweeps.recording import GIF, RUN_ID, WARNING, tolerated
-from sweeps.spool import SPOOL
 from sweeps.storage import WINNER
 from sweeps.sweep import Sweep, open_sweep
 
@@ -26,16 +27,22 @@ VIEW = "sweep"
 HOST, PORT = "127.0.0.1", 5000
 
 
-def publish(sweep: Sweep) -> None:
+def publish(sweep: Sweep, *, patience: float = PATIENCE) -> None:
     """Figures and best.gif on the parent run, the best model registered, the parent run closed.
 
-    What cannot be made is missing there, with a warning: the scores do not depend on it.
+    What cannot be made is missing there, with a warning: the scores do not depend on it. Without
+    an MLflow that answers within `patience` seconds all of it is.
     """
-    silence, warnings = deliver_all(sweep.store), list[str]()
-    if silence:
-        there = sweep.store.folder / SPOOL
-        warn(f"some records wait in {there} until the same command is given again: {silence}")
+    if not hand_over(sweep.store, seconds=patience, later="the same command again"):
         return
+    with sweep.store.lock:  # two at once would each register the best model
+        for warning in show(sweep):
+            warn(warning)
+
+
+def show(sweep: Sweep) -> list[str]:
+    """What `publish` does where MLflow answers; what is missing."""
+    warnings = list[str]()
     sweep = open_sweep(sweep.store, sweep.study.name)  # by now every trial knows its run
     client, best = sweep.store.runs(), sweep.best
     with tolerated(warnings, "a figure"), TemporaryDirectory() as folder:
@@ -51,8 +58,7 @@ def publish(sweep: Sweep) -> None:
                 move_alias(client, sweep, run_id=best_run)
     with tolerated(warnings, "the summary"):
         summarise(client, sweep, warnings)
-    for warning in warnings:
-        warn(warning)
+    return warnings
 
 
 def warn(text: str) -> None:
@@ -73,7 +79,7 @@ def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> No
     if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
         client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
     if not any(trial.state == TrialState.RUNNING for trial in sweep.trials):
-        client.set_terminated(sweep.run_id, "KILLED" if sweep.waiting else "FINISHED")
+        client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
 
 
 def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
@@ -103,7 +109,7 @@ def describe(client: MlflowClient, sweep: Sweep) -> None:
     """The note that the UI shows on the experiment and on the parent run, and its table."""
     name, best = sweep.study.name, sweep.best
     lines = [
-        f"**{name}**: PPO on `{sweep.study.base.env.id}`, {len(sweep.counted)} trials of "
+        f"**{name}**: PPO on `{sweep.study.base.env.id}`, {sweep.total} trials of "
         f"{sweep.study.base.total_steps:,} environment steps, searching "
         + ", ".join(f"`{field}`" for field in sweep.study.space)
         + "."
@@ -148,6 +154,8 @@ def run_table(sweep: Sweep) -> dict[str, object]:
 
 
 def link(sweep: Sweep, *, port: int = PORT) -> str:
-    """The page of a sweep in the MLflow UI that `make ui` serves."""
+    """The page of a sweep in the MLflow UI that `make ui` serves, or the tracking server."""
+    store = sweep.store
+    place = masked(store.tracking_uri) if store.tracked_remotely else f"http://{HOST}:{port}"
     query = f"workflowType=machine_learning&viewStateShareKey={quote(VIEW)}"
-    return f"http://{HOST}:{port}/#/experiments/{sweep.experiment_id}/runs?{query}"
+    return f"{place.rstrip('/')}/#/experiments/{sweep.experiment_id}/runs?{query}"

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Protocol
 import mlflow
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 
 from lander import DeterministicActor, Divergence, Progress, TrainConfig, TrainResult
 from lander.checkpoint import save
@@ -23,6 +24,7 @@ from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.fields import flatten, to_toml
 from lander.gif import save_landing
 from lander.options import inactive
+from sweeps.budget import REASON, RETRY_OF
 from sweeps.masking import masked, one_line
 from sweeps.provenance import package_version
 from sweeps.scores import mean
@@ -30,7 +32,6 @@ from sweeps.spool import Point, Spool, spool_of
 from sweeps.storage import Store
 
 ROLE = "sweeps.role"
-REASON = "sweeps.reason"
 WARNING = "sweeps.warning"
 """Tag: what of a record is missing, and why. Nothing that the score depends on."""
 STATE = "optuna.state"
@@ -42,8 +43,6 @@ NUMBER = "optuna.trial_number"
 PARENT = "mlflow.parentRunId"
 RUN_ID = "mlflow.run_id"
 """Optuna user attribute of a study and of a trial: its MLflow run."""
-RETRY_OF = "sweeps.retry_of"
-"""Optuna user attribute of a trial: the number of the lost trial whose place and seed it takes."""
 CANDIDATE = "sweeps.candidate"
 """Optuna user attribute of a confirmation's trial: the trial of the sweep that it trains again."""
 TEST_SEED_INDEX = "sweeps.test_seed"
@@ -89,6 +88,7 @@ class MlflowRecorder:
     """Time by what it went into besides training, recorded with the run."""
     warnings: list[str] = field(default_factory=list)
     """What could not be made, recorded with the run."""
+    _started: float = field(default_factory=time.perf_counter)
     _pending: list[Point] = field(default_factory=list)
     _latest: dict[str, Point] = field(default_factory=dict)
     """The last point of each curve."""
@@ -196,6 +196,18 @@ class MlflowRecorder:
             "model", path=MODEL, params=self._params, points=points, step=result.env_steps
         )
 
+    def close(self, tags: Mapping[str, str], *, status: str) -> None:
+        """The last of it, in MLflow's word for how it ended."""
+        told = {f"{SECONDS}.{part}": f"{self.seconds[part]:.3f}" for part in PARTS}
+        told[SECONDS] = f"{time.perf_counter() - self._started:.3f}"
+        if self.warnings:
+            told[WARNING] = "; ".join(self.warnings)
+        self.flush()
+        self.spool.write("batch", tags={**tags, **told})
+        self.spool.write("end", status=status, time=int(time.time() * 1000))
+        if self.spool.deliver():
+            self.spool.remove()  # or `sweeps.delivery` sees to it
+
     def file(self, path: str) -> Path:
         """Where to put an artifact of that name."""
         place = self.spool.folder / path
@@ -218,6 +230,10 @@ def tolerated(warnings: list[str], what: str) -> Generator[None]:
         yield
     except Exception as error:
         warnings.append(f"{what} is missing: {one_line(error)}")
+
+
+class TakenAway(BaseException):
+    """Others have closed this trial, as it gave no sign of life, and try it again."""
 
 
 @contextmanager
@@ -245,8 +261,7 @@ def trial_run(
         link=partial(trial.set_user_attr, RUN_ID),
     )
     recorder = MlflowRecorder(spool)
-    started = time.perf_counter()
-    status, state, reason = "FAILED", "FAIL", ""
+    status, state, reason, taken_away = "FAILED", "FAIL", "", False
     try:
         spool.write(
             "run",
@@ -261,6 +276,9 @@ def trial_run(
     except optuna.TrialPruned:
         status, state = "KILLED", "PRUNED"
         raise
+    except UpdateFinishedTrialError:
+        taken_away = True
+        raise TakenAway from None
     except Divergence as error:
         reason = f"{DIVERGED}: {error}"
         raise
@@ -273,20 +291,15 @@ def trial_run(
         status, reason = "KILLED", INTERRUPTED
         raise
     finally:
-        last = {STATE: state}
-        if reason:
-            last[REASON] = reason
-            trial.set_user_attr(REASON, reason)
-        if recorder.warnings:
-            last[WARNING] = "; ".join(recorder.warnings)
-        last[SECONDS] = f"{time.perf_counter() - started:.3f}"
-        for part in PARTS:
-            last[f"{SECONDS}.{part}"] = f"{recorder.seconds[part]:.3f}"
-        recorder.flush()
-        spool.write("batch", tags=last)
-        spool.write("end", status=status, time=int(time.time() * 1000))
-        if spool.deliver():
-            spool.remove()  # or `sweeps.delivery` sees to it
+        if taken_away:
+            spool.remove()
+        else:
+            last = {STATE: state}
+            if reason:
+                last[REASON] = reason
+                with suppress(UpdateFinishedTrialError):
+                    trial.set_user_attr(REASON, reason)
+            recorder.close(last, status=status)
 
 
 def seed_folder(seed: int, *, of: int) -> str:

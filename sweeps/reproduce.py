@@ -15,13 +15,13 @@ from mlflow.entities import Metric, Run
 from lander import Divergence, Progress, TrainConfig, train
 from lander.fields import ConfigError, from_toml
 from lander.metrics import FINALS
+from sweeps.budget import REASON
 from sweeps.provenance import differences, environment, source_tags
 from sweeps.recording import (
     CONFIG,
     DIVERGED,
     NUMBER,
     PARENT,
-    REASON,
     ROLE,
     RUN_ID,
     TRAINING_SEEDS,

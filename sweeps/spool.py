@@ -36,7 +36,9 @@ REFUSED = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """What MLflow says of a request that it will never take; everything else may pass."""
 PATIENCE = 100
 """After a call without an answer the next one waits as many times as long as it took, so that an
-outage costs training at most a hundredth."""
+outage costs training at most a hundredth .."""
+LONGEST = 300.0
+""".. but no more seconds than these."""
 
 Point = tuple[str, float, int, int]
 """Name, value, time in ms, environment steps."""
@@ -119,7 +121,7 @@ class Spool:
             self._again = True
             self.silence = one_line(error)
             ended = time.monotonic()
-            Spool._not_before = ended + max(1.0, PATIENCE * (ended - started))
+            Spool._not_before = ended + min(LONGEST, max(1.0, PATIENCE * (ended - started)))
             return False
         return True
 

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from sweeps.budget import left
 from sweeps.scores import best_of
 from sweeps.storage import WINNER, Store
 
@@ -42,7 +43,9 @@ def summary(study: optuna.Study) -> dict[str, Any]:
         "trials": {
             state.name.lower(): sum(trial.state == state for trial in trials)
             for state in TrialState
-        },
+            if state != TrialState.WAITING
+        }
+        | {"waiting": left(study)},
         "best_trial": best.number if best else None,
         "best_value": best.values[0] if best else None,
         "winner": study.user_attrs.get(WINNER),

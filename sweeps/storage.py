@@ -5,27 +5,23 @@ Two databases, because both libraries migrate their schema with Alembic and woul
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
-import socket
 import warnings
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from filelock import BaseFileLock, FileLock
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import TrialUserAttributeModel
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.orm import Session
+from optuna.trial import FrozenTrial
+from sqlalchemy import URL, Connection, Engine, event, make_url
 
 from lander.fields import ConfigError, unknown
+from sweeps.address import LOCK_SECONDS, address, lock, of_file
+from sweeps.budget import BudgetStorage, open_storage
 from sweeps.damage import readable
 from sweeps.scores import best_of
 
@@ -37,12 +33,8 @@ WINNER = "sweeps.winner"
 """Optuna user attribute of a study: the number of the trial that was confirmed as its best."""
 
 PLACE = "sweeps.artifacts"
-"""Optuna user attribute of a study: address of the folder with the artifacts of its runs."""
-WORKER = "sweeps.worker"
-"""Optuna user attribute of a trial: who runs it."""
-
-LOCK_SECONDS = 60
-"""How long to wait for somebody else who writes to a database."""
+"""Optuna user attribute of a study: `Store.place` when it was started."""
+OPTUNA_FILE, MLFLOW_FILE = "optuna.db", "mlflow.db"
 
 
 @event.listens_for(Engine, "before_cursor_execute", retval=True)
@@ -59,57 +51,6 @@ def wait_as_long(
     return waiting, parameters
 
 
-class NoTrialLeft(Exception):
-    """Every trial of the budget is taken."""
-
-
-class SlotStorage(RDBStorage):
-    """Hands out only trials that were put there before: an exact total for any number of workers.
-
-    `python -m sweeps run` creates every trial of the budget in state WAITING. Optuna's `ask` takes
-    a waiting trial in one atomic step, and would create a new one when none is left: here that
-    ends the worker instead.
-
-    A trial is taken and signed under a lock, so that whoever holds the lock next can tell that an
-    unsigned trial lost its worker.
-    """
-
-    def __init__(self, file: Path, *, lock: BaseFileLock) -> None:
-        super().__init__(
-            f"sqlite:///{file}",
-            engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}},
-            heartbeat_interval=60,
-            grace_period=180,
-        )
-        self._lock = lock
-
-    def set_trial_state_values(
-        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
-    ) -> bool:
-        if state != TrialState.RUNNING:
-            return super().set_trial_state_values(trial_id, state, values)
-        with self._lock:
-            taken = super().set_trial_state_values(trial_id, state, values)
-            if taken:
-                self.set_trial_user_attr(trial_id, WORKER, this_worker())
-            return taken
-
-    def _create_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None = None
-    ) -> FrozenTrial:
-        if template_trial is None:
-            raise NoTrialLeft
-        return super()._create_new_trial(study_id, template_trial)
-
-    def set_late_attr(self, trial_id: int, key: str, value: str) -> None:
-        """An attribute that is there for good, also of a trial that has ended: Optuna itself
-        would refuse that."""
-        with Session(self.engine) as session, session.begin():
-            session.add(
-                TrialUserAttributeModel(trial_id=trial_id, key=key, value_json=json.dumps(value))
-            )
-
-
 @dataclass(frozen=True)
 class Store:
     """A folder that holds everything recorded."""
@@ -117,31 +58,53 @@ class Store:
     folder: Path
 
     @property
+    def address(self) -> URL:
+        """Of Optuna's database."""
+        return address(self.folder / OPTUNA_FILE)
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's database, or the server that MLFLOW_TRACKING_URI names."""
         named = os.environ.get("MLFLOW_TRACKING_URI", "")  # of a database it may be MLflow's own
         if named.startswith(("http://", "https://")):
             return named
-        return f"sqlite:///{self.folder.resolve() / 'mlflow.db'}"
+        return f"sqlite:///{self.folder.resolve() / MLFLOW_FILE}"
+
+    @property
+    def tracked_remotely(self) -> bool:
+        """MLflow is a server, which keeps the artifacts as well."""
+        return not self.tracking_uri.startswith("sqlite:")
 
     @property
     def artifacts(self) -> Path:
+        """Where they are, unless a server keeps them."""
         return self.folder.resolve() / "artifacts"
 
     @property
-    def lock(self) -> BaseFileLock:
-        """For what must not be done by two at once; the system frees it when its holder dies."""
-        return FileLock(self.folder.resolve() / "optuna.db.lock")
+    def place(self) -> str:
+        """What an address of artifacts begins with."""
+        return "a tracking server" if self.tracked_remotely else self.artifacts.as_uri()
 
-    def trials(self) -> SlotStorage:
+    @property
+    def files(self) -> list[Path]:
+        """The databases that no server keeps."""
+        trials = self.address.get_backend_name() == "sqlite"
+        found = {OPTUNA_FILE: trials, MLFLOW_FILE: not self.tracked_remotely}
+        return [self.folder.resolve() / name for name, here in found.items() if here]
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """For what must not be done by two at once, on whatever hosts they are."""
+        return lock(self.address)
+
+    def trials(self) -> BudgetStorage:
         """Optuna's database; created if it is missing.
 
         Raises:
             ConfigError: it is damaged, or of another version of Optuna.
         """
-        file = self.folder.resolve() / "optuna.db"
-        with readable(file, upgrade="optuna storage upgrade --storage"):
-            return SlotStorage(file, lock=self.lock)
+        with readable(self.address, upgrade="optuna storage upgrade --storage"):
+            return open_storage(self.address)
 
     def runs(self) -> MlflowClient:
         """A client of MLflow's database; created if it is missing.
@@ -153,11 +116,13 @@ class Store:
 
         # models and the registry look at the process-wide address, whatever client asks
         mlflow.set_tracking_uri(self.tracking_uri)
-        with readable(self.folder.resolve() / "mlflow.db", upgrade="mlflow db upgrade"):
+        if self.tracked_remotely:
+            return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
+        with readable(make_url(self.tracking_uri), upgrade="mlflow db upgrade"):
             return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
 
     def create(self) -> None:
-        """Both databases, before any worker could race for them.
+        """Its databases, before any worker could race for them.
 
         They are made aside, so that what is there is whole whenever this is broken off.
         """
@@ -165,29 +130,29 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot create --store {self.folder}: {error.strerror}") from None
-        aside = Store(self.folder / ".new")
+        aside = self.folder.resolve() / ".new"
         with self.lock:
             if not self.exists:
-                shutil.rmtree(aside.folder, ignore_errors=True)
-                aside.folder.mkdir()
-                aside.trials()
-                aside.runs().search_experiments(max_results=1)
-                for database in aside.folder.glob("*.db"):
-                    if not (self.folder / database.name).exists():
-                        database.rename(self.folder / database.name)
-                shutil.rmtree(aside.folder)
-        self.trials()
-        self.runs().search_experiments(max_results=1)
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir()
+                for database in self.files:
+                    if not database.exists():
+                        create_database(aside / database.name)
+                        (aside / database.name).rename(database)
+                shutil.rmtree(aside)
+            self.trials()
+            self.runs().search_experiments(max_results=1)
 
     @property
     def exists(self) -> bool:
-        return (self.folder / "optuna.db").is_file() and (
-            self.tracking_uri.startswith("http") or (self.folder / "mlflow.db").is_file()
-        )
+        """Its databases are there; a server is asked when it is needed."""
+        return all(file.is_file() for file in self.files)
 
     def study_names(self) -> list[str]:
         """Studies in the store, oldest first."""
-        return optuna.get_all_study_names(self.trials()) if self.exists else []
+        if not self.exists and self.address.get_backend_name() == "sqlite":
+            return []  # to ask would create it
+        return optuna.get_all_study_names(self.trials())
 
     def load_study(self, name: str, *, anywhere: bool = False) -> optuna.Study:
         """A study that was started in this store.
@@ -202,14 +167,28 @@ class Store:
         if name not in names:
             raise ConfigError(unknown(f"study in {self.folder}", name, names))
         found = optuna.load_study(study_name=name, storage=self.trials())
-        here = self.artifacts.as_uri()
-        before = found.user_attrs.get(PLACE, here)
-        if before != here and not anywhere:
+        before = str(found.user_attrs.get(PLACE, self.place))
+        if before == self.place or anywhere:
+            return found
+        if before.startswith("file:") and self.place.startswith("file:"):
             raise ConfigError(
                 f"{self.folder} was moved, its artifacts were written to {before}: "
                 f"python -m sweeps doctor --store {self.folder} makes it at home here"
             )
-        return found
+        raise ConfigError(
+            f"{name} is recorded at {before}, not at {self.place}: set or unset "
+            "MLFLOW_TRACKING_URI accordingly"
+        )
+
+
+def create_database(file: Path) -> None:
+    """Optuna's or MLflow's, as the name says; nothing is left open."""
+    if file.name == OPTUNA_FILE:
+        BudgetStorage(of_file(file)).engine.dispose()
+        return
+    import mlflow
+
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments(max_results=1)
 
 
 def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
@@ -241,23 +220,3 @@ def quiet() -> None:
     warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, and some samplers
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def this_worker() -> str:
-    """Names this process among those that share the store: host, process id and its start."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(str(os.getpid()))}"
-
-
-def is_gone(worker: str) -> bool:
-    """That worker ran on this host and has ended. Of other hosts only their heartbeat tells."""
-    host, _, process = worker.partition(":")
-    pid, _, started = process.partition(":")
-    return host == socket.gethostname() and _started(pid) != started
-
-
-def _started(pid: str) -> str:
-    """When a process started, in clock ticks after boot; "" if there is none (or no /proc)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""

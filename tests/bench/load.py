@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -24,11 +22,13 @@ from optuna.distributions import (
     IntDistribution,
     distribution_to_json,
 )
+from sqlalchemy import URL, create_engine, text
 
 from analysis.load import load_checkpoints, load_curves, load_episodes, load_trials
-from sweeps.recording import RUN_ID
+from sweeps.address import of_file
+from sweeps.recording import NUMBER, PARENT, ROLE, RUN_ID
 from sweeps.scores import RETURNS
-from sweeps.storage import Store, quiet
+from sweeps.storage import MLFLOW_FILE, Store, quiet
 from sweeps.study import Study, find_study
 from sweeps.sweep import EXPERIMENT_ID, Sweep, create, open_sweep
 from tests.bench.process import Options, interleaved, measure, one_core, origin
@@ -47,9 +47,10 @@ LOADERS: Final[dict[str, Callable[[Sweep], pd.DataFrame]]] = {
     "load_checkpoints": load_checkpoints,
     "load_curves": partial(load_curves, metric=EVALUATIONS),
 }
+ROWS_AT_ONCE: Final = 10_000
 NOON: Final = datetime(2000, 1, 1, 12)
 
-Rows = Iterable[Mapping[str, object]]
+Rows = Iterable[dict[str, object]]
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -59,7 +60,8 @@ def run(options: Options) -> dict[str, Any]:
     sizes = SIZES_QUICK if options.quick else SIZES
     with TemporaryDirectory() as folder:
         for size in sizes:
-            fill(Store(Path(folder) / str(size)), trials=size)
+            store = Store(Path(folder) / str(size))
+            fill(store, find_study(STUDY), trials=size, runs=of_file(store.folder / MLFLOW_FILE))
         for turn, size in interleaved(options.rounds, sizes):
             sample = measure("load", Path(folder) / str(size))
             samples.append({"round": turn, "trials": size} | sample)
@@ -68,28 +70,29 @@ def run(options: Options) -> dict[str, Any]:
     return origin() | {"quick": options.quick, "samples": samples}
 
 
-def fill(store: Store, *, trials: int) -> None:
+def fill(store: Store, study: Study, *, trials: int, runs: URL) -> None:
     """A store with a sweep of that many finished trials: rows as a sweep leaves them, of random
-    numbers. Through Optuna and MLflow themselves it would take hours."""
-    study = find_study(STUDY)
+    numbers, MLflow's into its database `runs`. Through Optuna and MLflow themselves it would take
+    hours."""
     store.create()
-    experiment_id = create(study, store, command=["run"]).user_attrs[EXPERIMENT_ID]
-    with closing(sqlite3.connect(store.folder / "optuna.db")) as database, database:
-        for table, rows in optuna_rows(study, trials, np.random.default_rng(0)).items():
-            insert(database, table, rows)
-    with closing(sqlite3.connect(store.folder / "mlflow.db")) as database, database:
-        runs = mlflow_rows(study, trials, experiment_id, np.random.default_rng(0))
-        for table, rows in runs.items():
-            insert(database, table, rows)
+    found = create(study, store, command=["run"])
+    rng = np.random.default_rng(0)
+    insert(store.address, optuna_rows(study, trials, rng))
+    parent, experiment = found.user_attrs[RUN_ID], found.user_attrs[EXPERIMENT_ID]
+    insert(runs, mlflow_rows(study, trials, experiment, parent, np.random.default_rng(0)))
 
 
-def insert(database: sqlite3.Connection, table: str, rows: Rows) -> None:
-    """Put rows into a table; all have the columns of the first."""
-    rest = iter(rows)
-    first = next(rest)
-    columns = ", ".join(f'"{column}"' for column in first)  # quoted: one of them is called key
-    values = ", ".join(f":{column}" for column in first)
-    database.executemany(f"INSERT INTO {table} ({columns}) VALUES ({values})", chain([first], rest))
+def insert(url: URL, tables: Mapping[str, Rows]) -> None:
+    """Put rows into the tables of a database; all of a table have the columns of its first."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for table, rows in tables.items():
+            rest = iter(rows)
+            while some := list(islice(rest, ROWS_AT_ONCE)):
+                columns = ", ".join(f'"{column}"' for column in some[0])  # one is called key
+                values = ", ".join(f":{column}" for column in some[0])
+                connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({values})"), some)
+    engine.dispose()
 
 
 def optuna_rows(study: Study, trials: int, rng: np.random.Generator) -> dict[str, Rows]:
@@ -100,7 +103,6 @@ def optuna_rows(study: Study, trials: int, rng: np.random.Generator) -> dict[str
     return {
         "trials": (
             {
-                "trial_id": trial,
                 "number": trial - 1,
                 "study_id": 1,
                 "state": "COMPLETE",
@@ -154,7 +156,7 @@ def drawn(distribution: BaseDistribution, rng: np.random.Generator) -> float:
 
 
 def mlflow_rows(
-    study: Study, trials: int, experiment_id: str, rng: np.random.Generator
+    study: Study, trials: int, experiment_id: str, parent: str, rng: np.random.Generator
 ) -> dict[str, Rows]:
     """Table -> its rows."""
     ids = range(1, trials + 1)
@@ -168,9 +170,16 @@ def mlflow_rows(
                 "start_time": start,
                 "end_time": start + 20_000,
                 "lifecycle_stage": "active",
+                "user_id": "nobody",
+                "artifact_uri": f"mlflow-artifacts:/{experiment_id}/{run_id(trial)}/artifacts",
                 "experiment_id": int(experiment_id),
             }
             for trial in ids
+        ),
+        "tags": (
+            {"run_uuid": run_id(trial), "key": key, "value": value}
+            for trial in ids
+            for key, value in {PARENT: parent, ROLE: "trial", NUMBER: str(trial - 1)}.items()
         ),
         "metrics": (
             {
@@ -179,7 +188,7 @@ def mlflow_rows(
                 "step": point * study.base.total_steps // points,
                 "value": rng.normal(),
                 "timestamp": start + trial * 1000 + point,
-                "is_nan": 0,
+                "is_nan": False,
             }
             for trial in ids
             for key, points in POINTS.items()

@@ -35,6 +35,7 @@ def render(results: Mapping[str, Part]) -> str:
         "sweep": sweep,
         "startup": startup,
         "load": load,
+        "growth": growth,
     }
     parts = ["# Benchmark"]
     for name, section in sections.items():
@@ -284,3 +285,65 @@ def origins(results: Mapping[str, Part]) -> list[str]:
         f"*Made by* `python -m tests.bench {' '.join(names)}` *on {origin}*"
         for origin, names in parts.items()
     ]
+
+
+def growth(part: Part) -> list[str]:
+    """Seconds per trial as the store grows, of commands on it, and trials per second by workers."""
+    costs: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for sample in part["costs"]:
+        costs.setdefault((sample["engine"], sample["trials"]), []).append(sample)
+    names = sorted({name for sample in part["costs"] for name in sample["parts"]})
+    smallest: dict[str, float] = {}
+    rows = []
+    for (engine, size), samples in costs.items():
+        each = median([sample["seconds"] / sample["count"] for sample in samples])
+        share = [
+            median([1000 * sample["parts"].get(name, 0.0) / sample["count"] for sample in samples])
+            for name in names
+        ]
+        first = smallest.setdefault(engine, each)
+        cells = (f"{1000 * each:.0f}", f"{each / first:.2f}", *(f"{ms:.0f}" for ms in share))
+        rows.append((engine, f"{size:,}", *cells))
+    engines = list(smallest)
+    rates = {
+        (sample["engine"], sample["workers"]): sample["per_second"] for sample in part["rates"]
+    }
+    workers = sorted({count for _, count in rates})
+    commands = {
+        (sample["command"], sample["engine"]): sample["seconds"] for sample in part["commands"]
+    }
+    largest = max(size for _, size in costs)
+    return [
+        "## Growth",
+        markdown([("", "trials in the store", "ms per trial", "to the smallest", *names), *rows]),
+        "*What the harness itself costs per trial, one worker on one core, with a stub in the "
+        "place of training: a trial asks, reports ten checkpoints, records itself and tells; GIF "
+        f"and model are left out. Median of {counted(rounds_of(part), 'round')}; the columns on "
+        "the right are parts of it in ms. PostgreSQL: with an MLflow server that keeps its runs "
+        "in PostgreSQL as well, all on this machine.*",
+        markdown(
+            [
+                ("trials per second", *(counted(count, "worker") for count in workers)),
+                *(
+                    (engine, *(f"{rates[engine, count]:.1f}" for count in workers))
+                    for engine in engines
+                ),
+            ]
+        ),
+        "*The same stub, workers that begin together, none of their trials lost or done twice. On "
+        "so few cores it is their Python that limits it, and on PostgreSQL the servers' as well.*",
+        markdown(
+            [
+                (f"seconds for {largest:,} trials", *engines),
+                *(
+                    (f"`{name}`", *(f"{commands[name, engine]:.1f}" for engine in engines))
+                    for name in dict.fromkeys(name for name, _ in commands)
+                ),
+            ]
+        ),
+    ]
+
+
+def rounds_of(part: Part) -> int:
+    """How often everything was measured."""
+    return int(max(sample["round"] for sample in part["costs"]))

@@ -18,7 +18,7 @@ from tests.conftest import MINI
         (["run", "--study", "nothing.toml"], "cannot read nothing.toml: No such file"),
         (["run", "--study", "bad.toml"], "bad.toml: [study] sampler: input should be 'tpe'"),
         (["run", "--study", "smoke", "--trials", "0"], "must be a whole number from 1 up, got 0"),
-        (["run", "--study", "smoke", "--workers", "x"], "must be a whole number from 1 up, got x"),
+        (["run", "--study", "smoke", "--workers", "x"], "must be a whole number from 0 up, got x"),
         (["run", "--study", "smoke", "--hours", "nan"], "must be a number of hours above 0"),
         (["run", "--study", "smoke", "--store", "file"], "cannot create --store file"),
         (["run", "--bins", "3"], "unrecognized arguments: --bins 3"),

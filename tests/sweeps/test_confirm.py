@@ -218,7 +218,7 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     assert client.get_model_version_by_alias("mini", ALIAS).run_id == alias
     assert client.get_run(more.run_id).info.status == "KILLED"
     fewer = start_confirmation(swept.store, "mini", top=1, seeds=2, command=["confirm"])
-    assert fewer.waiting == []
+    assert fewer.left == 0
     assert missing(fewer) == 0
 
 

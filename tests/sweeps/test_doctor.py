@@ -18,8 +18,9 @@ import analysis.__main__
 import sweeps.__main__
 from analysis.flight import best_pilot
 from lander.fields import ConfigError
+from sweeps.budget import REASON
 from sweeps.doctor import examine
-from sweeps.recording import NUMBER, PARENT, REASON, ROLE, RUN_ID, STATE
+from sweeps.recording import NUMBER, PARENT, ROLE, RUN_ID, STATE
 from sweeps.storage import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import sweeps as python_m_sweeps

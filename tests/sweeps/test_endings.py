@@ -10,8 +10,9 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from lander import Progress
+from sweeps.budget import REASON
 from sweeps.objective import Objective
-from sweeps.recording import REASON, RUN_ID, MlflowRecorder, trial_run
+from sweeps.recording import RUN_ID, MlflowRecorder, trial_run
 from sweeps.reproduce import reproduce
 from sweeps.storage import Store
 from sweeps.study import read_study
@@ -56,7 +57,7 @@ def test_a_diverged_trial_fails_with_update_and_value_and_reproduces(store: Stor
     assert reason == trial.user_attrs[REASON]
     assert reason.startswith("diverged: update ")
     assert "nan" in reason or "inf" in reason or "not finite" in reason
-    assert sum(trial.state == TrialState.WAITING for trial in sweep.trials) == 1
+    assert sweep.left == 1
     lines: list[str] = []
     assert reproduce(store, "mini", "0", say=lines.append)
     assert lines[-1].startswith("PASS")

@@ -19,10 +19,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from lander import Divergence, TrainConfig, train
 from lander.agent import EXPLODED
 from lander.fields import configure
+from sweeps.budget import REASON
 from sweeps.failures import bug
 from sweeps.objective import Objective
 from sweeps.publish import publish
-from sweeps.recording import REASON, RUN_ID, WARNING, trial_run
+from sweeps.recording import RUN_ID, WARNING, trial_run
 from sweeps.storage import Store
 from sweeps.study import read_study
 from sweeps.sweep import Sweep, open_sweep, start_sweep
@@ -189,7 +190,7 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
     sweep = open_sweep(store, "mini")
     failed = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
     assert len(failed) in (5, 6)
-    assert len(sweep.waiting) == 20 - len(failed)
+    assert sweep.left == 20 - len(failed)
     for trial in failed:
         assert "traceback.txt" in files(sweep, trial.user_attrs[RUN_ID])
     assert store.runs().get_run(sweep.run_id).info.status == "KILLED"

@@ -41,7 +41,8 @@ def test_a_field_that_did_nothing_is_no_number() -> None:
 
 def test_a_line_goes_past_the_axes_of_fields_that_did_nothing() -> None:
     (axes,) = parallel_coordinates(TRIALS, RANGES).axes
-    lines = [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines()[: len(TRIALS)]]
+    (lines_of_trials,) = axes.collections
+    lines = [np.asarray(path.vertices)[:, 0].tolist() for path in lines_of_trials.get_paths()]
     names = [range_.field for range_ in RANGES]
     joint = [names.index("env.bins"), names.index("policy.head"), len(names)]
     gaussian = [names.index("policy.head"), names.index("policy.std"), len(names)]

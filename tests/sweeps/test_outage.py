@@ -23,12 +23,13 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.delivery import deliver_all
+from sweeps.budget import WORKER, this_worker
+from sweeps.delivery import deliver_all, hand_over
 from sweeps.objective import Objective
 from sweeps.publish import publish
 from sweeps.recording import RUN_ID, MlflowRecorder, trial_run
 from sweeps.spool import RECORDS, Spool, spool_of
-from sweeps.storage import WORKER, Store, this_worker
+from sweeps.storage import Store
 from sweeps.study import read_study
 from sweeps.sweep import Sweep, open_sweep, start_sweep
 from tests.conftest import MINI
@@ -62,6 +63,7 @@ class Server:
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
         command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self._database}"]
+        command += ["--artifacts-destination", str(self._database.parent / "artifacts")]
         environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         environ.pop("MLFLOW_TRACKING_URI", None)
         with self._database.with_suffix(".log").open("ab") as log:
@@ -198,6 +200,10 @@ def run_one(sweep: Sweep, check: Callable[[], None]) -> FrozenTrial:
     return [trial for trial in sweep.trials if trial.state.is_finished()][-1]
 
 
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
 def recorded(sweep: Sweep) -> list[Run]:
     return list(
         sweep.store.runs().search_runs(
@@ -230,17 +236,41 @@ def require_whole(sweep: Sweep, told: dict[str, list[tuple[int, float]]]) -> Non
     assert not list(sweep.store.folder.glob(f"spool/*/{RECORDS}"))
 
 
+def test_a_worker_without_a_server_waits_with_its_records_until_there_is_one(
+    server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = start(store, "joined", server.uri, monkeypatch)
+    server.kill()
+    command = [sys.executable, "-m", "sweeps", "work", "--study", "joined"]
+    with subprocess.Popen([*command, "--store", store.folder], stderr=subprocess.PIPE) as worker:
+        wait_until(lambda: [trial.state.is_finished() for trial in sweep.trials] == [True, True])
+        assert worker.stderr is not None
+        assert worker.stderr.readline().startswith(b"sweeps: waiting for MLflow: ")
+        server.start()
+        assert worker.wait(PATIENT) == 0
+    assert [run.info.status for run in recorded(sweep)] == ["FINISHED"] * 2
+    assert not list(store.folder.glob(f"spool/*/{RECORDS}"))
+
+
 def test_a_server_killed_during_a_trial_gets_all_of_it_once_it_is_back(
     server: Server,
     store: Store,
     told: dict[str, list[tuple[int, float]]],
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep = start(store, "killed", server.uri, monkeypatch)
     trial = run_one(sweep, server.kill)
     assert trial.state == TrialState.COMPLETE
     assert deliver_all(store) != ""
+    with pytest.raises(KeyboardInterrupt):
+        hand_over(store, seconds=60, later="doctor", check=interrupted)
+    waiting, warning = capsys.readouterr().err.splitlines()
+    assert waiting.startswith("sweeps: waiting for MLflow: MlflowException: ")
+    assert warning.startswith(f"sweeps: warning: records stay in {store.folder}/spool, as MLflow ")
+    assert warning.endswith("; later: doctor")
     server.start()
+    assert hand_over(store, seconds=0, later="doctor", check=interrupted)
     assert deliver_all(store) == ""
     require_whole(sweep, told)
 
@@ -255,13 +285,14 @@ def test_a_trial_that_begins_without_the_server_gets_its_run_later(
     sweep = start(store, "unwell", proxy.uri, monkeypatch)
     proxy.down = True
     trial = run_one(sweep, lambda: None)
-    publish(sweep)
+    publish(sweep, patience=0)
     proxy.down = False
     assert trial.state == TrialState.COMPLETE
     assert RUN_ID not in trial.user_attrs
     (warning,) = capsys.readouterr().err.splitlines()
-    assert "some records wait in " in warning
-    assert "until the same command is given again: MlflowException: API request" in warning
+    assert "records stay in " in warning
+    assert "as MLflow does not answer: MlflowException: API request" in warning
+    assert warning.endswith("; later: the same command again")
     assert recorded(sweep) == []
     sweep = start(store, "unwell", proxy.uri, monkeypatch)  # the next start hands it over
     require_whole(sweep, told)

@@ -26,8 +26,9 @@ from lander.gif import save_landing
 from lander.metrics import FINALS
 from lander.policy import DeterministicActor
 from lander.trainer import UpdateHook, ignore
+from sweeps.budget import REASON
 from sweeps.objective import Objective, training_seeds, trial_configs, trial_seeds
-from sweeps.recording import REASON, RUN_ID, median_of, trial_run
+from sweeps.recording import RUN_ID, median_of, trial_run
 from sweeps.reproduce import reproduce
 from sweeps.scores import RETURNS, best_of, last_return
 from sweeps.search import make_pruner

@@ -9,8 +9,8 @@ import pytest
 
 from lander import ConfigError, TrainConfig, resolve
 from lander.fields import flatten
+from sweeps.budget import RETRY_OF
 from sweeps.objective import training_seeds, trial_configs
-from sweeps.recording import RETRY_OF
 from sweeps.space import defaults, suggest
 from sweeps.study import read_study
 from tests.conftest import MINI

@@ -9,9 +9,10 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from lander.fields import ConfigError
-from sweeps.recording import INTERRUPTED, REASON, RETRY_OF
+from sweeps.budget import REASON, RETRY_OF, NoTrialLeft, is_gone, this_worker
+from sweeps.recording import INTERRUPTED
 from sweeps.space import defaults, read_range
-from sweeps.storage import NoTrialLeft, Store, is_gone, this_worker
+from sweeps.storage import Store
 from sweeps.study import Study, read_study
 from sweeps.sweep import Sweep, start_sweep
 from tests.conftest import MINI
@@ -59,15 +60,18 @@ def test_the_defaults_are_trial_0_and_later_trials_are_the_samplers(store: Store
 
 def test_starting_again_adds_nothing_and_extending_adds_the_difference(store: Store) -> None:
     finish(start(store))
-    assert len(start(store).trials) == 6
-    assert len(start(store, trials=8).trials) == 8
-    assert len(start(store).counted) == 8
+    assert (start(store).total, start(store).left) == (6, 5)
+    assert (start(store, trials=8).total, start(store).left) == (8, 7)
+    assert start(store).total == 8
 
 
-def test_a_smaller_budget_withdraws_waiting_trials(store: Store) -> None:
+def test_a_smaller_budget_ends_sooner(store: Store) -> None:
     finish(start(store))
     sweep = start(store, trials=2)
-    assert (count(sweep, TrialState.WAITING), len(sweep.counted)) == (1, 2)
+    assert (sweep.total, sweep.left) == (2, 1)
+    finish(sweep)
+    with pytest.raises(NoTrialLeft):
+        sweep.optuna.optimize(lambda trial: 1.0)
 
 
 def test_an_interrupted_trial_does_not_count_and_is_tried_again(store: Store) -> None:
@@ -80,7 +84,7 @@ def test_an_interrupted_trial_does_not_count_and_is_tried_again(store: Store) ->
         sweep = start(store)
         retries = [trial for trial in sweep.trials if RETRY_OF in trial.user_attrs]
         assert [retry.user_attrs[RETRY_OF] for retry in retries] == [0]
-        assert (len(sweep.counted), len(sweep.trials)) == (6, 7)
+        assert (sweep.total, sweep.left, len(sweep.trials)) == (6, 6, 2)
     fixed = optuna.trial.FixedTrial(retries[0].system_attrs["fixed_params"])
     assert {name: range_.suggest(fixed) for name, range_ in STUDY.space.items()} == params
 
@@ -93,7 +97,7 @@ def test_a_trial_whose_worker_has_ended_is_closed_and_tried_again(store: Store) 
     alive.set_user_attr("sweeps.worker", this_worker())
     sweep = start(store)
     assert count(sweep, TrialState.RUNNING) == 1
-    assert (len(sweep.counted), len(sweep.trials)) == (6, 7)
+    assert (sweep.total, sweep.left, len(sweep.trials)) == (6, 5, 3)
 
 
 def test_only_a_worker_of_this_host_that_has_ended_is_gone() -> None:
@@ -139,8 +143,9 @@ def test_a_warm_start_tries_the_defaults_and_then_the_best_of_another_sweep(stor
     fixed = [trial.system_attrs.get("fixed_params", {}) for trial in found.trials]
     assert fixed[0] == defaults(found.study.space, found.study.base)
     rates = [params.get("ppo.learning_rate") for params in fixed[1:]]
-    assert rates == [2e-3, 4e-3, 6e-3, 7e-3, 3e-3, None, None, None]
-    assert len(warmed(MINI, store).trials) == 9  # taken up, it begins with nothing again
+    assert rates == [2e-3, 4e-3, 6e-3, 7e-3, 3e-3]
+    assert found.total == 9
+    assert len(warmed(MINI, store).trials) == 6  # taken up, it begins with nothing again
 
 
 def test_of_a_warm_start_what_lies_outside_the_space_is_drawn(store: Store) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import pytest
 from optuna.trial import TrialState
 
-from sweeps import workers
-from sweeps.recording import REASON
+from sweeps import crew
+from sweeps.budget import REASON
+from sweeps.crew import HERE, Crew, run_workers
 from sweeps.storage import Store
 from sweeps.study import read_study
 from sweeps.sweep import LOST, LOST_AGAIN, Sweep, start_sweep
 from sweeps.watch import Watch, clock
-from sweeps.workers import run_workers
 from tests.conftest import MINI
 
 WATCH = Watch(trials=6, reports=2, steps=1_024)
@@ -43,9 +43,9 @@ def test_workers_that_cannot_begin_are_not_started_again(
         started.append(index)
         return ["false"]
 
-    monkeypatch.setattr(workers, "worker_command", command)
-    with pytest.raises(RuntimeError, match=r"the last words of one are in .*mini-worker-1\.log"):
-        run_workers(begin(store, trials=6), workers=2, seconds=None, watch=WATCH)
+    monkeypatch.setattr(crew, "worker_command", command)
+    with pytest.raises(RuntimeError, match=r"the workers broke down: see .*mini-worker-1\.log"):
+        run_workers(Crew(begin(store, trials=6), HERE, 2, None), watch=WATCH)
     assert started == [0, 1]
 
 
@@ -55,9 +55,9 @@ def test_a_trial_that_ends_its_workers_is_tried_twice_and_has_failed_then(
     def command(sweep: Sweep, *, index: int, seconds: float | None) -> Sequence[str]:
         return [sys.executable, "-c", TAKES_ONE_AND_DIES, str(sweep.store.folder)]
 
-    monkeypatch.setattr(workers, "worker_command", command)
+    monkeypatch.setattr(crew, "worker_command", command)
     sweep = begin(store, trials=1)
-    assert run_workers(sweep, workers=1, seconds=None, watch=WATCH)
+    assert run_workers(Crew(sweep, HERE, 1, None), watch=WATCH)
     assert [trial.user_attrs[REASON] for trial in sweep.trials] == [LOST, LOST_AGAIN]
     assert [trial.state for trial in sweep.counted] == [TrialState.FAIL]
 

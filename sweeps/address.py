@@ -1,0 +1,113 @@
+"""Where Optuna's database is: a file in the store, or the server that SWEEPS_STORAGE names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock
+from sqlalchemy import URL, Engine, create_engine, func, make_url, select
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
+
+from lander.fields import ConfigError
+from sweeps.patience import patient
+
+VARIABLE: Final = "SWEEPS_STORAGE"
+"""Environment variable; its password stays out of command lines."""
+LOCK_SECONDS: Final = 60
+"""How long to wait for somebody else who writes to a SQLite file."""
+CONNECTION: Final = {
+    "connect_timeout": 10,
+    "application_name": "sweeps",
+    # a host that was cut off, or whose server was, notices within half a minute
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    # and so does the server, which would else keep its locks for two hours
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 "
+    "-c tcp_keepalives_count=3 -c tcp_user_timeout=30s",
+}
+
+
+def address(file: Path) -> URL:
+    """Of a database: this file, unless a server is named.
+
+    Raises:
+        ConfigError: SWEEPS_STORAGE is no address of a PostgreSQL database, or the driver is
+            missing.
+    """
+    named = os.environ.get(VARIABLE, "")
+    if not named:
+        return of_file(file)
+    try:
+        found = make_url(named)
+    except ArgumentError:
+        found = URL.create("nothing")  # what was given may hold a password
+    if found.get_backend_name() != "postgresql" or not found.database:
+        raise ConfigError(  # with a password in it the example itself would be masked
+            f"{VARIABLE} must be postgresql://USER@HOST/DATABASE, behind USER a colon and its "
+            "password"
+        )
+    if find_spec("psycopg") is None:
+        raise ConfigError(f"{VARIABLE} needs psycopg: .venv/bin/pip install '.[cluster]'")
+    return found.set(drivername="postgresql+psycopg")
+
+
+def of_file(file: Path) -> URL:
+    """Of a SQLite database."""
+    return URL.create("sqlite", database=str(file.resolve()))
+
+
+def engine_options(url: URL) -> dict[str, Any]:
+    """For SQLAlchemy's engine. A process has few connections: there may be hundreds of processes,
+    and PostgreSQL takes a hundred connections unless told otherwise."""
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": LOCK_SECONDS}}
+    pool = {"pool_size": 1, "max_overflow": 2, "pool_timeout": 60, "pool_pre_ping": True}
+    return {**pool, "connect_args": CONNECTION}
+
+
+def lock(url: URL) -> AbstractContextManager[object]:
+    """For what must not be done by two at once; freed by the system, or by the server, when its
+    holder dies."""
+    if url.get_backend_name() == "sqlite":
+        return FileLock(f"{url.database}.lock")
+    return server_lock(url)
+
+
+@contextmanager
+def server_lock(url: URL) -> Generator[None]:
+    """PostgreSQL's advisory lock, held as long as a connection of its own is."""
+    options = {**CONNECTION, "options": f"{CONNECTION['options']} -c lock_timeout=10s"}
+    engine = create_engine(
+        url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options
+    )
+    connection = take(engine)
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+@patient
+def take(engine: Engine) -> Any:
+    """A connection that has the lock of its database."""
+    connection = engine.connect()
+    try:
+        connection.execute(select(func.pg_advisory_lock(KEY)))
+    except BaseException:
+        connection.invalidate()
+        connection.close()
+        raise
+    return connection
+
+
+KEY: Final = int.from_bytes(hashlib.sha256(b"lander sweeps").digest()[:8], "big", signed=True)
+"""Tells our lock apart from those of others in the same database."""

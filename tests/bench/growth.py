@@ -1,0 +1,317 @@
+"""What the harness costs per trial as a store grows, and with how many workers: no training."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, ParamSpec, TypeVar
+
+import numpy as np
+import optuna
+import optuna.study._optimize as optimization
+from optuna.trial import TrialState
+from sqlalchemy import make_url
+
+import sweeps.objective
+import sweeps.recording
+import sweeps.workers
+from lander import Progress, TrainConfig, TrainResult, train
+from lander.fields import configure
+from sweeps.address import VARIABLE, of_file
+from sweeps.objective import Objective
+from sweeps.recording import MlflowRecorder
+from sweeps.spool import Spool
+from sweeps.storage import MLFLOW_FILE, Store, quiet
+from sweeps.study import Study, find_study, read_study
+from sweeps.sweep import open_sweep, start_sweep
+from sweeps.workers import work
+from tests.bench.load import SIZES, SIZES_QUICK, STUDY, fill
+from tests.bench.process import ONE_THREAD, ROOT, Options, interleaved, one_core, origin
+
+REPORTS: Final = 10
+WARM: Final = 2
+"""Trials that are not counted: caches fill."""
+COUNTED, COUNTED_QUICK = 20, 3
+WORKERS: Final = (1, 2, 4, 8, 16, 32)
+WORKERS_QUICK: Final = (1, 2)
+SHARE: Final = 10
+"""Trials of each worker."""
+TRACKING: Final = "MLFLOW_TRACKING_URI"
+COMMANDS: Final = {
+    "status": ("sweeps", "status"),
+    "trials": ("sweeps", "trials", "--study", STUDY),
+    "report": ("analysis", "report", "--study", STUDY),
+}
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A store, and the variables that name its servers."""
+
+    store: Store
+    environ: dict[str, str]
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Costs by size of the store in every round, then rates by number of workers."""
+    quiet()
+    sizes, counts = (SIZES_QUICK, WORKERS_QUICK) if options.quick else (SIZES, WORKERS)
+    each = WARM + (COUNTED_QUICK if options.quick else COUNTED)
+    costs: list[dict[str, Any]] = []
+    rates: list[dict[str, Any]] = []
+    commands: list[dict[str, Any]] = []
+    with TemporaryDirectory() as folder, servers(Path(folder)) as make:
+        engines = list(make)
+        filled = {(engine, size): make[engine](size) for engine in engines for size in sizes}
+        for turn, (engine, size) in interleaved(options.rounds, list(filled)):
+            kept = filled[engine, size]
+            (found,) = run_workers(kept, trials=each, workers=1)
+            costs.append({"round": turn, "engine": engine, "trials": size} | found)
+            cost = found["seconds"] / found["count"]
+            print(f"growth   {turn}/{options.rounds}  {engine} {size:>6} trials  {cost:.3f} s each")
+        for engine in engines:
+            kept = filled[engine, sizes[-1]]
+            for name, (package, *words) in COMMANDS.items():
+                seconds = command_seconds(kept, package, *words)
+                commands.append({"engine": engine, "command": name, "seconds": seconds})
+                print(f"growth   {engine}  {name} of {sizes[-1]} trials  {seconds:.1f} s")
+        for engine in engines:
+            for count in counts:
+                found = rate(
+                    run_workers(filled[engine, sizes[0]], trials=SHARE * count, workers=count)
+                )
+                rates.append({"engine": engine, "workers": count} | found)
+                print(f"growth   {engine}  {count} workers  {found['per_second']:.1f} trials/s")
+    return origin() | {
+        "quick": options.quick,
+        "costs": costs,
+        "commands": commands,
+        "rates": rates,
+    }
+
+
+@contextmanager
+def servers(folder: Path) -> Generator[dict[str, Callable[[int], Kept]]]:
+    """By engine, what makes a store of as many finished trials."""
+    from tests.cluster.postgres import Postgres
+    from tests.cluster.tracking import TrackingServer, with_driver
+
+    made = iter(range(1_000))
+
+    def on_sqlite(size: int) -> Kept:
+        store = Store(folder / f"sqlite-{next(made)}")
+        fill(store, study(), trials=size, runs=of_file(store.folder / MLFLOW_FILE))
+        return Kept(store, {})
+
+    with Postgres(max_connections=200) as postgres, ExitStack() as running:
+
+        def on_postgres(size: int) -> Kept:
+            """Each with a tracking server of its own, as there is one study of a name in each."""
+            number = next(made)
+            database = postgres.create_database(f"mlflow_{number}")
+            server = running.enter_context(TrackingServer(database, folder / f"mlflow-{number}"))
+            environ = {VARIABLE: postgres.create_database(f"optuna_{number}"), TRACKING: server.uri}
+            os.environ.update(environ)
+            try:
+                store = Store(folder / f"postgres-{number}")
+                fill(store, study(), trials=size, runs=make_url(with_driver(server.database)))
+            finally:
+                for name in environ:
+                    del os.environ[name]
+            return Kept(store, environ)
+
+        yield {"SQLite": on_sqlite, "PostgreSQL": on_postgres}
+
+
+def run_workers(kept: Kept, *, trials: int, workers: int) -> list[dict[str, Any]]:
+    """So many more trials by so many processes that begin together; what each has told."""
+    budget = with_environ(kept, lambda: add(kept.store, trials))
+    command = [sys.executable, "-m", "tests.bench.growth", str(kept.store.folder)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(number), str(workers)],
+            cwd=ROOT,
+            env=os.environ | ONE_THREAD | kept.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(workers)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()  # it is ready
+    told = []
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        output, _ = process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError(f"a worker of the growth benchmark ended with {process.returncode}")
+        told.append(dict(json.loads(output.splitlines()[-1])))
+    ended = with_environ(kept, lambda: len(finished(kept.store)))
+    if ended != budget:
+        raise RuntimeError(f"{ended} trials have finished, not {budget}")
+    return told
+
+
+def with_environ(kept: Kept, call: Callable[[], Result]) -> Result:
+    """Call it where the variables name the store's servers."""
+    os.environ.update(kept.environ)
+    try:
+        return call()
+    finally:
+        for name in kept.environ:
+            del os.environ[name]
+
+
+def add(store: Store, trials: int) -> int:
+    """Raise the budget; to how many."""
+    budget = len(open_sweep(store, STUDY).trials) + trials
+    start_sweep(study(), store, trials=budget, command=["run"])
+    return budget
+
+
+def finished(store: Store) -> list[optuna.trial.FrozenTrial]:
+    """In the order in which they ended."""
+    trials = [t for t in open_sweep(store, STUDY).trials if t.state == TrialState.COMPLETE]
+    return sorted(trials, key=lambda trial: trial.datetime_complete or trial.datetime_start or 0)
+
+
+def rate(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Trials per second, from the first begin to the last end."""
+    begin, end = min(part["begin"] for part in told), max(part["end"] for part in told)
+    return {"per_second": sum(part["all"] for part in told) / (end - begin)}
+
+
+def command_seconds(kept: Kept, package: str, *words: str) -> float:
+    """From launch to end."""
+    command = [sys.executable, "-m", package, *words, "--store", str(kept.store.folder)]
+    started = time.perf_counter()
+    subprocess.run(
+        command, cwd=ROOT, env=os.environ | kept.environ, stdout=subprocess.DEVNULL, check=True
+    )
+    return time.perf_counter() - started
+
+
+def study() -> Study:
+    """The default one, with as many checkpoints as there are to be reports."""
+    text = find_study(STUDY).text
+    return read_study(text.replace("[base]", f"[base]\ncheckpoints = {REPORTS}"), source=STUDY)
+
+
+class Clock:
+    """Where the time of a worker goes, after its first trials."""
+
+    def __init__(self) -> None:
+        self.marks: list[float] = []
+        """When trials were asked for."""
+        self.parts: defaultdict[str, float] = defaultdict(float)
+
+    def part(self, name: str, call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        """The call, its time added to that of a part."""
+
+        @wraps(call)
+        def timed(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            if name == "ask":
+                self.marks.append(time.perf_counter())
+                if len(self.marks) == WARM + 1:
+                    self.parts.clear()
+            started = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.parts[name] += time.perf_counter() - started
+
+        return timed
+
+    def install(self) -> None:
+        """Time what a worker calls."""
+        for owner, attribute, name in (
+            (optuna.Study, "ask", "ask"),
+            (sweeps.objective, "suggest", "sampler"),
+            (Objective, "_report", "reports"),
+            (sweeps.objective, "earlier_scores", "estimate"),
+            (Spool, "write", "record"),
+            (Spool, "deliver", "record"),
+            (sweeps.recording, "save", "record"),
+            (optimization, "_tell_with_warning", "tell"),
+            (sweeps.workers, "take_back", "look around"),
+            (sweeps.workers, "give_back_memory", "memory"),
+        ):
+            setattr(owner, attribute, self.part(name, getattr(owner, attribute)))
+
+
+def rehearse() -> Callable[..., TrainResult]:
+    """A stub of `train` that repeats what a tiny real training has told, under other numbers."""
+    told: list[Progress] = []
+    tiny = {"total_steps": 4_096, "checkpoints": 2, "eval_episodes": 1, "final_episodes": 20}
+    config = configure(tiny, base=study().base)
+    result = train(config, on_update=told.append)
+    last = next(progress for progress in reversed(told) if progress.evaluation is not None)
+    assert last.evaluation is not None
+    evaluation = last.evaluation
+    rng = np.random.default_rng(os.getpid())
+
+    def stub(config: TrainConfig, *, on_update: Callable[[Progress], None]) -> TrainResult:
+        for checkpoint in range(1, REPORTS + 1):
+            # better than all before it, and so never pruned
+            returns = tuple(rng.normal(time.time(), 1e-3, size=len(evaluation.returns)))
+            seen = replace(evaluation, returns=returns)
+            steps = checkpoint * config.total_steps // REPORTS
+            on_update(replace(last, checkpoint=checkpoint, env_steps=steps, evaluation=seen))
+        final = replace(result.final, returns=tuple(rng.normal(1_000, 9.0, size=20)))
+        return replace(result, config=config, env_steps=config.total_steps, final=final)
+
+    return stub
+
+
+def nothing(*_: object) -> None:
+    """In the place of GIF and model: they cost the same in any store."""
+
+
+def main(argv: list[str]) -> None:
+    """STORE NUMBER WORKERS: run trials until none is left, with a stub of training."""
+    quiet()
+    if argv[2] == "1":
+        one_core()
+    stubs = ((sweeps.objective, "train", rehearse()), (MlflowRecorder, "summary", nothing))
+    for owner, name, stub in stubs:
+        setattr(owner, name, stub)
+    clock = Clock()
+    clock.install()
+    store = Store(Path(argv[0]))
+    store.runs().search_experiments(max_results=1)  # the first query of a process sets MLflow up
+    print("ready", flush=True)
+    sys.stdin.readline()
+    begin = time.time()
+    work(store, STUDY, index=int(argv[1]), seconds=None)
+    marks = clock.marks
+    told = {
+        "begin": begin,
+        "end": time.time(),
+        "all": len(marks) - 1,
+        "count": max(0, len(marks) - 1 - WARM),
+        "seconds": marks[-1] - marks[min(WARM, len(marks) - 1)],
+        "parts": dict(clock.parts),
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

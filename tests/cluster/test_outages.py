@@ -1,0 +1,167 @@
+"""The servers of a sweep restart, are killed and run out of connections, and a host is cut off."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from psycopg import sql
+
+from sweeps.__main__ import main
+from sweeps.address import VARIABLE
+from sweeps.budget import REASON, RETRY_OF
+from sweeps.storage import Store
+from sweeps.study import read_study
+from sweeps.sweep import LOST, Sweep, start_sweep
+from tests.cluster.conftest import Hosts
+from tests.cluster.hosts import finished
+from tests.cluster.postgres import Postgres
+from tests.cluster.test_postgres import doubled, worker
+from tests.cluster.tracking import TrackingServer
+from tests.sweeps.test_survival import SHORT, at_work, require_whole, trials, until
+
+pytestmark = pytest.mark.cluster
+TOTAL: Final = 12
+STUDY: Final = SHORT.replace("trials = 3", f"trials = {TOTAL}")
+LONG: Final = STUDY.replace("checkpoints = 2", "checkpoints = 8").replace("4_096", "16_384")
+QUICK: Final = """
+import sys
+import sweeps.budget
+from sweeps.__main__ import main
+
+sweeps.budget.HEARTBEAT, sweeps.budget.GRACE = 1, int(sys.argv[1])
+sys.exit(main(sys.argv[2:]))
+"""
+"""`python -m sweeps` that gives signs of life each second, and misses those of others sooner."""
+
+
+def write(text: str, folder: Path) -> Path:
+    path = folder / "mini.toml"
+    path.write_text(text)
+    return path
+
+
+def ended(store: Store) -> list[FrozenTrial]:
+    return [trial for trial in trials(store) if trial.state.is_finished()]
+
+
+def further(store: Store, *, than: int) -> bool:
+    """More trials have ended by now, and others are under way."""
+    return len(ended(store)) > than and bool(at_work(store))
+
+
+def require_nothing_lost(store: Store, postgres: Postgres) -> Sweep:
+    """The total is exact, no trial failed, nothing is recorded twice, and the doctor is content."""
+    sweep = require_whole(store, total=TOTAL)
+    assert [trial for trial in sweep.trials if trial.state == TrialState.FAIL] == []
+    assert doubled(postgres) == []
+    assert main(["doctor", "--store", str(store.folder)]) == 0
+    return sweep
+
+
+def test_a_sweep_outlasts_every_way_in_which_postgresql_can_restart(
+    remote: Store, host: Hosts, tmp_path: Path, postgres: Postgres
+) -> None:
+    run = host("here").start("run", "--study", write(STUDY, tmp_path), "--workers", "2")
+    for how in ("fast", "immediate", "kill"):
+        before = len(ended(remote))
+        until(partial(further, remote, than=before), run)
+        postgres.restart(how)
+    finished(run)
+    sweep = require_nothing_lost(remote, postgres)
+    assert len(sweep.trials) == TOTAL
+
+
+def test_more_workers_than_connections_wait_for_their_turn(
+    remote: Store, host: Hosts, tmp_path: Path, postgres: Postgres
+) -> None:
+    limit_connections(postgres, 3)
+    run = host("here").start("run", "--study", write(STUDY, tmp_path), "--workers", "4")
+    until(lambda: "too many connections for database" in postgres.log, run)
+    until(lambda: any_finished(postgres), run)  # whoever has one goes on
+    limit_connections(postgres, -1)
+    finished(run)
+    require_nothing_lost(remote, postgres)
+
+
+def any_finished(postgres: Postgres) -> bool:
+    """Asked as superuser, whom no limit concerns."""
+    statement = "SELECT 1 FROM trials WHERE state = 'COMPLETE' LIMIT 1"
+    return bool(postgres.execute(statement, os.environ[VARIABLE].rpartition("/")[2]))
+
+
+def limit_connections(postgres: Postgres, limit: int) -> None:
+    """To the database of the trials; -1 lifts the limit."""
+    name = sql.Identifier(os.environ[VARIABLE].rpartition("/")[2])
+    statement = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
+    postgres.execute(statement.format(name, sql.Literal(limit)))
+
+
+def test_a_sweep_outlasts_the_death_of_its_tracking_server(
+    remote: Store, host: Hosts, tmp_path: Path, postgres: Postgres, tracking: TrackingServer
+) -> None:
+    run = host("here").start("run", "--study", write(STUDY, tmp_path), "--workers", "2")
+    until(lambda: further(remote, than=0), run)
+    before = len(ended(remote))
+    tracking.stop("kill")
+    until(lambda: len(ended(remote)) > before + 1, run)  # they end without it
+    tracking.start()
+    finished(run)
+    require_nothing_lost(remote, postgres)
+
+
+def test_a_worker_that_was_cut_off_loses_its_trial_to_another_and_goes_on(
+    remote: Store, host: Hosts, postgres: Postgres
+) -> None:
+    start_sweep(read_study(LONG, source=""), remote, trials=None, command=["run"])
+
+    def work(name: str, *, grace: int) -> subprocess.Popen[str]:
+        command = (sys.executable, "-c", QUICK, str(grace))
+        return host(name).start("work", "--study", "mini", command=command)
+
+    first = work("first", grace=120)
+    until(lambda: at_work(remote), first)
+    cut_off(first, postgres)
+    ((number, _),) = at_work(remote).items()
+    second = work("second", grace=8)
+    until(lambda: retries(remote), second)
+    first.send_signal(signal.SIGCONT)
+    finished(first)
+    finished(second)
+    assert main(["doctor", "--store", str(remote.folder)]) == 0  # nobody closes the parent run
+    sweep = require_whole(remote, total=TOTAL)
+    failed = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
+    assert [(trial.number, trial.user_attrs[REASON]) for trial in failed] == [(number, LOST)]
+    assert [trial.user_attrs[RETRY_OF] for trial in retries(remote)] == [number]
+    assert max(trial.number for trial in sweep.trials if worker(trial) == first.pid) > number
+    assert doubled(postgres) == []
+
+
+def cut_off(process: subprocess.Popen[str], postgres: Postgres) -> None:
+    """Stop a process while it asks nothing of the database. Of a host that is cut off in the midst
+    of that the server would end the transaction; it does not know of this one."""
+    database = os.environ[VARIABLE].rpartition("/")[2]
+    busy = sql.SQL(
+        "SELECT 1 FROM pg_stat_activity WHERE datname = {} AND state <> 'idle' "
+        "UNION ALL SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
+    ).format(sql.Literal(database))
+
+    def stopped() -> bool:
+        process.send_signal(signal.SIGSTOP)
+        if not postgres.execute(busy):
+            return True
+        process.send_signal(signal.SIGCONT)
+        return False
+
+    until(stopped)
+
+
+def retries(store: Store) -> list[FrozenTrial]:
+    return [trial for trial in trials(store) if RETRY_OF in trial.user_attrs]
