@@ -48,32 +48,32 @@ $(CLUSTER): $(STAMP)
 install: $(STAMP) ## set up .venv (the other targets do it by themselves)
 
 sweep: $(STAMP) ## run a study, or take it up again: STUDY= TRIALS= WORKERS= STORE=
-	@$(SWEEPS) run --study $(STUDY) --store $(STORE) $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
+	@$(SWEEPS) run --study '$(STUDY)' --store '$(STORE)' $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
 
 confirm: $(STAMP) ## train its best trials and the defaults under fresh seeds: STUDY= TOP= SEEDS= WORKERS=
-	@$(ANALYSIS) confirm --study $(STUDY) --store $(STORE) --top $(TOP) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS))
+	@$(ANALYSIS) confirm --study '$(STUDY)' --store '$(STORE)' --top $(TOP) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS))
 
 report: $(STAMP) ## a sweep on one page, in STORE/reports: STUDY= STORE=
-	@$(ANALYSIS) report --study $(STUDY) --store $(STORE)
+	@$(ANALYSIS) report --study '$(STUDY)' --store '$(STORE)'
 
 notebooks: $(STAMP) ## run the notebooks against a sweep, into STORE/reports/notebooks: STUDY= STORE=
-	@$(ANALYSIS) notebooks --study $(STUDY) --store $(STORE)
+	@$(ANALYSIS) notebooks --study '$(STUDY)' --store '$(STORE)'
 
 ui: $(STAMP) ## serve the MLflow UI on 127.0.0.1 and print a link per study
-	@$(SWEEPS) ui --store $(STORE) --port $(PORT)
+	@$(SWEEPS) ui --store '$(STORE)' --port $(PORT)
 
 dashboard: PORT = 8080
 dashboard: $(DASHBOARD) ## Optuna's dashboard on 127.0.0.1, and a link per study: PORT=8080
-	@$(SWEEPS) dashboard --store $(STORE) --port $(PORT)
+	@$(SWEEPS) dashboard --store '$(STORE)' --port $(PORT)
 
 reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|N
-	@$(SWEEPS) reproduce --study $(STUDY) --trial $(TRIAL) --store $(STORE)
+	@$(SWEEPS) reproduce --study '$(STUDY)' --trial '$(TRIAL)' --store '$(STORE)'
 
 doctor: $(STAMP) ## find what is wrong with a store and mend it: STORE=
-	@$(SWEEPS) doctor --store $(STORE)
+	@$(SWEEPS) doctor --store '$(STORE)'
 
 figures: $(STAMP) ## the pictures that README shows, from the sweep in STORE
-	@$(SWEEPS) figures --study $(STUDY) --store $(STORE) --out analysis/figures
+	@$(SWEEPS) figures --study '$(STUDY)' --store '$(STORE)' --out analysis/figures
 	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
 
 bench: $(EXTRAS) ## speed beside Stable-Baselines3, alone on the machine: most of an hour

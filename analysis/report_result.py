@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -13,13 +12,13 @@ from analysis.document import Block, Box, Code, Text
 from analysis.records import Records
 from analysis.winner import Judgement, Standing
 from sweeps.confirm import DEFAULTS
+from sweeps.hints import hint
 from sweeps.masking import masked
 from sweeps.publish import ALIAS
 from sweeps.recording import NUMBER, ROLE
 from sweeps.space import Range, Space
 from sweeps.study import CONFIRM
 
-DEFAULT_STORE = Path("mlruns")
 STATES = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "pruned",
@@ -92,12 +91,9 @@ def values_in(params: Mapping[str, Any], space: Space) -> list[str]:
     ]
 
 
-def make(records: Records, target: str, **variables: object) -> str:
-    """A make command for this sweep."""
-    given: dict[str, object] = {"STUDY": records.name} | variables
-    if records.sweep.store.folder != DEFAULT_STORE:
-        given["STORE"] = records.sweep.store.folder
-    return " ".join([f"make {target}", *(f"{name}={value}" for name, value in given.items())])
+def next_step(records: Records, target: str, *, trial: int | str | None = None) -> str:
+    """A command about this sweep."""
+    return hint(target, records.sweep.store.folder, study=records.name, trial=trial)
 
 
 def result_part(records: Records) -> list[Block]:
@@ -146,7 +142,8 @@ def best_told(records: Records, best: FrozenTrial) -> Iterator[str]:
         )
     yield (
         f"The best of {len(records.counted)} trials is also a lucky one: on fresh seeds it "
-        f"will likely return less. {records.unconfirmed}: `{make(records, 'confirm')}` tells."
+        f"will likely return less. {records.unconfirmed}: "
+        f"`{next_step(records, 'confirm')}` measures it."
     )
 
 
@@ -160,7 +157,8 @@ def confirmed_told(records: Records, judgement: Judgement, best: FrozenTrial) ->
         "by; in brackets Student's 95 % interval."
     )
     if judgement.waiting:
-        yield f"{judgement.waiting} trainings are missing: `{make(records, 'confirm')}` goes on."
+        command = next_step(records, "confirm")
+        yield f"{judgement.waiting} trainings are missing: `{command}` does them."
     score, gap = winner.candidate.sweep_score, winner.gap
     told = state(records)
     if score is not None and gap is not None:
@@ -177,11 +175,12 @@ def named(standing: Standing) -> str:
 
 def receipt(records: Records, number: int) -> Iterator[Text | Code]:
     """How to see the number made again."""
-    lines = [make(records, "reproduce", TRIAL=number)]
+    lines = [next_step(records, "reproduce", trial=number)]
     published = records.published
     if published is not None and published.data.tags[ROLE] == "confirm":
         trial = published.data.tags[NUMBER]
-        lines.append(make(records, "reproduce", STUDY=records.name + CONFIRM, TRIAL=trial))
+        study, folder = records.name + CONFIRM, records.sweep.store.folder
+        lines.append(hint("reproduce", folder, study=study, trial=trial))
     yield Text("The receipt: trains it again and compares every recorded number, bit for bit.")
     yield Code("\n".join(lines))
 

@@ -13,7 +13,7 @@ from analysis.document import Block, Code, Table, Text
 from analysis.load import load_curves
 from analysis.records import Records
 from analysis.report_plots import METRIC, confirmation_picture
-from analysis.report_result import STATES, brief, make, searched, state, values_in
+from analysis.report_result import STATES, brief, next_step, searched, state, values_in
 from analysis.winner import legend, rows
 from lander.evaluation import TEST_SEED, checkpoint_seeds, final_seeds, seed_range
 from lander.fields import flatten
@@ -143,7 +143,7 @@ def confirmation_part(records: Records) -> list[Block]:
     """The table as `make confirm` prints it."""
     if records.judgement is None:
         told = f"{records.unconfirmed}. What the best trials are worth on fresh seeds tells:"
-        return [Text(told), Code(make(records, "confirm"))]
+        return [Text(told), Code(next_step(records, "confirm"))]
     judgement = records.judgement
     blocks: list[Block] = [
         Text(judgement.verdict),
@@ -153,7 +153,7 @@ def confirmation_part(records: Records) -> list[Block]:
     ]
     if judgement.waiting:
         blocks.append(Text(f"{judgement.waiting} trainings are missing; to go on:"))
-        blocks.append(Code(make(records, "confirm")))
+        blocks.append(Code(next_step(records, "confirm")))
     return blocks
 
 
@@ -217,7 +217,7 @@ def rest(records: Records, count: int) -> list[Block]:
     """Where the rows are that a table has no room for."""
     if count <= LISTED:
         return []
-    command = f"python -m sweeps trials --study {records.name} --store {records.sweep.store.folder}"
+    command = next_step(records, "trials")
     return [Text(f"The first {LISTED} of {count}; all of them: `{command}`.")]
 
 
@@ -237,8 +237,7 @@ def origin_part(records: Records) -> list[Block]:
     ]
     made = [records.parent, *([records.confirmation] if records.confirmation else [])]
     commands = [run.data.tags[COMMAND] for run in made if COMMAND in run.data.tags]
-    folder = records.sweep.store.folder
-    commands.append(f"python -m analysis report --study {records.name} --store {folder}")
+    commands.append(next_step(records, "report"))
     return [
         Table(table),
         Text("Made by these commands; what runs the trials is started by them:"),

@@ -21,6 +21,7 @@ from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from analysis.winner import judge_sweep
 from lander.fields import ConfigError
 from sweeps.figures import history, parallel_coordinates, slices
+from sweeps.hints import hint
 from sweeps.scores import last_return
 from sweeps.study import CONFIRM
 from sweeps.sweep import Sweep, root
@@ -73,7 +74,8 @@ def confirmed(sweep: Sweep) -> str:
     """What fresh seeds say, if they were asked."""
     name = sweep.study.settings.name
     if name + CONFIRM not in sweep.store.study_names():
-        return f"`make confirm STUDY={name}` tells how much of it is luck"
+        remedy = hint("confirm", sweep.store.folder, study=name)
+        return f"how much of it is luck: `{remedy}`"
     try:
         judgement = judge_sweep(sweep.store, name)
     except ConfigError as error:

@@ -19,6 +19,7 @@ from analysis.plots import new_axes, solved_line
 from analysis.stats import probability_better
 from lander.env import solved_return
 from lander.metrics import CURVES
+from sweeps.hints import hint
 from sweeps.study import CONFIRM
 from sweeps.sweep import Sweep, open_sweep
 
@@ -148,8 +149,8 @@ def seeds_told(sweep: Sweep, episodes: pd.DataFrame) -> str:
         )
     if found is None:
         return (
-            "what another training seed would change, only several trainings of a trial or "
-            "`make confirm` can tell"
+            "what another training seed would change, only several trainings of a trial can show: "
+            f"`{hint('confirm', sweep.store.folder, study=sweep.study.settings.name)}`"
         )
     deviation, count = found
     who = " ".join(filter(None, [f"{count} trial{'s' if count > 1 else ''}", where]))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lander.fields import ConfigError
+from sweeps.hints import DEFAULT_STORE
 from sweeps.study import find_study
 
 DEFAULT_STUDY: Final = "lander"
@@ -15,7 +16,9 @@ DEFAULT_STUDY: Final = "lander"
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Which folder holds the records."""
-    parser.add_argument("--store", type=Path, default=Path("mlruns"), help="folder [mlruns]")
+    parser.add_argument(
+        "--store", type=Path, default=DEFAULT_STORE, help=f"folder [{DEFAULT_STORE}]"
+    )
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:

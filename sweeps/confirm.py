@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lander.fields import ConfigError
 from sweeps.budget import WITHDRAWN
 from sweeps.delivery import deliver_all
+from sweeps.hints import hint
 from sweeps.recording import CANDIDATE, TEST_SEED_INDEX
 from sweeps.scores import RETURNS, mean, ranked
 from sweeps.space import defaults
@@ -123,7 +124,8 @@ def read_confirmation(store: Store, name: str) -> list[Confirmed]:
     """
     sweep = open_sweep(store, name)
     if name + CONFIRM not in store.study_names():
-        raise ConfigError(f"study {name} was not confirmed yet: make confirm STUDY={name}")
+        remedy = hint("confirm", store.folder, study=name)
+        raise ConfigError(f"study {name} was not confirmed yet: {remedy}")
     confirmation = open_sweep(store, name + CONFIRM)
     by_candidate: dict[int, list[FrozenTrial]] = {}
     for trial in sorted(confirmation.counted, key=place):

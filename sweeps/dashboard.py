@@ -9,6 +9,7 @@ from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from lander.fields import ConfigError
+from sweeps.hints import hint, in_checkout
 from sweeps.publish import HOST
 from sweeps.storage import Store
 
@@ -33,7 +34,11 @@ def serve(store: Store, *, port: int) -> None:
         ConfigError: the package is missing, or the port is taken.
     """
     if find_spec("optuna_dashboard") is None:
-        raise ConfigError("optuna-dashboard is missing: make dashboard installs and starts it")
+        if in_checkout():  # its target installs what it needs
+            remedy = f"{hint('dashboard', store.folder)} installs and starts it"
+        else:
+            remedy = "install the extra dashboard, or optuna-dashboard with pip"
+        raise ConfigError(f"optuna-dashboard is missing: {remedy}")
     trials = store.trials()
     application = import_module("optuna_dashboard").wsgi(trials)
     try:

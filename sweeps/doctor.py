@@ -19,6 +19,7 @@ from sweeps.address import of_file
 from sweeps.budget import REASON, WORKER
 from sweeps.damage import readable
 from sweeps.delivery import deliver_all
+from sweeps.hints import hint, no_sweep
 from sweeps.recording import (
     CONFIG,
     INTERRUPTED,
@@ -59,7 +60,7 @@ def doctor(args: argparse.Namespace) -> int:
     if not store.exists:
         for name in store.study_names():
             store.load_study(name)  # or it says who keeps the rest
-        raise ConfigError(f"no sweep in {store.folder} yet: start one with make sweep")
+        raise ConfigError(no_sweep(store.folder))
     findings = told(store, dry_run=args.dry_run)
     if not findings:
         print(f"nothing is wrong in {store.folder}: {', '.join(store.study_names()) or 'no sweep'}")
@@ -106,8 +107,8 @@ def examine(store: Store, *, dry_run: bool) -> Iterator[Finding]:
             yield Finding(str(error), mended=False)
             continue
         except KeyError:
-            told = f"{name} was never created to its end: make sweep STUDY={name} does"
-            yield Finding(told, mended=False)
+            remedy = hint("sweep", store.folder, study=name)
+            yield Finding(f"{name} was only partly created: complete it: {remedy}", mended=False)
             continue
         yield from reconcile(sweep, dry_run=dry_run)
 

@@ -21,6 +21,7 @@ from sweeps.dashboard import serve
 from sweeps.disk import room
 from sweeps.doctor import check_up, doctor
 from sweeps.failures import ENOUGH, bug
+from sweeps.hints import hint, no_sweep
 from sweeps.objective import trial_configs, trial_seeds
 from sweeps.patience import PATIENCE
 from sweeps.publish import HOST, link, publish
@@ -67,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     elif complete:
         total = len(sweep.counted)
         print(f"study {study.name} is complete: {total} trials in {store.folder}")
-        print(f"extend it: python -m sweeps run --study {args.study} --trials {2 * total}")
+        extend = hint("sweep", store.folder, study=args.study, trials=2 * total)
+        print(f"extend it: {extend}")
     conclude(sweep)
     return 0
 
@@ -103,7 +105,7 @@ def carry_out(
 
 def conclude(sweep: Sweep) -> None:
     """The best trial, and where to look."""
-    best, name = sweep.best, sweep.study.name
+    best, name, folder = sweep.best, sweep.study.name, sweep.store.folder
     if best is None:
         failed = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
         reason = failed[0].user_attrs.get("sweeps.reason", "unknown") if failed else "none ended"
@@ -119,11 +121,13 @@ def conclude(sweep: Sweep) -> None:
     print(f"best: trial {best.number}, final/return_mean {best.values[0]:.1f}")
     winner = sweep.optuna.user_attrs.get(WINNER)
     if winner is None:
-        print(f"      models:/{name}@best, until make confirm STUDY={name} tells how much is luck")
+        confirm = hint("confirm", folder, study=name)
+        print(f"      models:/{name}@best; how much of its score is luck: {confirm}")
     else:
         print(f"      models:/{name}@best is trial {winner}, confirmed on fresh seeds")
-    print(f"next: {'' if sweep.store.tracked_remotely else 'make ui  ->  '}{link(sweep)}")
-    print(f"      make reproduce STUDY={name} TRIAL=best")
+    ui = "" if sweep.store.tracked_remotely else f"{hint('ui', folder)}  ->  "
+    print(f"next: {ui}{link(sweep)}")
+    print(f"      {hint('reproduce', folder, study=name, trial='best')}")
 
 
 def run_worker(args: argparse.Namespace) -> int:
@@ -223,7 +227,7 @@ def require_sweeps(store: Store) -> list[str]:
     """
     names = store.study_names()
     if not names:
-        raise ConfigError(f"no sweep in {store.folder} yet: start one with make sweep")
+        raise ConfigError(no_sweep(store.folder))
     return names
 
 

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from sweeps.delivery import hand_over
 from sweeps.figures import write_figures
+from sweeps.hints import hint
 from sweeps.masking import masked
 from sweeps.patience import PATIENCE
 from sweeps.recording import GIF, RUN_ID, WARNING, tolerated
@@ -107,7 +108,7 @@ def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
 
 def describe(client: MlflowClient, sweep: Sweep) -> None:
     """The note that the UI shows on the experiment and on the parent run, and its table."""
-    name, best = sweep.study.name, sweep.best
+    name, best, store = sweep.study.name, sweep.best, sweep.store.folder
     lines = [
         f"**{name}**: PPO on `{sweep.study.base.env.id}`, {sweep.total} trials of "
         f"{sweep.study.base.total_steps:,} environment steps, searching "
@@ -119,11 +120,12 @@ def describe(client: MlflowClient, sweep: Sweep) -> None:
             "",
             f"Best: trial {best.number}, `final/return_mean` {best.value:.1f} over "
             f"{sweep.study.base.final_episodes} episodes of fixed seeds. It is the best of "
-            f"many, so its score on fresh seeds will be lower: `make confirm STUDY={name}` tells.",
+            "many, so its score on fresh seeds will be lower; to measure it: "
+            f"`{hint('confirm', store, study=name)}`",
             "",
-            f"Reproduce it bit for bit: `make reproduce STUDY={name} TRIAL=best`",
+            f"Reproduce it bit for bit: `{hint('reproduce', store, study=name, trial='best')}`",
             "",
-            f"Its config: `.venv/bin/python -m sweeps export --study {name} --trial best`",
+            f"Its config: `{hint('export', store, study=name, trial='best')}`",
             "",
             f'Its policy: `mlflow.pytorch.load_model("models:/{name}@{ALIAS}")`',
         ]

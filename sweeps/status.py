@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from sweeps.budget import left
+from sweeps.hints import no_sweep
 from sweeps.scores import best_of
 from sweeps.storage import WINNER, Store
 
@@ -30,7 +31,7 @@ def status(args: argparse.Namespace) -> int:
         counts = ", ".join(f"{count} {name}" for name, count in row["trials"].items() if count)
         print(f"{row['study']}: {counts}; {best}")
     if not report:
-        print(f"no sweep in {store.folder} yet: start one with make sweep")
+        print(no_sweep(store.folder))
     return 0
 
 

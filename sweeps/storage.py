@@ -23,6 +23,7 @@ from lander.fields import ConfigError, unknown
 from sweeps.address import LOCK_SECONDS, address, lock, of_file
 from sweeps.budget import BudgetStorage, open_storage
 from sweeps.damage import readable
+from sweeps.hints import hint, no_sweep
 from sweeps.scores import best_of
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Store:
         """
         names = self.study_names()
         if not names:
-            raise ConfigError(f"no sweep in {self.folder} yet: start one with make sweep")
+            raise ConfigError(no_sweep(self.folder))
         if name not in names:
             raise ConfigError(unknown(f"study in {self.folder}", name, names))
         found = optuna.load_study(study_name=name, storage=self.trials())
@@ -173,7 +174,7 @@ class Store:
         if before.startswith("file:") and self.place.startswith("file:"):
             raise ConfigError(
                 f"{self.folder} was moved, its artifacts were written to {before}: "
-                f"python -m sweeps doctor --store {self.folder} makes it at home here"
+                f"{hint('doctor', self.folder)} updates its paths"
             )
         raise ConfigError(
             f"{name} is recorded at {before}, not at {self.place}: set or unset "

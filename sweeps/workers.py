@@ -20,6 +20,7 @@ from sweeps.budget import NoTrialLeft
 from sweeps.delivery import deliver_all, hand_over
 from sweeps.disk import is_full, unless_full
 from sweeps.failures import bug
+from sweeps.hints import hint
 from sweeps.objective import Objective
 from sweeps.patience import PATIENCE
 from sweeps.provenance import environment, source_tags
@@ -88,7 +89,7 @@ def work(
 
     def close(*, patience: float) -> None:
         if parent is None:  # who has started workers here sees to it when all of them have ended
-            later = f"on this host, python -m sweeps doctor --store {store.folder}"
+            later = f"on this host, {hint('doctor', store.folder)}"
             hand_over(store, seconds=patience, later=later, check=check)
 
     with Interruption() as interruption:

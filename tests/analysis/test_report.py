@@ -24,7 +24,7 @@ from analysis.document import Block, Box, Picture, Table, Text, inline_html, inl
 from analysis.records import Records, read_records
 from analysis.report import compose, write_report
 from analysis.report_plots import flights_part
-from analysis.report_result import brief, make, question, result_part, searched
+from analysis.report_result import brief, next_step, question, result_part, searched
 from analysis.report_tables import covered
 from analysis.stats import mean_estimate
 from analysis.winner import judge_sweep, record, rows
@@ -331,7 +331,7 @@ def test_the_box_has_the_best_score_its_interval_and_what_to_type(
     box, folder = report.page.text["Result"], swept.store.folder
     assert f"Best: trial {best.number}, return {mean_estimate(seed_scores(best))}" in box
     assert "5 trials: 4 finished, 0 pruned, 1 failed." in box
-    assert f"It is not confirmed yet: make confirm STUDY=tiny STORE={folder} tells." in box
+    assert f"It is not confirmed yet: make confirm STUDY=tiny STORE={folder} measures it." in box
     assert f"make reproduce STUDY=tiny TRIAL={best.number} STORE={folder}" in box
     assert f"models:/tiny@best is the policy of trial-{best.number:04d}." in box
     assert f'set_tracking_uri("sqlite:///{folder}/mlflow.db")' in box
@@ -341,7 +341,7 @@ def test_the_box_has_the_best_score_its_interval_and_what_to_type(
 def test_a_store_in_its_usual_place_is_not_named(report: Written) -> None:
     sweep = replace(report.records.sweep, store=Store(Path("mlruns")))
     usual = replace(report.records, sweep=sweep)
-    assert make(usual, "reproduce", TRIAL=3) == "make reproduce STUDY=tiny TRIAL=3"
+    assert next_step(usual, "reproduce", trial=3) == "make reproduce STUDY=tiny TRIAL=3"
 
 
 def test_steps_and_seconds_are_those_of_the_records(report: Written) -> None:

@@ -24,7 +24,7 @@ from tests.conftest import MINI
         (["run", "--bins", "3"], "unrecognized arguments: --bins 3"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "the following arguments are required: COMMAND"),
-        (["reproduce"], "no sweep in mlruns yet: start one with make sweep"),
+        (["reproduce"], "no sweep in mlruns yet: start one with python -m sweeps run"),
         (["export", "--study", "smoke"], "no sweep in mlruns yet"),
         (["export", "--study", "nothing.toml"], "cannot read nothing.toml: No such file"),
         (["ui"], "no sweep in mlruns yet"),

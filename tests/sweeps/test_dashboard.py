@@ -109,7 +109,8 @@ def test_without_the_package_it_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr(sweeps.dashboard, "find_spec", lambda name: None)
     line = refused(["--store", str(filled.folder)], capsys)
-    assert line == ("sweeps: optuna-dashboard is missing: make dashboard installs and starts it\n")
+    remedy = f"make dashboard STORE={filled.folder} installs and starts it"
+    assert line == f"sweeps: optuna-dashboard is missing: {remedy}\n"
 
 
 @pytest.mark.usefixtures("imitation")

@@ -81,7 +81,7 @@ def test_a_moved_store_is_refused_until_it_is_at_home_and_then_all_of_it_works(
     shutil.copytree(mini.folder, place)
     refused = command("trials", "--study", "mini", "--store", place)
     assert refused.returncode == 2
-    assert f"python -m sweeps doctor --store {place} makes it at home here" in refused.stderr
+    assert f"-m sweeps doctor --store '{place}' updates its paths" in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert command("status", "--store", place).returncode == 0
 

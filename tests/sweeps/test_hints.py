@@ -1,0 +1,128 @@
+"""Commands to type next work as they are printed: they name the store, and quote it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweeps.hints import CHECKOUT, COMMANDS, DEFAULT_STORE, hint, no_sweep
+from sweeps.programs import conclude
+from sweeps.publish import describe
+from sweeps.space import suggest
+from sweeps.storage import Store
+from sweeps.study import find_study
+from sweeps.sweep import start_sweep
+
+OTHER = Path("/data/store")
+
+
+@pytest.fixture
+def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+
+
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (hint("ui", OTHER), "make ui STORE=/data/store"),
+        (hint("confirm", OTHER, study="a"), "make confirm STUDY=a STORE=/data/store"),
+    ],
+)
+def test_a_store_of_ones_own_is_named(command: str, expected: str) -> None:
+    assert command == expected
+
+
+@pytest.mark.usefixtures("checkout")
+def test_the_default_store_is_not_named() -> None:
+    told = hint("reproduce", DEFAULT_STORE, study="a", trial="best")
+    assert told == "make reproduce STUDY=a TRIAL=best"
+    assert hint("ui", Path("mlruns").resolve()) == "make ui"
+    assert hint("sweep", Path("x"), study="a", trials=80) == "make sweep STUDY=a TRIALS=80 STORE=x"
+
+
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize("name", ["two words", "it's", "a#b", "a$(b)", "$HOME"])
+def test_what_make_would_split_or_expand_goes_to_python_in_quotes(name: str) -> None:
+    words = shlex.split(hint("doctor", Path(name)))
+    assert words[1:] == ["-m", "sweeps", "doctor", "--store", name]
+
+
+def test_where_there_is_no_makefile_the_program_itself_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hint("sweep", DEFAULT_STORE, study="a") == "python -m sweeps run --study a"
+    assert hint("confirm", OTHER) == "python -m analysis confirm --store /data/store"
+    assert no_sweep(OTHER).endswith("start one with python -m sweeps run --store /data/store")
+
+
+def test_a_command_without_a_make_target_is_never_given_to_make() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    for target in COMMANDS:
+        word = shlex.split(hint(target, DEFAULT_STORE))[0]
+        assert (word == "make") == (target in targets)
+
+
+@pytest.mark.usefixtures("checkout")
+def test_what_a_sweep_prints_and_notes_at_its_end_names_its_store(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = start_sweep(find_study("smoke"), store, trials=1, command=["run"])
+    client, study = store.runs(), sweep.study
+    sweep.optuna.optimize(lambda trial: suggest(trial, study.space, study.base).seed, n_trials=1)
+    conclude(sweep)
+    describe(client, sweep)
+    note = client.get_run(sweep.run_id).data.tags["mlflow.note.content"]
+    printed = capsys.readouterr().out
+    for text, count in ((printed, 3), (note, 3)):
+        assert text.count(str(store.folder)) == count
+        commands = re.findall(r"(?:make|-m (?:sweeps|analysis)) [^`\n]*", text)
+        assert len(commands) == count
+        assert all(str(store.folder) in command for command in commands)
+
+
+NEXT_STEP = re.compile(
+    r"make [a-z-]+ [^`]*\b(STUDY|STORE)=(?!\.\.)|with make sweep"
+    r"|-m (sweeps|analysis) [a-z]+ [^`]*--(study|store)"
+)
+
+
+def literals(path: Path) -> Iterator[str]:
+    """Strings of a module, f-strings with {} for what is filled in; without docstrings."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values]
+            yield "".join(parts)
+        elif isinstance(node, ast.Constant) and id(node) not in docstrings:
+            yield str(node.value)
+
+
+def test_no_other_module_writes_such_commands_by_hand() -> None:
+    written = [
+        (path.name, text)
+        for package in ("lander", "sweeps", "analysis")
+        for path in (CHECKOUT / package).rglob("*.py")
+        if path.name != "hints.py"
+        for text in literals(path)
+        if NEXT_STEP.search(text)
+    ]
+    assert written == []
+
+
+def test_the_search_for_such_commands_sees_them() -> None:
+    assert NEXT_STEP.search("next: make reproduce STUDY={} TRIAL=best")
+    assert NEXT_STEP.search("python -m sweeps doctor --store {}")
+    assert not NEXT_STEP.search("`make notebooks STORE=.. STUDY=..`")
