@@ -10,9 +10,11 @@ from pathlib import Path
 
 from lander.arguments import Parser, positive
 from lander.fields import ConfigError
+from lander.trust import agree
 from sweeps.arguments import add_store, add_study, one_thread
 from sweeps.masking import masked
 from sweeps.patience import silence
+from sweeps.storage import Store
 
 COMMANDS = {
     "confirm": "Train a sweep's best trials and the defaults again, under seeds kept for that.",
@@ -54,6 +56,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def perform(args: argparse.Namespace) -> int:
     """Run a command; the exit code. What is slow to import is imported here: not for --help."""
     one_thread()
+    if args.command in {"confirm", "report", "notebooks"}:
+        agree(Store(args.store).origin, args.trust_env)
     if args.command == "confirm":
         from analysis.confirm import confirm
 

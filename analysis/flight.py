@@ -96,7 +96,7 @@ def pilot_of(sweep: Sweep, trial: FrozenTrial) -> Pilot:
         except Exception as error:  # MLflow raises many kinds for a missing artifact
             raise ConfigError(f"trial {trial.number} has no {name}: {error}") from None
         try:
-            policy, config = load(path)
+            policy, config = load(path, origin=sweep.store.origin)
         except ConfigError as error:  # the folder is gone when that is read
             raise ConfigError(str(error).replace(str(path), name)) from None
     return Pilot(policy, config, trial.number, training)

@@ -28,6 +28,7 @@ from nbformat import NotebookNode
 
 from analysis.notebook import STORE, STUDY
 from lander.fields import ConfigError
+from lander.trust import inherited
 from sweeps.programs import carry_out
 from sweeps.publish import publish
 from sweeps.storage import Store, quiet
@@ -131,6 +132,7 @@ def executed(path: Path, *, store: Store, study: str) -> NotebookNode:
         environ = os.environ | {
             STORE: str(store.folder.resolve()),
             STUDY: study,
+            **inherited(store.origin),
             "PYTHONPATH": os.pathsep.join(paths),  # found without being installed
             "IPYTHONDIR": folder,  # no start-up files, no history
             # no warnings about a debugger and a progress bar that nobody uses

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lander.arguments import Parser, positive
+from lander.arguments import Parser, add_trust, positive
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, flatten, from_toml, read_text
 from lander.options import describe, require_known
@@ -131,6 +131,8 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument("--out", type=Path, metavar="FILE", help="[DIR/actions.json]")
     if command == "judge":
         parser.add_argument("file", type=Path, metavar="FILE", help="what record wrote")
+    if command != "random":
+        add_trust(parser)
     return parser.parse_args(argv)
 
 

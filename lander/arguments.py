@@ -6,6 +6,7 @@ import argparse
 from typing import NoReturn
 
 from lander.fields import ConfigError
+from lander.trust import OPTION
 
 
 class Parser(argparse.ArgumentParser):
@@ -13,6 +14,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Which modules of somebody else's may be imported."""
+    parser.add_argument(
+        OPTION,
+        dest="trust_env",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="let environments named MODULE:Env-v0 there import it; asked for once",
+    )
 
 
 def whole(text: str) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, flatten
 from lander.policy import ActorCritic, make_policy
+from lander.trust import Origin
 
 
 def save(path: Path, weights: Mapping[str, Tensor], config: TrainConfig) -> None:
@@ -19,17 +20,21 @@ def save(path: Path, weights: Mapping[str, Tensor], config: TrainConfig) -> None
     torch.save({"config": flatten(config), "weights": dict(weights)}, path)
 
 
-def load(path: Path) -> tuple[ActorCritic, TrainConfig]:
+def load(path: Path, *, origin: Origin | None = None) -> tuple[ActorCritic, TrainConfig]:
     """The policy saved at `path` and its config.
 
+    `origin` is where it belongs, if not to its folder.
+
     Raises:
-        ConfigError: no such file, or not a checkpoint of this program.
+        ConfigError: no such file, not a checkpoint of this program, or one whose environment would
+            import a module that nobody has agreed to.
     """
     if not path.is_file():
         raise ConfigError(f"no policy at {path}: train one with python -m lander --out DIR")
     saved = read(path)
     try:
         config = configure(saved["config"], base=TrainConfig())
+        (origin or Origin.folder(path.parent)).require(flatten(config))
         policy = make_policy(config, generator=torch.Generator())
         policy.load_state_dict(saved["weights"])
     except ConfigError as error:

@@ -14,10 +14,11 @@ import torch
 
 from lander.checkpoint import read, save
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, to_toml
+from lander.fields import ConfigError, configure, flatten, to_toml
 from lander.gif import save_landing
 from lander.metrics import CURVES
 from lander.trainer import Progress, State, TrainResult
+from lander.trust import Origin
 
 STATE: Final = "training.pt"
 CHECKPOINTS: Final = "checkpoints"
@@ -31,6 +32,7 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.origin = Origin.folder(folder)
         self.unfinished = folder.parent / f"{folder.name}.unfinished"
         self.curve: list[Row] = []
         self.resumed_at = 0
@@ -80,7 +82,7 @@ class RunFolder:
         """Config and state of an unfinished run; its curve goes on too.
 
         Raises:
-            ConfigError: nothing there to go on from.
+            ConfigError: nothing there to go on from, or something that needs consent.
         """
         path = self.unfinished / STATE
         if not path.is_file():
@@ -95,6 +97,10 @@ class RunFolder:
             self.resumed_at = int(state["env_steps"])
         except (KeyError, TypeError) as error:
             raise ConfigError(f"{path} is not a state of this program: {error!r}") from None
+        try:
+            self.origin.require(flatten(config))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
         return config, state
 
     def finish(self, result: TrainResult) -> None:

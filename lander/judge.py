@@ -20,6 +20,7 @@ from lander.env import make_env
 from lander.evaluation import policy_pilot
 from lander.fields import ConfigError, read_text
 from lander.policy import ActorCritic
+from lander.trust import Origin
 
 SEED: Final = 2023
 EPISODES: Final = 5
@@ -122,7 +123,8 @@ def read(path: Path) -> ActionLists:
     """Action lists from a file that `write`, or another program, wrote.
 
     Raises:
-        ConfigError: not such a file, or a list whose entries cannot be actions.
+        ConfigError: not such a file, a list whose entries cannot be actions, or an environment
+            that would import a module nobody has agreed to.
     """
     try:
         document = json.loads(read_text(path))
@@ -133,6 +135,10 @@ def read(path: Path) -> ActionLists:
         raise refusal(path, " ".join(str(error).split())[:200]) from None
     if type(seed) is not int or seed < 0 or not isinstance(lists, list) or not lists:
         raise refusal(path, "want a seed from 0 up and at least one episode")
+    try:
+        Origin.folder(path.parent).require({"env.id": env_id})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     with closing(make_env(str(env_id))) as env:
         space = env.action_space
     numbered = enumerate(lists, 1)

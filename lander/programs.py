@@ -20,13 +20,15 @@ from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.env import solved_return
 from lander.evaluation import Evaluation, evaluate, play, random_pilot, seed_range
-from lander.fields import ConfigError
+from lander.fields import ConfigError, flatten
 from lander.folder import RunFolder, policy_path
 from lander.gif import save_landing
 from lander.interruption import Interruption
 from lander.judge import TIERS
 from lander.options import require_active
+from lander.policy import ActorCritic
 from lander.resolve import UnflyableWarning, dead_zones, resolve
+from lander.trust import Origin, agree, modules
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,12 +59,14 @@ def train(args: argparse.Namespace) -> None:
     out = args.out or Path("runs") / f"{config.env.id.replace('/', '-')}-seed-{config.seed}"
     folder = RunFolder(out)
     folder.require_new()
+    agree(folder.origin, modules(flatten(config)))  # typed: it may be resumed and flown as well
     finish(config, folder, state=None)
 
 
 def resume(args: argparse.Namespace) -> None:
     """The rest of a run that was interrupted."""
     folder = RunFolder(args.run)
+    agree(folder.origin, args.trust_env)
     config, state = folder.read_state()
     finish(config, folder, state=state)
 
@@ -116,7 +120,7 @@ class Interrupted(Exception):
 
 def fly(args: argparse.Namespace) -> None:
     """A trained policy on reset seeds that nothing has looked at."""
-    policy, config = load(policy_path(args.run, best=args.best, env_steps=args.checkpoint))
+    policy, config = saved_policy(args)
     generator = torch.Generator().manual_seed(args.seed) if args.sampled else None
     seeds = seed_range(args.seed, args.episodes)
     gif = args.gif or args.run / "flight.gif"
@@ -125,9 +129,17 @@ def fly(args: argparse.Namespace) -> None:
     report(flights, config.env.id, gif)
 
 
+def saved_policy(args: argparse.Namespace) -> tuple[ActorCritic, TrainConfig]:
+    """The policy of a run that the arguments choose, and its config."""
+    origin = Origin.folder(args.run)
+    agree(origin, args.trust_env)
+    path = policy_path(args.run, best=args.best, env_steps=args.checkpoint)
+    return load(path, origin=origin)
+
+
 def record(args: argparse.Namespace) -> None:
     """A trained policy's actions, for the judge."""
-    policy, config = load(policy_path(args.run, best=args.best, env_steps=args.checkpoint))
+    policy, config = saved_policy(args)
     out = args.out or args.run / "actions.json"
     require_parent("--out", out)
     lists = judge_rules.record(policy, config.env.id, seed=args.seed, episodes=args.episodes)
@@ -138,6 +150,7 @@ def record(args: argparse.Namespace) -> None:
 
 def judge(args: argparse.Namespace) -> None:
     """Recorded actions, flown again."""
+    agree(Origin.folder(args.file.parent), args.trust_env)
     lists = judge_rules.read(args.file)
     verdict = judge_rules.judge(lists)
     flown = zip(verdict.returns, verdict.lengths, strict=True)

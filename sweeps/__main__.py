@@ -13,10 +13,11 @@ from secrets import randbelow
 from lander.arguments import Parser, positive, whole
 from lander.fields import ConfigError
 from lander.resolve import UnflyableWarning
+from lander.trust import agree
 from sweeps.arguments import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port
 from sweeps.masking import masked
 from sweeps.patience import silence
-from sweeps.storage import quiet
+from sweeps.storage import Store, quiet
 from sweeps.study import shipped_studies
 
 DASHBOARD_PORT = 8080
@@ -108,6 +109,7 @@ def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     try:
         args = parse(argv)
+        agree(Store(args.store).origin, args.trust_env)
         run = program(args.command)
         quiet()
         with warnings.catch_warnings():

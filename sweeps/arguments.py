@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Final
 
+from lander.arguments import add_trust
 from lander.fields import ConfigError
 from sweeps.hints import DEFAULT_STORE
 from sweeps.study import find_study
@@ -15,10 +16,11 @@ DEFAULT_STUDY: Final = "lander"
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Which folder holds the records."""
+    """Which folder holds the records, and what of them may be run."""
     parser.add_argument(
         "--store", type=Path, default=DEFAULT_STORE, help=f"folder [{DEFAULT_STORE}]"
     )
+    add_trust(parser)
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lander.fields import ConfigError
+from lander.trust import inherited
 from sweeps.address import VARIABLE
 from sweeps.masking import one_line
 from sweeps.storage import Store, quiet
 from sweeps.sweep import Sweep
 from sweeps.workers import work
 
-HANDED_OVER = ("SWEEPS_", "MLFLOW_")
+HANDED_OVER = ("SWEEPS_", "MLFLOW_", "LANDER_")
 """Beginnings of the environment variables that a worker on another host gets as well."""
 
 
@@ -72,6 +73,7 @@ class Tasks:
         environ = {
             name: value for name, value in os.environ.items() if name.startswith(HANDED_OVER)
         }
+        environ |= inherited(sweep.store.origin)
         folder = str(sweep.store.folder.resolve())
         return Task(self._ray, self._run.remote(folder, sweep.study.name, index, seconds, environ))
 

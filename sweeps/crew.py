@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 from lander.interruption import Interruption
+from lander.trust import inherited
 from sweeps.budget import RETRY_OF
 from sweeps.disk import is_full, require_room
 from sweeps.failures import bug
@@ -59,11 +60,13 @@ class Launcher(Protocol):
 class Process:
     """A worker on this machine."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
+        """`environ` is added to the environment of this process."""
         self._log = log
         with log.open("ab") as output:
-            environ = os.environ | {"OMP_NUM_THREADS": "1"}
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environ)
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=os.environ | environ
+            )
 
     @property
     def ended(self) -> bool:
@@ -91,7 +94,8 @@ class Processes:
         folder = sweep.store.folder / "logs"
         folder.mkdir(exist_ok=True)
         log = folder / f"{sweep.study.name}-worker-{index}.log"
-        return Process(worker_command(sweep, index=index, seconds=seconds), log)
+        command = worker_command(sweep, index=index, seconds=seconds)
+        return Process(command, log, {"OMP_NUM_THREADS": "1"} | inherited(sweep.store.origin))
 
 
 HERE: Final = Processes()

@@ -24,13 +24,13 @@ from sweeps.failures import ENOUGH, bug
 from sweeps.hints import hint, no_sweep
 from sweeps.objective import trial_configs, trial_seeds
 from sweeps.patience import PATIENCE
-from sweeps.publish import HOST, link, publish
+from sweeps.publish import HOST, link, page, publish
 from sweeps.recording import TRACEBACK
 from sweeps.reproduce import reproduce
 from sweeps.space import troubles
 from sweeps.storage import WINNER, Store, find_trial
 from sweeps.study import CONFIRM, find_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
+from sweeps.sweep import EXPERIMENT_ID, Sweep, open_sweep, start_sweep
 from sweeps.watch import Watch, clock
 from sweeps.workers import work
 
@@ -196,7 +196,9 @@ def ui(args: argparse.Namespace) -> int:
     """Becomes the MLflow server of the store, unless there is one already."""
     store = Store(args.store)
     for name in require_sweeps(store):
-        print(f"{name}: {link(open_sweep(store, name), port=args.port)}", flush=True)
+        experiment_id = store.load_study(name).user_attrs.get(EXPERIMENT_ID)
+        if experiment_id is not None:  # else its creation was broken off, and there is no page
+            print(f"{name}: {page(store, str(experiment_id), port=args.port)}", flush=True)
     if not store.tracked_remotely:
         serve_runs(store, port=args.port)
     return 0

@@ -19,7 +19,7 @@ from sweeps.hints import hint
 from sweeps.masking import masked
 from sweeps.patience import PATIENCE
 from sweeps.recording import GIF, RUN_ID, WARNING, tolerated
-from sweeps.storage import WINNER
+from sweeps.storage import WINNER, Store
 from sweeps.sweep import Sweep, open_sweep
 
 ALIAS = "best"
@@ -157,7 +157,11 @@ def run_table(sweep: Sweep) -> dict[str, object]:
 
 def link(sweep: Sweep, *, port: int = PORT) -> str:
     """The page of a sweep in the MLflow UI that `make ui` serves, or the tracking server."""
-    store = sweep.store
-    place = masked(store.tracking_uri) if store.tracked_remotely else f"http://{HOST}:{port}"
+    return page(sweep.store, sweep.experiment_id, port=port)
+
+
+def page(store: Store, experiment_id: str, *, port: int) -> str:
+    """The same of an experiment, whatever the sweep in it is."""
+    server = masked(store.tracking_uri) if store.tracked_remotely else f"http://{HOST}:{port}"
     query = f"workflowType=machine_learning&viewStateShareKey={quote(VIEW)}"
-    return f"{place.rstrip('/')}/#/experiments/{sweep.experiment_id}/runs?{query}"
+    return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{query}"

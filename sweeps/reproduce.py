@@ -13,8 +13,9 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Run
 
 from lander import Divergence, Progress, TrainConfig, train
-from lander.fields import ConfigError, from_toml
+from lander.fields import ConfigError, flatten, from_toml
 from lander.metrics import FINALS
+from lander.trust import UNKNOWN, Origin
 from sweeps.budget import REASON
 from sweeps.provenance import differences, environment, source_tags
 from sweeps.recording import (
@@ -53,11 +54,14 @@ class AllCompared(Exception):
     """A pruned trial has been replayed up to its last recorded checkpoint."""
 
 
-def read_receipt(client: MlflowClient, run_id: str, *, tracking_uri: str) -> Receipt:
+def read_receipt(
+    client: MlflowClient, run_id: str, *, tracking_uri: str, origin: Origin = UNKNOWN
+) -> Receipt:
     """What MLflow holds of a run; nothing else is needed.
 
     Raises:
-        ConfigError: the record is incomplete.
+        ConfigError: the record is incomplete, or its environment needs a consent that `origin`
+            does not have.
     """
     run = client.get_run(run_id)
     try:
@@ -66,6 +70,7 @@ def read_receipt(client: MlflowClient, run_id: str, *, tracking_uri: str) -> Rec
         name = run.info.run_name
         raise ConfigError(f"{name} has no {CONFIG} in its record: {error}") from None
     config = from_toml(Path(path).read_text(), source=f"{run.info.run_name}/{CONFIG}")
+    origin.require(flatten(config))
     seeds = run.data.tags.get(TRAINING_SEEDS, str(config.seed)).split(", ")
     configs = tuple(replace(config, seed=int(seed)) for seed in seeds)
     recorded: dict[tuple[str, int], float] = {}
@@ -92,7 +97,12 @@ def reproduce(
     if RUN_ID not in trial.user_attrs:
         raise ConfigError(f"trial {trial.number} has not run yet")
     client = store.runs()
-    receipt = read_receipt(client, str(trial.user_attrs[RUN_ID]), tracking_uri=store.tracking_uri)
+    receipt = read_receipt(
+        client,
+        str(trial.user_attrs[RUN_ID]),
+        tracking_uri=store.tracking_uri,
+        origin=store.origin,
+    )
     run, seeds = receipt.run, [config.seed for config in receipt.configs]
     say(
         f"{study_name} trial {trial.number} ({trial.state.name.lower()}): retraining "

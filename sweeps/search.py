@@ -12,14 +12,14 @@ from optuna.pruners import (
 )
 from optuna.samplers import (
     BaseSampler,
-    CmaEsSampler,
     GPSampler,
     QMCSampler,
     RandomSampler,
     TPESampler,
 )
 
-from sweeps.study import Settings
+from lander.fields import ConfigError
+from sweeps.study import NO_CMAES, Settings
 
 
 def make_sampler(settings: Settings, *, seed: int) -> BaseSampler:
@@ -31,7 +31,7 @@ def make_sampler(settings: Settings, *, seed: int) -> BaseSampler:
             # a return is noisy: the next seed would give another one
             return GPSampler(seed=seed, deterministic_objective=False)
         case "cmaes":
-            return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+            raise ConfigError(NO_CMAES)
         case "qmc":
             # one sequence for all workers: its points are dealt out through the storage
             return QMCSampler(seed=settings.seed, scramble=True, warn_independent_sampling=False)

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import URL, Connection, Engine, event, make_url
 
 from lander.fields import ConfigError, unknown
+from lander.trust import Origin
 from sweeps.address import LOCK_SECONDS, address, lock, of_file
 from sweeps.budget import BudgetStorage, open_storage
 from sweeps.damage import readable
@@ -62,6 +63,15 @@ class Store:
     def address(self) -> URL:
         """Of Optuna's database."""
         return address(self.folder / OPTUNA_FILE)
+
+    @property
+    def origin(self) -> Origin:
+        """For what consent is kept: its folder, or the server that keeps the studies."""
+        url = self.address
+        if url.get_backend_name() == "sqlite":
+            return Origin.folder(self.folder)
+        hosts = {name: value for name, value in url.query.items() if name in ("host", "port")}
+        return Origin(url.set(username=None, password=None, query=hosts).render_as_string())
 
     @property
     def tracking_uri(self) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +18,7 @@ from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, first_line, flatten, read_text, unknown
 from lander.options import require_active
 from lander.resolve import resolve
+from lander.trust import TYPED, UNKNOWN, Origin
 from sweeps.space import Space, read_space
 
 SHIPPED = Path(__file__).parent / "studies"
@@ -25,6 +26,11 @@ TABLES = ("study", "base", "space")
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 CONFIRM = "@confirm"
 """What the name of a confirmation has behind that of its sweep; no study file can be called so."""
+NO_CMAES = (
+    "sampler cmaes keeps a pickle in the database, which whoever may write to it could exchange: "
+    "take tpe, or gp for few trials"
+)
+"""It is there no more; sweeps that it searched are still read, and go on with another sampler."""
 TEST_EPISODES = 100
 """Episodes that a confirmation scores a training by."""
 
@@ -76,7 +82,8 @@ class Study:
 
     def confirming(self) -> Study:
         """The study of its confirmation: the same trials, never pruned, scored on test seeds."""
-        settings = replace(self.settings, pruner="none", seeds_per_trial=1)
+        # every trial is given its parameters: nothing to propose, nothing to prune
+        settings = replace(self.settings, sampler="random", pruner="none", seeds_per_trial=1)
         base = replace(self.base, final_seeds="test", final_episodes=TEST_EPISODES)
         return replace(self, settings=settings, base=base, confirms=True)
 
@@ -116,20 +123,28 @@ def find_study(name_or_file: str) -> Study:
         if not name_or_file.endswith(".toml"):
             known = shipped_studies()
             raise ConfigError(unknown("study", name_or_file, known) + ", or a path to a .toml file")
-    return read_study(read_text(path), source=str(path.name))
+    study = read_study(read_text(path), source=str(path.name), origin=TYPED)
+    if study.settings.sampler == "cmaes":
+        raise ConfigError(f"{path.name}: [study] {NO_CMAES}")
+    return study
 
 
-def read_study(text: str, *, source: str) -> Study:
-    """A study from TOML text; `source` names it in errors."""
+def read_study(text: str, *, source: str, origin: Origin = UNKNOWN) -> Study:
+    """A study from TOML text; `source` names it in errors.
+
+    Raises:
+        ConfigError: a wrong text, or one that would import a module nobody has agreed to for its
+            `origin`.
+    """
     try:
-        return _read_study(tomllib.loads(text), text)
+        return _read_study(tomllib.loads(text), text, origin)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: not a TOML file: {error}") from None
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
 
 
-def _read_study(document: Mapping[str, Any], text: str) -> Study:
+def _read_study(document: Mapping[str, Any], text: str, origin: Origin) -> Study:
     for table in document:
         if table not in TABLES:
             raise ConfigError(unknown("table", table, list(TABLES)))
@@ -144,6 +159,9 @@ def _read_study(document: Mapping[str, Any], text: str) -> Study:
         base = configure(document["base"], base=TrainConfig())
     except ConfigError as error:
         raise ConfigError(f"[base] {error}") from None
+    origin.require(flatten(base))
+    for value in searched_arguments(document["space"]):
+        origin.require(value)
     if "seed" in document["base"]:
         raise ConfigError("[base] seed: training seeds derive from [study] seed, set that")
     if base.final_seeds != "tuning":
@@ -168,3 +186,11 @@ def _read_study(document: Mapping[str, Any], text: str) -> Study:
                     f"[space] {name}: sampler grid needs choices, or a step for whole numbers"
                 )
     return Study(settings, base, space, text)
+
+
+def searched_arguments(table: Mapping[str, Any]) -> Iterator[dict[str, object]]:
+    """Every value that [space] would give an argument of the environment."""
+    for name, spec in table.items():
+        choices = spec.get("choices") if isinstance(spec, Mapping) else None
+        if name.startswith("env.") and isinstance(choices, list):
+            yield from ({name: value} for value in choices)

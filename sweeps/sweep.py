@@ -12,7 +12,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from lander.fields import ConfigError
+from lander.fields import ConfigError, flatten
+from lander.trust import agree, modules
 from sweeps.budget import BUDGET, REASON, RETRY_OF, WITHDRAWN, WORKER, given, is_gone, left
 from sweeps.delivery import close_run, deliver_all
 from sweeps.provenance import environment, source_tags
@@ -99,7 +100,9 @@ def open_sweep(
         ConfigError: no such sweep in the store, or it was moved, unless it may be `anywhere`.
     """
     found = store.load_study(name, anywhere=anywhere)
-    study = read_study(str(found.user_attrs[DEFINITION]), source=f"{name} in {store.folder}")
+    study = read_study(
+        str(found.user_attrs[DEFINITION]), source=f"{name} in {store.folder}", origin=store.origin
+    )
     if name.endswith(CONFIRM):
         study = study.confirming()
     if sampler_seed is not None:
@@ -125,10 +128,12 @@ def start_sweep(
     """
     points = [] if warm_start is None else warm_points(study, open_sweep(store, warm_start))
     store.create()
+    agree(store.origin, modules(flatten(study.base)))  # typed by whoever starts it
     with store.lock:  # two at once would each fill the budget
         if is_created(store, study.name):
             found = store.load_study(study.name)
-            earlier = read_study(str(found.user_attrs[DEFINITION]), source=DEFINITION)
+            text = str(found.user_attrs[DEFINITION])
+            earlier = read_study(text, source=DEFINITION, origin=store.origin)
             if earlier.fingerprint != study.fingerprint:
                 raise ConfigError(
                     f"study {study.name} in {store.folder} was started differently "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -86,7 +88,10 @@ def store(empty: Path, tmp_path: Path) -> Store:
     return Store(Path(shutil.copytree(empty, tmp_path / "store")))
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Ctrl-C works in the processes that tests start: a shell that runs pytest in the background
-    has it ignored, and children inherit that."""
+    has it ignored, and children inherit that. Consents are kept in settings of the tests' own."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings = TemporaryDirectory()
+    config.add_cleanup(settings.cleanup)
+    os.environ["XDG_CONFIG_HOME"] = settings.name
