@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lander.arguments import Parser, add_trust, positive
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, flatten, from_toml, read_text
+from lander.fields import ConfigError, configure, flatten, from_toml, read_text, typed
 from lander.options import describe, require_known
 
 FIELD = "field:"
@@ -37,20 +37,17 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
 
 def shown(value: object) -> str:
     """A field's value as it is typed on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def given_fields(args: argparse.Namespace) -> dict[str, object]:
-    """Fields on the command line: "64,64" is a tuple, "none" is None."""
-    tuples = {name for name, value in flatten(TrainConfig()).items() if isinstance(value, tuple)}
-    options = {
-        name.removeprefix(FIELD): value
+    """Fields on the command line, in their types."""
+    return {
+        name.removeprefix(FIELD): typed(name.removeprefix(FIELD), value)
         for name, value in vars(args).items()
         if name.startswith(FIELD) and value is not None
-    }
-    return {
-        name: value.split(",") if name in tuples else None if value.lower() == "none" else value
-        for name, value in options.items()
     }
 
 

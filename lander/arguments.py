@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+import re
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from lander.fields import ConfigError
 from lander.trust import OPTION
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what is wrong instead of printing its usage; the caller exits with 2."""
+    """Raises what is wrong instead of printing its usage; the caller exits with 2.
+
+    An option may be written with - or with _, as the config field that it is named after.
+    """
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
+
+    def parse_known_args(
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Refuses what it does not know: a command's own parser knows which options are near."""
+        typed = sys.argv[1:] if args is None else list(args)
+        read, rest = super().parse_known_args([hyphenated(word) for word in typed], namespace)
+        if rest:
+            first = next((word for word in typed if hyphenated(word) == rest[0]), rest[0])
+            raise ConfigError(self._unknown(first))
+        return read, []
+
+    def _unknown(self, word: str) -> str:
+        name = word.partition("=")[0]
+        if not name.startswith("-"):
+            return f'unknown argument "{word}": see {self.prog} --help'
+        options = re.findall(r"--[\w.-]+", self.format_usage())
+        near = get_close_matches(hyphenated(name), options, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+        return f'unknown option "{name}": {hint}'
+
+
+def hyphenated(word: str) -> str:
+    """--ppo.clip_range=0.2 as --ppo.clip-range=0.2; other words as they are."""
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else word
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

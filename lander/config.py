@@ -7,16 +7,26 @@ of `train` with equal configs return equal weights (on one kind of CPU, with one
 from __future__ import annotations
 
 from dataclasses import field
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
 
 RULES = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+# strict: a text, true or 1.0 where a whole number belongs is a slip, not a number
+Whole = Annotated[int, Strict()]
+Real = Annotated[float, Strict()]
+Flag = Annotated[bool, Strict()]
+Count = Annotated[Whole, Field(ge=1)]
+Positive = Annotated[Real, Field(gt=0)]
+NonNegative = Annotated[Real, Field(ge=0)]
+
+MAX_ROLLOUT = 2**24
+"""Transitions that one rollout may hold: about 1 GB of LunarLander's."""
+MAX_WEIGHTS = 10**8
+"""Weights that may lie between hidden layers: 0.4 GB, and three times that for Adam."""
 
 
 @dataclass(frozen=True, slots=True, config=RULES)
@@ -29,18 +39,18 @@ class EnvConfig:
     """Who steps the training environments. gymnasium: the stock ones, in Python. envpool: the same
     physics in C++ (extra [fast]), faster, with other random numbers; such a run cannot be resumed.
     Evaluation is always on stock Gymnasium."""
-    num_envs: Count = 16
+    num_envs: Annotated[Count, Field(le=65_536)] = 16
     """N, copies stepped side by side."""
     reward_scale: Positive | Literal["running"] = 0.03
     """The agent learns from reward * reward_scale; every recorded return stays unscaled. running:
     from reward / (running std of the discounted return), clipped to +-10 (baselines'
     VecNormalize), for environments whose scale is unknown; its statistics are saved with the
     policy. Without a critic and with normalised advantages a constant scale cancels out."""
-    bins: Annotated[int, Field(ge=2)] | None = None
+    bins: Annotated[Whole, Field(ge=2, le=4096)] | None = None
     """Cut each dimension of a Box action space into this many levels, both ends included (Tang and
     Agrawal 2020, arXiv:1901.10500). More levels steer finer and learn slower. None: leave the
     action space as it is."""
-    obs_norm: bool = False
+    obs_norm: Flag = False
     """Shift and scale observations by their running mean and std (Engstrom et al. 2020,
     arXiv:2005.12729), for observations far from unit scale. The statistics are part of the policy,
     and stand still in evaluation."""
@@ -49,7 +59,7 @@ class EnvConfig:
     step_cost: NonNegative = 0.0
     """Subtracted from every training reward before it is scaled, in raw units: makes a craft that
     hovers land. Recorded returns leave it out."""
-    time_limit: Count | None = None
+    time_limit: Annotated[Count, Field(le=10**9)] | None = None
     """Training episodes are truncated after this many steps, to keep a hovering craft from filling
     the rollouts; evaluation plays whole episodes. None: the environment's own limit."""
 
@@ -61,20 +71,22 @@ class PolicyConfig:
     head: str = "auto"
     """What the actor's outputs mean. auto: categorical for Discrete actions and for a Box cut into
     bins, gaussian for a Box as it is."""
-    hidden_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64)
+    hidden_sizes: Annotated[
+        tuple[Annotated[Count, Field(le=65_536)], ...], Field(min_length=1, max_length=64)
+    ] = (64, 64)
     """Width of each hidden layer."""
     activation: Literal["relu", "tanh"] = "relu"
     """Nonlinearity after each hidden layer."""
     trunk: Literal["separate", "shared"] = "separate"
     """separate: actor and critic have hidden layers of their own. shared: one set for both, so that
     value_coef balances what they learn."""
-    critic: bool = True
+    critic: Flag = True
     """Learn V(s). false: plain policy gradient (Williams 1992), with an advantage that needs no
     critic and with whole episodes."""
     init: Literal["orthogonal", "torch"] = "orthogonal"
     """orthogonal: gain sqrt(2), actor output 0.01, critic output 1, zero biases
     (Andrychowicz et al. 2021, arXiv:2006.05990). torch: uniform in +-1/sqrt(fan_in)."""
-    explore: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    explore: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     """Share of uniformly random choices mixed into a categorical, as epsilon-greedy does; part of
     the distribution, so that log-probabilities stay true. Deterministic flights leave it out."""
     std: Literal["learned", "fixed", "decayed"] = "learned"
@@ -86,7 +98,7 @@ class PolicyConfig:
     LunarLander's side engines hardly ever fire by chance."""
     final_std: Positive = 0.1
     """Standard deviation at the end of the budget."""
-    squash: bool = False
+    squash: Flag = False
     """Bound actions by tanh, its log-determinant in log-probability and entropy (Haarnoja
     et al. 2018, arXiv:1801.01290, appendix C). false: the environment gets the clipped action."""
 
@@ -95,15 +107,15 @@ class PolicyConfig:
 class PPOConfig:
     """Hyperparameters of the PPO update (Schulman et al. 2017, arXiv:1707.06347)."""
 
-    rollout_steps: Count = 128
+    rollout_steps: Annotated[Count, Field(le=MAX_ROLLOUT)] = 128
     """T, steps in each environment between two updates."""
-    rollout_episodes: Count | None = None
+    rollout_episodes: Annotated[Count, Field(le=100_000)] | None = None
     """Whole episodes between two updates instead of T steps, as REINFORCE needs them: a multiple of
     env.num_envs, each copy plays its share. The last rollout may overshoot total_steps."""
-    minibatch_size: Annotated[int, Field(ge=2)] = 512
+    minibatch_size: Annotated[Whole, Field(ge=2, le=10**9)] = 512
     """M, transitions per gradient step; must divide N * T. Of whole episodes: at most this many,
     in minibatches of like size; more than a rollout holds means the full batch."""
-    update_epochs: Count = 10
+    update_epochs: Annotated[Count, Field(le=10_000)] = 10
     """K, passes over each rollout. More learn faster from each step until the ratio leaves the
     clip range."""
     learning_rate: Positive = 3e-3
@@ -114,11 +126,11 @@ class PPOConfig:
     """A step size for the critic's own layers (PPO-PyTorch, Packt ch. 15). None: learning_rate."""
     advantage: str = "gae"
     """How good was a_t? The ladder from plain policy gradient to GAE."""
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.999
+    gamma: Annotated[Real, Field(gt=0, le=1)] = 0.999
     """Discount factor. Lower values land sooner and look less far ahead."""
-    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.98
+    gae_lambda: Annotated[Real, Field(ge=0, le=1)] = 0.98
     """lambda of GAE (arXiv:1506.02438): 0 is the TD error, 1 is Monte Carlo minus V."""
-    n_step: Count = 5
+    n_step: Annotated[Count, Field(le=10_000)] = 5
     """n of n_step: rewards summed before V takes over."""
     baseline: str = "none"
     """What reward_to_go is compared with."""
@@ -158,21 +170,27 @@ class TrainConfig:
     """The networks."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """The algorithm."""
-    total_steps: Count = 300_000
+    total_steps: Annotated[Count, Field(le=10**12)] = 300_000
     """Budget in environment steps, summed over the N copies."""
-    checkpoints: Count = 5
+    checkpoints: Annotated[Count, Field(le=10_000)] = 5
     """Evaluations along the way, evenly spaced in steps; the last is at the end."""
-    eval_episodes: Count = 6
+    eval_episodes: Annotated[Count, Field(le=10_000)] = 6
     """Deterministic episodes per checkpoint."""
-    final_episodes: Count = 20
+    final_episodes: Annotated[Count, Field(le=100_000)] = 20
     """Episodes of the final evaluation, deterministic and again sampled."""
     final_seeds: Literal["tuning", "test"] = "tuning"
     """Which reset seeds the final episodes have. tuning: those by which a sweep chooses. test:
     those on which its choice is confirmed, and which nothing else looks at."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Determines environments, initial weights, action sampling and shuffling."""
 
     def __post_init__(self) -> None:
+        weights = sum(one * other for one, other in pairwise(self.policy.hidden_sizes))
+        if weights > MAX_WEIGHTS:
+            raise ValueError(
+                f"policy.hidden_sizes may have at most {MAX_WEIGHTS} weights between its layers, "
+                f"got {weights}"
+            )
         episodes, num_envs = self.ppo.rollout_episodes, self.env.num_envs
         if episodes is not None:
             if episodes % num_envs:
@@ -182,6 +200,11 @@ class TrainConfig:
                 )
             return
         batch_size = num_envs * self.ppo.rollout_steps
+        if batch_size > MAX_ROLLOUT:
+            raise ValueError(
+                f"env.num_envs * ppo.rollout_steps, a rollout, must be at most {MAX_ROLLOUT} "
+                f"steps: got {batch_size}"
+            )
         if self.total_steps < batch_size:
             raise ValueError(
                 f"total_steps must hold at least one rollout of env.num_envs * ppo.rollout_steps "

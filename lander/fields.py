@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, cast, get_args, get_origin
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
-from lander.config import TrainConfig
+from lander.config import RULES, TrainConfig
 
 
 class ConfigError(ValueError):
@@ -29,6 +31,8 @@ def flatten(config: TrainConfig) -> dict[str, Any]:
 def configure(values: Mapping[str, Any], *, base: TrainConfig) -> TrainConfig:
     """`base` with the dotted fields in `values` replaced, types and ranges checked.
 
+    "none" is None where a field takes None and has no word "none": TOML has no null.
+
     Raises:
         ConfigError: an unknown field, or a value that its field does not take.
     """
@@ -37,7 +41,9 @@ def configure(values: Mapping[str, Any], *, base: TrainConfig) -> TrainConfig:
         if name not in flat:
             raise ConfigError(unknown("field", name, list(flat)))
     nested: dict[str, Any] = {}
-    for name, value in (flat | dict(values)).items():
+    for name, value in (
+        flat | {name: _none(name, value) for name, value in values.items()}
+    ).items():
         *parents, leaf = name.split(".")
         table = nested
         for parent in parents:
@@ -49,6 +55,25 @@ def configure(values: Mapping[str, Any], *, base: TrainConfig) -> TrainConfig:
         raise ConfigError(first_line(error)) from None
 
 
+def typed(name: str, text: str) -> object:
+    """What a text on the command line stands for in a dotted field; "64,64" is a tuple.
+
+    Raises:
+        ConfigError: nothing that the field takes.
+    """
+    kinds = kinds_of(name)
+    if text.lower() == "none" and NoneType in kinds:
+        return None
+    annotation = _field(name).rebuild_annotation()
+    try:
+        if tuple in kinds:
+            element = TypeAdapter[Any](get_args(_field(name).annotation)[0])
+            return tuple(element.validate_strings(part) for part in text.split(","))
+        return TypeAdapter[object](annotation, config=RULES).validate_strings(text)
+    except ValidationError as error:
+        raise ConfigError(first_line(error, name)) from None
+
+
 def documented() -> dict[str, str]:
     """The docstring of each dotted field in `lander.config`."""
     return _documented(TrainConfig)
@@ -56,12 +81,7 @@ def documented() -> dict[str, str]:
 
 def kinds_of(name: str) -> set[type]:
     """The plain types that a dotted field takes: {int}, {float, str}, ..."""
-    table, leaf = cast(Any, TrainConfig), name
-    while "." in leaf:
-        parent, leaf = leaf.split(".", 1)
-        table = table.__pydantic_fields__[parent].annotation
-    info = table.__pydantic_fields__[leaf]
-    open_, found = [info.annotation], set[type]()
+    open_, found = [cast(Any, _field(name).annotation)], set[type]()
     while open_:
         part = open_.pop()
         if isinstance(part, type):
@@ -75,9 +95,27 @@ def kinds_of(name: str) -> set[type]:
     return found
 
 
+def _field(name: str) -> FieldInfo:
+    """What pydantic knows of a dotted field."""
+    table, leaf = cast(Any, TrainConfig), name
+    while "." in leaf:
+        parent, leaf = leaf.split(".", 1)
+        table = table.__pydantic_fields__[parent].annotation
+    return cast(FieldInfo, table.__pydantic_fields__[leaf])
+
+
+def _none(name: str, value: object) -> object:
+    """None for the word that stands for it."""
+    is_none = isinstance(value, str) and value.lower() == "none"
+    return None if is_none and NoneType in kinds_of(name) else value
+
+
 def to_toml(config: TrainConfig) -> str:
-    """A TOML document that `from_toml` and `python -m lander --config` read back unchanged."""
-    return tomli_w.dumps(_without_none(asdict(cast(Any, config))))
+    """A TOML document that `from_toml` and `python -m lander --config` read back unchanged.
+
+    Every field is in it, so that a default of a later version changes nothing.
+    """
+    return tomli_w.dumps(_without_null(asdict(cast(Any, config))))
 
 
 def from_toml(text: str, *, source: str) -> TrainConfig:
@@ -87,11 +125,23 @@ def from_toml(text: str, *, source: str) -> TrainConfig:
         ConfigError: `source` is not TOML, or holds an unknown field or a bad value.
     """
     try:
-        return configure(_flatten(tomllib.loads(text)), base=TrainConfig())
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not a TOML file: {error}") from None
+        return configure(_flatten(read_toml(text)), base=TrainConfig())
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML document.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError("not a TOML file: nested too deeply") from None
+    except ValueError as error:  # also a number of more digits than Python reads
+        raise ConfigError(f"not a TOML file: {error}") from None
 
 
 def read_text(path: Path) -> str:
@@ -110,16 +160,34 @@ def unknown(kind: str, name: object, known: list[str]) -> str:
     return f'unknown {kind} "{name}": {hint}'
 
 
-def first_line(error: ValidationError) -> str:
-    """The first thing wrong, as one line that starts with the dotted field."""
-    errors = [(field_of(found["loc"]), found) for found in error.errors()]
+def first_line(error: ValidationError, field: str = "") -> str:
+    """The first thing wrong, as one line that starts with the dotted field; with the name of a
+    field, of that one."""
+    errors = [(field or field_of(found["loc"]), found) for found in error.errors()]
     name, first = errors[0]
     # a field of several types is wrong in several ways
     rules = [found["msg"].removeprefix("Value error, ") for other, found in errors if other == name]
     if not name:
         return rules[0]
     line = " or ".join(rule[0].lower() + rule[1:] for rule in dict.fromkeys(rules))
-    return f"{name}: {line}, got {first['input']!r}"
+    return f"{name}: {line}, got {short(first['input'])}{without_point(first)}"
+
+
+def without_point(error: ErrorDetails) -> str:
+    """How to write a whole number that was written as 1e5 or 64.0."""
+    value = error["input"]
+    if error["type"] != "int_type" or not isinstance(value, float) or not value.is_integer():
+        return ""
+    return f": write {int(value)}"
+
+
+def short(value: object) -> str:
+    """A value in a message; the beginning of a long one."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no whole number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def field_of(location: Sequence[int | str]) -> str:
@@ -140,12 +208,13 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _without_none(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML has no null: an absent key stands for None, which is then the field's default."""
+def _without_null(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """TOML has no null: "none" stands for it."""
     return {
-        name: _without_none(value) if isinstance(value, Mapping) else value
+        name: _without_null(value)
+        if isinstance(value, Mapping)
+        else ("none" if value is None else value)
         for name, value in nested.items()
-        if value is not None
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import isfinite
+from sys import float_info
 from typing import Any
 
 from optuna.distributions import (
@@ -22,7 +22,7 @@ from optuna.distributions import (
 from optuna.trial import BaseTrial
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, flatten, kinds_of, unknown
+from lander.fields import ConfigError, configure, flatten, kinds_of, short, unknown
 from lander.options import CONDITIONS, inactive, owners_first, require_active
 from lander.resolve import dead_zones, resolve
 
@@ -241,10 +241,11 @@ def read_whole(name: str, spec: Mapping[str, Any]) -> Range:
 
 def number(name: str, spec: Mapping[str, Any], key: str) -> float:
     """A finite number of a range."""
-    value = spec.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise ConfigError(f"{name}: {key} must be a finite number, got {value!r}")
-    return float(value)
+    value: Any = spec.get(key)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and abs(value) <= float_info.max:  # a whole number may be beyond it
+        return float(value)
+    raise ConfigError(f"{name}: {key} must be a finite number, got {short(value)}")
 
 
 def flag(name: str, spec: Mapping[str, Any], key: str) -> bool:

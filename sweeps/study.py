@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, first_line, flatten, read_text, unknown
+from lander.fields import ConfigError, configure, first_line, flatten, read_text, read_toml, unknown
 from lander.options import require_active
 from lander.resolve import resolve
 from lander.trust import TYPED, UNKNOWN, Origin
@@ -137,9 +136,7 @@ def read_study(text: str, *, source: str, origin: Origin = UNKNOWN) -> Study:
             `origin`.
     """
     try:
-        return _read_study(tomllib.loads(text), text, origin)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not a TOML file: {error}") from None
+        return _read_study(read_toml(text), text, origin)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
 

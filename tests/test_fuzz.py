@@ -28,6 +28,7 @@ WORDS = [
     *("nan", "inf", "-inf", "-1", "0", "1e400", "9" * 400, "true", '""', '"\\u0000"', "[]", "{}"),
     *("'../x'", '"/etc/passwd"', "1_0", "0x10", "low", "high", "choices", "log", "step", "=", "#"),
     *("[study]", "[space]", "[[base]]", '"env.bins"', "= {}", "= { low = 1, high = 0 }", "\ufeff"),
+    *('"none"', "1e12", "10" * 6, "0x" + "f" * 4000, "[" * 2000, '"64"', "1.0"),
     *(f'"{name}"' for name in flatten(TrainConfig())),
 ]
 many = settings(
@@ -134,6 +135,7 @@ LANDER = arguments(
     lander.__main__.main,
     ["", "fly", "resume", "record", "judge"],
     ["--config", "--seed", "--episodes", "--checkpoint", "--best"]
+    + ["--" + name for name in flatten(TrainConfig())]
     + ["--" + name.replace("_", "-") for name in flatten(TrainConfig())],
 )
 

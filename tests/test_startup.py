@@ -62,7 +62,7 @@ def test_help_imports_nothing_heavy(package: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("--ppo.lambda 1", "unrecognized arguments: --ppo.lambda 1"),
+        ("--ppo.lambda 1", 'unknown option "--ppo.lambda": did you mean --ppo.gae-lambda?'),
         ("--ppo.gae-lambda 2", "ppo.gae_lambda: "),
         ("--ppo.surrogate clipp", 'unknown ppo.surrogate "clipp": did you mean clip?'),
         ("--config no/such.toml", "cannot read no/such.toml: No such file or directory"),

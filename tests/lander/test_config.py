@@ -54,16 +54,9 @@ def test_a_config_survives_flat_and_toml_unchanged(config: TrainConfig) -> None:
     assert from_toml(to_toml(config), source="file") == config
 
 
-def test_none_is_absent_from_toml_and_read_back_as_none() -> None:
-    text = to_toml(TrainConfig())
-    assert not {"bins", "time_limit", "kl_stop"} & {line.split(" ")[0] for line in text.split("\n")}
-    config = from_toml(text, source="file")
-    assert (config.env.bins, config.env.time_limit, config.ppo.kl_stop) == (None, None, None)
-
-
-def test_configure_replaces_only_what_is_named_and_parses_text() -> None:
+def test_configure_replaces_only_what_is_named() -> None:
     config = configure(
-        {"ppo.learning_rate": "0.01", "env.bins": "5", "policy.hidden_sizes": ["8", "9"]},
+        {"ppo.learning_rate": 0.01, "env.bins": 5, "policy.hidden_sizes": [8, 9]},
         base=TrainConfig(seed=4),
     )
     expected = TrainConfig(

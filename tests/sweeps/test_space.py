@@ -105,3 +105,13 @@ def test_a_space_in_which_some_trial_would_fail_is_refused(
         read_study(HEADS.replace(old, new), source="heads.toml")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["low", "high", "step"])
+@pytest.mark.parametrize("digits", ["9" * 400, "0x" + "f" * 9000])
+def test_a_whole_number_that_no_float_holds_is_refused_in_one_line(key: str, digits: str) -> None:
+    ends = {"low": "1", "high": "10", "step": "1"} | {key: digits}
+    line = ", ".join(f"{end} = {value}" for end, value in ends.items())
+    text = f'[study]\nname = "x"\n[base]\n[space]\n"ppo.update_epochs" = {{ {line} }}'
+    with pytest.raises(ConfigError, match=f"update_epochs: {key} must be a finite number, got "):
+        read_study(text, source="x.toml")
