@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lander.arguments import Parser, positive
 from lander.fields import ConfigError
+from lander.terminal import filtered
 from lander.trust import agree
 from sweeps.arguments import add_store, add_study, one_thread
 from sweeps.masking import masked
@@ -84,6 +85,7 @@ def perform(args: argparse.Namespace) -> int:
     return 0
 
 
+@filtered()
 def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     try:
@@ -92,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
         print("analysis:", masked(" ".join(str(error).split())), file=sys.stderr)
         return 2
     except RuntimeError as error:
-        print(f"analysis: {masked(str(error))}", file=sys.stderr)
+        print("analysis:", masked(" ".join(str(error).split())), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("analysis: interrupted: the same command goes on", file=sys.stderr)

@@ -6,10 +6,12 @@ import argparse
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from analysis.winner import HEAD, Judgement, judge_sweep, legend, record, rows
 from lander.fields import ConfigError
+from lander.terminal import printable, unfiltered
 from sweeps.confirm import start_confirmation
 from sweeps.doctor import check_up
 from sweeps.programs import carry_out
@@ -40,10 +42,11 @@ def confirm(args: argparse.Namespace) -> int:
 
 def show(judgement: Judgement) -> None:
     """The table and the verdict, as wide as the terminal allows."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    width = None if sys.stdout.isatty() else 160
+    console = Console(file=unfiltered(sys.stdout), width=width)
     table = Table(*HEAD, box=None, pad_edge=False)
     for row in list(rows(judgement))[1:]:
-        table.add_row(*row)
+        table.add_row(*(escape(printable(cell)) for cell in row))
     console.print(table)
     print(legend(len(judgement.winner.candidate.returns[0])))
     print(judgement.verdict)

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from analysis.tables import markdown
+from lander.terminal import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_MARKS: Final = 2_000
@@ -168,7 +169,7 @@ def as_html(document: Document) -> str:
 
 def inline_html(text: str) -> Markup:
     """Escaped, words of the program set as code."""
-    parts = CODE.split(" ".join(text.split()))
+    parts = CODE.split(printable(" ".join(text.split())))
     return Markup("").join(code_html(part) if i % 2 else part for i, part in enumerate(parts))
 
 
@@ -180,7 +181,7 @@ def code_html(word: str) -> Markup:
 
 def inline_markdown(text: str) -> str:
     """The same for Markdown, in one line."""
-    parts = CODE.split(" ".join(text.split()))
+    parts = CODE.split(printable(" ".join(text.split())))
     parts[::2] = [SPECIAL.sub(r"\\\g<0>", part) for part in parts[::2]]
     parts[1::2] = [f"`{part}`" for part in parts[1::2]]
     return "".join(parts)

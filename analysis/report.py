@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from analysis.report_tables import (
     space_part,
     trials_part,
 )
+from lander.terminal import say
 from sweeps.budget import unmolested
 from sweeps.storage import Store, quiet
 
@@ -105,5 +105,5 @@ def attempted(part: Part, records: Records) -> list[Block]:
         return part(records)
     except Exception as error:
         told = f"This part could not be made: {type(error).__name__}: {error}"
-        print(f"report: {part.__name__}: {error}", file=sys.stderr)
+        say(f"report: {part.__name__}: {error}", error=True)
         return [Text(told)]

@@ -11,6 +11,7 @@ from lander.arguments import Parser, add_trust, positive
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, flatten, from_toml, read_text, typed
 from lander.options import describe, require_known
+from lander.terminal import filtered
 
 FIELD = "field:"
 
@@ -133,6 +134,7 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@filtered()
 def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     try:

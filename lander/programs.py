@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
@@ -28,6 +29,7 @@ from lander.judge import TIERS
 from lander.options import require_active
 from lander.policy import ActorCritic
 from lander.resolve import UnflyableWarning, dead_zones, resolve
+from lander.terminal import printable, unfiltered
 from lander.trust import Origin, agree, modules
 
 
@@ -73,7 +75,7 @@ def resume(args: argparse.Namespace) -> None:
 
 def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | None) -> None:
     """Train with a progress bar; write checkpoints, and in the end everything."""
-    console = Console()
+    console = Console(file=unfiltered(sys.stdout))
     first = folder.resumed_at
     started = time.perf_counter()
     columns = (
@@ -85,7 +87,9 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
     )
     bar = ProgressBar(*columns, console=console, disable=not console.is_terminal)
     with Interruption() as interruption, bar:
-        task = bar.add_task(config.env.id, total=config.budget, rate=0.0, score="-")
+        task = bar.add_task(
+            escape(printable(config.env.id)), total=config.budget, rate=0.0, score="-"
+        )
 
         def on_update(progress: trainer.Progress) -> None:
             folder.add(progress)

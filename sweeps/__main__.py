@@ -13,6 +13,7 @@ from secrets import randbelow
 from lander.arguments import Parser, positive, whole
 from lander.fields import ConfigError
 from lander.resolve import UnflyableWarning
+from lander.terminal import filtered
 from lander.trust import agree
 from sweeps.arguments import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port
 from sweeps.masking import masked
@@ -105,6 +106,7 @@ def program(command: str) -> Callable[[argparse.Namespace], int]:
     return PROGRAMS[command]
 
 
+@filtered()
 def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     try:
@@ -119,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
         print("sweeps:", masked(" ".join(str(error).split())), file=sys.stderr)
         return 2
     except RuntimeError as error:
-        print(f"sweeps: {masked(str(error))}", file=sys.stderr)
+        print("sweeps:", masked(" ".join(str(error).split())), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("sweeps: interrupted", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
+from lander.terminal import say
 from sweeps.budget import WORKER, is_gone
 from sweeps.masking import one_line
 from sweeps.recording import RUN_ID
@@ -49,7 +49,7 @@ def hand_over(
     """
     until, silence = time.monotonic() + seconds, deliver_all(store)
     if silence and seconds:
-        print(f"sweeps: waiting for MLflow: {silence}", file=sys.stderr, flush=True)
+        say(f"sweeps: waiting for MLflow: {silence}", error=True)
     try:
         while silence and time.monotonic() < until:
             check()
@@ -58,7 +58,7 @@ def hand_over(
     finally:
         if silence:
             told = f"records stay in {store.folder / SPOOL}, as MLflow does not answer: {silence}"
-            print(f"sweeps: warning: {told}; later: {later}", file=sys.stderr)
+            say(f"sweeps: warning: {told}; later: {later}", error=True)
     return not silence
 
 
@@ -79,7 +79,7 @@ def deliver(store: Store, folder: Path, *, now: bool) -> str:
     except MlflowException as error:
         aside = folder.rename(folder.with_name(folder.name + REFUSED))
         why = one_line(error)
-        print(f"sweeps: warning: MLflow refuses a record, see {aside}: {why}", file=sys.stderr)
+        say(f"sweeps: warning: MLflow refuses a record, see {aside}: {why}", error=True)
         return ""
     if arrived:
         spool.remove()

@@ -15,6 +15,7 @@ from mlflow.entities import Run, RunStatus
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError
+from lander.terminal import say
 from sweeps.address import of_file
 from sweeps.budget import REASON, WORKER
 from sweeps.damage import readable
@@ -63,7 +64,7 @@ def doctor(args: argparse.Namespace) -> int:
         raise ConfigError(no_sweep(store.folder))
     findings = told(store, dry_run=args.dry_run)
     if not findings:
-        print(f"nothing is wrong in {store.folder}: {', '.join(store.study_names()) or 'no sweep'}")
+        say(f"nothing is wrong in {store.folder}: {', '.join(store.study_names()) or 'no sweep'}")
     return 0 if all(finding.mended for finding in findings) else 1
 
 
@@ -82,7 +83,7 @@ def told(store: Store, *, dry_run: bool = False) -> list[Finding]:
     findings = []
     for finding in examine(store, dry_run=dry_run):
         done = "would mend" if dry_run else "mended"
-        print(f"{done if finding.mended else 'left'}: {finding.text}", flush=True)
+        say(f"{done if finding.mended else 'left'}: {finding.text}")
         findings.append(finding)
     return findings
 

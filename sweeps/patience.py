@@ -13,6 +13,7 @@ from weakref import WeakSet
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import Engine, exc
 
+from lander.terminal import say
 from sweeps.masking import masked, one_line
 
 PATIENCE: Final = 300.0
@@ -90,7 +91,7 @@ def patient(
                 if not is_silence(error) or time.monotonic() - started > limit:
                     raise
                 if pause == PAUSE:
-                    print(f"sweeps: waiting for the database: {told(error)}", file=sys.stderr)
+                    say(f"sweeps: waiting for the database: {told(error)}", error=True)
             for engine in list(ENGINES):
                 engine.dispose()
             time.sleep(pause * random.uniform(0.5, 1.5))  # not all of sixty workers at once

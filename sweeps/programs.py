@@ -15,6 +15,7 @@ from typing import NoReturn
 from optuna.trial import TrialState
 
 from lander.fields import ConfigError, to_toml
+from lander.terminal import say
 from sweeps.cluster import connected
 from sweeps.crew import HERE, Crew, Launcher, run_workers
 from sweeps.dashboard import serve
@@ -109,22 +110,20 @@ def conclude(sweep: Sweep) -> None:
     if best is None:
         failed = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
         reason = failed[0].user_attrs.get("sweeps.reason", "unknown") if failed else "none ended"
-        print(f"no trial finished; first failure: {reason}")
+        say(f"no trial finished; first failure: {reason}")
         return
     for field, range_ in sweep.study.space.items():
         if range_.parameter not in best.params:
             continue  # did nothing in this trial
         value = range_.to_field(best.params[range_.parameter])
-        print(
-            f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}"
-        )
+        say(f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}")
     print(f"best: trial {best.number}, final/return_mean {best.values[0]:.1f}")
     winner = sweep.optuna.user_attrs.get(WINNER)
     if winner is None:
         confirm = hint("confirm", folder, study=name)
         print(f"      models:/{name}@best; how much of its score is luck: {confirm}")
     else:
-        print(f"      models:/{name}@best is trial {winner}, confirmed on fresh seeds")
+        say(f"      models:/{name}@best is trial {winner}, confirmed on fresh seeds")
     ui = "" if sweep.store.tracked_remotely else f"{hint('ui', folder)}  ->  "
     print(f"next: {ui}{link(sweep)}")
     print(f"      {hint('reproduce', folder, study=name, trial='best')}")
@@ -188,7 +187,7 @@ def figures(args: argparse.Namespace) -> int:
     for sweep in sweeps:
         for artifact in client.list_artifacts(sweep.run_id):
             if artifact.path.endswith((".png", ".gif", ".md")):
-                print(client.download_artifacts(sweep.run_id, artifact.path, str(args.out)))
+                say(client.download_artifacts(sweep.run_id, artifact.path, str(args.out)))
     return 0
 
 
@@ -198,7 +197,7 @@ def ui(args: argparse.Namespace) -> int:
     for name in require_sweeps(store):
         experiment_id = store.load_study(name).user_attrs.get(EXPERIMENT_ID)
         if experiment_id is not None:  # else its creation was broken off, and there is no page
-            print(f"{name}: {page(store, str(experiment_id), port=args.port)}", flush=True)
+            say(f"{name}: {page(store, str(experiment_id), port=args.port)}")
     if not store.tracked_remotely:
         serve_runs(store, port=args.port)
     return 0

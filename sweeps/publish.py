@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
+from lander.terminal import say
 from sweeps.delivery import hand_over
 from sweeps.figures import write_figures
 from sweeps.hints import hint
@@ -64,7 +64,7 @@ def show(sweep: Sweep) -> list[str]:
 
 def warn(text: str) -> None:
     """One line beside what is printed."""
-    print(f"sweeps: warning: {text}", file=sys.stderr)
+    say(f"sweeps: warning: {text}", error=True)
 
 
 def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> None:

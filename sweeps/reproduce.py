@@ -15,6 +15,7 @@ from mlflow.entities import Metric, Run
 from lander import Divergence, Progress, TrainConfig, train
 from lander.fields import ConfigError, flatten, from_toml
 from lander.metrics import FINALS
+from lander.terminal import say
 from lander.trust import UNKNOWN, Origin
 from sweeps.budget import REASON
 from sweeps.provenance import differences, environment, source_tags
@@ -90,7 +91,7 @@ def places(configs: tuple[TrainConfig, ...]) -> list[str]:
 
 
 def reproduce(
-    store: Store, study_name: str, which: str, *, say: Callable[[str], None] = print
+    store: Store, study_name: str, which: str, *, say: Callable[[str], None] = say
 ) -> bool:
     """Retrain a trial, print recorded against replayed, log the replay; True if all bit-equal."""
     trial = find_trial(store.load_study(study_name), which)

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from lander.terminal import say
 from sweeps.budget import left
 from sweeps.hints import no_sweep
 from sweeps.scores import best_of
@@ -29,7 +30,7 @@ def status(args: argparse.Namespace) -> int:
         if row["winner"] is not None:
             best += f"; confirmed: trial {row['winner']}"
         counts = ", ".join(f"{count} {name}" for name, count in row["trials"].items() if count)
-        print(f"{row['study']}: {counts}; {best}")
+        say(f"{row['study']}: {counts}; {best}")
     if not report:
         print(no_sweep(store.folder))
     return 0

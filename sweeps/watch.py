@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,6 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from lander.terminal import unfiltered
 from sweeps.scores import best_of
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -25,7 +27,7 @@ class Watch:
         self._total = trials
         self._reports = reports
         self._steps = steps
-        self._console = Console()
+        self._console = Console(file=unfiltered(sys.stdout))
         self._live = Live(console=self._console, auto_refresh=False)
         self._started = time.monotonic()
         self._first_steps: float | None = None

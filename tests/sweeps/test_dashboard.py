@@ -11,7 +11,8 @@ from contextlib import closing
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -54,12 +55,16 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def answer(store: Store, path: str, *, port: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+def answer(
+    store: Store, path: str, *, port: int, monkeypatch: pytest.MonkeyPatch, host: str = "localhost"
+) -> Any:
     """What a dashboard says to its only request, after which it is interrupted."""
     answers: list[Any] = []
 
     def ask() -> Any:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as found:
+        headers = {"Host": f"{host}:{port}"}
+        request = Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+        with urlopen(request, timeout=60) as found:
             return json.loads(found.read())
 
     def once(server: Server) -> None:
@@ -121,3 +126,49 @@ def test_a_taken_port_is_named(filled: Store, capsys: pytest.CaptureFixture[str]
         port = other.getsockname()[1]
         line = refused(["--store", str(filled.folder), "--port", str(port)], capsys)
     assert f"cannot serve on port {port}: Address already in use: choose another with" in line
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "allowed"),
+    [
+        ("GET", {"HTTP_HOST": "127.0.0.1:8080"}, True),
+        ("GET", {"HTTP_HOST": "LOCALHOST:8080"}, True),
+        ("DELETE", {"HTTP_HOST": "localhost:8080", "HTTP_ORIGIN": "http://localhost:8080"}, True),
+        ("POST", {"HTTP_HOST": "127.0.0.1:8080"}, True),  # no browser
+        ("GET", {"HTTP_HOST": "evil.example"}, False),
+        ("GET", {"HTTP_HOST": "evil.example:8080"}, False),
+        ("GET", {"HTTP_HOST": "127.0.0.1.evil.example:8080"}, False),
+        ("GET", {"HTTP_HOST": "127.0.0.1:9090"}, False),
+        ("GET", {"HTTP_HOST": ""}, False),
+        ("GET", {}, False),
+        ("DELETE", {"HTTP_HOST": "localhost:8080", "HTTP_ORIGIN": "http://evil.example"}, False),
+        ("POST", {"HTTP_HOST": "localhost:8080", "HTTP_ORIGIN": "null"}, False),
+        ("POST", {"HTTP_HOST": "localhost:8080", "HTTP_ORIGIN": "http://localhost:9090"}, False),
+        ("PUT", {"HTTP_HOST": "localhost:8080", "HTTP_SEC_FETCH_SITE": "cross-site"}, False),
+        ("POST", {"HTTP_HOST": "localhost:8080", "HTTP_SEC_FETCH_SITE": "same-site"}, False),
+    ],
+)
+def test_it_answers_to_its_own_names_and_its_own_pages_only(
+    method: str, headers: dict[str, str], allowed: bool
+) -> None:
+    statuses: list[str] = []
+
+    def application(environ: object, start: Callable[..., object]) -> Iterable[bytes]:
+        start("200 OK", [])
+        return [b"studies"]
+
+    def start(status: str, *_: object) -> Callable[[bytes], object]:
+        statuses.append(status)
+        return bytes
+
+    guard = sweeps.dashboard.guarded(application, port=8080)
+    body = b"".join(guard({"REQUEST_METHOD": method, **headers}, start))
+    assert statuses == ["200 OK" if allowed else "403 Forbidden"]
+    assert (body == b"studies") == allowed
+
+
+@pytest.mark.usefixtures("imitation")
+def test_the_served_dashboard_is_guarded(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HTTPError, match="403") as refused:
+        answer(filled, "/", port=free_port(), monkeypatch=monkeypatch, host="evil.example")
+    refused.value.close()

@@ -1,0 +1,59 @@
+"""What is printed cannot steer a terminal: names, reasons and messages may be anybody's text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+
+def printable(text: object) -> str:
+    """One line in which whatever is not printable is escaped: a line feed is \\n, ESC is \\x1b."""
+    line = str(text)
+    return line if line.isprintable() else "".join(map(escaped, line))
+
+
+def escaped(character: str) -> str:
+    """Itself, or as Python writes it."""
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print one line, at once; with `error` beside the results."""
+    print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+class Filter:
+    """A text stream that escapes what is neither printable nor the end of a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write("\n".join(map(printable, text.split("\n"))))
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def filtered() -> Generator[None]:
+    """Whoever prints in here, all of it is filtered; but for what draws on `unfiltered` streams."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, Filter(unfiltered(stream))) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def unfiltered(stream: TextIO) -> TextIO:
+    """For colours and bars; not for the text of others."""
+    return stream.stream if isinstance(stream, Filter) else stream
