@@ -16,7 +16,7 @@ from lander import PPOConfig
 from lander.advantages import gae, n_step, reward_to_go, td_errors
 from lander.distributions import Categorical
 from lander.rollout import Rollout
-from lander.surrogates import SURROGATES
+from lander.surrogates import SURROGATES, Limits
 
 
 def episode(rewards: Sequence[float], values: Sequence[float]) -> Rollout:
@@ -108,6 +108,6 @@ def slopes(ratios: Sequence[float], *, clip_range: float) -> pd.DataFrame:
 
 def surrogate(name: str, ratio: Tensor, advantage: float, *, clip_range: float) -> Tensor:
     """As the update has it, (B,), for ratios (B,) of transitions with one advantage."""
-    ppo = PPOConfig(surrogate=name, clip_range=clip_range)
+    limits = Limits.of(PPOConfig(clip_range=clip_range))
     advantages = torch.full_like(ratio, advantage)
-    return SURROGATES[name].objective(ratio, advantages, lambda: torch.zeros_like(ratio), ppo)
+    return SURROGATES[name].objective(ratio, advantages, lambda: torch.zeros_like(ratio), limits)

@@ -125,9 +125,14 @@ def retrace(env_id: str, seed: int, actions: NDArray[np.generic]) -> Flight:
     return Flight(seed, np.stack(obs), actions, np.array(rewards), bool(terminated))
 
 
-@torch.no_grad()
 def expected(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
-    """(T,): V(s_t) in raw units of reward: the critic speaks of scaled ones.
+    """(T,): V(s_t) in raw units of reward."""
+    return raw_values(pilot, flight.obs[:-1])
+
+
+@torch.no_grad()
+def raw_values(pilot: Pilot, obs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """V of states in raw units of reward: the critic speaks of scaled ones.
 
     With a running scale, of the scale that training ended with.
     """
@@ -136,14 +141,18 @@ def expected(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
         moments = pilot.policy.reward_moments
         assert moments is not None
         scale = 1 / float(moments.std)
-    values = pilot.policy.value(torch.from_numpy(flight.obs[:-1]))
+    values = pilot.policy.value(torch.from_numpy(obs))
     return np.asarray(values.double().numpy() / scale)
 
 
-def realised(flight: Flight, *, gamma: float, step_cost: float = 0.0) -> NDArray[np.float64]:
-    """(T,): G_t = sum_k gamma^k (r_{t+k} - step_cost), what V(s_t) should have been."""
+def realised(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
+    """(T,): G_t = sum_k gamma^k (r_{t+k} - step_cost), what V(s_t) should have been.
+
+    A time limit hides what would have followed: V(s_T) stands for it there, as in training.
+    """
+    gamma, step_cost = pilot.config.ppo.gamma, pilot.config.env.step_cost
     found = np.zeros(len(flight.rewards))
-    ahead = 0.0
+    ahead = 0.0 if flight.terminated else float(raw_values(pilot, flight.obs[-1:])[0])
     for t in reversed(range(len(found))):
         ahead = flight.rewards[t] - step_cost + gamma * ahead
         found[t] = ahead

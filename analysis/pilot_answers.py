@@ -170,7 +170,7 @@ def value(flown: Flown) -> Answer:
     for axes, flight, name in zip(
         figure.subplots(1, 2, sharey=True), shown, ("median", "worst"), strict=True
     ):
-        came = came_of(flown.pilot, flight)
+        came = realised(flown.pilot, flight)
         axes.plot(expected(flown.pilot, flight), color=COLOURS[0], label="V(s), expected")
         axes.plot(came, color=COLOURS[1], linestyle="--", label="G, what came")
         axes.set_xlabel("step")
@@ -179,7 +179,7 @@ def value(flown: Flown) -> Answer:
         if axes.get_subplotspec().is_first_col():
             axes.set_ylabel("discounted return to go, raw units")
     errors = [
-        float(np.mean(expected(flown.pilot, flight) - came_of(flown.pilot, flight)))
+        float(np.mean(expected(flown.pilot, flight) - realised(flown.pilot, flight)))
         for flight in flown.flights
     ]
     told = mean_estimate(errors)
@@ -191,12 +191,6 @@ def value(flown: Flown) -> Answer:
         "probable ones.",
         figure,
     )
-
-
-def came_of(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
-    """(T,): what V should have said."""
-    config = pilot.config
-    return realised(flight, gamma=config.ppo.gamma, step_cost=config.env.step_cost)
 
 
 def failures(flown: Flown) -> Answer:

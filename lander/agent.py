@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import ceil, isfinite, sqrt
 from typing import Any
 
@@ -20,12 +20,14 @@ from lander.distributions import Distribution
 from lander.options import CHOICES
 from lander.policy import ActorCritic, Prediction
 from lander.rollout import Rollout
-from lander.surrogates import SURROGATES
+from lander.surrogates import SURROGATES, Limits
 from lander.traced import Tracer
 
 EXPLODED = 2.0**24
 """Size from which a loss is lost: float32 has 24 bits, so that V and V + 1 are the same number, and
 no reward, which is about 1 once it is scaled, is left in an advantage. The same for a ratio's 1."""
+ROUNDING = 2.0**-20
+"""Relative error of a float32 sum of many terms."""
 
 
 class Divergence(ArithmeticError):
@@ -118,7 +120,21 @@ class Loss:
     """(B,): log pi(a|s) - log pi_old(a|s), detached."""
 
 
-def ppo_loss(policy: Callable[[Tensor], Prediction], batch: Batch, config: PPOConfig) -> Loss:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A minibatch that an update has looked at."""
+
+    terms: Tensor
+    """(3,): of the loss, by policy, value and entropy."""
+    log_ratio: Tensor
+    """(M,)."""
+    stepped: bool
+    """False for the one, if any, at which `kl_stop` ended the update."""
+
+
+def ppo_loss(
+    policy: Callable[[Tensor], Prediction], batch: Batch, config: PPOConfig, limits: Limits
+) -> Loss:
     """Surrogate, value error and entropy bonus (arXiv:1707.06347, eqs. 7 to 9).
 
     L = -mean(surrogate(r, A)) + c1 mean((V - R)^2) / 2 - c2 mean(H)
@@ -132,7 +148,7 @@ def ppo_loss(policy: Callable[[Tensor], Prediction], batch: Batch, config: PPOCo
         advantages = normalised(advantages)
 
     objective = SURROGATES[config.surrogate].objective
-    surrogate = objective(ratio, advantages, lambda: batch.pi.kl(pi), config).mean()
+    surrogate = objective(ratio, advantages, lambda: batch.pi.kl(pi), limits).mean()
     entropy = pi.entropy().mean()
     total = -surrogate - config.entropy_coef * entropy
     error = torch.zeros(())
@@ -197,9 +213,9 @@ class Agent:
         if config.advantage_norm == "batch":
             advantages = normalised(advantages)
         batch = Batch.of(rollout, advantages=advantages, returns=returns)
-        steps = list(self._epochs(batch, config, generator=generator))
-        policy, value, entropy = torch.stack([terms for terms, _ in steps]).mean(0).tolist()
-        log_ratio = torch.cat([log_ratio for _, log_ratio in steps])
+        seen = list(self._epochs(batch, config, generator=generator))
+        policy, value, entropy = torch.stack([each.terms for each in seen]).mean(0).tolist()
+        log_ratio = torch.cat([each.log_ratio for each in seen])
         metrics = {
             "loss/policy": policy,
             "policy/entropy": entropy,
@@ -209,9 +225,10 @@ class Agent:
             metrics["policy/clip_fraction"] = float(clip_fraction(log_ratio, config.clip_range))
         if self._policy.critic is not None:
             metrics["loss/value"] = value
-            metrics["value/explained_variance"] = explained_variance(rollout.values, returns)
+            explained = explained_variance(rollout.values, returns)
+            metrics |= {} if explained is None else {"value/explained_variance": explained}
         if config.kl_stop is not None:
-            metrics["policy/gradient_steps"] = float(len(steps))
+            metrics["policy/gradient_steps"] = float(sum(each.stepped for each in seen))
         self._require_sound(metrics, rollout)
         adapt = SURROGATES[config.surrogate].adapt
         if adapt is not None:
@@ -232,19 +249,22 @@ class Agent:
 
     def _epochs(
         self, batch: Batch, config: PPOConfig, *, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Make the gradient steps; each one's loss terms (3,) and log-ratios (M,)."""
+    ) -> Iterator[Seen]:
+        """Make the gradient steps, until a minibatch shows that the policy has gone too far."""
         buffers = dict(self._policy.named_buffers())
         weights = [group.weights for group in self._groups]
+        limits = Limits.of(config).tensors
 
         def clipped_gradient(*tensors: Tensor) -> tuple[Tensor, ...]:
             """Of each group of weights, and the loss's terms; a function of its arguments alone."""
-            flat = [part.detach().requires_grad_() for part in tensors[: len(weights)]]
-            state = dict(zip(buffers, tensors[len(weights) :], strict=False))
+            rest = iter(tensors)
+            flat = [part.detach().requires_grad_() for part in islice(rest, len(weights))]
+            state = dict(zip(buffers, islice(rest, len(buffers)), strict=True))
             for group, part in zip(self._groups, flat, strict=True):
                 state |= group.views(part)
-            minibatch = batch.like(tensors[len(weights) + len(buffers) :])
-            loss = ppo_loss(partial(functional_call, self._policy, state), minibatch, config)
+            near = Limits(*islice(rest, len(limits)))
+            minibatch = batch.like(tuple(rest))
+            loss = ppo_loss(partial(functional_call, self._policy, state), minibatch, config, near)
             gradients = torch.autograd.grad(loss.total, flat)
             norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
             scale = (config.max_grad_norm / (norm + 1e-6)).clamp(max=1)
@@ -253,16 +273,18 @@ class Agent:
 
         for _ in range(config.update_epochs):
             for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
-                inputs = (*weights, *buffers.values(), *minibatch.tensors)
+                inputs = (*weights, *buffers.values(), *limits, *minibatch.tensors)
+                # what a schedule changes is in the limits
                 *gradients, terms, log_ratio = self._call(
-                    clipped_gradient, inputs, constants=config
+                    clipped_gradient, inputs, constants=self._config
                 )
                 if config.kl_stop is not None and approximate_kl(log_ratio) > config.kl_stop:
+                    yield Seen(terms, log_ratio, stepped=False)
                     return
                 for group, gradient in zip(self._groups, gradients, strict=True):
                     group.gradient.copy_(gradient)
                 self._optimizer.step()
-                yield terms, log_ratio
+                yield Seen(terms, log_ratio, stepped=True)
 
     @torch.no_grad()
     def _kl(self, batch: Batch) -> float:
@@ -325,6 +347,14 @@ def normalised(advantages: Tensor) -> Tensor:
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
 
-def explained_variance(values: Tensor, returns: Tensor) -> float:
-    """1 - Var[R - V] / Var[R]: 1 is a perfect critic, 0 no better than a constant."""
-    return 1 - float((returns - values).var() / (returns.var() + 1e-8))
+def explained_variance(values: Tensor, returns: Tensor) -> float | None:
+    """1 - Var[R - V] / Var[R]: 1 is a perfect critic, 0 no better than a constant.
+
+    None where returns differ by no more than the rounding of the sums that they are: a quotient of
+    rounding errors says nothing of the critic.
+    """
+    values, returns = values.double(), returns.double()
+    rounding = ROUNDING * max(float(values.abs().max()), float(returns.abs().max()))
+    if float(returns.max() - returns.min()) <= rounding:
+        return None
+    return 1 - float((returns - values).var() / returns.var())

@@ -149,8 +149,14 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ConfigError(f"cannot read {path}: {reason}") from None
+        why = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ConfigError(f"cannot read {path}: {why}") from None
+
+
+def reason(error: OSError) -> str:
+    """What the system refused, and of which file where it says so: a full disk names none."""
+    why = error.strerror or str(error) or type(error).__name__
+    return why if error.filename is None else f"{error.filename}: {why}"
 
 
 def unknown(kind: str, name: object, known: list[str]) -> str:

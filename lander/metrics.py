@@ -15,8 +15,8 @@ CURVES: Final[dict[str, str]] = {
     "policy/approx_kl": "mean(r - 1 - log r), an estimate of KL(old || new)",
     "policy/clip_fraction": "share of samples with |r - 1| > epsilon, with the clipped surrogate",
     "policy/kl_coef": "beta of the KL penalty, with kl_adaptive",
-    "policy/gradient_steps": "minibatches until the KL divergence ended the update, with kl_stop",
-    "value/explained_variance": "1 - Var[R - V_old] / Var[R]",
+    "policy/gradient_steps": "steps until the KL divergence ended the update, with kl_stop",
+    "value/explained_variance": "1 - Var[R - V_old] / Var[R], unless all R are the same",
     "time/env_steps_per_second": "environment steps per second of collecting and updating",
 }
 """Curves over environment steps, one point per update (eval/: one per checkpoint)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -41,7 +41,8 @@ class PooledEnv:
             seed=[seed % 2**31 for seed in seeds],  # int32
             **self._limit,
         )
-        return np.asarray(self._pool.reset()[0], dtype=np.float32)
+        obs, info = self._pool.reset()
+        return np.asarray(obs, dtype=np.float32)[rows_of(np.arange(len(self)), info)]
 
     def restore(self, _flights: Sequence[Flight], /) -> NoReturn:
         """Refused.
@@ -59,12 +60,15 @@ class PooledEnv:
         chosen = np.arange(len(self)) if copies is None else copies
         if np.issubdtype(actions.dtype, np.integer):
             actions = actions.astype(np.int32)
-        rows, rewards, terminated, cut, _ = self._pool.step(actions, chosen.astype(np.int32))
+        *results, info = self._pool.step(actions, chosen.astype(np.int32))
+        order = rows_of(chosen, info)
+        rows, rewards, terminated, cut = (result[order] for result in results)
         obs, truncated = np.array(rows, dtype=np.float32), cut & ~terminated
         last_obs = list(obs[truncated])
         ended = np.flatnonzero(terminated | cut)
         if len(ended):
-            obs[ended], _ = self._pool.reset(chosen[ended].astype(np.int32))
+            first, info = self._pool.reset(chosen[ended].astype(np.int32))
+            obs[ended] = first[rows_of(chosen[ended], info)]
         return Step(obs, rewards.astype(np.float64), terminated, truncated, last_obs)
 
     def close(self) -> None:
@@ -72,6 +76,12 @@ class PooledEnv:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+
+def rows_of(copies: NDArray[np.intp], info: Mapping[str, Any]) -> NDArray[np.intp]:
+    """Where the result of each of `copies` stands: EnvPool gives them as they are done."""
+    by_copy = np.argsort(info["env_id"])
+    return by_copy[np.searchsorted(info["env_id"], copies, sorter=by_copy)]
 
 
 def require_pooled(env_id: str) -> None:

@@ -21,7 +21,7 @@ from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.env import solved_return
 from lander.evaluation import Evaluation, evaluate, play, random_pilot, seed_range
-from lander.fields import ConfigError, flatten
+from lander.fields import ConfigError, flatten, reason
 from lander.folder import RunFolder, policy_path
 from lander.gif import save_landing
 from lander.interruption import Interruption
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
             warnings.simplefilter("ignore", UnflyableWarning)  # said in one line by `train`
             PROGRAMS[args.command](args)
     except OSError as error:
-        print(f"lander: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"lander: {reason(error)}", file=sys.stderr)
         return 2
     except Divergence as error:
         print(f"lander: training diverged: {error}", file=sys.stderr)

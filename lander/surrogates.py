@@ -19,43 +19,70 @@ BETA_MIN, BETA_MAX = 2.0**-10, 2.0**10
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How near the new policy is kept in this update; scalars that change from update to update.
+
+    Tensors, so that a recorded gradient step takes them as inputs and serves every update. In
+    float64 they are rounded where they meet float32, as Python's numbers are.
+    """
+
+    low: Tensor
+    """1 - eps."""
+    high: Tensor
+    """1 + eps."""
+    kl_coef: Tensor
+    """beta."""
+
+    @classmethod
+    def of(cls, ppo: PPOConfig) -> Limits:
+        """Those of a config as it stands now."""
+        numbers = (1 - ppo.clip_range, 1 + ppo.clip_range, ppo.kl_coef)
+        return cls(*(torch.tensor(number, dtype=torch.float64) for number in numbers))
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All of them; `Limits` puts them together again."""
+        return self.low, self.high, self.kl_coef
+
+
+@dataclass(frozen=True, slots=True)
 class Surrogate:
     """An objective, and what follows from an update."""
 
-    objective: Callable[[Tensor, Tensor, Callable[[], Tensor], PPOConfig], Tensor]
-    """(r, A, KL, config) -> (B,): the ratio (B,), the advantage (B,), and a function that gives the
+    objective: Callable[[Tensor, Tensor, Callable[[], Tensor], Limits], Tensor]
+    """(r, A, KL, limits) -> (B,): the ratio (B,), the advantage (B,), and a function that gives the
     exact KL(old || new) of each state (B,), called only where it is needed."""
     adapt: Callable[[float, float, PPOConfig], float] | None = None
     """(beta, mean KL after an update, config) -> beta of the next update."""
 
 
-def unclipped(ratio: Tensor, advantages: Tensor, _kl: object, _ppo: PPOConfig) -> Tensor:
+def unclipped(ratio: Tensor, advantages: Tensor, _kl: object, _limits: Limits) -> Tensor:
     """L_CPI = r A (arXiv:1707.06347, eq. 6)."""
     return ratio * advantages
 
 
-def clipped(ratio: Tensor, advantages: Tensor, _kl: object, ppo: PPOConfig) -> Tensor:
+def clipped(ratio: Tensor, advantages: Tensor, _kl: object, limits: Limits) -> Tensor:
     """L_CLIP = min(r A, clip(r, 1 - eps, 1 + eps) A) (eq. 7)."""
-    near = ratio.clamp(1 - ppo.clip_range, 1 + ppo.clip_range)
+    near = ratio.clamp(limits.low, limits.high)
     return torch.min(ratio * advantages, near * advantages)
 
 
 def penalised(
-    ratio: Tensor, advantages: Tensor, kl: Callable[[], Tensor], ppo: PPOConfig
+    ratio: Tensor, advantages: Tensor, kl: Callable[[], Tensor], limits: Limits
 ) -> Tensor:
     """L_KLPEN = r A - beta KL(old || new) (eq. 8)."""
-    return ratio * advantages - ppo.kl_coef * kl()
+    return ratio * advantages - limits.kl_coef * kl()
 
 
 def adapted(kl_coef: float, kl: float, ppo: PPOConfig) -> float:
     """beta halves where d < d_targ / 1.5, doubles where d > 1.5 d_targ (section 4).
 
-    Within bounds from which it finds back in a few updates.
+    Within bounds from which it returns in a few updates: a first value of 0 would double for ever.
     """
     if kl < ppo.kl_target / 1.5:
-        return max(kl_coef / 2, BETA_MIN)
+        return min(max(kl_coef / 2, BETA_MIN), BETA_MAX)
     if kl > ppo.kl_target * 1.5:
-        return min(kl_coef * 2, BETA_MAX)
+        return min(max(kl_coef * 2, BETA_MIN), BETA_MAX)
     return kl_coef
 
 

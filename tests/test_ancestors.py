@@ -44,6 +44,7 @@ from lander.policy import make_policy
 from lander.resolve import UnflyableWarning
 from lander.rollout import Rollout
 from lander.runner import Runner
+from lander.surrogates import Limits
 
 torch.set_num_threads(1)
 
@@ -339,7 +340,8 @@ def test_g05_the_value_clip_is_off_and_has_an_epsilon_of_its_own() -> None:
     batch = batch_of([5.0, -5.0], [0.0, 1.0], policy)
 
     def error(**changes: Any) -> float:
-        return float(ppo_loss(policy, batch, PPOConfig(**changes)).value.detach())
+        config = PPOConfig(**changes)
+        return float(ppo_loss(policy, batch, config, Limits.of(config)).value.detach())
 
     assert PPOConfig().value_clip is None
     assert error() == error(clip_range=0.01) != error(value_clip=0.1)

@@ -53,9 +53,20 @@ def test_an_ending_is_read_from_the_last_step(flight: Flight, ending: str) -> No
 
 
 def test_realised_returns_are_discounted_sums_of_what_followed() -> None:
-    flight = flight_of(1.0, 2.0, 4.0)
-    assert realised(flight, gamma=0.5).tolist() == [1 + 1 + 1, 2 + 2, 4]
-    assert realised(flight, gamma=1.0, step_cost=0.5).tolist() == [5.5, 5.0, 3.5]
+    flight, half = flight_of(1.0, 2.0, 4.0), pilot({"ppo.gamma": 0.5})
+    assert realised(half, flight).tolist() == [1 + 1 + 1, 2 + 2, 4]
+    costly = pilot({"ppo.gamma": 1.0, "env.step_cost": 0.5})
+    assert realised(costly, flight).tolist() == [5.5, 5.0, 3.5]
+
+
+def test_behind_a_time_limit_the_critic_stands_for_what_would_have_followed() -> None:
+    """Without it every hovering flight would say that the critic expects too much."""
+    half = pilot({"ppo.gamma": 0.5, "env.reward_scale": 0.1})
+    cut = flight_of(1.0, 2.0, 4.0, terminated=False, x=0.3)
+    with torch.no_grad():
+        end = 10 * float(half.policy.value(torch.from_numpy(cut.obs[-1:])))
+    assert end != 0
+    assert realised(half, cut) == pytest.approx([3 + end / 8, 4 + end / 4, 4 + end / 2])
 
 
 def test_what_the_critic_expects_is_in_raw_units() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,6 +24,7 @@ from lander.metrics import CURVES
 from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
+from lander.surrogates import Limits
 
 BASE = {
     "env.id": "CartPole-v1",
@@ -79,9 +81,9 @@ def updated(
 
 @dataclass(frozen=True)
 class Asked:
-    """A minibatch and a config that the loss was asked for, and the ratio before its step."""
+    """How near the loss was asked to keep the policy, and the ratio before the step."""
 
-    config: PPOConfig
+    limits: Limits
     ratio: Tensor
     approx_kl: float
 
@@ -91,11 +93,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
     """Of every gradient step, also of one that `kl_stop` then refuses."""
     calls: list[Asked] = []
 
-    def spy(policy: ActorCritic, batch: Batch, config: PPOConfig) -> Loss:
+    def spy(policy: ActorCritic, batch: Batch, config: PPOConfig, limits: Limits) -> Loss:
         with torch.no_grad():
             ratio = (policy(batch.obs).pi.log_prob(batch.actions) - batch.log_probs).exp()
-        loss = ppo_loss(policy, batch, config)
-        calls.append(Asked(config, ratio, float(approximate_kl(loss.log_ratio))))
+        loss = ppo_loss(policy, batch, config, limits)
+        calls.append(Asked(limits, ratio, float(approximate_kl(loss.log_ratio))))
         return loss
 
     monkeypatch.setattr(lander.agent, "ppo_loss", spy)
@@ -157,6 +159,27 @@ def test_kl_stop_leaves_what_so_many_steps_make() -> None:
     assert same(stopped, plain)
 
 
+def test_an_update_that_stops_before_its_first_step_changes_nothing_and_says_why() -> None:
+    """The policy is off the one that played by ratios of e^0.5 from the start."""
+    policy, rollout = played()
+    rollout = replace(rollout, log_probs=rollout.log_probs - 0.5)
+    after = deepcopy(policy)
+    generator = torch.Generator().manual_seed(1)
+    agent = Agent(after, made({"ppo.kl_stop": 0.1}).ppo)
+    metrics = agent.update(rollout, remaining=1.0, generator=generator)
+    assert same(after, policy)
+    assert metrics["policy/gradient_steps"] == 0
+    assert metrics["policy/approx_kl"] == pytest.approx(math.exp(0.5) - 1.5, abs=1e-5)
+
+
+def test_approx_kl_counts_the_minibatch_that_ended_the_update(asked: list[Asked]) -> None:
+    _, metrics = updated({"ppo.kl_stop": 1e-3})
+    assert asked[-1].approx_kl > 1e-3
+    expected = sum(call.approx_kl for call in asked) / len(asked)
+    assert metrics["policy/approx_kl"] == pytest.approx(expected, rel=1e-4)
+    assert metrics["policy/gradient_steps"] == len(asked) - 1
+
+
 def batch_of(rollout: Rollout) -> Batch:
     """As `Agent.update` makes it at the defaults."""
     config = made({}).ppo
@@ -203,10 +226,10 @@ def test_an_adaptive_beta_holds_from_the_next_update_on() -> None:
 
 def test_an_adaptive_beta_is_what_the_loss_of_the_next_update_uses(asked: list[Asked]) -> None:
     betas({"ppo.learning_rate": 1e-30, "ppo.kl_coef": 4.0, "ppo.update_epochs": 1}, 3)
-    assert [call.config.kl_coef for call in asked] == [4.0] * 4 + [2.0] * 4 + [1.0] * 4
+    assert [float(call.limits.kl_coef) for call in asked] == [4.0] * 4 + [2.0] * 4 + [1.0] * 4
     asked.clear()
     betas({"ppo.learning_rate": 1e-30, "ppo.kl_coef": 4.0, "ppo.surrogate": "kl_fixed"}, 2)
-    assert {call.config.kl_coef for call in asked} == {4.0}
+    assert {float(call.limits.kl_coef) for call in asked} == {4.0}
 
 
 def test_beta_follows_the_exact_mean_divergence_after_the_update() -> None:
@@ -237,7 +260,9 @@ def test_the_clip_range_follows_what_is_left_of_the_budget_or_stays(
 ) -> None:
     values = {"ppo.clip_range": 0.4, "ppo.clip_range_schedule": kind, "ppo.update_epochs": 1}
     updated(values, remaining=0.25)
-    assert {call.config.clip_range for call in asked} == {0.1 if kind == "linear" else 0.4}
+    eps = 0.1 if kind == "linear" else 0.4
+    assert {float(call.limits.low) for call in asked} == {1 - eps}
+    assert {float(call.limits.high) for call in asked} == {1 + eps}
 
 
 def test_the_learning_rate_falls_linearly_or_stays() -> None:
@@ -286,7 +311,7 @@ def test_without_a_critic_nothing_is_said_of_one() -> None:
     metrics = Agent(policy, config.ppo).update(rollout, remaining=1.0, generator=generator)
     assert not [name for name in metrics if "value" in name]
     with torch.no_grad():
-        loss = ppo_loss(policy, batch_of(rollout), config.ppo)
+        loss = ppo_loss(policy, batch_of(rollout), config.ppo, Limits.of(config.ppo))
     expected = float(loss.policy) - config.ppo.entropy_coef * float(loss.entropy)
     assert float(loss.total) == pytest.approx(expected)
     assert float(loss.value) == 0.0

@@ -332,3 +332,26 @@ def test_help_is_printed(command: list[str], capsys: pytest.CaptureFixture[str])
         main([*command, "--help"])
     assert caught.value.code == 0
     assert "--" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(28, "No space left on device", "a.pt"), "a.pt: No space left on device"),
+        (OSError("cannot write mode F as GIF"), "cannot write mode F as GIF"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_with_the_file_where_it_is_known(
+    error: OSError,
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lander.folder.RunFolder.write_state", refuse)
+    assert refused([*TINY, "--out", str(tmp_path / "run")], capsys) == f"lander: {line}\n"

@@ -32,6 +32,7 @@ from lander.fields import configure
 from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
+from lander.surrogates import Limits
 
 Floats = NDArray[np.float64]
 Norm = Literal["none", "batch", "minibatch"]
@@ -123,7 +124,7 @@ def test_surrogate_value_entropy_and_total_match_numpy() -> None:
         clip_range=0.2, value_coef=0.7, entropy_coef=0.03, advantage_norm="none", minibatch_size=6
     )
     with torch.no_grad():
-        loss = ppo_loss(policy, batch, config)
+        loss = ppo_loss(policy, batch, config, Limits.of(config))
     value = 0.5 * np.mean((values - batch.returns.numpy()) ** 2)
     entropy = np.mean(-(np.exp(log_probs) * log_probs).sum(-1))
     assert sum(SURROGATES) / 6 == pytest.approx(0.3)
@@ -141,7 +142,7 @@ def test_the_penalty_is_the_divergence_of_the_new_policy_from_the_old() -> None:
     policy, batch, log_probs, _ = example()
     config = PPOConfig(surrogate="kl_fixed", kl_coef=2.0, advantage_norm="none")
     with torch.no_grad():
-        loss = ppo_loss(policy, batch, config)
+        loss = ppo_loss(policy, batch, config, Limits.of(config))
     kl = (0.5 * (np.log(0.5) - log_probs)).sum(-1).mean()
     gained = np.mean(np.array(RATIOS) * np.array(ADVANTAGES))
     assert kl > 0.01
@@ -156,7 +157,7 @@ def test_only_a_clipped_sample_stops_pushing_the_policy(index: int, moves: bool)
     policy, batch, _, _ = example()
     one = batch.rows(slice(index, index + 1))
     config = PPOConfig(clip_range=0.2, value_coef=0.0, entropy_coef=0.0, advantage_norm="none")
-    torch.autograd.backward(ppo_loss(policy, one, config).total)
+    torch.autograd.backward(ppo_loss(policy, one, config, Limits.of(config)).total)
     gradient = policy.actor.weight.grad
     assert gradient is not None
     assert bool(gradient.any()) == moves
@@ -189,7 +190,7 @@ def test_minibatch_norm_normalises_inside_the_loss_and_the_others_do_not() -> No
         config = replace(PPOConfig(clip_range=0.2), advantage_norm=kind)
         expected = np.minimum(ratios * advantages, ratios.clip(0.8, 1.2) * advantages).mean()
         with torch.no_grad():
-            loss = ppo_loss(policy, batch, config)
+            loss = ppo_loss(policy, batch, config, Limits.of(config))
         assert float(loss.policy) == pytest.approx(-expected, abs=1e-5)
 
 
@@ -199,9 +200,9 @@ def test_batch_norm_normalises_the_whole_rollout_and_the_others_hand_on_gae(
 ) -> None:
     seen: list[Tensor] = []
 
-    def spy(policy: ActorCritic, batch: Batch, config: PPOConfig) -> Loss:
+    def spy(policy: ActorCritic, batch: Batch, config: PPOConfig, limits: Limits) -> Loss:
         seen.append(batch.advantages)
-        return ppo_loss(policy, batch, config)
+        return ppo_loss(policy, batch, config, limits)
 
     monkeypatch.setattr(lander.agent, "ppo_loss", spy)
     config = replace(PPOConfig(minibatch_size=64, update_epochs=1), advantage_norm=kind)
@@ -280,7 +281,7 @@ def plain_update(config: PPOConfig, *, rollout: Rollout) -> ActorCritic:
     for _ in range(config.update_epochs):
         for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
             adam.zero_grad()
-            torch.autograd.backward(ppo_loss(policy, minibatch, config).total)
+            torch.autograd.backward(ppo_loss(policy, minibatch, config, Limits.of(config)).total)
             torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
             adam.step()
     return policy
@@ -349,6 +350,36 @@ def test_explained_variance_is_1_for_a_perfect_critic_and_0_for_a_constant() -> 
     assert explained_variance(3 * returns, returns) == pytest.approx(-3.0)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e-5, 1.0, 1e6])
+def test_explained_variance_is_the_plain_quotient_at_any_scale_of_returns(size: float) -> None:
+    """A critic that has 1, 2, 3, 4 backwards: Var[R - V] = 4 Var[R]."""
+    returns = size * torch.tensor([1.0, 2.0, 3.0, 4.0])
+    assert explained_variance(returns.flip(0), returns) == pytest.approx(-3.0)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-5, 0.1, 1e6])
+def test_explained_variance_is_not_said_of_constant_returns(size: float) -> None:
+    values = torch.tensor([0.1, 0.2, 0.3])
+    constant = torch.full((3,), size)
+    assert explained_variance(values, constant) is None
+    rounded = constant + size * torch.tensor([0.0, 1.2e-7, -1.2e-7])
+    assert explained_variance(values, rounded) is None
+    assert explained_variance(values[:1], constant[:1]) is None
+
+
+def test_an_update_on_constant_returns_records_no_explained_variance() -> None:
+    rollout = lunar_rollout()[1]
+    still = replace(
+        rollout,
+        rewards=torch.ones_like(rollout.rewards),
+        terminated=torch.ones_like(rollout.terminated),
+        truncated=torch.zeros_like(rollout.truncated),
+    )
+    _, metrics = update(PPOConfig(minibatch_size=64), rollout=still)
+    assert "loss/value" in metrics
+    assert "value/explained_variance" not in metrics
+
+
 def test_a_single_advantage_is_not_normalised() -> None:
     assert torch.equal(normalised(torch.tensor([3.0])), torch.tensor([3.0]))
 
@@ -381,5 +412,7 @@ def test_value_clipping_is_off_by_default_and_reaches_the_loss() -> None:
     plain = 0.5 * np.mean((values - batch.returns.numpy()) ** 2)
     with torch.no_grad():
         for config in (PPOConfig(), wide):
-            assert float(ppo_loss(policy, batch, config).value) == pytest.approx(plain, rel=1e-5)
-        assert float(ppo_loss(policy, batch, tight).value) > plain
+            assert float(ppo_loss(policy, batch, config, Limits.of(config)).value) == pytest.approx(
+                plain, rel=1e-5
+            )
+        assert float(ppo_loss(policy, batch, tight, Limits.of(tight)).value) > plain

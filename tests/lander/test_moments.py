@@ -35,6 +35,7 @@ from lander.moments import RunningMoments
 from lander.policy import Prediction, make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
+from lander.surrogates import Limits
 from lander.trainer import Training
 
 CONFIG = TrainConfig(
@@ -209,7 +210,9 @@ def test_statistics_take_in_each_rollout_after_the_agent_has_learned_from_it(
     seen: list[Tensor] = []
 
     @torch.no_grad()
-    def watched(policy: partial[Prediction], batch: Batch, config: PPOConfig) -> Loss:
+    def watched(
+        policy: partial[Prediction], batch: Batch, config: PPOConfig, limits: Limits
+    ) -> Loss:
         """Before the only gradient step of each update the policy is still the one that flew."""
         counts.append(float(moments(policy.args[0]).count))
         seen.append(batch.obs)
@@ -219,7 +222,7 @@ def test_statistics_take_in_each_rollout_after_the_agent_has_learned_from_it(
         assert prediction.values is not None
         torch.testing.assert_close(prediction.values, batch.values)
         with torch.enable_grad():
-            return ppo_loss(policy, batch, config)
+            return ppo_loss(policy, batch, config, limits)
 
     monkeypatch.setattr("lander.agent.ppo_loss", watched)
     config = resolve(CONFIG)

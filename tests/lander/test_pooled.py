@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,64 @@ FAST = {
 
 @pytest.fixture(autouse=True)
 def _installed(request: pytest.FixtureRequest) -> None:
-    if "without_envpool" not in request.fixturenames:
+    if not {"without_envpool", "shuffling_envpool"} & set(request.fixturenames):
         pytest.importorskip("envpool", reason="the extra [fast] is not installed")
 
 
 @pytest.fixture
 def without_envpool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "envpool", None)
+
+
+class Shuffling:
+    """EnvPool as it may be with several threads: results in the order in which they are done.
+
+    Copy i observes i + 1 / 8, earns i, and ends every second step.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self._stream = np.random.default_rng(1)
+        self._steps = np.zeros(num_envs, dtype=int)
+
+    def _shuffled(self, copies: NDArray[np.int32]) -> tuple[NDArray[np.int32], dict[str, Any]]:
+        done = self._stream.permutation(copies)
+        return done, {"env_id": done}
+
+    def reset(self, copies: NDArray[np.int32] | None = None) -> tuple[Any, ...]:
+        everyone = np.arange(len(self._steps), dtype=np.int32)
+        done, info = self._shuffled(everyone if copies is None else copies)
+        return done[:, None] + 0.125, info
+
+    def step(self, actions: NDArray[Any], copies: NDArray[np.int32]) -> tuple[Any, ...]:
+        done, info = self._shuffled(copies)
+        self._steps[copies] += 1
+        over = (self._steps[done] + done) % 2 == 0
+        sent = dict(zip(copies.tolist(), actions.tolist(), strict=True))
+        obs = np.array([[sent[copy]] for copy in done.tolist()], dtype=np.float32)
+        return obs, done.astype(float), over & (done % 3 == 0), over, info
+
+
+@pytest.fixture
+def shuffling_envpool(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_gymnasium(_env_id: str, *, num_envs: int, **_: object) -> Shuffling:
+        return Shuffling(num_envs)
+
+    fake = SimpleNamespace(list_all_envs=lambda: ["Any-v0"], make_gymnasium=make_gymnasium)
+    monkeypatch.setitem(sys.modules, "envpool", fake)
+
+
+@pytest.mark.usefixtures("shuffling_envpool")
+def test_results_belong_to_their_copies_in_whatever_order_they_come() -> None:
+    envs = PooledEnv("Any-v0", 8)
+    assert envs.reset(range(8))[:, 0].tolist() == [copy + 0.125 for copy in range(8)]
+    for copies in (np.arange(8), np.array([1, 4, 6]), np.array([7, 0, 3])):
+        step = envs.step(10 * copies, copies)
+        assert step.rewards.tolist() == copies.tolist()
+        over = step.terminated | step.truncated
+        expected = np.where(over, copies + 0.125, 10 * copies)
+        assert step.obs[:, 0].tolist() == expected.tolist()
+        assert [row.item() for row in step.last_obs] == (10 * copies)[step.truncated].tolist()
+        assert not (step.terminated & (copies % 3 != 0)).any()
 
 
 def played(

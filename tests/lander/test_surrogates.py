@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lander import PPOConfig
-from lander.surrogates import BETA_MAX, BETA_MIN, SURROGATES, adapted
+from lander.surrogates import BETA_MAX, BETA_MIN, SURROGATES, Limits, adapted
 
 RATIOS = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1, 0.9])
 ADVANTAGES = torch.tensor([1.0, -1.0, 1.0, -1.0, 2.0, -2.0])
@@ -27,7 +27,7 @@ KL = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.0, 0.5])
 )
 def test_each_surrogate_by_hand(name: str, expected: list[float]) -> None:
     config = PPOConfig(clip_range=0.2, kl_coef=2.0)
-    value = SURROGATES[name].objective(RATIOS, ADVANTAGES, lambda: KL, config)
+    value = SURROGATES[name].objective(RATIOS, ADVANTAGES, lambda: KL, Limits.of(config))
     torch.testing.assert_close(value, torch.tensor(expected))
 
 
@@ -36,7 +36,7 @@ def test_clipping_gains_at_most_1_plus_eps_and_spares_at_most_1_minus_eps() -> N
     ratio, gain = np.meshgrid([0.1, 0.7, 0.9, 1.0, 1.1, 1.3, 4.0], [-2.0, -0.5, 0.0, 0.5, 2.0])
     expected = np.where(gain > 0, np.minimum(ratio, 1.2), np.maximum(ratio, 0.8)) * gain
     tensors = (torch.from_numpy(ratio), torch.from_numpy(gain))
-    value = SURROGATES["clip"].objective(*tensors, lambda: KL, PPOConfig(clip_range=0.2))
+    value = SURROGATES["clip"].objective(*tensors, lambda: KL, Limits.of(PPOConfig(clip_range=0.2)))
     np.testing.assert_allclose(value.numpy(), expected, rtol=1e-12)
 
 
@@ -45,7 +45,7 @@ def test_the_divergence_is_not_computed_where_it_is_not_needed(name: str) -> Non
     def kl() -> Tensor:
         raise AssertionError
 
-    SURROGATES[name].objective(RATIOS, ADVANTAGES, kl, PPOConfig())
+    SURROGATES[name].objective(RATIOS, ADVANTAGES, kl, Limits.of(PPOConfig()))
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,12 @@ def test_beta_halves_below_two_thirds_of_the_target_and_doubles_above_one_and_a_
 def test_beta_stays_where_it_can_come_back_from() -> None:
     assert adapted(BETA_MIN, 0.0, PPOConfig()) == BETA_MIN > 0
     assert adapted(BETA_MAX, 1.0, PPOConfig()) == BETA_MAX < float("inf")
+
+
+@pytest.mark.parametrize("first", [0.0, 1e-30, 2.0**-12, 1e30])
+def test_any_first_beta_is_within_the_bounds_after_one_change(first: float) -> None:
+    for kl in (0.0, 1.0):
+        assert BETA_MIN <= adapted(first, kl, PPOConfig()) <= BETA_MAX
 
 
 def test_only_the_adaptive_surrogate_adapts() -> None:
