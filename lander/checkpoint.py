@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,23 @@ from lander.trust import Origin
 
 def save(path: Path, weights: Mapping[str, Tensor], config: TrainConfig) -> None:
     """Write a policy's `state_dict` and its resolved config to `path`; `load` reads them back."""
-    torch.save({"config": flatten(config), "weights": dict(weights)}, path)
+    write(path, {"config": flatten(config), "weights": dict(weights)})
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what `read` reads back: all of it, or nothing.
+
+    Raises:
+        OSError: with the file's name; torch itself raises a RuntimeError where the disk is full.
+    """
+    buffer, aside = BytesIO(), path.with_name(f".{path.name}")
+    torch.save(content, buffer)
+    try:
+        aside.write_bytes(buffer.getbuffer())
+        aside.rename(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def load(path: Path, *, origin: Origin | None = None) -> tuple[ActorCritic, TrainConfig]:

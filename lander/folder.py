@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import torch
-
-from lander.checkpoint import read, save
+from lander.checkpoint import read, save, write
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, flatten, to_toml
 from lander.gif import save_landing
@@ -74,9 +72,8 @@ class RunFolder:
             save(checkpoints / f"{progress.env_steps}.pt", state["policy"], config)
         (self.unfinished / "config.toml").write_text(to_toml(config))
         write_curve(self.unfinished / "curve.csv", self.curve)
-        aside = self.unfinished / f".{STATE}"
-        torch.save({"training": state, "curve": [dict(row) for row in self.curve]}, aside)
-        aside.rename(self.unfinished / STATE)
+        curve = [dict(row) for row in self.curve]
+        write(self.unfinished / STATE, {"training": state, "curve": curve})
 
     def read_state(self) -> tuple[TrainConfig, State]:
         """Config and state of an unfinished run; its curve goes on too.

@@ -123,11 +123,12 @@ class JointHead(BoxHead):
         super().__init__(space, config)
         levels = bin_levels(space, config)
         dims, bins = levels.shape
-        self.outputs = bins**dims
+        self.outputs = bins ** min(dims, JOINT_LIMIT.bit_length())  # of more dims, already above
         if self.outputs > JOINT_LIMIT:
+            power = f"{bins} ** {dims}" + (f" = {bins**dims}" if dims < 9 else "")
             raise ConfigError(
-                f"policy.head = joint needs {bins} ** {dims} = {self.outputs} outputs here, at "
-                f"most {JOINT_LIMIT}: take fewer env.bins, or policy.head = categorical"
+                f"policy.head = joint needs {power} outputs here, at most {JOINT_LIMIT}: take "
+                "fewer env.bins, or policy.head = categorical"
             )
         self.levels: Tensor
         # row k holds the combination that the digits of k to the base `bins` name, first dim first

@@ -27,4 +27,4 @@ FINALS: Final[dict[str, str]] = {
     "final/return_sampled_mean": "return of the same episodes with sampled actions",
     "final/success_rate": "share of the deterministic episodes that reach the solved return",
 }
-"""Written once, at the end. A sweep maximises final/return_mean."""
+"""Written once, at the end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 import shutil
 from pathlib import Path
 
@@ -355,3 +356,17 @@ def test_what_the_system_refuses_is_one_line_with_the_file_where_it_is_known(
 
     monkeypatch.setattr("lander.folder.RunFolder.write_state", refuse)
     assert refused([*TINY, "--out", str(tmp_path / "run")], capsys) == f"lander: {line}\n"
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # no file may be longer
+    try:
+        line = refused([*TINY, "--out", str(tmp_path / "run")], capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    path = tmp_path / "run.unfinished" / "checkpoints" / "64.pt"
+    assert line == f"lander: {path}: File too large\n"
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []

@@ -388,3 +388,14 @@ def test_the_head_fits_the_action_space(
     for action in policy.head.to_env(sampled).numpy():
         assert flown.action_space.contains(action)
     flown.close()
+
+
+def test_a_joint_head_over_any_number_of_dimensions_is_refused_in_one_short_line() -> None:
+    """Python prints no number of more than 4300 digits, as 4096 ** 2000 has."""
+    wide = Box(-1, 1, (2000,))
+    for bins in (2, 4096):
+        config = TrainConfig(env=EnvConfig(bins=bins), policy=PolicyConfig(head="joint"))
+        with pytest.raises(
+            ConfigError, match=rf"needs {bins} \*\* 2000 outputs here, at most 4096"
+        ):
+            make_head(wide, config)
