@@ -13,13 +13,12 @@ from analysis.experiment import Outcome, read_experiment, read_outcomes
 from analysis.flight import best_pilot, fly
 from analysis.load import load_trials
 from analysis.notebook import Answer
-from analysis.plots import COLOURS, GREY, new_axes, solved_line
 from analysis.stats import Estimate, mean_estimate
-from analysis.tables import SOLVED, order_sentence
+from analysis.tables import order_sentence
 from analysis.thrust import ENGINES, MAIN, SIDE, has_engines, idle, levels_of, thrust, usage
 from lander.fields import ConfigError, configure
 from lander.resolve import dead_zones, resolve
-from sweeps.figures import FLOOR
+from sweeps.style import COLOURS, GREY, at_least, cut_off, floor_of, new_axes, solved_line
 from sweeps.sweep import Sweep
 
 CURVE = np.linspace(-1, 1, 81)
@@ -121,7 +120,7 @@ def heads_and_bins() -> Answer:
     axes.set_xticks(range(len(bins)), bins)
     axes.set_xlabel("bins of each engine (the Gaussian head has none: the same at every place)")
     axes.set_ylabel("return on unseen episodes")
-    solved_line(axes, SOLVED)
+    solved_line(axes, next(iter(read_experiment("heads").variants.values())).env.id)
     axes.legend(fontsize=8, loc="lower left")
     return Answer(order_sentence(outcomes), figure)
 
@@ -238,8 +237,10 @@ def searched(sweep: Sweep, field: str) -> Answer:
     if not groups:
         return Answer("No trial has a return yet.")
     figure, axes = new_axes(8, 4)
+    every = [value for values in groups.values() for value in values]
+    floor = floor_of(every)
     for x, values in enumerate(groups.values()):
-        shown = np.maximum(values, FLOOR)
+        shown = at_least(floor, values)
         axes.plot(np.full(len(values), x), shown, "o", color=GREY, markersize=4)
     rows = [mean_estimate(values) for values in groups.values()]
     several = [x for x, row in enumerate(rows) if np.isfinite(row.low)]
@@ -254,10 +255,11 @@ def searched(sweep: Sweep, field: str) -> Answer:
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_xlabel(field)
-    axes.set_ylabel("return, of pruned trials the last")
-    solved_line(axes, SOLVED)
-    # as in the history: what lies far below says no more; intervals of few trials are cut off
-    axes.set_ylim(FLOOR, max(SOLVED, known["last_return"].max()) + 50)
+    axes.set_ylabel("score, of pruned trials the return so far" + cut_off(floor, every))
+    solved_line(axes, sweep.study.base.env.id)
+    # intervals of few trials are cut off
+    margin = 0.1 * (max(every) - floor) or 1.0
+    axes.set_ylim(floor - margin, max(every) + margin)
     axes.legend(fontsize=8)
     best = max(groups, key=lambda name: float(np.mean(groups[name])))
     told = mean_estimate(groups[best])

@@ -9,10 +9,10 @@ from analysis import sweep_plots
 from analysis.correlation import rank_correlation
 from analysis.load import load_checkpoints, load_trials
 from analysis.notebook import Answer
-from analysis.plots import new_axes
 from analysis.stats import mean_estimate
 from sweeps.budget import WORKER
 from sweeps.recording import PARENT, PARTS, SECONDS
+from sweeps.style import new_axes
 from sweeps.sweep import Sweep
 
 

@@ -11,12 +11,12 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from analysis.plots import COLOURS, GREY, STYLES
 from lander import PPOConfig
 from lander.advantages import gae, n_step, reward_to_go, td_errors
 from lander.distributions import Categorical
 from lander.rollout import Rollout
 from lander.surrogates import SURROGATES, Limits
+from sweeps.style import COLOURS, GREY, STYLES
 
 
 def episode(rewards: Sequence[float], values: Sequence[float]) -> Rollout:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from analysis.stats import CONFIDENCE, Estimate
+from analysis.stats import Estimate
+from sweeps.scores import CONFIDENCE
 
 
 def rank_correlation(values: Sequence[float], others: Sequence[float]) -> Estimate:

@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 
 from analysis.experiment import UNSEEN, Experiment, Outcome, read_experiment, read_outcomes
 from analysis.notebook import Answer
-from analysis.plots import COLOURS, GREY, curves, new_axes, solved_line
+from analysis.plots import curves
 from analysis.stats import difference, mean_estimate
-from lander.env import solved_return
 from lander.evaluation import play, random_pilot
 from lander.fields import ConfigError, flatten, unknown
 from lander.options import inactive
+from sweeps.style import COLOURS, GREY, new_axes, solved_line
 
 POINTS: Final = 12
 """Of a learning curve: a training has as many checkpoints."""
@@ -144,7 +144,7 @@ def learning(ladder: Ladder, rung: str, axes: Axes) -> Axes:
     axes.legend(fontsize=8, loc="best")
     values = pd.concat(tables.values())["value"]
     axes.set_ylim(values.min() - MARGIN, values.max() + MARGIN)
-    solved_line(axes, solved_return(ladder.experiment.variants[rung].env.id))
+    solved_line(axes, ladder.experiment.variants[rung].env.id)
     return axes
 
 

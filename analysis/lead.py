@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.stats import CONFIDENCE, Estimate, difference, mean_estimate
+from analysis.stats import Estimate, difference, mean_estimate
+from sweeps.scores import CONFIDENCE
 
 
 @dataclass(frozen=True, slots=True)

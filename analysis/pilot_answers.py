@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from analysis.flight import Flight, Pilot, best_pilot, entropies, expected, fly, realised
 from analysis.notebook import Answer
-from analysis.plots import COLOURS, GREY, STYLES, new_axes, solved_line
 from analysis.stats import Estimate, mean_estimate, share_estimate
 from analysis.thrust import ENGINES, engines
-from lander.env import solved_return
 from lander.evaluation import Evaluation
 from lander.gif import save_landing
+from sweeps.style import COLOURS, GREY, STYLES, new_axes, solved_line, threshold_of
 from sweeps.sweep import Sweep
 
 EPISODES = 100
@@ -48,7 +47,7 @@ class Flown:
     @property
     def solved(self) -> float | None:
         """The return from which its environment counts as solved."""
-        return solved_return(self.pilot.config.env.id)
+        return threshold_of(self.pilot.config.env.id)
 
     def at(self, place: float) -> Flight:
         """0 is the flight with the lowest return, 1 that with the highest."""
@@ -211,14 +210,17 @@ def failures(flown: Flown) -> Answer:
     axes.set_ylim(-0.6, len(ENDINGS) - 0.4)
     axes.invert_yaxis()
     axes.set_xlabel("return of one flight")
-    threshold = 200.0 if flown.solved is None else flown.solved
-    solved_line(axes, threshold, upright=True)
-    good = int((flown.returns >= threshold).sum())
-    shown = flown.at(0)
+    solved_line(axes, flown.pilot.config.env.id, upright=True)
+    shown, share = flown.at(0), ""
+    if flown.solved is not None:
+        good = share_estimate(int((flown.returns >= flown.solved).sum()), len(flown.flights))
+        share = (
+            f"{good.shown('.1%')} of {len(flown.flights)} flights return at least "
+            f"{flown.solved:g}. "
+        )
     return Answer(
-        f"{share_estimate(good, len(flown.flights)).shown('.1%')} of {len(flown.flights)} flights "
-        f"return at least {threshold:g}. The worst, reset seed {shown.seed}, {shown.ending}: "
-        f"return {shown.total_reward:.1f}, {len(shown.rewards)} steps.",
+        f"{share}The worst, reset seed {shown.seed}, {shown.ending}: return "
+        f"{shown.total_reward:.1f}, {len(shown.rewards)} steps.",
         figure,
         gif=gif(flown.pilot, shown),
     )

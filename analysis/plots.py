@@ -7,36 +7,20 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from analysis.stats import mean_estimate
+from sweeps.style import COLOURS, GREY, STYLES, solved_line
 
 if TYPE_CHECKING:
     from analysis.winner import Judgement
 
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, apart for colour-blind readers."""
-STYLES: Final = ("-", "--", "-.", ":")
-"""Lines differ by more than their colour."""
-GREY: Final = "#999999"
+FEW: Final = 20
+"""Points of a curve up to which each is marked."""
 
 
-def new_axes(width: float = 8, height: float = 4.2) -> tuple[Figure, Axes]:
-    """A new figure, in inches, and its only Axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def solved_line(axes: Axes, threshold: float | None, *, upright: bool = False) -> None:
-    """A thin line where the environment counts as solved."""
-    if threshold is not None:
-        draw = axes.axvline if upright else axes.axhline
-        draw(threshold, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
-
-
-def confirmation(judgement: Judgement, axes: Axes, *, threshold: float | None = None) -> Axes:
+def confirmation(judgement: Judgement, axes: Axes, *, env_id: str) -> Axes:
     """A line per candidate, the best on top: every seed, mean with interval, the sweep's score."""
     order = list(reversed(judgement.standings))
     for y, row in enumerate(order):
@@ -77,7 +61,7 @@ def confirmation(judgement: Judgement, axes: Axes, *, threshold: float | None = 
         color=COLOURS[1],
         label="what the sweep thought",
     )
-    solved_line(axes, threshold, upright=True)
+    solved_line(axes, env_id, upright=True)
     axes.set_yticks(range(len(order)), [row.name for row in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel("return on the test episodes")
@@ -88,15 +72,18 @@ def confirmation(judgement: Judgement, axes: Axes, *, threshold: float | None = 
 def curves(tables: dict[str, pd.DataFrame], axes: Axes, *, label: str, points: int = 60) -> Axes:
     """Curves side by side, from tables of `load_curves`: mean over trainings, its 95 % interval.
 
-    A training is a pair of trial and seed. Each curve is read at `points` equal steps, so that
-    trainings with other rollouts can be averaged.
+    A training is a pair of trial and seed. Few points, as of checkpoints, are marked.
     """
     for i, (name, table) in enumerate(tables.items()):
-        steps, values = resampled(table, points=points)
+        steps, values = averaged(table, points=points)
         if not len(steps):
             continue
         colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
-        axes.plot(steps, values.mean(axis=0), color=colour, linestyle=style, label=name)
+        marker = "o" if len(steps) <= FEW else ""
+        mean = values.mean(axis=0)
+        axes.plot(
+            steps, mean, color=colour, linestyle=style, marker=marker, markersize=4, label=name
+        )
         if len(values) > 1:
             bands = [mean_estimate(column.tolist()) for column in values.T]
             low, high = [band.low for band in bands], [band.high for band in bands]
@@ -108,17 +95,24 @@ def curves(tables: dict[str, pd.DataFrame], axes: Axes, *, label: str, points: i
     return axes
 
 
-def resampled(
+def averaged(
     table: pd.DataFrame, *, points: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps (P,) between which every training of the table was under way, and the values there
-    (trainings, P)."""
+    """Steps (P,) and the values there (trainings, P), as far as every training of the table came.
+
+    The recorded points themselves, wherever all trainings have theirs at about the same steps, as
+    checkpoints are. Where rollouts differ in size: read at `points` equal steps.
+    """
     known = table.dropna(subset=["env_steps", "value"])
     x, y = (known[name].to_numpy(dtype="float64") for name in ("env_steps", "value"))
-    places = known.groupby(["trial", "seed"]).indices.values()
-    trainings = [(x[place], y[place]) for place in places if len(place) > 1]
+    rows = known.groupby(["trial", "seed"]).indices.values()
+    trainings = [(x[own], y[own]) for own in rows if len(own) > 1]
     if not trainings:
         return np.empty(0), np.empty((0, 0))
+    common = min(len(steps) for steps, _ in trainings)
+    each = np.stack([steps[:common] for steps, _ in trainings])
+    if 2 * np.ptp(each, axis=0).max() <= np.diff(each).min():
+        return each.mean(axis=0), np.stack([values[:common] for _, values in trainings])
     first = max(steps[0] for steps, _ in trainings)
     last = min(steps[-1] for steps, _ in trainings)
     steps = np.linspace(first, last, points)

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optuna.trial import FrozenTrial, TrialState
-
-from analysis import sweep_plots
 from analysis.contact_sheet import Shown, chosen, contact_sheet, fly_again, fly_at_random
 from analysis.document import Block, Picture, Text, drawing
-from analysis.importance import ended, importances
 from analysis.load import load_curves
 from analysis.plots import confirmation as draw_confirmation
-from analysis.plots import curves, new_axes, solved_line
+from analysis.plots import curves
 from analysis.records import Records
 from analysis.winner import Judgement
-from lander.env import solved_return
 from sweeps.confirm import DEFAULTS
-from sweeps.figures import FLOOR, history, parallel_coordinates, slices
+from sweeps.figures import finished, history, importance_bars, parallel_coordinates, slices
+from sweeps.importance import ended, importances
+from sweeps.style import new_axes, solved_line
 
 BEST = 5
 """Trials whose learning curves stand against those of all other finished ones."""
 METRIC = "eval/return_mean"
-
-
-def finished(records: Records) -> list[FrozenTrial]:
-    """Trials that came to their end, in their order."""
-    return [trial for trial in records.counted if trial.state == TrialState.COMPLETE]
-
-
-def pruned(records: Records) -> list[FrozenTrial]:
-    """Trials that were ended early, after a checkpoint."""
-    return [t for t in records.counted if t.state == TrialState.PRUNED and t.values]
 
 
 def history_part(records: Records) -> list[Block]:
@@ -40,15 +27,21 @@ def history_part(records: Records) -> list[Block]:
     if not begun:
         return [Text("No trial has begun.")]
     caption = (
-        "Each trial's return when it ended; the line is the best so far. "
-        f"Returns below {FLOOR:.0f} are drawn there."
+        "Each trial's score, of pruned ones the return so far; the line is the best score so far."
     )
-    first = next((trial for trial in finished(records) if trial.number == DEFAULTS), None)
+    first = next((trial for trial in finished(records.counted) if trial.number == DEFAULTS), None)
     if first is not None:
-        caption += f" The defaults, trial {first.number}, returned {first.values[0]:.1f}."
+        caption += f" The defaults, trial {first.number}, scored {first.values[0]:.1f}."
     if records.best is not None and records.best != first:
         caption += f" The best, trial {records.best.number}: {records.best.values[0]:.1f}."
-    return [drawing(history(begun), "history", alt="Return by trial number", caption=caption)]
+    return [
+        drawing(
+            history(begun, env_id=records.sweep.study.base.env.id),
+            "history",
+            alt="Score by trial number",
+            caption=caption,
+        )
+    ]
 
 
 def importance_part(records: Records) -> list[Block]:
@@ -56,35 +49,37 @@ def importance_part(records: Records) -> list[Block]:
     table = importances(records.counted, records.sweep.study.space)
     if table.empty:
         return [Text("Importances: too few trials have ended with a return.")]
-    figure, axes = new_axes(9, 1.2 + 0.4 * len(table))
-    sweep_plots.importances(table, axes)
     caption = (
         "How far each field's values in the best quarter of trials lie from those in all "
         f"(PED-ANOVA), over {len(ended(records.counted))} trials, pruned ones with their last "
         "return; interval: 95 % of resamples of these trials."
     )
-    return [drawing(figure, "importances", alt="Importance of each field", caption=caption)]
+    return [
+        drawing(
+            importance_bars(table), "importances", alt="Importance of each field", caption=caption
+        )
+    ]
 
 
 def slices_part(records: Records) -> list[Block]:
     """Return over each field."""
-    if len(finished(records)) < 2:
-        return [Text("Return over each field: fewer than two trials have finished.")]
-    ranges = list(records.sweep.study.space.values())
-    figure = slices(finished(records), ranges, pruned=pruned(records))
+    if len(finished(records.counted)) < 2:
+        return [Text("Score over each field: fewer than two trials have finished.")]
+    study = records.sweep.study
+    figure = slices(records.counted, list(study.space.values()), env_id=study.base.env.id)
     caption = (
-        "Return over each field by itself, as wide as it was searched. Grey crosses: pruned "
-        "trials, at their last checkpoint."
+        "Score over each field by itself, as wide as it was searched. Grey crosses: pruned "
+        "trials, at their return so far."
     )
-    return [drawing(figure, "slices", alt="Return over each searched field", caption=caption)]
+    return [drawing(figure, "slices", alt="Score over each searched field", caption=caption)]
 
 
 def parallel_part(records: Records) -> list[Block]:
     """One line per trial."""
-    if len(finished(records)) < 2:
+    if len(finished(records.counted)) < 2:
         return []
     ranges = list(records.sweep.study.space.values())
-    figure = parallel_coordinates(finished(records), ranges)
+    figure = parallel_coordinates(records.counted, ranges)
     caption = "One line per finished trial across all fields; bright lines are good trials."
     alt = "Parallel coordinates of the finished trials"
     return [drawing(figure, "parallel_coordinates", alt=alt, caption=caption)]
@@ -93,7 +88,7 @@ def parallel_part(records: Records) -> list[Block]:
 def curves_part(records: Records) -> list[Block]:
     """How the best learned, beside the others."""
     best = [trial.number for trial in records.ranked[: min(BEST, (len(records.ranked) + 1) // 2)]]
-    others = [trial.number for trial in finished(records) if trial.number not in best]
+    others = [trial.number for trial in finished(records.counted) if trial.number not in best]
     if not best:
         return [Text("No trial has finished.")]
     tables = {
@@ -105,7 +100,7 @@ def curves_part(records: Records) -> list[Block]:
     }
     figure, axes = new_axes(9, 4.2)
     curves(tables, axes, label=METRIC)
-    solved_line(axes, solved_return(records.sweep.study.base.env.id))
+    solved_line(axes, records.sweep.study.base.env.id)
     caption = (
         f"Mean return of the checkpoints' deterministic episodes, `{METRIC}`. Line: mean over "
         "trainings; band: its 95 % interval (Student's). The best: "
@@ -119,8 +114,7 @@ def curves_part(records: Records) -> list[Block]:
 def confirmation_picture(records: Records, judgement: Judgement) -> Picture:
     """Every candidate under every test seed."""
     figure, axes = new_axes(9, 1.6 + 0.5 * len(judgement.standings))
-    threshold = solved_return(records.sweep.study.base.env.id)
-    draw_confirmation(judgement, axes, threshold=threshold)
+    draw_confirmation(judgement, axes, env_id=records.sweep.study.base.env.id)
     caption = "Each candidate's trainings under the test seeds, beside its score in the sweep."
     alt = "Return of each candidate under the test seeds"
     return drawing(figure, "confirmation", alt=alt, caption=caption)

@@ -53,8 +53,8 @@ def question(records: Records) -> str:
     seeds = study.settings.seeds_per_trial
     how = {"mean": "averaged", "iqm": "their interquartile mean"}[study.settings.score]
     return (
-        f"Which {listed} give PPO on `{study.base.env.id}` the highest `final/return_mean`, the "
-        f"mean return of {study.base.final_episodes} deterministic episodes after "
+        f"Which {listed} give PPO on `{study.base.env.id}` the highest score: the mean "
+        f"return of {study.base.final_episodes} deterministic episodes after "
         f"{study.base.total_steps:,} environment steps"
         + (f", {how} over {seeds} training seeds" if seeds > 1 else "")
         + f", as far as {records.sweep.total} trials can tell?"
@@ -104,7 +104,7 @@ def result_part(records: Records) -> list[Block]:
     if judgement is None:
         open_ = records.count(TrialState.RUNNING) + records.count(TrialState.WAITING)
         so_far = " so far" if open_ else ""
-        headline = f"Best{so_far}: trial {best.number}, return {records.estimate(best)}"
+        headline = f"Best{so_far}: trial {best.number}, score {records.estimate(best)}"
         told = best_told(records, best)
         number = best.number
     else:

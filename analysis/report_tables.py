@@ -162,7 +162,7 @@ def best_part(records: Records) -> list[Block]:
     space = records.sweep.study.space
     if not records.ranked:
         return [Text("No trial has finished.")]
-    table = [["trial", "return", *(f"`{name}`" for name in space), "time"]]
+    table = [["trial", "score", *(f"`{name}`" for name in space), "time"]]
     for trial in records.ranked[:TOP]:
         value = f"{trial.values[0]:.1f}"
         if records.sweep.study.settings.seeds_per_trial > 1:
@@ -194,9 +194,7 @@ def trials_part(records: Records) -> list[Block]:
     begun = [trial for trial in records.counted if trial.datetime_start is not None]
     if not begun:
         return [Text("No trial has begun.")]
-    table = [
-        ["trial", "state", "return", "of the budget", *(f"`{n}`" for n in study.space), "time"]
-    ]
+    table = [["trial", "state", "score", "of the budget", *(f"`{n}`" for n in study.space), "time"]]
     for trial in begun[:LISTED]:
         value = last_return(trial)
         table.append(
@@ -209,7 +207,7 @@ def trials_part(records: Records) -> list[Block]:
                 took(trial),
             ]
         )
-    told = "Return: of a pruned trial as far as it was known when it was ended."
+    told = "Score: of a pruned trial its return so far."
     return [Table(table), Text(told), *rest(records, len(begun))]
 
 

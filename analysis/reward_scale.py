@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from analysis.notebook import Answer
-from analysis.plots import new_axes
 from analysis.stats import mean_estimate
 from analysis.trial_plots import disagreements
 from lander import Progress, TrainConfig, resolve, train
@@ -24,6 +23,7 @@ from lander.distributions import Distribution
 from lander.env import make_env
 from lander.fields import configure, flatten
 from lander.policy import make_policy
+from sweeps.style import new_axes
 
 WITHOUT: Final = "no critic, normalised"
 SEPARATE: Final = "separate trunks, normalised"

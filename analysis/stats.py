@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from sweeps.scores import iqm, mean
+from sweeps.scores import CONFIDENCE, iqm, mean
 
-CONFIDENCE = 0.95
 RESAMPLES = 9_999
 
 

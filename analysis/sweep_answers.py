@@ -12,24 +12,19 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from analysis import sweep_plots
 from analysis.correlation import rank_correlation
-from analysis.importance import BEST_SHARE, FEWEST, ended, importances, shares
 from analysis.lead import lead
 from analysis.load import load_episodes, load_trials
 from analysis.notebook import Answer
-from analysis.plots import new_axes
 from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from analysis.winner import judge_sweep
 from lander.fields import ConfigError
-from sweeps.figures import history, parallel_coordinates, slices
+from sweeps.figures import finished, history, importance_bars, parallel_coordinates, slices
 from sweeps.hints import hint
+from sweeps.importance import BEST_SHARE, FEWEST, ended, importances
 from sweeps.scores import last_return
 from sweeps.study import CONFIRM
+from sweeps.style import new_axes
 from sweeps.sweep import Sweep, root
-
-
-def finished(sweep: Sweep) -> list[FrozenTrial]:
-    """Trials that came to their end."""
-    return [trial for trial in sweep.counted if trial.state == TrialState.COMPLETE]
 
 
 def with_return(sweep: Sweep) -> pd.DataFrame:
@@ -43,11 +38,11 @@ def progress(sweep: Sweep) -> Answer:
     begun = [trial for trial in sweep.counted if trial.params]
     if not begun:
         return Answer("No trial has begun yet.")
-    figure, best = history(begun), sweep.best
+    figure, best = history(begun, env_id=sweep.study.base.env.id), sweep.best
     if best is None:
         return Answer(f"None of {len(begun)} trials has finished, so there is no best one.", figure)
     first = next((trial for trial in begun if root(trial) == 0), None)
-    told = f"The best of {len(begun)} trials, trial {best.number}, returned {best.values[0]:.1f}"
+    told = f"The best of {len(begun)} trials, trial {best.number}, scored {best.values[0]:.1f}"
     ahead = against_defaults(sweep, best, first)
     return Answer(f"{told}, {ahead}; {confirmed(sweep)}.", figure)
 
@@ -90,15 +85,13 @@ def importance(sweep: Sweep) -> Answer:
     table = importances(sweep.counted, sweep.study.space)
     if table.empty:
         return Answer(too_few(count))
-    figure, axes = new_axes(8, 1.2 + 0.4 * len(table))
-    sweep_plots.importances(table, axes)
     name, row = table.index[0], table.iloc[0]
     weight = Estimate(row["share"], row["low"], row["high"])
     sure = "" if row["first"] >= 0.95 else ", so the order is not certain"
     return Answer(
         f"`{name}` has the largest share, {weight.shown('.2f')}, and comes first in "
         f"{row['first']:.0%} of the resamples of {count} trials{sure}.",
-        figure,
+        importance_bars(table),
     )
 
 
@@ -115,11 +108,11 @@ def good_values(sweep: Sweep) -> Answer:
     trials = with_return(sweep)
     if trials.empty:
         return Answer("No trial has ended with a return.")
-    pruned = [trial for trial in ended(sweep.counted) if trial.state == TrialState.PRUNED]
-    figure = slices(finished(sweep), list(sweep.study.space.values()), pruned=pruned)
+    study = sweep.study
+    figure = slices(sweep.counted, list(study.space.values()), env_id=study.base.env.id)
     if len(trials) < FEWEST:
         return Answer(too_few(len(trials)), figure)
-    name = str(shares(ended(sweep.counted), sweep.study.space).idxmax())
+    name = str(importances(sweep.counted, study.space).index[0])
     order = trials.sort_values("last_return", ascending=False)[name]
     size = int(np.ceil(BEST_SHARE * len(order)))
     good, rest = order.iloc[:size].dropna(), order.iloc[size:].dropna()
@@ -157,7 +150,7 @@ def median(values: Sequence[float]) -> float:
 
 def together(sweep: Sweep) -> Answer:
     """How do values go together?"""
-    complete = finished(sweep)
+    complete = finished(sweep.counted)
     if len(complete) < 2:
         return Answer(f"Lines to compare take two finished trials, there are {len(complete)}.")
     figure = parallel_coordinates(complete, list(sweep.study.space.values()))

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots import COLOURS, GREY
 from analysis.stats import Estimate
+from sweeps.style import COLOURS, GREY
 
 HATCHES = ("", "//", "..", "xx", "--")
 """Bars differ by more than their colour."""
@@ -21,22 +21,6 @@ STATES = {
 }
 BINS = 20
 """Bars of a histogram, where there are more places than that."""
-
-
-def importances(table: pd.DataFrame, axes: Axes) -> Axes:
-    """The table of `analysis.importance`, the most important field on top."""
-    table = table.iloc[::-1]
-    reach = [table["share"] - table["low"], table["high"] - table["share"]]
-    axes.barh(
-        list(table.index),
-        table["share"],
-        xerr=np.clip(reach, 0, None),
-        color=COLOURS[5],
-        capsize=4,
-    )
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("share of the importance, with its 95 % interval")
-    return axes
 
 
 def forest(estimates: Mapping[str, Estimate], axes: Axes, *, label: str, middle: float) -> Axes:

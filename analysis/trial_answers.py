@@ -15,12 +15,11 @@ from analysis import trial_plots
 from analysis.lead import by_training, lead, seed_spread
 from analysis.load import load_curves, load_episodes, load_trials
 from analysis.notebook import Answer
-from analysis.plots import new_axes, solved_line
 from analysis.stats import probability_better
-from lander.env import solved_return
 from lander.metrics import CURVES
 from sweeps.hints import hint
 from sweeps.study import CONFIRM
+from sweeps.style import new_axes, solved_line
 from sweeps.sweep import Sweep, open_sweep
 
 METRIC = "eval/return_mean"
@@ -58,7 +57,7 @@ def learning(sweep: Sweep, candidates: Sequence[int], *, metric: str = METRIC) -
     figure, axes = new_axes(9, 4.4)
     trial_plots.learning(tables, axes, label=metric)
     if metric.endswith("return_mean"):
-        solved_line(axes, solved_return(sweep.study.base.env.id))
+        solved_line(axes, sweep.study.base.env.id)
     one, other = candidates[0], candidates[-1]
     ahead = None if one == other else lead(load_episodes(sweep), one, other)
     if ahead is not None:

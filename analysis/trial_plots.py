@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots import COLOURS, GREY, STYLES, curves
+from analysis.plots import curves
 from analysis.stats import mean_estimate
 from analysis.sweep_plots import whiskers
+from sweeps.style import COLOURS, GREY, STYLES
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from analysis.plots import confirmation as draw_confirmation
-from analysis.plots import new_axes
 from analysis.stats import (
     Estimate,
     bootstrap_estimate,
@@ -30,6 +29,7 @@ from sweeps.recording import GIF, RUN_ID
 from sweeps.scores import ranked
 from sweeps.storage import WINNER, Store
 from sweeps.study import CONFIRM
+from sweeps.style import new_axes
 from sweeps.sweep import Sweep, open_sweep
 
 
@@ -255,7 +255,7 @@ def record(store: Store, name: str, judgement: Judgement) -> str:
         (place / "confirm.md").write_text(as_markdown(judgement))
         (place / "confirm.json").write_text(json.dumps(as_numbers(judgement), indent=1))
         figure, axes = new_axes(8, 1.6 + 0.5 * len(judgement.standings))
-        draw_confirmation(judgement, axes)
+        draw_confirmation(judgement, axes, env_id=confirmation.study.base.env.id)
         figure.savefig(place / "confirm.png", dpi=110)
         gif = Path(client.download_artifacts(run_id, GIF, folder))
         gif.rename(place / "winner.gif")

@@ -158,7 +158,7 @@ class BudgetStorage(RDBStorage):
         return self.get_trial(trial_id)
 
     @patient
-    def set_late_attr(self, trial: FrozenTrial, key: str, value: str) -> None:
+    def set_late_attr(self, trial: FrozenTrial, key: str, value: str | float) -> None:
         """An attribute that is there for good, also of a trial that has ended: Optuna itself
         would refuse that."""
         attribute = TrialUserAttributeModel

@@ -13,7 +13,7 @@ from optuna.trial import BaseTrial, TrialState
 from lander import Progress, TrainConfig, TrainResult, train
 from sweeps.budget import RETRY_OF
 from sweeps.recording import TEST_SEED_INDEX, Recorder
-from sweeps.scores import RETURNS, SCORES, mean, seed_scores
+from sweeps.scores import RETURNS, SCORES, SHOWN_SCORE, mean, seed_scores
 from sweeps.space import suggest
 from sweeps.study import Study
 
@@ -42,9 +42,11 @@ class Objective:
                 if self._between_seeds:
                     first = 1 + seed * config.final_episodes
                     self._report(trial, dict(enumerate(returns[-1], first)))
-            record.summary(results)
-        scores = [*earlier_scores(trial), *(result.final.return_mean for result in results)]
-        return SCORES[self.study.settings.score](scores)
+            scores = [*earlier_scores(trial), *(result.final.return_mean for result in results)]
+            score = SCORES[self.study.settings.score](scores)
+            trial.set_user_attr(SHOWN_SCORE, score)
+            record.summary(results, score=score)
+        return score
 
     @property
     def _between_seeds(self) -> bool:

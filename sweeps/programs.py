@@ -28,6 +28,7 @@ from sweeps.patience import PATIENCE
 from sweeps.publish import HOST, link, page, publish
 from sweeps.recording import TRACEBACK
 from sweeps.reproduce import reproduce
+from sweeps.scores import last_return
 from sweeps.space import troubles
 from sweeps.storage import WINNER, Store, find_trial
 from sweeps.study import CONFIRM, find_study
@@ -117,7 +118,7 @@ def conclude(sweep: Sweep) -> None:
             continue  # did nothing in this trial
         value = range_.to_field(best.params[range_.parameter])
         say(f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}")
-    print(f"best: trial {best.number}, final/return_mean {best.values[0]:.1f}")
+    print(f"best: trial {best.number}, score {best.values[0]:.1f}")
     winner = sweep.optuna.user_attrs.get(WINNER)
     if winner is None:
         confirm = hint("confirm", folder, study=name)
@@ -167,7 +168,7 @@ def trials(args: argparse.Namespace) -> int:
             {
                 "trial": trial.number,
                 "state": trial.state.name,
-                "value": trial.value,
+                "value": last_return(trial),
                 "reports": max(trial.intermediate_values, default=0),
                 "seeds": " ".join(map(str, trial_seeds(trial, sweep.study))),
                 **found,

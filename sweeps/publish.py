@@ -19,6 +19,7 @@ from sweeps.hints import hint
 from sweeps.masking import masked
 from sweeps.patience import PATIENCE
 from sweeps.recording import GIF, RUN_ID, WARNING, tolerated
+from sweeps.scores import SCORE, SHOWN_SCORE, parameters, ranked
 from sweeps.storage import WINNER, Store
 from sweeps.sweep import Sweep, open_sweep
 
@@ -46,6 +47,8 @@ def show(sweep: Sweep) -> list[str]:
     warnings = list[str]()
     sweep = open_sweep(sweep.store, sweep.study.name)  # by now every trial knows its run
     client, best = sweep.store.runs(), sweep.best
+    with tolerated(warnings, "a score"):
+        correct_scores(client, sweep)
     with tolerated(warnings, "a figure"), TemporaryDirectory() as folder:
         for path in write_figures(sweep, Path(folder)):
             client.log_artifact(sweep.run_id, str(path))
@@ -71,7 +74,7 @@ def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> No
     """The best score, how many trials ended how, and how to go on; the parent run closed."""
     best = sweep.best
     if best is not None:
-        client.log_metric(sweep.run_id, "best/return_mean", best.values[0], step=len(sweep.trials))
+        client.log_metric(sweep.run_id, "best/score", best.values[0], step=len(sweep.trials))
         client.set_tag(sweep.run_id, "sweeps.best_trial", str(best.number))
     for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
         count = sum(trial.state == state for trial in sweep.counted)
@@ -81,6 +84,21 @@ def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> No
         client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
     if not any(trial.state == TrialState.RUNNING for trial in sweep.trials):
         client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
+
+
+def correct_scores(client: MlflowClient, sweep: Sweep) -> None:
+    """The runs of equal parameters show what their last trial scored, which rests on all of them.
+
+    So MLflow's table, sorted by the score, has the best trial first. Also of trials that a version
+    without this metric has recorded.
+    """
+    finished = [trial for trial in sweep.trials if trial.state == TrialState.COMPLETE]
+    final = {parameters(trial): trial.values[0] for trial in ranked(finished)}
+    for trial in finished:
+        score = final[parameters(trial)]
+        if trial.user_attrs.get(SHOWN_SCORE) != score and RUN_ID in trial.user_attrs:
+            client.log_metric(str(trial.user_attrs[RUN_ID]), SCORE, score, step=0)
+            sweep.store.trials().set_late_attr(trial, SHOWN_SCORE, score)
 
 
 def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
@@ -118,7 +136,7 @@ def describe(client: MlflowClient, sweep: Sweep) -> None:
     if best is not None:
         lines += [
             "",
-            f"Best: trial {best.number}, `final/return_mean` {best.value:.1f} over "
+            f"Best: trial {best.number}, score {best.value:.1f} over "
             f"{sweep.study.base.final_episodes} episodes of fixed seeds. It is the best of "
             "many, so its score on fresh seeds will be lower; to measure it: "
             f"`{hint('confirm', store, study=name)}`",
@@ -141,7 +159,7 @@ def describe(client: MlflowClient, sweep: Sweep) -> None:
 
 def run_table(sweep: Sweep) -> dict[str, object]:
     """State of MLflow's run table: trials only, best first, the searched parameters beside."""
-    order = "metrics.`final/return_mean`"
+    order = f"metrics.`{SCORE}`"
     return {
         "searchFilter": "tags.`sweeps.role` = 'trial'",
         "orderByKey": order,

@@ -27,7 +27,7 @@ from lander.options import inactive
 from sweeps.budget import REASON, RETRY_OF
 from sweeps.masking import masked, one_line
 from sweeps.provenance import package_version
-from sweeps.scores import mean
+from sweeps.scores import SCORE, mean
 from sweeps.spool import Point, Spool, spool_of
 from sweeps.storage import Store
 
@@ -75,7 +75,7 @@ class Recorder(Protocol):
     def result(self, result: TrainResult, *, seed: int) -> None:
         """Final numbers and weights of a training."""
 
-    def summary(self, results: Sequence[TrainResult]) -> None:
+    def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
         """What stands for the whole trial, GIF and model among it, once, at the end."""
 
 
@@ -140,8 +140,10 @@ class MlflowRecorder:
             self.spool.write("file", path=place + POLICY)
             self.flush()
 
-    def summary(self, results: Sequence[TrainResult]) -> None:
+    def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
         typical = median_of(results)
+        with self._timed("mlflow"):
+            self.metrics({SCORE: score}, step=0)
         with self._timed("gif"), tolerated(self.warnings, GIF):
             save_landing(self.file(GIF), typical.config.env.id, typical.final)
             self.spool.write("file", path=GIF)
@@ -164,7 +166,8 @@ class MlflowRecorder:
         with tolerated(self.warnings, SEED_CURVES):
             from sweeps.curves import seed_curves  # and matplotlib: most workers never draw
 
-            seed_curves(points).savefig(self.file(SEED_CURVES))
+            env_id = results[0].config.env.id
+            seed_curves(points, env_id=env_id).savefig(self.file(SEED_CURVES))
             self.spool.write("file", path=SEED_CURVES)
 
     def metrics(self, metrics: Mapping[str, float], *, step: int, under: str = "") -> None:

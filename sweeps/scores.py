@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+CONFIDENCE: Final = 0.95
+"""Of every interval that is shown."""
 RETURNS = "sweeps.returns"
 """Optuna user attribute of a trial: return of each final episode, a list per training seed."""
+SCORE: Final = "score"
+"""Metric of a trial's run: what the sweep maximises. Of one training it is `final/return_mean`."""
+SHOWN_SCORE: Final = "sweeps.score"
+"""Optuna user attribute of a trial: the score that its run shows."""
 
 
 def mean(values: Sequence[float]) -> float:
@@ -46,9 +53,39 @@ def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     Of trials of the same parameters only the last to finish: its value rests on all of them.
     """
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    finished.sort(key=lambda trial: (trial.datetime_complete, trial.number))
-    last = {tuple(sorted(trial.params.items())): trial for trial in finished}
+    finished.sort(key=lambda trial: (ended_at(trial), trial.number))
+    last = {parameters(trial): trial for trial in finished}
     return sorted(last.values(), key=lambda trial: (-trial.values[0], trial.number))
+
+
+def best_so_far(trials: Iterable[FrozenTrial]) -> list[float]:
+    """After each finished trial, by number: the score that `best_of` gives so far.
+
+    It falls where parameters that scored best are trained again and score less.
+    """
+    last: dict[tuple[tuple[str, object], ...], FrozenTrial] = {}
+    best, bests = -np.inf, list[float]()
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        key = parameters(trial)
+        before = last.get(key)
+        if before is None or ended_at(before) <= ended_at(trial):
+            last[key] = trial
+        if before is not None and before.values[0] == best:
+            best = max(other.values[0] for other in last.values())
+        best = max(best, last[key].values[0])
+        bests.append(best)
+    return bests
+
+
+def ended_at(trial: FrozenTrial) -> datetime:
+    """When a finished trial ended."""
+    assert trial.datetime_complete is not None
+    return trial.datetime_complete
+
+
+def parameters(trial: FrozenTrial) -> tuple[tuple[str, object], ...]:
+    """What trials that train the same have in common."""
+    return tuple(sorted(trial.params.items()))
 
 
 def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:

@@ -222,12 +222,12 @@ def confirmed(swept: Sweep, report: Written) -> Written:
 
 def test_every_trial_stands_there_with_its_value_as_recorded(swept: Sweep, report: Written) -> None:
     head, *lines = report.page.tables["All trials"][0]
-    assert head[:4] == ["trial", "state", "return", "of the budget"]
+    assert head[:4] == ["trial", "state", "score", "of the budget"]
     assert [line[0] for line in lines] == ["0", "1", "2", "3", "4"]
     for trial, line in zip(swept.trials, lines, strict=True):
         cells = dict(zip(head, line, strict=True))
         value = last_return(trial)
-        assert cells["return"] == ("" if value is None else f"{value:.1f}")
+        assert cells["score"] == ("" if value is None else f"{value:.1f}")
         assert cells["state"] == ("failed" if trial.number == FAILS else "finished")
         assert cells["of the budget"] == ("0%" if trial.number == FAILS else "100%")
         for name, range_ in swept.study.space.items():
@@ -318,7 +318,7 @@ def test_the_question_names_environment_fields_ranges_trials_and_measure(report:
         "Which `ppo.learning_rate` (0.0003 to 0.01, log), "
         "`ppo.gae_lambda` (0.9 to 0.999, log distance to 1), "
         "`policy.head` (categorical, gaussian) and `env.bins` (3, 5, 7) give PPO on "
-        "`LunarLanderContinuous-v3` the highest `final/return_mean`, the mean return of 2 "
+        "`LunarLanderContinuous-v3` the highest score: the mean return of 2 "
         "deterministic episodes after 256 environment steps, averaged over 2 training seeds, as "
         "far as 5 trials can tell?"
     )
@@ -329,7 +329,7 @@ def test_the_box_has_the_best_score_its_interval_and_what_to_type(
 ) -> None:
     best = ranked(swept.trials)[0]
     box, folder = report.page.text["Result"], swept.store.folder
-    assert f"Best: trial {best.number}, return {mean_estimate(seed_scores(best))}" in box
+    assert f"Best: trial {best.number}, score {mean_estimate(seed_scores(best))}" in box
     assert "5 trials: 4 finished, 0 pruned, 1 failed." in box
     assert f"It is not confirmed yet: make confirm STUDY=tiny STORE={folder} measures it." in box
     assert f"make reproduce STUDY=tiny TRIAL={best.number} STORE={folder}" in box
@@ -374,7 +374,7 @@ def test_seeds_are_told_as_they_are(report: Written) -> None:
 
 def test_the_best_trials_are_in_order_with_their_intervals(report: Written) -> None:
     head, *lines = report.page.tables["Best trials"][0]
-    assert head[:2] == ["trial", "return"]
+    assert head[:2] == ["trial", "score"]
     finished = [t for t in report.records.trials if t.state == TrialState.COMPLETE]
     finished.sort(key=lambda trial: -trial.values[0])
     assert [line[:2] for line in lines] == [
@@ -517,7 +517,7 @@ def test_without_recorded_returns_a_score_has_no_interval(report: Written) -> No
     assert str(older.estimate(best)) == f"{best.values[0]:.1f}"
     assert older.episodes(best) is None
     told = str(result_part(older))
-    assert f"Best: trial {best.number}, return {best.values[0]:.1f}'" in told
+    assert f"Best: trial {best.number}, score {best.values[0]:.1f}'" in told
     assert "training, which" not in told
 
 
@@ -609,6 +609,6 @@ def test_as_long_as_trials_are_left_the_best_is_the_best_so_far(
     monkeypatch.setattr(type(swept.optuna), "user_attrs", attrs)
     (box,) = result_part(report.records)
     assert isinstance(box, Box)
-    assert box.headline.startswith(f"Best so far: trial {ranked(swept.trials)[0].number}, return ")
+    assert box.headline.startswith(f"Best so far: trial {ranked(swept.trials)[0].number}, score ")
     first = box.blocks[0]
     assert first == Text("8 trials: 4 finished, 0 pruned, 1 failed, 3 waiting.")

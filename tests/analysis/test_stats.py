@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.stats import (
-    CONFIDENCE,
     RESAMPLES,
     Estimate,
     bootstrap_estimate,
@@ -19,7 +18,7 @@ from analysis.stats import (
     mean_estimate,
     probability_better,
 )
-from sweeps.scores import iqm
+from sweeps.scores import CONFIDENCE, iqm
 
 DRAWS = 2_000
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, create_trial
 
-from sweeps.figures import drawn, parallel_coordinates, position, slices
+from sweeps.columns import drawn, position
+from sweeps.figures import parallel_coordinates, slices
 from sweeps.space import Range
 from sweeps.study import read_study
 from tests.sweeps.test_space import HEADS
@@ -57,6 +58,6 @@ def test_a_single_choice_stands_in_the_middle_and_a_missing_one_nowhere() -> Non
 
 
 def test_slices_have_a_panel_per_field() -> None:
-    figure = slices(TRIALS, RANGES, pruned=[])
+    figure = slices(TRIALS, RANGES, env_id="CartPole-v1")
     shown = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
     assert shown == [range_.field for range_ in RANGES]

@@ -77,8 +77,8 @@ def test_params_are_the_resolved_config_under_dotted_names(sweep: Sweep, runs: l
 def test_curves_and_finals_have_their_documented_names(sweep: Sweep, runs: list[Run]) -> None:
     run = of_role(runs, "trial")[0]
     recorded = set(run.data.metrics)
-    assert recorded <= set(CURVES) | set(FINALS)
-    assert set(FINALS) <= recorded
+    assert recorded <= {*CURVES, *FINALS, "score"}
+    assert {*FINALS, "score"} <= recorded
     assert {"eval/return_mean", "loss/policy", "time/env_steps_per_second"} <= recorded
     history = sweep.store.runs().get_metric_history(run.info.run_id, "eval/return_mean")
     assert [point.step for point in history] == [512, 1024]
@@ -88,6 +88,7 @@ def test_the_value_of_a_trial_is_its_final_return(sweep: Sweep, runs: list[Run])
     for trial, run in zip(sweep.trials, of_role(runs, "trial"), strict=True):
         if trial.state == optuna.trial.TrialState.COMPLETE:
             assert run.data.metrics["final/return_mean"] == trial.value
+            assert run.data.metrics["score"] == trial.value
 
 
 def test_tags_tell_seeds_versions_and_command(runs: list[Run]) -> None:
@@ -158,7 +159,7 @@ def test_the_printed_link_opens_the_table_that_the_experiment_carries(sweep: Swe
     experiment = sweep.store.runs().get_experiment(sweep.experiment_id)
     view = json.loads(experiment.tags["mlflow.sharedViewState.sweep"])
     assert view == run_table(sweep)
-    assert view["orderByKey"] == "metrics.`final/return_mean`"
+    assert view["orderByKey"] == "metrics.`score`"
     assert f"params.`{'env.bins'}`" in view["selectedColumns"]
     assert link(sweep).startswith("http://127.0.0.1:5000/#/experiments/")
 
@@ -167,7 +168,7 @@ def test_a_second_run_says_that_the_study_is_complete(mini: Store, mini_file: Pa
     done = sweeps("run", "--study", mini_file, "--store", mini.folder)
     assert done.returncode == 0
     assert "study mini is complete: 6 trials" in done.stdout
-    assert "--trials 12" in done.stdout
+    assert "TRIALS=12" in done.stdout
 
 
 def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:

@@ -11,8 +11,7 @@ import pandas as pd
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.stats import CONFIDENCE
-from sweeps.scores import last_return
+from sweeps.scores import CONFIDENCE, last_return
 from sweeps.space import Space
 
 BEST_SHARE = 0.25
