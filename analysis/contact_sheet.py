@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from PIL import Image, ImageDraw, ImageFont
 
-from analysis.flight import pilot_of
+from analysis.flight import LANDER, pilot_of, retrace
 from lander.evaluation import Evaluation, evaluate, final_seeds, play, random_pilot, replay
 from lander.gif import EVERY, SHRINK, write
 from sweeps.scores import RETURNS
@@ -28,6 +28,8 @@ STRIP: Final = 40
 GAP: Final = 6
 """Pixels between two pictures."""
 INK, PAPER = (0, 0, 0), (255, 255, 255)
+TOP: Final = 1.5
+"""Height in LunarLander's observations from which no part of the craft is in the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Shown:
     """Whose policy it is."""
     recorded: Sequence[float] = ()
     """What its episodes returned at the end of training."""
+    score: float | None = None
+    """Of the trial, over all its final episodes; the one that is shown may differ a lot."""
 
     @property
     def seed(self) -> int:
@@ -49,8 +53,9 @@ class Shown:
     @property
     def label(self) -> str:
         pilot = self.role if self.trial is None else f"{self.role}: trial {self.trial}"
-        steps = self.evaluation.lengths[0]
-        return f"{pilot}\nreturn {self.evaluation.returns[0]:.1f}, {steps} steps"
+        score = "" if self.score is None else f", score {self.score:.1f}"
+        returned, steps = self.evaluation.returns[0], self.evaluation.lengths[0]
+        return f"{pilot}{score}\nthis episode {returned:.1f}, {steps} steps"
 
     @property
     def is_recorded(self) -> bool | None:
@@ -88,7 +93,8 @@ def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Shown:
     # all of them at once, as it was done then: the size of a batch can change the last bit
     flown = evaluate(pilot.policy, pilot.config.env.id, seeds=final_seeds(pilot.config))
     recorded = trial.user_attrs.get(RETURNS, [])
-    return Shown(role, flown, trial.number, recorded[pilot.training] if recorded else ())
+    own = recorded[pilot.training] if recorded else ()
+    return Shown(role, flown, trial.number, own, score=trial.values[0])
 
 
 def fly_at_random(sweep: Sweep) -> Shown:
@@ -114,7 +120,14 @@ def contact_sheet(env_id: str, flights: Sequence[Shown], *, limit: int = MAX_BYT
     for flight in flights:
         actions = flight.evaluation.actions[0]
         shown = replay(env_id, seed=flight.seed, actions=actions, every=every, shrink=SHRINK)
-        columns.append([labelled(frame, flight.label) for frame in shown.frames])
+        above = places_above(env_id, flight)
+        kept = [*above[:-1:every], above[-1]]
+        columns.append(
+            [
+                labelled(frame, flight.label, above=place)
+                for frame, place in zip(shown.frames, kept, strict=True)
+            ]
+        )
     frames = side_by_side(columns)
     milliseconds = round(1000 * EVERY / shown.fps)
     gif = encoded(frames, milliseconds=milliseconds)
@@ -126,13 +139,32 @@ def contact_sheet(env_id: str, flights: Sequence[Shown], *, limit: int = MAX_BYT
     return Sheet(gif, still.getvalue())
 
 
-def labelled(frame: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """A frame (H, W, 3) under a strip with two lines of text."""
+def places_above(env_id: str, flight: Shown) -> list[float | None]:
+    """After the reset and each step: where, from 0, on the left, to 1 the craft is above the
+    picture; None where it is in the picture, or the environment is not a LunarLander."""
+    steps = flight.evaluation.lengths[0]
+    if not env_id.startswith(LANDER):
+        return [None] * (steps + 1)
+    obs = retrace(env_id, flight.seed, flight.evaluation.actions[0]).obs
+    across = np.clip((obs[:, 0] + 1) / 2, 0, 1)
+    return [float(x) if y > TOP else None for x, y in zip(across, obs[:, 1], strict=True)]
+
+
+def labelled(
+    frame: NDArray[np.uint8], text: str, *, above: float | None = None
+) -> NDArray[np.uint8]:
+    """A frame (H, W, 3) under a strip with two lines of text; an arrow points at a craft above."""
     height, width, _ = frame.shape
     picture = Image.new("RGB", (width, STRIP + height), PAPER)
     picture.paste(Image.fromarray(frame), (0, STRIP))
     font = ImageFont.load_default(14)
-    ImageDraw.Draw(picture).multiline_text((2, 2), text, fill=INK, font=font, spacing=3)
+    draw = ImageDraw.Draw(picture)
+    draw.multiline_text((2, 2), text, fill=INK, font=font, spacing=3)
+    if above is not None:
+        x, y = min(max(above * width, 6), width - 6), STRIP + 3
+        draw.polygon([(x, y), (x - 6, y + 10), (x + 6, y + 10)], fill=PAPER)
+        side, anchor = (10, "lt") if above < 0.5 else (-10, "rt")
+        draw.text((x + side, y), "above the picture", fill=PAPER, font=font, anchor=anchor)
     return np.asarray(picture)
 
 

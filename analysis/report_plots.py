@@ -10,6 +10,7 @@ from analysis.load import load_curves
 from analysis.plots import confirmation as draw_confirmation
 from analysis.plots import curves
 from analysis.records import Records
+from analysis.stats import Estimate
 from analysis.winner import Judgement
 from sweeps.confirm import DEFAULTS
 from sweeps.figures import finished, history, importance_bars, parallel_coordinates, slices
@@ -49,10 +50,13 @@ def importance_part(records: Records) -> list[Block]:
     table = importances(records.counted, records.sweep.study.space)
     if table.empty:
         return [Text("Importances: too few trials have ended with a return.")]
+    first, row = table.index[0], table.iloc[0]
+    weight = Estimate(row["share"], row["low"], row["high"])
     caption = (
-        "How far each field's values in the best quarter of trials lie from those in all "
-        f"(PED-ANOVA), over {len(ended(records.counted))} trials, pruned ones with their last "
-        "return; interval: 95 % of resamples of these trials."
+        f"`{first}` comes first, with a share of {weight.shown('.2f')}. How far each field's "
+        "values in the best quarter of trials lie from those in all (PED-ANOVA), over "
+        f"{len(ended(records.counted))} trials, pruned ones with their return so far; interval: "
+        "95 % of resamples of these trials."
     )
     return [
         drawing(

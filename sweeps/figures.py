@@ -97,8 +97,12 @@ def importance_bars(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(8, 0.4 * len(table) + 1.4), layout="constrained")
     axes = figure.subplots()
     table = table.iloc[::-1]
-    reach = np.array([table["share"] - table["low"], table["high"] - table["share"]])
-    axes.barh(list(table.index), table["share"], xerr=np.clip(reach, 0, None), color=SKY, capsize=4)
+    names, low, high = list(table.index), table["low"], table["high"]
+    axes.barh(names, table["share"], color=SKY)
+    # around its own middle: a percentile interval need not hold the share
+    axes.errorbar(
+        (low + high) / 2, names, xerr=(high - low) / 2, fmt="none", ecolor="black", capsize=4
+    )
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the importance (PED-ANOVA), with its 95 % interval")
     return figure
@@ -145,8 +149,9 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range])
     complete = finished(trials)
     floor = floor_of(returns_of(complete))
     scores = np.array(at_least(floor, returns_of(complete)))
+    label = SCORE + cut_off(floor, returns_of(complete)).replace("; ", "\n")
     columns = [drawn(complete, range_) for range_ in ranges]
-    columns.append(Column(SCORE, scores.tolist(), False, None, (floor, float(scores.max()))))
+    columns.append(Column(label, scores.tolist(), False, None, (floor, float(scores.max()))))
     heights = np.stack([position(column, column.values) for column in columns], axis=1)
     norm = Normalize(float(scores.min()), float(scores.max()))
     colours = ScalarMappable(norm, "viridis")

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, create_trial
 from PIL import Image, ImageSequence
 
-from analysis.contact_sheet import GAP, STRIP, Sheet, Shown, chosen, contact_sheet, side_by_side
+from analysis.contact_sheet import (
+    GAP,
+    STRIP,
+    Sheet,
+    Shown,
+    chosen,
+    contact_sheet,
+    labelled,
+    places_above,
+    side_by_side,
+)
 from lander.evaluation import play, random_pilot
 
 ENV = "LunarLanderContinuous-v3"
@@ -123,11 +133,37 @@ def test_best_median_and_worst_are_flown_each_trial_once(count: int, roles: dict
     assert list(found) == list(roles)
 
 
-def test_a_label_names_pilot_trial_return_and_length(flights: list[Shown]) -> None:
+def test_a_label_tells_the_score_of_a_trial_from_the_return_of_this_episode(
+    flights: list[Shown],
+) -> None:
     evaluation = flights[0].evaluation
-    told = f"return {evaluation.returns[0]:.1f}, {evaluation.lengths[0]} steps"
+    told = f"this episode {evaluation.returns[0]:.1f}, {evaluation.lengths[0]} steps"
     assert Shown("best", evaluation, 17).label == f"best: trial 17\n{told}"
+    of_trial = Shown("median", evaluation, 25, score=190.62)
+    assert of_trial.label == f"median: trial 25, score 190.6\n{told}"
     assert flights[0].label == f"pilot 0\n{told}"
+
+
+def test_an_arrow_points_at_a_craft_above_the_picture(flights: list[Shown]) -> None:
+    full_thrust = np.array([[1.0, 0.0]], np.float32)
+    up = Shown("up", play(lambda obs: full_thrust.repeat(len(obs), axis=0), ENV, seeds=[7]))
+    above = places_above(ENV, up)
+    assert len(above) == up.evaluation.lengths[0] + 1
+    assert above[0] is None
+    assert above[-1] is not None
+    assert 0 <= above[-1] <= 1
+    sky = np.zeros((200, 300, 3), np.uint8)
+    assert labelled(sky, "up")[STRIP:].max() == 0
+    assert labelled(sky, "up", above=above[-1])[STRIP:].max() == 255
+    still = contact_sheet(ENV, [flights[0], up]).still
+    with Image.open(BytesIO(still)) as image:
+        end = np.asarray(image.convert("RGB"))
+    x = round(above[-1] * PANEL[0]) + PANEL[0] + GAP
+    assert end[STRIP + 10, min(max(x, PANEL[0] + GAP + 6), end.shape[1] - 6)].min() > 200
+
+
+def test_of_other_environments_nobody_knows_where_the_picture_ends(flights: list[Shown]) -> None:
+    assert set(places_above("CartPole-v1", flights[0])) == {None}
 
 
 def test_a_flight_is_as_recorded_only_if_every_return_is_equal(flights: list[Shown]) -> None:

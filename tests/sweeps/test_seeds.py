@@ -28,9 +28,10 @@ from lander.policy import DeterministicActor
 from lander.trainer import UpdateHook, ignore
 from sweeps.budget import REASON
 from sweeps.objective import Objective, training_seeds, trial_configs, trial_seeds
+from sweeps.publish import correct_scores
 from sweeps.recording import RUN_ID, median_of, trial_run
 from sweeps.reproduce import reproduce
-from sweeps.scores import RETURNS, best_of, last_return
+from sweeps.scores import RETURNS, SHOWN_SCORE, best_of, last_return
 from sweeps.search import make_pruner
 from sweeps.space import defaults
 from sweeps.storage import Store
@@ -212,6 +213,18 @@ def test_a_configuration_tried_again_trains_under_new_seeds_and_its_value_is_ove
     assert second.values == [pytest.approx(mean_of(six))]
     assert recorded.runs[1].data.metrics["final/return_mean"] == pytest.approx(mean_of(six[3:]))
     assert best_of(recorded.trials) is second  # for both
+
+
+def test_mlflows_score_is_the_one_that_makes_a_trial_the_best(recorded: Recorded) -> None:
+    first, second = recorded.trials
+    client = recorded.sweep.store.runs()
+    assert recorded.runs[1].data.metrics["score"] == second.values[0]
+    for trial in recorded.trials:  # as a version without this metric leaves them
+        trial.user_attrs.pop(SHOWN_SCORE)
+    correct_scores(client, recorded.sweep)
+    shown = [client.get_run(run.info.run_id).data.metrics["score"] for run in recorded.runs]
+    assert shown == [second.values[0]] * 2
+    assert first.values[0] != second.values[0]
 
 
 def said(sweep: Sweep, which: str) -> tuple[bool, list[str]]:

@@ -1,0 +1,131 @@
+"""A question has one answer, wherever it is asked: pictures on a run, report, notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from optuna.trial import FrozenTrial, TrialState
+
+import sweeps.importance
+from analysis import sweep_answers
+from analysis.document import Picture
+from analysis.plots import averaged, curves
+from analysis.records import Records
+from analysis.report_plots import importance_part
+from sweeps.figures import figures_of
+from sweeps.importance import importances, shares
+from sweeps.study import read_study
+from sweeps.style import new_axes
+from sweeps.sweep import Sweep
+from tests.analysis.test_answers import PLAIN, sweep_of, trial
+
+STUDY = read_study(PLAIN, source="plain")
+
+
+@pytest.fixture
+def mostly_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """The learning rate says who is pruned; among the finished ones the epochs say who is good."""
+    monkeypatch.setattr(sweeps.importance, "OVER_ALL", 0)  # few resamples are enough here
+    rng = np.random.default_rng(1)
+
+    def one(i: int) -> FrozenTrial:
+        finishes = i % 3 == 0
+        epochs = int(rng.integers(1, 21))
+        params = {
+            "ppo.learning_rate": float(
+                rng.uniform(5e-3, 1e-2) if finishes else 10 ** -rng.uniform(2.5, 4)
+            ),
+            "ppo.update_epochs": epochs,
+            "1 - ppo.gae_lambda": float(rng.uniform(0.001, 0.1)),
+            "policy.trunk": str(rng.choice(["separate", "shared"])),
+        }
+        value = 100.0 + epochs if finishes else float(rng.uniform(-300, -100))
+        state = TrialState.COMPLETE if finishes else TrialState.PRUNED
+        return trial(STUDY, params, value, state=state, value=value)
+
+    return sweep_of(STUDY, tmp_path, *map(one, range(40)))
+
+
+def test_what_matters_most_is_the_same_field_everywhere(mostly_pruned: Sweep) -> None:
+    sweep, first = mostly_pruned, "ppo.learning_rate"
+    finished = [trial for trial in sweep.trials if trial.state == TrialState.COMPLETE]
+    assert shares(finished, STUDY.space).idxmax() == "ppo.update_epochs"  # of another population
+    assert importances(sweep.counted, STUDY.space).index[0] == first
+
+    labels = figures_of(sweep)["importances"].axes[0].get_yticklabels()
+    assert labels[-1].get_text() == first  # the bar on top
+    assert sweep_answers.importance(sweep).sentence.startswith(f"`{first}` has the largest share")
+    assert f"`{first}`, which matters most," in sweep_answers.good_values(sweep).sentence
+    records = cast(Records, SimpleNamespace(counted=sweep.counted, sweep=sweep))
+    (picture,) = importance_part(records)
+    assert isinstance(picture, Picture)
+    assert picture.caption.startswith(f"`{first}` comes first")
+
+
+def test_the_picture_of_importances_has_the_intervals_of_the_table(mostly_pruned: Sweep) -> None:
+    table = importances(mostly_pruned.counted, STUDY.space)
+    (axes,) = figures_of(mostly_pruned)["importances"].axes
+    (bars,) = [container for container in axes.containers if hasattr(container, "patches")]
+    widths = [patch.get_width() for patch in bars.patches]
+    assert widths == table["share"].tolist()[::-1]
+    (whiskers,) = axes.collections
+    assert isinstance(whiskers, LineCollection)
+    ends = [segment[:, 0].tolist() for segment in whiskers.get_segments()]
+    assert np.allclose(ends, table[["low", "high"]].to_numpy()[::-1])
+
+
+def table(*trainings: list[tuple[int, float]]) -> pd.DataFrame:
+    """Trainings, each of (environment steps, value), as `load_curves` gives them."""
+    return pd.DataFrame(
+        [
+            {"trial": 0, "seed": seed, "env_steps": steps, "value": value}
+            for seed, training in enumerate(trainings)
+            for steps, value in training
+        ]
+    )
+
+
+def band(axes: Axes) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Corners of the interval that is drawn."""
+    (filled,) = axes.collections
+    return np.asarray(filled.get_paths()[0].vertices)
+
+
+def test_checkpoints_are_drawn_as_they_are_without_points_in_between() -> None:
+    steps = [40_000 * k for k in range(1, 6)]
+    one = [(at, 10.0 * i) for i, at in enumerate(steps)]
+    # rollouts of another size end a little later
+    other = [(at + 2_048, 30.0 - 10.0 * i) for i, at in enumerate(steps)]
+    _, axes = new_axes()
+    curves({"both": table(one, other)}, axes, label="return")
+    (line,) = axes.get_lines()
+    assert np.asarray(line.get_xdata()).tolist() == [at + 1_024 for at in steps]
+    assert np.asarray(line.get_ydata()).tolist() == [15.0] * 5
+    assert line.get_marker() == "o"
+    assert set(band(axes)[:, 0].tolist()) == {at + 1_024.0 for at in steps}
+
+
+def test_curves_of_other_rollouts_are_read_at_equal_steps() -> None:
+    one = [(100 * k, 1.0 * k) for k in range(1, 41)]
+    other = [(250 * k, 2.5 * k) for k in range(1, 17)]
+    steps, values = averaged(table(one, other), points=60)
+    assert (steps[0], steps[-1], len(steps)) == (250, 4_000, 60)
+    assert np.allclose(values, steps / 100)
+    _, axes = new_axes()
+    curves({"both": table(one, other)}, axes, label="return")
+    assert axes.get_lines()[0].get_marker() in ("", "None")
+
+
+def test_a_training_that_ended_early_ends_the_mean_curve() -> None:
+    steps, values = averaged(
+        table([(10, 1.0), (20, 2.0), (30, 3.0)], [(10, 3.0), (20, 4.0)]), points=9
+    )
+    assert steps.tolist() == [10, 20]
+    assert values.tolist() == [[1.0, 2.0], [3.0, 4.0]]

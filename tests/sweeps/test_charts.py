@@ -1,0 +1,155 @@
+"""What charts show is so for any environment: thresholds, floors, names of axes, best so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from sweeps.curves import seed_curves
+from sweeps.figures import history, parallel_coordinates, slices
+from sweeps.scores import RETURNS, best_of, best_so_far
+from sweeps.space import Range
+from sweeps.style import floor_of, solved_line
+
+FIELD = "ppo.gae_lambda"
+RANGES = [Range(FIELD, FloatDistribution(0.001, 0.1), one_minus=True)]
+PENDULUM = (-1500.0, -1200.0, -900.0, -300.0, -160.0)
+BEGAN = datetime(2026, 1, 1)
+
+
+def trial(
+    number: int, value: float, *, x: float = 0.05, pruned: bool = False, **attributes: Any
+) -> FrozenTrial:
+    made = create_trial(
+        state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
+        params={f"1 - {FIELD}": x},
+        distributions={f"1 - {FIELD}": RANGES[0].distribution},
+        value=value,
+        user_attrs=attributes,
+    )
+    made.number, made.datetime_complete = number, BEGAN + timedelta(minutes=number)
+    return made
+
+
+def trials(values: Sequence[float]) -> list[FrozenTrial]:
+    return [trial(i, value, x=0.01 * (i + 1)) for i, value in enumerate(values)]
+
+
+def dotted(axes: Axes) -> list[float]:
+    """Heights of the lines that say what is solved."""
+    lines = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
+    return [float(np.asarray(line.get_ydata())[0]) for line in lines]
+
+
+def points(axes: Axes) -> list[float]:
+    """Heights of everything that is scattered."""
+    return [float(y) for drawn in axes.collections for _, y in np.asarray(drawn.get_offsets())]
+
+
+def charts(values: Sequence[float], env_id: str) -> list[Figure]:
+    some = trials(values)
+    return [history(some, env_id=env_id), slices(some, RANGES, env_id=env_id)]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "line"),
+    [("LunarLander-v3", [200.0]), ("CartPole-v1", [475.0]), ("Pendulum-v1", []), ("Gone-v0", [])],
+)
+def test_the_solved_line_is_that_of_the_environment(env_id: str, line: list[float]) -> None:
+    curves = seed_curves([[(100, -1.0), (100, 0.0)], [(200, 1.0), (200, 2.0)]], env_id=env_id)
+    for figure in [*charts(PENDULUM, env_id), curves]:
+        assert dotted(figure.axes[0]) == line
+    axes = Figure().subplots()
+    solved_line(axes, env_id, upright=True)
+    assert [float(np.asarray(drawn.get_xdata())[0]) for drawn in axes.get_lines()] == line
+
+
+def test_returns_far_below_zero_are_drawn_as_they_are() -> None:
+    for figure in charts(PENDULUM, "Pendulum-v1"):
+        assert sorted(points(figure.axes[0])) == sorted(PENDULUM)
+        assert figure.axes[0].get_ylabel() == "score"
+
+
+def test_one_crash_does_not_flatten_the_chart_and_the_axis_says_so() -> None:
+    values = [-5_000.0, -100.0, 0.0, 100.0, 200.0, 250.0]
+    floor = floor_of(values)
+    assert floor == -75.0 - (250.0 + 75.0)
+    for figure in charts(values, "LunarLander-v3"):
+        assert min(points(figure.axes[0])) == floor
+        assert figure.axes[0].get_ylabel() == "score; below -400 drawn there"
+
+
+@pytest.mark.parametrize(
+    ("values", "floor"),
+    [
+        ([], 0.0),
+        ([7.0], 7.0),
+        ([500.0] * 9 + [20.0], 20.0),  # three quarters are equal: nothing to spread
+        ([float("-inf"), 1.0, 3.0], 1.0),
+    ],
+)
+def test_the_floor_is_the_minimum_where_nothing_is_far_below(
+    values: list[float], floor: float
+) -> None:
+    assert floor_of(values) == floor
+
+
+def test_a_trial_pruned_between_trainings_stands_at_its_mean_not_at_one_episode() -> None:
+    some = [trial(0, 100.0, x=0.01), trial(1, 50.0, x=0.02)]
+    between = trial(2, -300.0, pruned=True, x=0.03, **{RETURNS: [[10.0, 30.0]]})
+    for figure in (
+        history([*some, between], env_id="Pendulum-v1"),
+        slices([*some, between], RANGES, env_id="Pendulum-v1"),
+    ):
+        assert sorted(points(figure.axes[0])) == [20.0, 50.0, 100.0]
+
+
+def test_the_axis_of_a_score_is_called_so_and_crosses_have_a_name_of_their_own() -> None:
+    some = [*trials([1.0, 2.0]), trial(2, 0.0, pruned=True)]
+    lines = history(some, env_id="Pendulum-v1").axes[0]
+    legend = lines.get_legend()
+    assert legend is not None
+    assert "pruned: its return so far" in [text.get_text() for text in legend.get_texts()]
+    panels = slices(some, RANGES, env_id="Pendulum-v1")
+    (legend,) = panels.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["pruned: its return so far"]
+    parallel = parallel_coordinates(some, RANGES).axes[0]
+    labels = [label.get_text() for label in parallel.get_xticklabels()]
+    assert labels == [FIELD, "score"]  # the field, not Optuna's 1 - field
+
+
+def test_the_best_so_far_ends_with_the_best_of_the_study() -> None:
+    first, other = trial(0, 250.0, x=0.01), trial(1, 220.0, x=0.02)
+    again = trial(2, 200.0, x=0.01)  # trial 0 once more, over both trainings
+    assert best_so_far([first, other, again]) == [250.0, 250.0, 220.0]
+    best = best_of([first, other, again])
+    assert best is other
+    line = next(
+        line
+        for line in history([first, other, again], env_id="Pendulum-v1").axes[0].get_lines()
+        if line.get_label() == "best so far"
+    )
+    assert np.asarray(line.get_ydata()).tolist() == [250.0, 250.0, 220.0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_so_far_is_at_each_trial_what_best_of_says(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    some = [trial(i, float(rng.integers(10)), x=0.01 * int(rng.integers(1, 4))) for i in range(12)]
+    for one in some:
+        one.datetime_complete = BEGAN + timedelta(minutes=int(rng.permutation(100)[0]))
+    # at equal times the higher number is the later one
+    expected = []
+    for i in range(len(some)):
+        best = best_of(some[: i + 1])
+        assert best is not None
+        expected.append(best.values[0])
+    assert best_so_far(some) == expected
