@@ -21,7 +21,7 @@ from tests.conftest import MINI
         (["run", "--study", "smoke", "--workers", "x"], "must be a whole number from 0 up, got x"),
         (["run", "--study", "smoke", "--hours", "nan"], "must be a number of hours above 0"),
         (["run", "--study", "smoke", "--store", "file"], "cannot create --store file"),
-        (["run", "--bins", "3"], "unrecognized arguments: --bins 3"),
+        (["run", "--bins", "3"], 'unknown option "--bins"'),
         (["fly"], "invalid choice: 'fly'"),
         ([], "the following arguments are required: COMMAND"),
         (["reproduce"], "no sweep in mlruns yet: start one with python -m sweeps run"),
