@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lander.arguments import Parser, add_trust, positive
+from lander.arguments import Parser, add_trust, between
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, flatten, from_toml, read_text, typed
 from lander.options import describe, require_known
@@ -16,11 +16,8 @@ from lander.terminal import filtered
 FIELD = "field:"
 
 
-def reset_seed(text: str) -> int:
-    """A seed that Gymnasium and torch both take."""
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 below 2^63, got {text}")
-    return int(text)
+reset_seed = between(0, 2**63 - 1)
+"""A seed that Gymnasium and torch both take."""
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +104,10 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
         which = parser.add_mutually_exclusive_group()
         which.add_argument("--best", action="store_true", help="the best checkpoint, not the last")
         which.add_argument(
-            "--checkpoint", type=positive, metavar="STEPS", help="the one after so many steps"
+            "--checkpoint",
+            type=between(1, 10**12),
+            metavar="STEPS",
+            help="the one after so many steps",
         )
     if command == "fly":
         parser.add_argument("--sampled", action="store_true", help="sample the actions")
@@ -116,7 +116,7 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
     if command in {"fly", "random"}:
         from lander.evaluation import FLIGHT_SEED  # and torch with it: the others start without
 
-        parser.add_argument("--episodes", type=positive, default=100, metavar="N")
+        parser.add_argument("--episodes", type=between(1, 100_000), default=100, metavar="N")
         parser.add_argument(
             "--seed", type=reset_seed, default=FLIGHT_SEED, help=f"first reset seed [{FLIGHT_SEED}]"
         )
@@ -124,7 +124,7 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
     if command == "record":
         from lander.judge import EPISODES, SEED  # likewise
 
-        parser.add_argument("--episodes", type=positive, default=EPISODES, metavar="N")
+        parser.add_argument("--episodes", type=between(1, 100_000), default=EPISODES, metavar="N")
         parser.add_argument("--seed", type=reset_seed, default=SEED, help=f"[{SEED}]")
         parser.add_argument("--out", type=Path, metavar="FILE", help="[DIR/actions.json]")
     if command == "judge":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -61,15 +61,21 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def whole(text: str) -> int:
-    """A whole number from 0 up."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 up, got {text}")
-    return int(text)
+def between(low: int, high: int) -> Callable[[str], int]:
+    """Reads a whole number within bounds."""
+
+    def read(text: str) -> int:
+        digits = text.lstrip("0") or "0"
+        if text.isdecimal() and (len(digits) > len(str(high)) or int(digits) > high):
+            raise argparse.ArgumentTypeError(f"must be at most {high:,}, got {text[:40]}")
+        if not text.isdecimal() or int(digits) < low:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} up, got {text}")
+        return int(digits)
+
+    return read
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 up."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text}")
-    return int(text)
+whole = between(0, 2**32 - 1)
+"""From 0 up, as far as NumPy takes seeds."""
+positive = between(1, 1_000_000)
+"""From 1 up, as far as anything is worth counting."""

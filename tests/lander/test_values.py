@@ -200,3 +200,25 @@ def test_an_unknown_option_names_the_nearest_one(
     argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refused(argv, capsys) == f"lander: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "bound"),
+    [
+        (["fly", "x", "--episodes"], 100_000),
+        (["fly", "x", "--seed"], 2**63 - 1),
+        (["record", "x", "--episodes"], 100_000),
+        (["record", "x", "--checkpoint"], 10**12),
+        (["random", "--episodes"], 100_000),
+    ],
+)
+def test_a_number_of_an_argument_is_bounded_however_many_digits_it_has(
+    argv: list[str], bound: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parse([*argv, str(bound)])
+    parse([*argv, "0" * 5000 + "7"])
+    for text in (str(bound + 1), "9" * 5000):
+        assert refused([*argv, text], capsys).endswith(
+            f"must be at most {bound:,}, got {text[:40]}\n"
+        )
+    assert "must be a whole number from " in refused([*argv, "1e3"], capsys)
