@@ -13,6 +13,7 @@ from lander.fields import ConfigError
 from lander.terminal import filtered
 from lander.trust import agree
 from sweeps.arguments import add_store, add_study, one_thread
+from sweeps.cores import usable_cores
 from sweeps.masking import masked
 from sweeps.patience import silence
 from sweeps.storage import Store
@@ -46,8 +47,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     confirm = subs["confirm"]
     confirm.add_argument("--top", type=positive, default=3, help="best trials of the sweep [3]")
     confirm.add_argument("--seeds", type=positive, default=10, help="trainings of each [10]")
-    confirm.add_argument("--workers", type=positive, help="processes [one per core]")
-    subs["run"].add_argument("--jobs", type=positive, help="at a time [one per core]")
+    confirm.add_argument("--workers", type=positive, help="processes [one per usable core]")
+    subs["run"].add_argument("--jobs", type=positive, help="at a time [one per usable core]")
     subs["check"].add_argument("variant")
     subs["check"].add_argument("seed", type=int)
     subs["tables"].add_argument("file", type=Path, nargs="?", default=Path("README.md"))
@@ -77,7 +78,7 @@ def perform(args: argparse.Namespace) -> int:
     from analysis.tables import write_tables
 
     if args.command == "run":
-        run(read_experiment(args.name), jobs=args.jobs or os.cpu_count() or 1)
+        run(read_experiment(args.name), jobs=args.jobs or usable_cores())
     elif args.command == "check":
         return 0 if check(read_experiment(args.name), args.variant, args.seed) else 1
     else:

@@ -19,12 +19,14 @@ from mlflow.utils.rest_utils import http_request_safe
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from sweeps.budget import REASON
+from sweeps.budget import CANDIDATE, TEST_SEED_INDEX
+from sweeps.endings import REASON
 from sweeps.objective import trial_seeds
-from sweeps.recording import CANDIDATE, RUN_ID, TEST_SEED_INDEX, seed_folder
+from sweeps.recording import RUN_ID, seed_folder
 from sweeps.scores import RETURNS, last_return
 from sweeps.space import Range
 from sweeps.sweep import Sweep
+from sweeps.times import NEVER, seconds, started
 
 RUNS_PER_QUERY: Final = 1_000
 """Of a database: fewer, and SQLite looks through the whole curve of all runs too often; many more,
@@ -104,7 +106,7 @@ def load_trials(sweep: Sweep) -> pd.DataFrame:
 def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """Rows of `load_trials`, None where something is missing."""
     begun = [trial for trial in read(sweep) if trial.datetime_start is not None]
-    first = min(map(start, begun), default=datetime.min)
+    first = min(map(start, begun), default=NEVER)
     for trial in begun:
         yield {
             "trial": trial.number,
@@ -113,7 +115,7 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "value": trial.values[0] if trial.values else None,
             "last_return": last_return(trial),
             "share": max(trial.intermediate_values, default=0) / sweep.study.reports,
-            "seconds": trial.duration.total_seconds() if trial.duration else None,
+            "seconds": seconds(trial),
             "started": (start(trial) - first).total_seconds(),
             "reason": trial.user_attrs.get(REASON),
             "seeds": ", ".join(map(str, trial_seeds(trial, sweep.study))),
@@ -189,9 +191,8 @@ def read(sweep: Sweep) -> list[FrozenTrial]:
 
 
 def start(trial: FrozenTrial) -> datetime:
-    """When a trial began."""
-    assert trial.datetime_start is not None
-    return trial.datetime_start
+    """When a trial that has begun did so."""
+    return started(trial) or NEVER
 
 
 def candidate(trial: FrozenTrial) -> int:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from analysis.winner import Judgement, judge_sweep
 from lander.fields import ConfigError
+from sweeps.endings import Ending, ending
 from sweeps.publish import ALIAS
 from sweeps.recording import PARENT, ROLE
 from sweeps.scores import RETURNS, ranked, seed_scores
@@ -54,11 +55,11 @@ class Records:
         """The first of the ranked ones."""
         return self.ranked[0] if self.ranked else None
 
-    def count(self, state: TrialState) -> int:
-        """Trials of the budget in a state."""
-        if state == TrialState.WAITING:
+    def count(self, how: Ending) -> int:
+        """Trials of the budget with this ending."""
+        if how == Ending.WAITING:
             return self.sweep.left
-        return sum(trial.state == state for trial in self.counted)
+        return sum(ending(trial) == how for trial in self.counted)
 
     def scores(self, trial: FrozenTrial) -> list[float]:
         """Of every finished training under the parameters of a trial."""

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from analysis.document import Block, Box, Code, Text
 from analysis.records import Records
 from analysis.winner import Judgement, Standing
 from sweeps.confirm import DEFAULTS
+from sweeps.endings import SETTLED, Ending
 from sweeps.hints import hint
 from sweeps.masking import masked
 from sweeps.publish import ALIAS
@@ -19,15 +20,7 @@ from sweeps.recording import NUMBER, ROLE
 from sweeps.space import Range, Space
 from sweeps.study import CONFIRM
 
-STATES = {
-    TrialState.COMPLETE: "finished",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
 CHOICES = "choices"
-ENDINGS = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 FLY = """\
 import gymnasium as gym, mlflow, torch
@@ -102,7 +95,7 @@ def result_part(records: Records) -> list[Block]:
     if best is None:
         return [Box("No trial has finished yet", [Text(state(records))])]
     if judgement is None:
-        open_ = records.count(TrialState.RUNNING) + records.count(TrialState.WAITING)
+        open_ = records.count(Ending.RUNNING) + records.count(Ending.WAITING)
         so_far = " so far" if open_ else ""
         headline = f"Best{so_far}: trial {best.number}, score {records.estimate(best)}"
         told = best_told(records, best)
@@ -120,9 +113,9 @@ def result_part(records: Records) -> list[Block]:
 def state(records: Records) -> str:
     """How far the sweep is."""
     counts = ", ".join(
-        f"{records.count(state)} {word}"
-        for state, word in STATES.items()
-        if records.count(state) or state in ENDINGS
+        f"{records.count(how)} {how}"
+        for how in (*SETTLED, Ending.RUNNING, Ending.WAITING)
+        if records.count(how) or how in SETTLED
     )
     return f"{records.sweep.total} trials: {counts}."
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import accumulate
 
 from mlflow.entities import Run
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from analysis.document import Block, Code, Table, Text
 from analysis.load import load_curves
 from analysis.records import Records
 from analysis.report_plots import METRIC, confirmation_picture
-from analysis.report_result import STATES, brief, next_step, searched, state, values_in
+from analysis.report_result import brief, next_step, searched, state, values_in
 from analysis.winner import legend, rows
 from lander.evaluation import TEST_SEED, checkpoint_seeds, final_seeds, seed_range
 from lander.fields import flatten
 from lander.options import inactive
-from sweeps.budget import REASON, WORKER
+from sweeps.budget import WORKER
 from sweeps.confirm import DEFAULTS
+from sweeps.cores import usable_cores
+from sweeps.endings import REASON, SUPERSEDING, Ending, ending
 from sweeps.objective import trial_seeds
 from sweeps.recording import PARTS, SECONDS, shown
 from sweeps.scores import last_return
 from sweeps.study import TEST_EPISODES
+from sweeps.times import NEVER, ended, seconds, started
 from sweeps.watch import clock
 
 TOP = 10
@@ -68,20 +72,17 @@ def spent(records: Records) -> Iterator[tuple[str, str]]:
     """What went into the sweep, for people."""
     study, seeds = records.sweep.study, records.sweep.study.settings.seeds_per_trial
     yield "trials", state(records).partition(": ")[2].rstrip(".")
-    begun = {trial.number for trial in records.trials if trial.datetime_start is not None}
-    lost = begun - {trial.number for trial in records.counted}
-    if lost:
-        yield "interrupted or lost", f"{len(lost)}, tried again under the same seeds"
+    count = Counter(map(ending, records.trials))
+    again = {how: count[how] for how in SUPERSEDING if count[how]}
+    if again:
+        told = ", ".join(f"{number} {how}" for how, number in again.items())
+        yield "beside these", f"{told}: tried again under the same seeds, and not counted"
     trainings = f"{seeds} trainings of " if seeds > 1 else ""
     yield "budget of a trial", f"{trainings}{study.base.total_steps:,} environment steps"
     curves = load_curves(records.sweep, METRIC)
     trained = int(curves.groupby(["trial", "seed"])["env_steps"].max().sum())
     yield "trained", f"{trained:,} environment steps, counted to each training's last checkpoint"
-    spans = [
-        (trial.datetime_start, trial.datetime_complete)
-        for trial in records.trials
-        if trial.datetime_start is not None and trial.datetime_complete is not None
-    ]
+    spans = spans_of(records.trials)
     if spans:
         whole = (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
         each = sum((end - start).total_seconds() for start, end in spans)
@@ -90,9 +91,22 @@ def spent(records: Records) -> Iterator[tuple[str, str]]:
         yield "time of all trials", f"{clock(each)}, added up"
 
 
+def spans_of(trials: Sequence[FrozenTrial]) -> list[tuple[datetime, datetime]]:
+    """Start and end of every trial that has both."""
+    both = [(started(trial), ended(trial)) for trial in trials]
+    return [(start, end) for start, end in both if start is not None and end is not None]
+
+
+def at_once(spans: Sequence[tuple[datetime, datetime]]) -> int:
+    """How many of them overlapped, at most."""
+    ends = [(end, -1) for _, end in spans]  # at the same moment before the next one starts
+    steps = accumulate(step for _, step in sorted([*((start, 1) for start, _ in spans), *ends]))
+    return max(steps, default=0)
+
+
 def covered(spans: Sequence[tuple[datetime, datetime]]) -> float:
     """Seconds that lie in at least one span."""
-    total, until = 0.0, datetime.min
+    total, until = 0.0, NEVER
     for start, end in sorted(spans):
         total += max(0.0, (end - max(start, until)).total_seconds())
         until = max(until, end)
@@ -173,12 +187,13 @@ def best_part(records: Records) -> list[Block]:
 
 def took(trial: FrozenTrial) -> str:
     """How long, from start to end."""
-    return clock(trial.duration.total_seconds()) if trial.duration else ""
+    spent = seconds(trial)
+    return "" if spent is None else clock(spent)
 
 
 def failures_part(records: Records) -> list[Block]:
     """What went wrong, in the words of the error."""
-    failed = [trial for trial in records.counted if trial.state == TrialState.FAIL]
+    failed = [trial for trial in records.counted if ending(trial) == Ending.FAILED]
     if not failed:
         return [Text("None.")]
     table = [["trial", "reason"]]
@@ -200,7 +215,7 @@ def trials_part(records: Records) -> list[Block]:
         table.append(
             [
                 str(trial.number),
-                STATES[trial.state],
+                ending(trial),
                 "" if value is None else f"{value:.1f}",
                 f"{max(trial.intermediate_values, default=0) / study.reports:.0%}",
                 *values_in(trial.params, study.space),
@@ -230,8 +245,12 @@ def origin_part(records: Records) -> list[Block]:
         ["study", f"`{records.name}`, fingerprint `{records.sweep.study.fingerprint}`"],
         ["commit", of(runs, COMMIT) or "not in a git checkout"],
         *([name.removeprefix(VERSION), of(runs, name)] for name in names),
-        ["worker processes", f"{len(workers)}, on {len(hosts)} machine{'s' * (len(hosts) != 1)}"],
-        ["cores", f"{os.cpu_count()}, where this report was written"],
+        [
+            "workers",
+            f"{at_once(spans_of(records.trials))} at the same time, {len(workers)} processes in "
+            f"all, on {len(hosts)} machine{'s' * (len(hosts) != 1)}",
+        ],
+        ["cores", f"{usable_cores()}, where this report was written"],
     ]
     made = [records.parent, *([records.confirmation] if records.confirmation else [])]
     commands = [run.data.tags[COMMAND] for run in made if COMMAND in run.data.tags]

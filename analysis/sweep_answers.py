@@ -18,13 +18,14 @@ from analysis.notebook import Answer
 from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from analysis.winner import judge_sweep
 from lander.fields import ConfigError
+from sweeps.endings import root
 from sweeps.figures import finished, history, importance_bars, parallel_coordinates, slices
 from sweeps.hints import hint
 from sweeps.importance import BEST_SHARE, FEWEST, ended, importances
 from sweeps.scores import last_return
 from sweeps.study import CONFIRM
 from sweeps.style import new_axes
-from sweeps.sweep import Sweep, root
+from sweeps.sweep import Sweep
 
 
 def with_return(sweep: Sweep) -> pd.DataFrame:

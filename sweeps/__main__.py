@@ -47,7 +47,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     sub.add_argument(
         "--workers",
         type=whole,
-        help="processes; 0: watch those that python -m sweeps work starts [one per core]",
+        help="processes; 0: watch those that python -m sweeps work starts [one per usable core]",
     )
     sub.add_argument("--hours", type=hours, help="begin no trial after this time")
     sub.add_argument(

@@ -4,37 +4,44 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import socket
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL, func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from sweeps.address import engine_options, lock
+from sweeps.endings import (
+    REASON,
+    RETRY_OF,
+    SETTLED,
+    Attempt,
+    Ending,
+    counts,
+    ending,
+    ending_of,
+    to_try_again,
+)
+from sweeps.identity import is_alive, this_worker
 from sweeps.patience import ENGINES, patient
+from sweeps.times import ENDED, STARTED, now
 
 WORKER = "sweeps.worker"
 """Optuna user attribute of a trial: who runs it."""
 BUDGET = "sweeps.budget"
-"""Optuna user attribute of a study: how many trials its sampler may fill in all. Without one, as
-in a grid, every trial is put there beforehand."""
-RETRY_OF = "sweeps.retry_of"
-"""Optuna user attribute of a trial: the number of the lost trial whose place and seed it takes."""
-REASON = "sweeps.reason"
-"""Optuna user attribute of a trial, and tag of its run: why it failed."""
-WITHDRAWN = "withdrawn"
-"""Reason of a trial that is not to be run any more."""
+"""Optuna user attribute of a study: how many trials count when it is over."""
+CANDIDATE = "sweeps.candidate"
+"""Optuna user attribute of a confirmation's trial: the trial of the sweep that it trains again."""
+TEST_SEED_INDEX = "sweeps.test_seed"
+"""Optuna user attribute of a confirmation's trial: under which of the test seeds."""
 HEARTBEAT: Final = 30
 """Seconds between two signs of life of a trial."""
 FIRST_PATIENCE: Final = 10.0
@@ -47,26 +54,28 @@ class NoTrialLeft(Exception):
     """Every trial of the budget is taken."""
 
 
-def given(trials: Iterable[FrozenTrial]) -> int:
-    """How many trials of the budget there are: a retry stands for one that is counted already."""
-    return sum(
-        RETRY_OF not in trial.user_attrs and trial.user_attrs.get(REASON) != WITHDRAWN
-        for trial in trials
-    )
+def taken(trials: Iterable[FrozenTrial]) -> int:
+    """How many trials of the budget are used or promised."""
+    return sum(map(counts, trials))
+
+
+def total(study: optuna.Study) -> int:
+    """How many trials count when the sweep is over."""
+    return max(int(study.user_attrs.get(BUDGET, 0)), taken(study.get_trials(deepcopy=False)))
 
 
 def left(study: optuna.Study) -> int:
-    """How many trials of a sweep nobody has begun."""
-    trials = study.get_trials(deepcopy=False)
-    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-    return waiting + max(0, int(study.user_attrs.get(BUDGET, 0)) - given(trials))
+    """How many trials of a sweep nobody has begun, those among them that are tried again."""
+    begun = (*SETTLED, Ending.RUNNING)
+    return total(study) - sum(ending(t) in begun for t in study.get_trials(deepcopy=False))
 
 
 class BudgetStorage(RDBStorage):
     """Hands out the trials of a budget and not one more, to any number of workers.
 
     Optuna's `ask` takes a waiting trial, or creates one when none is left: here only as long as
-    the budget lasts, and then it ends the worker instead.
+    the budget lasts, and then it ends the worker instead. One that is created tries a lost or
+    interrupted trial again, if there is any.
 
     A trial is taken and signed under a lock, so that whoever holds the lock next can tell that an
     unsigned trial lost its worker.
@@ -99,6 +108,7 @@ class BudgetStorage(RDBStorage):
             nonlocal attempts
             attempts += 1
             try:
+                self.set_trial_user_attr(trial_id, ENDED, now())
                 return tell(trial_id, state, values)
             except UpdateFinishedTrialError:
                 if attempts > 1 and self.get_trial(trial_id).state == state:
@@ -112,7 +122,7 @@ class BudgetStorage(RDBStorage):
         with lock(self._url):
             taken = super().set_trial_state_values(trial_id, TrialState.RUNNING)
             if taken:
-                self.set_trial_user_attr(trial_id, WORKER, this_worker())
+                self._sign(trial_id)
             return taken
 
     def _create_new_trial(
@@ -125,28 +135,70 @@ class BudgetStorage(RDBStorage):
     @patient
     def _next_of_budget(self, study_id: int) -> FrozenTrial:
         with lock(self._url):
-            if self._given(study_id) >= self.get_study_user_attrs(study_id).get(BUDGET, 0):
+            count, attempts = self._attempts(study_id)
+            count -= sum(not attempt.counts for attempt in attempts)
+            if count >= self.get_study_user_attrs(study_id).get(BUDGET, 0):
                 raise NoTrialLeft
-            trial = super()._create_new_trial(study_id)
-            self.set_trial_user_attr(trial._trial_id, WORKER, this_worker())
+            again = to_try_again(attempts)
+            trial = super()._create_new_trial(
+                study_id, self._retry(study_id, again[0], attempts) if again else None
+            )
+            self._sign(trial._trial_id)
             return trial
+
+    def _sign(self, trial_id: int) -> None:
+        """The name of its worker comes last: a trial without one was never begun."""
+        self.set_trial_user_attr(trial_id, STARTED, now())
+        self.record_heartbeat(trial_id)  # its worker may die before the thread that sends them
+        self.set_trial_user_attr(trial_id, WORKER, this_worker())
+
+    def _attempts(self, study_id: int) -> tuple[int, list[Attempt]]:
+        """The number of all trials, and those of them that failed or are retries."""
+        trial, attribute = TrialModel, TrialUserAttributeModel
+        reason, retry = aliased(attribute), aliased(attribute)
+        rows = (
+            select(trial.number, trial.state, reason.value_json, retry.value_json)
+            .outerjoin(reason, (reason.trial_id == trial.trial_id) & (reason.key == REASON))
+            .outerjoin(retry, (retry.trial_id == trial.trial_id) & (retry.key == RETRY_OF))
+            .where(trial.study_id == study_id)
+            .where((trial.state == TrialState.FAIL) | retry.value_json.is_not(None))
+        )
+        everything = select(func.count()).where(trial.study_id == study_id)
+        with Session(self.engine) as session:
+            return session.scalar(everything) or 0, [
+                Attempt(
+                    number,
+                    json.loads(root) if root else number,
+                    ending_of(state, json.loads(why) if why else None),
+                )
+                for number, state, why, root in session.execute(rows)
+            ]
+
+    def _retry(self, study_id: int, number: int, attempts: Sequence[Attempt]) -> FrozenTrial:
+        """A running trial with the parameters and the seed of another one."""
+        trial = self.get_trial(self.get_trial_id_from_study_id_trial_number(study_id, number))
+        root = next(attempt.root for attempt in attempts if attempt.number == number)
+        given = (CANDIDATE, TEST_SEED_INDEX)
+        kept = {name: trial.user_attrs[name] for name in given if name in trial.user_attrs}
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        return create_trial(
+            state=TrialState.RUNNING,
+            user_attrs={RETRY_OF: root, **kept},
+            system_attrs={"fixed_params": params},
+        )
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        # a clock that was set, Ctrl-Z or a suspended host silence a worker that still lives
+        return [
+            trial_id
+            for trial_id in super()._get_stale_trial_ids(study_id)
+            if not is_alive(str(self.get_trial(trial_id).user_attrs.get(WORKER, "")))
+        ]
 
     def record_heartbeat(self, trial_id: int) -> None:
         # an error would end Optuna's thread, and the trial would pass for lost
         with suppress(StorageInternalError, SQLAlchemyError):
             super().record_heartbeat(trial_id)
-
-    def _given(self, study_id: int) -> int:
-        """How many trials of the budget there are, in any state; as `given` counts."""
-        attribute = TrialUserAttributeModel
-        others = select(attribute.trial_id).where(
-            (attribute.key == RETRY_OF)
-            | ((attribute.key == REASON) & (attribute.value_json == json.dumps(WITHDRAWN)))
-        )
-        of_budget = TrialModel.trial_id.not_in(others)
-        with Session(self.engine) as session:
-            count = select(func.count()).where(TrialModel.study_id == study_id, of_budget)
-            return session.scalar(count) or 0
 
     def find(self, study: str, number: int) -> FrozenTrial | None:
         """A trial, without reading the others."""
@@ -217,23 +269,3 @@ def open_storage(url: URL) -> BudgetStorage:
     """The database at an address, created if it is missing; the same one for every caller, as each
     has connections of its own."""
     return patient(BudgetStorage, seconds=FIRST_PATIENCE)(url)
-
-
-def this_worker() -> str:
-    """Names this process among those that share the store: host, process id and its start."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(str(os.getpid()))}"
-
-
-def is_gone(worker: str) -> bool:
-    """That worker ran on this host and has ended. Of other hosts only their heartbeat tells."""
-    host, _, process = worker.partition(":")
-    pid, _, started = process.partition(":")
-    return host == socket.gethostname() and _started(pid) != started
-
-
-def _started(pid: str) -> str:
-    """When a process started, in clock ticks after boot; "" if there is none (or no /proc)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""

@@ -13,10 +13,10 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError
-from sweeps.budget import WITHDRAWN
+from sweeps.budget import BUDGET, CANDIDATE, TEST_SEED_INDEX, taken
 from sweeps.delivery import deliver_all
+from sweeps.endings import WITHDRAWN, Ending, attempt, ending, to_try_again
 from sweeps.hints import hint
-from sweeps.recording import CANDIDATE, TEST_SEED_INDEX
 from sweeps.scores import RETURNS, mean, ranked
 from sweeps.space import defaults
 from sweeps.storage import Store
@@ -90,17 +90,24 @@ def start_confirmation(
 
 
 def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) -> None:
-    """Enqueue what is missing, all candidates under the first seed first; withdraw the rest."""
+    """Enqueue what is missing, all candidates under the first seed first; withdraw the rest.
+
+    What was lost or interrupted is tried again by whoever asks next, if it is still wanted.
+    """
     wanted = [(index, number) for index in range(seeds) for number in chosen]
-    there = {place(trial): trial for trial in confirmation.counted}
-    for key, trial in there.items():
-        if trial.state == TrialState.WAITING and key not in wanted:
+    trials, again = confirmation.trials, to_try_again(map(attempt, confirmation.trials))
+    open_ = [t for t in trials if t.state == TrialState.WAITING or t.number in again]
+    for trial in open_:
+        if place(trial) not in wanted:
             confirmation.fail(trial, WITHDRAWN)
+    there = {place(trial) for trial in (*confirmation.counted, *open_)}
     for index, number in wanted:
         if (index, number) not in there:
             confirmation.optuna.enqueue_trial(
                 chosen[number], user_attrs={TEST_SEED_INDEX: index, CANDIDATE: number}
             )
+    again = to_try_again(map(attempt, confirmation.trials))
+    confirmation.optuna.set_user_attr(BUDGET, taken(confirmation.trials) + len(again))
     confirmation.optuna.set_user_attr(WANTED, wanted)
 
 
@@ -148,5 +155,5 @@ def confirmed(
         sweep_score=scores[0] if scores else None,
         returns=tuple(tuple(trial.user_attrs[RETURNS][0]) for trial in finished),
         trials=tuple(trial.number for trial in finished),
-        failed=sum(trial.state == TrialState.FAIL for trial in trials),
+        failed=sum(ending(trial) == Ending.FAILED for trial in trials),
     )

@@ -14,8 +14,9 @@ from typing import Final, Protocol
 
 from lander.interruption import Interruption
 from lander.trust import inherited
-from sweeps.budget import RETRY_OF
+from sweeps.cores import usable_cores
 from sweeps.disk import is_full, require_room
+from sweeps.endings import SUPERSEDING, ending
 from sweeps.failures import bug
 from sweeps.sweep import Sweep, take_back
 from sweeps.watch import Watch
@@ -87,7 +88,10 @@ class Processes:
     """Starts workers on this machine."""
 
     elsewhere = False
-    places = os.cpu_count() or 1
+
+    @property
+    def places(self) -> int:
+        return usable_cores()
 
     def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> Worker:
         """Its log is STORE/logs/STUDY-worker-INDEX.log."""
@@ -119,15 +123,15 @@ class Crew:
     """How many are to work at the same time; 0 to leave it to those who join from elsewhere."""
     seconds: float | None
     workers: list[Worker] = field(default_factory=list)
-    _retries_before: int = field(init=False)
+    _superseded_before: int = field(init=False)
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self._retries_before = self._retries
+        self._superseded_before = self._superseded
 
     @property
-    def _retries(self) -> int:
-        return sum(RETRY_OF in trial.user_attrs for trial in self.sweep.trials)
+    def _superseded(self) -> int:
+        return sum(ending(trial) in SUPERSEDING for trial in self.sweep.trials)
 
     @property
     def alive(self) -> int:
@@ -156,11 +160,12 @@ class Crew:
     def replenish(self) -> None:
         """Take back the trials of workers that died; start whom the trials that are left need.
 
-        One worker for each retry besides the first `size`: one that cannot even begin is not
-        started for ever.
+        One worker for each trial that was lost or interrupted, besides the first `size`: one that
+        cannot even begin is not started for ever.
         """
         take_back(self.sweep)
-        allowed = self.size + self._retries - self._retries_before - len(self.workers)
+        more = self._superseded - self._superseded_before
+        allowed = self.size + more - len(self.workers)
         wanted = min(self.sweep.left, self.size - self.alive, allowed)
         for _ in range(0 if self.time_is_up else wanted):
             left = self.seconds and self.seconds - (time.monotonic() - self._started)

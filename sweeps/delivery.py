@@ -13,7 +13,9 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.terminal import say
-from sweeps.budget import WORKER, is_gone
+from sweeps.budget import WORKER
+from sweeps.endings import Ending, ending
+from sweeps.identity import is_alive, is_gone, this_worker
 from sweeps.masking import one_line
 from sweeps.recording import RUN_ID
 from sweeps.spool import RECORDS, SPOOL, Spool, spool_of
@@ -71,7 +73,10 @@ def deliver(store: Store, folder: Path, *, now: bool) -> str:
     trial = store.trials().find(study, int(number)) if number.isdecimal() else None
     if trial is None:
         return ""  # of another life of this folder, or set aside
-    if trial.state == TrialState.RUNNING and not is_gone(trial.user_attrs.get(WORKER, "")):
+    worker = str(trial.user_attrs.get(WORKER, ""))
+    if trial.state == TrialState.RUNNING and not is_gone(worker):
+        return ""
+    if is_writing(trial):
         return ""
     spool = Spool(folder, store.runs(), link=partial(link, store, trial))
     try:
@@ -84,6 +89,13 @@ def deliver(store: Store, folder: Path, *, now: bool) -> str:
     if arrived:
         spool.remove()
     return spool.silence
+
+
+def is_writing(trial: FrozenTrial) -> bool:
+    """Whether a worker here has yet to notice that its trial was closed by others."""
+    worker = str(trial.user_attrs.get(WORKER, ""))
+    taken_away = ending(trial) in (Ending.LOST, Ending.RUNNING)
+    return taken_away and is_alive(worker) and worker != this_worker()
 
 
 def link(store: Store, trial: FrozenTrial, run_id: str) -> None:
@@ -101,7 +113,7 @@ def close_run(
     """
     folder, run_id = spool_of(store, study, trial.number), trial.user_attrs.get(RUN_ID)
     begun = (folder / RECORDS).exists()
-    if run_id is None and not begun:
+    if (run_id is None and not begun) or is_writing(trial):
         return
     spool = Spool(folder, store.runs(), link=partial(link, store, trial))
     if not begun:

@@ -17,21 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 from lander.fields import ConfigError
 from lander.terminal import say
 from sweeps.address import of_file
-from sweeps.budget import REASON, WORKER
+from sweeps.budget import WORKER
 from sweeps.damage import readable
 from sweeps.delivery import deliver_all
+from sweeps.endings import INTERRUPTED, REASON
 from sweeps.hints import hint, no_sweep
-from sweeps.recording import (
-    CONFIG,
-    INTERRUPTED,
-    NUMBER,
-    PARENT,
-    POLICY,
-    ROLE,
-    RUN_ID,
-    STATE,
-    seed_folder,
-)
+from sweeps.recording import CONFIG, NUMBER, PARENT, POLICY, ROLE, RUN_ID, STATE, seed_folder
 from sweeps.spool import RECORDS, SPOOL
 from sweeps.storage import MLFLOW_FILE, PLACE, Store
 from sweeps.sweep import Sweep, find_lost, is_created, open_sweep, recover

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from sweeps.budget import REASON
+from sweeps.endings import REASON, SETTLED, Ending, ending
 from sweeps.recording import DIVERGED
+from sweeps.times import NEVER, ended
 
 ENOUGH = 5
 """Equal failures in a row after which a sweep stops."""
@@ -22,11 +23,10 @@ def bug(trials: Sequence[FrozenTrial]) -> str:
 
     Divergence is no bug: it is what some parameters do.
     """
-    ended = [(trial.datetime_complete, trial) for trial in trials if trial.datetime_complete]
-    last = [trial for _, trial in sorted(ended, key=lambda pair: pair[0])[-ENOUGH:]]
+    settled = [trial for trial in trials if ending(trial) in SETTLED]
+    last = sorted(settled, key=lambda trial: (ended(trial) or NEVER, trial.number))[-ENOUGH:]
     reasons = [
-        str(trial.user_attrs.get(REASON, "")) if trial.state == TrialState.FAIL else ""
-        for trial in last
+        str(trial.user_attrs[REASON]) if ending(trial) == Ending.FAILED else "" for trial in last
     ]
     alike = len({NUMBERS.sub("", reason) for reason in reasons}) == 1
     if not alike or len(last) < ENOUGH or reasons[0].startswith(DIVERGED):

@@ -11,8 +11,9 @@ import optuna
 from optuna.trial import BaseTrial, TrialState
 
 from lander import Progress, TrainConfig, TrainResult, train
-from sweeps.budget import RETRY_OF
-from sweeps.recording import TEST_SEED_INDEX, Recorder
+from sweeps.budget import TEST_SEED_INDEX
+from sweeps.endings import RETRY_OF
+from sweeps.recording import Recorder
 from sweeps.scores import RETURNS, SCORES, SHOWN_SCORE, mean, seed_scores
 from sweeps.space import suggest
 from sweeps.study import Study

@@ -21,6 +21,7 @@ from sweeps.crew import HERE, Crew, Launcher, run_workers
 from sweeps.dashboard import serve
 from sweeps.disk import room
 from sweeps.doctor import check_up, doctor
+from sweeps.endings import REASON, Ending, ending
 from sweeps.failures import ENOUGH, bug
 from sweeps.hints import hint, no_sweep
 from sweeps.objective import trial_configs, trial_seeds
@@ -53,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
             command=sys.argv[1:],
             warm_start=args.warm_start,
         )
+        if sweep.grid is not None and sweep.total < sweep.grid.size:
+            covered = f"{sweep.total:,} of {sweep.grid.size:,} points"
+            print(f"sweeps: warning: the grid is tried at {covered}, by chance", file=sys.stderr)
         finished, complete = True, not sweep.left
         if not complete or (args.workers == 0 and sweep.running):
             seconds = args.hours and args.hours * 3600
@@ -70,8 +74,13 @@ def run(args: argparse.Namespace) -> int:
     elif complete:
         total = len(sweep.counted)
         print(f"study {study.name} is complete: {total} trials in {store.folder}")
-        extend = hint("sweep", store.folder, study=args.study, trials=2 * total)
-        print(f"extend it: {extend}")
+        if sweep.grid is None or sweep.grid.untried(sweep.trials):
+            extend = hint("sweep", store.folder, study=args.study, trials=2 * total)
+            print(f"extend it: {extend}")
+    elif sweep.left:
+        trials = None if sweep.total == study.settings.trials else sweep.total
+        resume = hint("sweep", store.folder, study=args.study, trials=trials)
+        print(f"time is up: {sweep.left} of {sweep.total} trials are left; resume: {resume}")
     conclude(sweep)
     return 0
 
@@ -91,12 +100,17 @@ def launching(args: argparse.Namespace) -> Generator[Launcher]:
 def carry_out(
     sweep: Sweep, *, launcher: Launcher = HERE, workers: int | None, seconds: float | None = None
 ) -> bool:
-    """Run the trials that are left with as many workers, or one per core; False if interrupted."""
+    """Run the trials that are left with as many workers, or one for each core that may be used;
+    False if interrupted."""
     study, left = sweep.study, sweep.left
     workers = min(launcher.places if workers is None else workers, left)
     steps = study.base.total_steps * study.settings.seeds_per_trial
-    print(f"study {study.name}: {left} trials of {steps:,} steps, {workers} workers", flush=True)
-    watch = Watch(trials=sweep.total, reports=study.reports, steps=steps)
+    total, done = sweep.total, sweep.total - left - sweep.running
+    begun = f"study {study.name}: {total} trials"
+    if any(trial.state != TrialState.WAITING for trial in sweep.trials):
+        begun = f"resuming {study.name}: {done} of {total} done, {left} to go"
+    print(f"{begun}; {steps:,} steps each, {workers} workers", flush=True)
+    watch = Watch(trials=total, reports=study.reports, steps=steps)
     started = time.monotonic()
     if not run_workers(Crew(sweep, launcher, workers, seconds), watch=watch):
         print("\ninterrupted: the same command takes the sweep up again", file=sys.stderr)
@@ -109,8 +123,8 @@ def conclude(sweep: Sweep) -> None:
     """The best trial, and where to look."""
     best, name, folder = sweep.best, sweep.study.name, sweep.store.folder
     if best is None:
-        failed = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
-        reason = failed[0].user_attrs.get("sweeps.reason", "unknown") if failed else "none ended"
+        failed = [trial for trial in sweep.trials if ending(trial) == Ending.FAILED]
+        reason = failed[0].user_attrs[REASON] if failed else "none ended"
         say(f"no trial finished; first failure: {reason}")
         return
     for field, range_ in sweep.study.space.items():
@@ -167,7 +181,7 @@ def trials(args: argparse.Namespace) -> int:
         lines.writerow(
             {
                 "trial": trial.number,
-                "state": trial.state.name,
+                "state": ending(trial),
                 "value": last_return(trial),
                 "reports": max(trial.intermediate_values, default=0),
                 "seeds": " ".join(map(str, trial_seeds(trial, sweep.study))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,11 +15,12 @@ from optuna.trial import TrialState
 
 from lander.terminal import say
 from sweeps.delivery import hand_over
+from sweeps.endings import SETTLED, SUPERSEDED, SUPERSEDING, Ending, ending
 from sweeps.figures import write_figures
 from sweeps.hints import hint
 from sweeps.masking import masked
 from sweeps.patience import PATIENCE
-from sweeps.recording import GIF, RUN_ID, WARNING, tolerated
+from sweeps.recording import GIF, ROLE, RUN_ID, WARNING, tolerated
 from sweeps.scores import SCORE, SHOWN_SCORE, parameters, ranked
 from sweeps.storage import WINNER, Store
 from sweeps.sweep import Sweep, open_sweep
@@ -76,13 +78,13 @@ def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> No
     if best is not None:
         client.log_metric(sweep.run_id, "best/score", best.values[0], step=len(sweep.trials))
         client.set_tag(sweep.run_id, "sweeps.best_trial", str(best.number))
-    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
-        count = sum(trial.state == state for trial in sweep.counted)
-        client.set_tag(sweep.run_id, f"sweeps.trials_{state.name.lower()}", str(count))
+    count = Counter(map(ending, sweep.trials))
+    for how in (*SETTLED, *SUPERSEDING):
+        client.set_tag(sweep.run_id, f"sweeps.trials_{how}", str(count[how]))
     describe(client, sweep)
     if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
         client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
-    if not any(trial.state == TrialState.RUNNING for trial in sweep.trials):
+    if not count[Ending.RUNNING]:
         client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
 
 
@@ -158,10 +160,11 @@ def describe(client: MlflowClient, sweep: Sweep) -> None:
 
 
 def run_table(sweep: Sweep) -> dict[str, object]:
-    """State of MLflow's run table: trials only, best first, the searched parameters beside."""
+    """State of MLflow's run table: the trials that count, best first, the searched parameters
+    beside."""
     order = f"metrics.`{SCORE}`"
     return {
-        "searchFilter": "tags.`sweeps.role` = 'trial'",
+        "searchFilter": f"tags.`{ROLE}` = 'trial' and tags.`{SUPERSEDED}` IS NULL",
         "orderByKey": order,
         "orderByAsc": False,
         "startTime": "ALL",

@@ -16,6 +16,7 @@ import mlflow
 import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
 from lander import DeterministicActor, Divergence, Progress, TrainConfig, TrainResult
 from lander.checkpoint import save
@@ -24,7 +25,17 @@ from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.fields import flatten, to_toml
 from lander.gif import save_landing
 from lander.options import inactive
-from sweeps.budget import REASON, RETRY_OF
+from sweeps.budget import CANDIDATE, TEST_SEED_INDEX
+from sweeps.endings import (
+    INTERRUPTED,
+    LOST,
+    REASON,
+    RETRY_OF,
+    SUPERSEDED,
+    SUPERSEDING,
+    Ending,
+    ending,
+)
 from sweeps.masking import masked, one_line
 from sweeps.provenance import package_version
 from sweeps.scores import SCORE, mean
@@ -43,11 +54,6 @@ NUMBER = "optuna.trial_number"
 PARENT = "mlflow.parentRunId"
 RUN_ID = "mlflow.run_id"
 """Optuna user attribute of a study and of a trial: its MLflow run."""
-CANDIDATE = "sweeps.candidate"
-"""Optuna user attribute of a confirmation's trial: the trial of the sweep that it trains again."""
-TEST_SEED_INDEX = "sweeps.test_seed"
-"""Optuna user attribute of a confirmation's trial: under which of the test seeds."""
-INTERRUPTED = "interrupted"
 DIVERGED = "diverged"
 
 CONFIG = "config.toml"
@@ -211,6 +217,25 @@ class MlflowRecorder:
         if self.spool.deliver():
             self.spool.remove()  # or `sweeps.delivery` sees to it
 
+    def abandon(self, trial: FrozenTrial) -> None:
+        """The last of the record of a trial that others have closed, in their words.
+
+        `sweeps.delivery` hands it over, if it is still there.
+        """
+        if not self.spool.is_whole:
+            self.spool.remove()  # they have handed it over, and what came later belongs to nothing
+            return
+        how = ending(trial)
+        tags = {STATE: trial.state.name}
+        if trial.state == TrialState.FAIL:
+            tags[REASON] = str(trial.user_attrs.get(REASON, LOST))
+        if how in SUPERSEDING:
+            tags[SUPERSEDED] = how
+        status = {Ending.FINISHED: "FINISHED", Ending.PRUNED: "KILLED"}.get(how, "FAILED")
+        with suppress(FileNotFoundError):
+            self.spool.write("batch", tags=tags)
+            self.spool.write("end", status=status, time=int(time.time() * 1000))
+
     def file(self, path: str) -> Path:
         """Where to put an artifact of that name."""
         place = self.spool.folder / path
@@ -235,8 +260,9 @@ def tolerated(warnings: list[str], what: str) -> Generator[None]:
         warnings.append(f"{what} is missing: {one_line(error)}")
 
 
-class TakenAway(BaseException):
-    """Others have closed this trial, as it gave no sign of life, and try it again."""
+def is_taken_away(trial: optuna.Trial) -> bool:
+    """Whether others have closed a trial while it ran here, as it gave no sign of life."""
+    return trial.storage.get_trial(trial._trial_id).state.is_finished()
 
 
 @contextmanager
@@ -252,6 +278,8 @@ def trial_run(
     """Open the run of a trial; close it in the state that the trial ends in.
 
     COMPLETE: FINISHED. PRUNED, or interrupted: KILLED. FAIL: FAILED, with the reason as a tag.
+
+    Where others have closed it meanwhile, its record ends with what they said of it.
     """
     given = {
         name: str(trial.user_attrs[name])
@@ -264,7 +292,7 @@ def trial_run(
         link=partial(trial.set_user_attr, RUN_ID),
     )
     recorder = MlflowRecorder(spool)
-    status, state, reason, taken_away = "FAILED", "FAIL", "", False
+    status, state, reason = "FAILED", "FAIL", ""
     try:
         spool.write(
             "run",
@@ -279,25 +307,25 @@ def trial_run(
     except optuna.TrialPruned:
         status, state = "KILLED", "PRUNED"
         raise
-    except UpdateFinishedTrialError:
-        taken_away = True
-        raise TakenAway from None
     except Divergence as error:
         reason = f"{DIVERGED}: {error}"
         raise
     except Exception as error:
-        reason = one_line(error)
-        recorder.file(TRACEBACK).write_text(masked(traceback.format_exc()))
-        spool.write("file", path=TRACEBACK)
+        if not is_taken_away(trial):  # which shows in many ways: its record may be gone as well
+            reason = one_line(error)
+            recorder.file(TRACEBACK).write_text(masked(traceback.format_exc()))
+            spool.write("file", path=TRACEBACK)
         raise
     except BaseException:
         status, reason = "KILLED", INTERRUPTED
         raise
     finally:
-        if taken_away:
-            spool.remove()
+        if is_taken_away(trial):
+            recorder.abandon(trial.storage.get_trial(trial._trial_id))
         else:
             last = {STATE: state}
+            if reason == INTERRUPTED:
+                last[SUPERSEDED] = Ending.INTERRUPTED
             if reason:
                 last[REASON] = reason
                 with suppress(UpdateFinishedTrialError):

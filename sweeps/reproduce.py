@@ -17,7 +17,7 @@ from lander.fields import ConfigError, flatten, from_toml
 from lander.metrics import FINALS
 from lander.terminal import say
 from lander.trust import UNKNOWN, Origin
-from sweeps.budget import REASON
+from sweeps.endings import REASON
 from sweeps.provenance import differences, environment, source_tags
 from sweeps.recording import (
     CONFIG,

@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.times import NEVER, ended
+
 CONFIDENCE: Final = 0.95
 """Of every interval that is shown."""
 RETURNS = "sweeps.returns"
@@ -78,9 +80,8 @@ def best_so_far(trials: Iterable[FrozenTrial]) -> list[float]:
 
 
 def ended_at(trial: FrozenTrial) -> datetime:
-    """When a finished trial ended."""
-    assert trial.datetime_complete is not None
-    return trial.datetime_complete
+    """When a finished trial ended, in UTC."""
+    return ended(trial) or NEVER
 
 
 def parameters(trial: FrozenTrial) -> tuple[tuple[str, object], ...]:

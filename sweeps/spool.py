@@ -83,6 +83,15 @@ class Spool:
                 os.truncate(self._records, size)
                 raise
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it still begins with its run: others may have removed the beginning."""
+        try:
+            with self._records.open("rb") as records:
+                return json.loads(records.readline())["kind"] in ("run", "known_run")
+        except (OSError, ValueError):
+            return False
+
     def points(self, points: Sequence[Point]) -> None:
         """Points of curves, in batches: a call for each would cost 4 ms."""
         for start in range(0, len(points), POINTS_LIMIT):

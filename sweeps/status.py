@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
 from lander.terminal import say
 from sweeps.budget import left
+from sweeps.endings import Ending, ending
 from sweeps.hints import no_sweep
 from sweeps.scores import best_of
 from sweeps.storage import WINNER, Store
@@ -39,15 +40,11 @@ def status(args: argparse.Namespace) -> int:
 def summary(study: optuna.Study) -> dict[str, Any]:
     """A study's state as plain values."""
     trials = study.get_trials(deepcopy=False)
-    best = best_of(trials)
+    best, count = best_of(trials), Counter(map(ending, trials))
+    count[Ending.WAITING] = left(study)  # most of them are drawn when a worker asks for them
     return {
         "study": study.study_name,
-        "trials": {
-            state.name.lower(): sum(trial.state == state for trial in trials)
-            for state in TrialState
-            if state != TrialState.WAITING
-        }
-        | {"waiting": left(study)},
+        "trials": {how.value: count[how] for how in Ending},
         "best_trial": best.number if best else None,
         "best_value": best.values[0] if best else None,
         "winner": study.user_attrs.get(WINNER),

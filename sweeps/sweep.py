@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,21 +13,32 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError, flatten
 from lander.trust import agree, modules
-from sweeps.budget import BUDGET, REASON, RETRY_OF, WITHDRAWN, WORKER, given, is_gone, left
+from sweeps.budget import BUDGET, WORKER, left, taken, total
 from sweeps.delivery import close_run, deliver_all
+from sweeps.endings import (
+    LOST,
+    LOST_AGAIN,
+    REASON,
+    SUPERSEDED,
+    WITHDRAWN,
+    Ending,
+    attempt,
+    counts,
+    root,
+    to_try_again,
+)
+from sweeps.grid import Grid, GridSampler
+from sweeps.identity import is_gone
 from sweeps.provenance import environment, source_tags
-from sweeps.recording import CANDIDATE, INTERRUPTED, ROLE, RUN_ID, STATE, TEST_SEED_INDEX
+from sweeps.recording import ROLE, RUN_ID, STATE
 from sweeps.scores import best_of, ranked
 from sweeps.search import make_pruner, make_sampler
-from sweeps.space import defaults, grid
+from sweeps.space import defaults
 from sweeps.storage import PLACE, Store
 from sweeps.study import CONFIRM, Study, read_study
 
 DEFINITION = "study.toml"
 EXPERIMENT_ID = "mlflow.experiment_id"
-LOST = "worker lost"
-LOST_AGAIN = "worker lost twice"
-"""Of a trial whose retry was lost as well: it may be the trial that ends its workers."""
 WARM_TRIALS = 5
 """How many trials of another sweep a new one begins with."""
 
@@ -56,12 +66,9 @@ class Sweep:
 
     @property
     def counted(self) -> list[FrozenTrial]:
-        """Trials of the budget: not those that were lost, and tried again in another trial."""
-        return [
-            trial
-            for trial in self.trials
-            if trial.user_attrs.get(REASON) not in (INTERRUPTED, LOST, WITHDRAWN)
-        ]
+        """Trials of the budget: not those that were lost or interrupted, and tried again in
+        another trial."""
+        return [trial for trial in self.trials if counts(trial)]
 
     @property
     def left(self) -> int:
@@ -76,12 +83,19 @@ class Sweep:
     @property
     def total(self) -> int:
         """How many trials it has when it is over."""
-        return max(int(self.optuna.user_attrs.get(BUDGET, 0)), given(self.trials))
+        return total(self.optuna)
 
     @property
     def best(self) -> FrozenTrial | None:
         """The finished trial of the highest value; which one is confirmed does not matter here."""
         return best_of(self.trials)
+
+    @property
+    def grid(self) -> Grid | None:
+        """What it draws from, if that is a grid."""
+        if self.study.settings.sampler != "grid" or self.study.confirms:
+            return None
+        return Grid(self.study.space, self.study.base, self.study.settings.seed)
 
     def fail(self, trial: FrozenTrial, reason: str) -> None:
         """Close a trial that nobody runs."""
@@ -108,7 +122,15 @@ def open_sweep(
     if sampler_seed is not None:
         found.sampler = make_sampler(study.settings, seed=sampler_seed)
         found.pruner = make_pruner(study.settings, checkpoints=study.base.checkpoints)
-    return Sweep(study, found, store)
+    return drawn_from_grid(Sweep(study, found, store), seed=sampler_seed)
+
+
+def drawn_from_grid(sweep: Sweep, *, seed: int | None = None) -> Sweep:
+    """The same sweep; whoever asks it for a trial gets a point of its grid, if it has one."""
+    if sweep.grid is not None:
+        store = sweep.store
+        sweep.optuna.sampler = GridSampler(sweep.grid, lock=lambda: store.lock, seed=seed)
+    return sweep
 
 
 def start_sweep(
@@ -145,7 +167,7 @@ def start_sweep(
             found = create(study, store, command=command)
             for point in points and [defaults(study.space, study.base), *points]:
                 found.enqueue_trial(point)
-        sweep = Sweep(study, found, store)
+        sweep = drawn_from_grid(Sweep(study, found, store))
         deliver_all(store)
         recover(sweep)
         fill(sweep, trials=trials or max(study.settings.trials, sweep.total))
@@ -198,101 +220,65 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
     return found
 
 
-def recover(sweep: Sweep) -> int:
-    """Close the trials that lost their worker, and enqueue these and the interrupted ones again.
+def recover(sweep: Sweep) -> None:
+    """Close the trials that lost their worker: whoever asks for a trial next tries them again.
 
-    The store's lock must be held. How many were enqueued: a lost trial is tried again once.
+    The store's lock must be held.
     """
-    close_lost(sweep)
-    again = to_try_again(sweep.trials)
-    for trial in again:
-        params = trial.params or trial.system_attrs.get("fixed_params", {})
-        kept = {
-            name: trial.user_attrs[name]
-            for name in (CANDIDATE, TEST_SEED_INDEX)
-            if name in trial.user_attrs
-        }
-        sweep.optuna.enqueue_trial(params, user_attrs={RETRY_OF: root(trial), **kept})
-    return len(again)
-
-
-def to_try_again(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that were lost or interrupted, and that no other one stands for yet."""
-    last = {root(trial): trial.number for trial in trials}
-    return [
-        trial
-        for trial in trials
-        if trial.user_attrs.get(REASON) in (INTERRUPTED, LOST) and last[root(trial)] == trial.number
-    ]
-
-
-def take_back(sweep: Sweep) -> None:
-    """As `recover`, which needs the lock, if there is anything to do."""
-    if find_lost(sweep) or to_try_again(sweep.trials):
-        with sweep.store.lock:
-            recover(sweep)
-
-
-def close_lost(sweep: Sweep) -> None:
-    """Trials whose worker ended without closing them become FAILED, their runs likewise."""
-    lost = {root(trial) for trial in sweep.trials if trial.user_attrs.get(REASON) == LOST}
+    before = {root(trial) for trial in sweep.trials if trial.user_attrs.get(REASON) == LOST}
     for trial in find_lost(sweep):
-        reason = LOST_AGAIN if root(trial) in lost else LOST
+        reason = LOST_AGAIN if root(trial) in before else LOST
+        before.add(root(trial))
         tags = {REASON: reason, STATE: "FAIL"}
+        if reason == LOST:
+            tags[SUPERSEDED] = Ending.LOST
         close_run(sweep.store, sweep.study.name, trial, tags=tags, status="FAILED")
         sweep.fail(trial, reason)
         deliver_all(sweep.store)
 
 
+def take_back(sweep: Sweep) -> None:
+    """As `recover`, which needs the lock, if there is anything to do."""
+    if find_lost(sweep):
+        with sweep.store.lock:
+            recover(sweep)
+
+
 def find_lost(sweep: Sweep) -> list[FrozenTrial]:
-    """Trials whose worker ended without closing them; without the lock it may just be at it."""
-    optuna.storages.fail_stale_trials(sweep.optuna)  # of other hosts only heartbeats tell
-    return [trial for trial in sweep.trials if is_lost(trial)]
+    """Trials whose worker ended without closing them; without the lock it may just be at it.
+
+    A reading: nothing is changed.
+    """
+    stale = sweep.store.trials()._get_stale_trial_ids(sweep.optuna._study_id)
+    return [trial for trial in sweep.trials if is_lost(trial, stale=trial._trial_id in stale)]
 
 
-def is_lost(trial: FrozenTrial) -> bool:
-    """Nobody runs it, and nobody has said why it ended."""
+def is_lost(trial: FrozenTrial, *, stale: bool) -> bool:
+    """Nobody runs it, and nobody has said why it ended. `stale`: its heartbeats have stopped."""
     if trial.state == TrialState.FAIL:
-        return REASON not in trial.user_attrs  # failed by Optuna, when there was no heartbeat
+        return REASON not in trial.user_attrs  # closed by another tool than ours
     worker = trial.user_attrs.get(WORKER)
     # without the name of a worker: it ended while it took the trial, with the lock we have now
-    return trial.state == TrialState.RUNNING and (worker is None or is_gone(worker))
+    return trial.state == TrialState.RUNNING and (stale or worker is None or is_gone(worker))
 
 
 def fill(sweep: Sweep, *, trials: int) -> None:
-    """Enqueue what is missing to `trials`, or withdraw what is waiting beyond it.
+    """Set the budget, of a grid at most its points, and withdraw what waits beyond it.
 
-    First the defaults, as trial 0; the rest is left to the sampler, or is the points of the grid.
+    The first trial is the defaults; each later one is drawn when a worker asks for it.
     """
-    points = grid_points(sweep.study)
-    if points:
-        there = [trial.system_attrs.get("fixed_params") for trial in sweep.counted]
-        missing = max(0, min(trials, len(points)) - given(sweep.trials))
-        for point in [point for point in points if point not in there][:missing]:
-            sweep.optuna.enqueue_trial(point)
-    else:
-        if not sweep.trials:
-            sweep.optuna.enqueue_trial(defaults(sweep.study.space, sweep.study.base))
-        sweep.optuna.set_user_attr(BUDGET, trials)
+    grid = sweep.grid
+    if not sweep.trials:
+        study = sweep.study
+        sweep.optuna.enqueue_trial(grid.first() if grid else defaults(study.space, study.base))
+    if grid is not None:
+        again = len(to_try_again(map(attempt, sweep.trials)))
+        trials = min(trials, taken(sweep.trials) + again + grid.untried(sweep.trials))
+    sweep.optuna.set_user_attr(BUDGET, trials)
     waiting = [trial for trial in sweep.trials if trial.state == TrialState.WAITING]
-    for trial in waiting[len(waiting) - max(0, given(sweep.trials) - trials) :]:
+    excess = max(0, taken(sweep.trials) - trials)
+    for trial in waiting[max(0, len(waiting) - excess) :]:
         sweep.fail(trial, WITHDRAWN)
-
-
-def root(trial: FrozenTrial) -> int:
-    """The number of the trial that this one stands for: its own, unless it is a retry."""
-    return int(trial.user_attrs.get(RETRY_OF, trial.number))
-
-
-def grid_points(study: Study) -> list[dict[str, Any]]:
-    """Every combination, the defaults first; empty unless the sampler is grid."""
-    if study.settings.sampler != "grid":
-        return []
-    values = grid(study.space)
-    first = defaults(study.space, study.base)
-    rows = itertools.product(*values.values())
-    points = [dict(zip(values, row, strict=True)) for row in rows]
-    return [first, *(point for point in points if point != first)]
 
 
 def warm_points(study: Study, earlier: Sweep) -> list[dict[str, Any]]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from lander.terminal import unfiltered
+from sweeps.endings import SETTLED, Ending, ending
 from sweeps.scores import best_of
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PLAIN_SECONDS = 15.0
 
 
@@ -53,7 +54,7 @@ class Watch:
             table = Table(*summary, box=None, pad_edge=False)
             table.add_row(*summary.values())
             grid = Table.grid()
-            done = sum(trial.state in FINISHED for trial in trials)
+            done = sum(ending(trial) in SETTLED for trial in trials)
             grid.add_row(ProgressBar(total=self._total, completed=done, width=60))
             grid.add_row(table)
             self._live.update(grid, refresh=True)
@@ -63,8 +64,8 @@ class Watch:
 
     def summary(self, trials: Sequence[FrozenTrial]) -> dict[str, str]:
         """Column -> text."""
-        count = {state: sum(trial.state == state for trial in trials) for state in TrialState}
-        done = sum(count[state] for state in FINISHED)
+        count = Counter(map(ending, trials))
+        done = sum(count[how] for how in SETTLED)
         steps = sum(self.trained(trial) for trial in trials)
         if self._first_steps is None:
             self._first_steps = steps
@@ -72,10 +73,7 @@ class Watch:
         rate = (steps - self._first_steps) / elapsed if elapsed > 0 else 0.0
         best = best_of(trials)
         return {
-            "running": str(count[TrialState.RUNNING]),
-            "finished": f"{count[TrialState.COMPLETE]}",
-            "pruned": str(count[TrialState.PRUNED]),
-            "failed": str(count[TrialState.FAIL]),
+            **{how.value: str(count[how]) for how in (Ending.RUNNING, *SETTLED)},
             "of": str(self._total),
             "best": f"{best.values[0]:.1f} (trial {best.number})" if best else "-",
             "steps/s": f"{rate:,.0f}" if rate else "-",
@@ -89,9 +87,9 @@ class Watch:
         """
         if not rate:
             return "-"
-        finished = [trial for trial in trials if trial.state in FINISHED]
-        per_trial = sum(self.trained(trial) for trial in finished) / done if done else self._steps
-        running = sum(self.trained(trial) for trial in trials if trial.state == TrialState.RUNNING)
+        settled = [trial for trial in trials if ending(trial) in SETTLED]
+        per_trial = sum(map(self.trained, settled)) / done if done else self._steps
+        running = sum(self.trained(t) for t in trials if ending(t) == Ending.RUNNING)
         left = max(0.0, (self._total - done) * per_trial - running)
         return clock(left / rate)
 

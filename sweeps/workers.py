@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 import numpy as np
 import optuna
 import torch
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.interruption import Interruption
 from sweeps.budget import NoTrialLeft
 from sweeps.delivery import deliver_all, hand_over
 from sweeps.disk import is_full, unless_full
+from sweeps.endings import Ending, ending
 from sweeps.failures import bug
 from sweeps.hints import hint
 from sweeps.objective import Objective
 from sweeps.patience import PATIENCE
 from sweeps.provenance import environment, source_tags
-from sweeps.recording import TakenAway, trial_run
+from sweeps.recording import is_taken_away, trial_run
 from sweeps.storage import Store
 from sweeps.sweep import open_sweep, take_back
 
@@ -62,32 +68,20 @@ def work(
             check,
         )
 
-        def between_trials(study: optuna.Study, trial: FrozenTrial) -> None:
-            check()
-            take_back(sweep)
-            if trial.state == TrialState.FAIL and bug(open_sweep(store, name).counted):
-                study.stop()
-            deliver_all(store, now=False)
-            give_back_memory()
-
         gc.collect()
         gc.freeze()  # what is loaded by now stays: looking through it takes longer than all else
         check()
-        until = None if seconds is None else time.monotonic() + seconds
-        taken_away = True
-        while taken_away:
-            try:
-                sweep.optuna.optimize(
-                    unless_full(store.folder, objective),
-                    timeout=until and until - time.monotonic(),
-                    catch=(Exception,),
-                    callbacks=[between_trials],
-                )
-                taken_away = False
-            except TakenAway:
-                check()
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        while time.monotonic() < until:
+            trial = run_next(sweep.optuna, unless_full(store.folder, objective))
+            check()
+            take_back(sweep)
+            if ending(trial) == Ending.FAILED and bug(open_sweep(store, name).counted):
+                return
+            deliver_all(store, now=False)
+            give_back_memory()
 
-    def close(*, patience: float) -> None:
+    def finish(*, patience: float) -> None:
         if parent is None:  # who has started workers here sees to it when all of them have ended
             later = f"on this host, {hint('doctor', store.folder)}"
             hand_over(store, seconds=patience, later=later, check=check)
@@ -97,9 +91,53 @@ def work(
             with suppress(NoTrialLeft):
                 run_trials()
         except KeyboardInterrupt:
-            close(patience=0)
+            finish(patience=0)
             raise
-        close(patience=PATIENCE)
+        finish(patience=PATIENCE)
+
+
+def run_next(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> FrozenTrial:
+    """Run the next trial and close it, unless others have by then.
+
+    Not Optuna's `optimize`, which ends with an error where a trial was taken away from it, and
+    whose time limit follows the wall clock.
+
+    Raises:
+        NoTrialLeft: there is none.
+        KeyboardInterrupt: interrupted; the trial is closed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # heartbeats without `optimize`: see below
+        trial = study.ask()
+    value: float | None = None
+    state: TrialState | None = None
+    try:
+        with get_heartbeat_thread(trial._trial_id, study._storage):
+            value = objective(trial)
+    except optuna.TrialPruned:
+        state = TrialState.PRUNED
+    except Exception:
+        state = TrialState.FAIL  # its record says why
+    except KeyboardInterrupt:
+        close(study, trial, None, TrialState.FAIL)
+        raise
+    close(study, trial, value, state)
+    return study._storage.get_trial(trial._trial_id)
+
+
+def close(
+    study: optuna.Study, trial: optuna.Trial, value: float | None, state: TrialState | None
+) -> None:
+    """Tell Optuna how a trial ended, unless others have."""
+    if is_taken_away(trial):
+        return
+    try:
+        study.tell(trial, value, state=state)
+    except UpdateFinishedTrialError:
+        pass  # just now
+    except ValueError as error:
+        if not str(error).startswith("Cannot tell a "):  # likewise
+            raise
 
 
 def give_back_memory() -> None:

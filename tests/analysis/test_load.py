@@ -38,17 +38,18 @@ from analysis.load import (
     load_episodes,
     load_trials,
 )
-from sweeps.budget import REASON, WITHDRAWN
 from sweeps.confirm import start_confirmation
 from sweeps.doctor import locations
+from sweeps.endings import INTERRUPTED, REASON, WITHDRAWN
 from sweeps.objective import trial_seeds
-from sweeps.recording import DIVERGED, INTERRUPTED, RUN_ID, MlflowRecorder, seed_folder
+from sweeps.recording import DIVERGED, RUN_ID, MlflowRecorder, seed_folder
 from sweeps.scores import RETURNS
 from sweeps.space import read_range, suggest
 from sweeps.spool import Spool, spool_of
 from sweeps.storage import Store, quiet
 from sweeps.study import find_study, read_study
 from sweeps.sweep import Sweep, create, open_sweep, start_sweep
+from sweeps.times import ENDED, STARTED
 from sweeps.workers import work
 from tests.bench.load import LOADERS, insert, optuna_rows
 
@@ -250,11 +251,18 @@ def test_every_trial_that_began_and_was_not_lost_has_a_row(made: Sweep) -> None:
 
 
 def test_times_are_those_of_the_database(made: Sweep) -> None:
-    query = "SELECT number, datetime_start, datetime_complete FROM trials"
+    query = (
+        "SELECT number, key, value_json FROM trials JOIN trial_user_attributes USING (trial_id) "
+        f"WHERE key IN ('{STARTED}', '{ENDED}')"
+    )
+    noted = {
+        (number, key): datetime.fromisoformat(json.loads(value))
+        for number, key, value in rows(made.store, "optuna.db", query)
+    }
     times = {
-        number: (datetime.fromisoformat(begin), datetime.fromisoformat(end or begin))
-        for number, begin, end in rows(made.store, "optuna.db", query)
-        if begin is not None
+        number: (begin, noted.get((number, ENDED), begin))
+        for (number, key), begin in noted.items()
+        if key == STARTED
     }
     table = load_trials(made)
     for number, started, seconds in table[["started", "seconds"]].itertuples(name=None):

@@ -398,7 +398,7 @@ def test_where_it_was_made_comes_from_the_tags(report: Written) -> None:
     tags = report.records.parent.data.tags
     assert told["torch"] == tags["version.torch"]
     assert told["python"] == tags["version.python"]
-    assert told["worker processes"] == "1, on 1 machine"
+    assert told["workers"] == "1 at the same time, 1 processes in all, on 1 machine"
     assert "python -m sweeps run '<b>tiny'" in report.page.text["Origin"]
     assert tags["cpu.model"] not in report.html
 

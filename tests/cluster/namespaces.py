@@ -20,12 +20,13 @@ from typing import Final
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.address import VARIABLE
-from sweeps.budget import GRACE, REASON, RETRY_OF, WORKER
+from sweeps.budget import GRACE, WORKER
 from sweeps.doctor import examine
+from sweeps.endings import LOST, REASON, RETRY_OF
 from sweeps.recording import RUN_ID
 from sweeps.storage import Store, quiet
 from sweeps.study import read_study
-from sweeps.sweep import LOST, Sweep, open_sweep, start_sweep
+from sweeps.sweep import Sweep, open_sweep, start_sweep
 from tests.cluster.hosts import Host
 from tests.cluster.postgres import Postgres
 from tests.cluster.tracking import TrackingServer

@@ -16,10 +16,10 @@ from psycopg import sql
 
 from sweeps.__main__ import main
 from sweeps.address import VARIABLE
-from sweeps.budget import REASON, RETRY_OF
+from sweeps.endings import LOST, REASON, RETRY_OF
 from sweeps.storage import Store
 from sweeps.study import read_study
-from sweeps.sweep import LOST, Sweep, start_sweep
+from sweeps.sweep import Sweep, start_sweep
 from tests.cluster.conftest import Hosts
 from tests.cluster.hosts import finished
 from tests.cluster.postgres import Postgres

@@ -19,10 +19,10 @@ import analysis.__main__
 import sweeps.budget
 from sweeps.__main__ import main
 from sweeps.address import VARIABLE
-from sweeps.budget import REASON, RETRY_OF, WORKER
-from sweeps.recording import CANDIDATE, INTERRUPTED
+from sweeps.budget import CANDIDATE, WORKER
+from sweeps.endings import INTERRUPTED, REASON, RETRY_OF, root
 from sweeps.storage import WINNER, Store
-from sweeps.sweep import is_created, open_sweep, root
+from sweeps.sweep import is_created, open_sweep
 from tests.cluster.conftest import TOKEN, TRACKING, kept_by
 from tests.cluster.hosts import Host, finished
 from tests.cluster.postgres import Postgres, programs

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from sweeps.budget import REASON, WORKER
+from sweeps.budget import WORKER
 from sweeps.doctor import examine
+from sweeps.endings import LOST, REASON
 from sweeps.storage import Store
-from sweeps.sweep import LOST, Sweep, is_created, open_sweep
+from sweeps.sweep import Sweep, is_created, open_sweep
 from tests.cluster.nodes import Nodes
 from tests.sweeps.test_survival import DEADLINE, SHORT
 

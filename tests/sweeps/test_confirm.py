@@ -24,10 +24,11 @@ from lander.evaluation import (
     final_seeds,
 )
 from lander.fields import ConfigError, configure, from_toml
+from sweeps.budget import CANDIDATE, TEST_SEED_INDEX
 from sweeps.confirm import DEFAULTS, candidates, missing, read_confirmation, start_confirmation
 from sweeps.objective import confirmation_seed, training_seeds, trial_seeds
 from sweeps.publish import ALIAS
-from sweeps.recording import CANDIDATE, PARENT, ROLE, RUN_ID, TEST_SEED_INDEX
+from sweeps.recording import PARENT, ROLE, RUN_ID
 from sweeps.scores import RETURNS, ranked
 from sweeps.space import defaults
 from sweeps.storage import WINNER, Store, find_trial

@@ -18,8 +18,8 @@ import analysis.__main__
 import sweeps.__main__
 from analysis.flight import best_pilot
 from lander.fields import ConfigError
-from sweeps.budget import REASON
 from sweeps.doctor import examine
+from sweeps.endings import REASON, Ending, ending
 from sweeps.recording import NUMBER, PARENT, ROLE, RUN_ID, STATE
 from sweeps.storage import Store
 from sweeps.sweep import Sweep, open_sweep
@@ -133,7 +133,7 @@ def test_a_run_without_a_trial_is_closed_and_so_is_a_parent_that_nobody_works_at
     assert findings(copy) == []
 
 
-def test_a_trial_whose_worker_is_gone_is_closed_and_waits_again(copy: Store) -> None:
+def test_a_trial_whose_worker_is_gone_is_closed(copy: Store) -> None:
     sweep = open_sweep(copy, "mini")
     sweep.optuna.enqueue_trial({"ppo.clip_range": 0.1})
     with pytest.warns(UserWarning, match="Heartbeat"):
@@ -146,7 +146,7 @@ def test_a_trial_whose_worker_is_gone_is_closed_and_waits_again(copy: Store) -> 
     trials = open_sweep(copy, "mini").trials
     assert trials[trial.number].state == TrialState.FAIL
     assert trials[trial.number].user_attrs[REASON] == "worker lost"
-    assert [other.state for other in trials[trial.number + 1 :]] == [TrialState.WAITING]
+    assert [ending(other) for other in trials[trial.number :]] == [Ending.LOST]
     assert findings(copy) == []
 
 
@@ -223,7 +223,7 @@ def test_a_database_that_cannot_be_read_is_said_in_one_line_with_the_remedy(
     assert done.stderr.count("\n") == 1
     assert f"{database} {message}" in done.stderr
     if database == "mlflow.db":  # scores are in the other one
-        assert " complete" in python_m_sweeps("status", "--store", copy.folder).stdout
+        assert " finished" in python_m_sweeps("status", "--store", copy.folder).stdout
 
 
 def test_pages_that_are_damaged_inside_are_found(command: Command, copy: Store) -> None:

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from lander import Progress
-from sweeps.budget import REASON
+from sweeps.endings import REASON
 from sweeps.objective import Objective
 from sweeps.recording import RUN_ID, MlflowRecorder, trial_run
 from sweeps.reproduce import reproduce

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from lander import Divergence, TrainConfig, train
 from lander.agent import EXPLODED
 from lander.fields import configure
-from sweeps.budget import REASON
+from sweeps.endings import REASON
 from sweeps.failures import bug
 from sweeps.objective import Objective
 from sweeps.publish import publish

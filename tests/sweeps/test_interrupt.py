@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from sweeps.budget import REASON
+from sweeps.endings import REASON
 from sweeps.recording import RUN_ID
 from sweeps.storage import Store
 from sweeps.sweep import open_sweep

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from functools import partial
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,8 +24,9 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.budget import WORKER, this_worker
+from sweeps.budget import WORKER
 from sweeps.delivery import deliver_all, hand_over
+from sweeps.identity import parse, this_worker
 from sweeps.objective import Objective
 from sweeps.publish import publish
 from sweeps.recording import RUN_ID, MlflowRecorder, trial_run
@@ -319,8 +321,7 @@ def test_what_a_killed_worker_left_arrives_before_its_run_is_closed(store: Store
     sweep = start_sweep(study, store, trials=2, command=["run"])
     with pytest.warns(UserWarning, match="Heartbeat"):
         trial = sweep.optuna.ask()
-    host, pid, began = this_worker().split(":")
-    trial.set_user_attr(WORKER, f"{host}:{pid}:{int(began) - 1}")
+    trial.set_user_attr(WORKER, str(replace(parse(this_worker()), started="1")))
     spool = Spool(spool_of(store, "mini", 0), store.runs(), link=print)
     tags = {"sweeps.role": "trial"}
     spool.write("run", experiment_id=sweep.experiment_id, name="trial-0000", start=1, tags=tags)

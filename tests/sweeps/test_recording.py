@@ -22,6 +22,7 @@ from lander.evaluation import FINAL_SEED, evaluate, seed_range
 from lander.fields import flatten, from_toml
 from lander.metrics import CURVES, FINALS
 from lander.options import inactive
+from sweeps.endings import ending
 from sweeps.objective import trial_configs
 from sweeps.publish import link, run_table
 from sweeps.recording import RUN_ID
@@ -201,7 +202,7 @@ def test_trials_are_printed_as_csv_under_the_names_of_the_fields(mini: Store, sw
     for row, trial in zip(rows, sweep.trials, strict=True):
         config, *_ = trial_configs(trial, sweep.study)
         assert row["trial"] == str(trial.number)
-        assert row["state"] == trial.state.name
+        assert row["state"] == ending(trial)
         assert row["seeds"] == str(config.seed)
         assert row["reports"] == str(max(trial.intermediate_values, default=0))
         assert row["value"] == ("" if trial.value is None else repr(trial.value))

@@ -26,7 +26,7 @@ from lander.gif import save_landing
 from lander.metrics import FINALS
 from lander.policy import DeterministicActor
 from lander.trainer import UpdateHook, ignore
-from sweeps.budget import REASON
+from sweeps.endings import REASON
 from sweeps.objective import Objective, training_seeds, trial_configs, trial_seeds
 from sweeps.publish import correct_scores
 from sweeps.recording import RUN_ID, median_of, trial_run

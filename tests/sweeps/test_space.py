@@ -9,7 +9,7 @@ import pytest
 
 from lander import ConfigError, TrainConfig, resolve
 from lander.fields import flatten
-from sweeps.budget import RETRY_OF
+from sweeps.endings import RETRY_OF
 from sweeps.objective import training_seeds, trial_configs
 from sweeps.space import defaults, suggest
 from sweeps.study import read_study

@@ -21,12 +21,14 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.__main__ import main
-from sweeps.budget import REASON, RETRY_OF, WORKER
+from sweeps.budget import WORKER
 from sweeps.doctor import examine
+from sweeps.endings import LOST, REASON, RETRY_OF, attempt, to_try_again
+from sweeps.identity import parse
 from sweeps.recording import RUN_ID
 from sweeps.storage import Store
 from sweeps.study import read_study
-from sweeps.sweep import LOST, Sweep, is_created, open_sweep, start_sweep
+from sweeps.sweep import Sweep, is_created, open_sweep, start_sweep, take_back
 
 TINY = """
 [study]
@@ -201,7 +203,7 @@ def test_workers_end_soon_after_their_parent_and_the_next_run_goes_on(
     assert [trial.user_attrs[REASON] for trial in trials(store)[:2]] == ["interrupted"] * 2
     again = start_sweep(read_study(ENDLESS, source=""), store, trials=None, command=["run"])
     assert again.left == again.total == 3
-    assert [trial.user_attrs[RETRY_OF] for trial in again.trials[2:]] == [0, 1]
+    assert to_try_again(map(attempt, again.trials)) == [0, 1]
     assert main(["doctor", "--store", str(store.folder)]) == 0  # for now nobody goes on with it
     require_closed(again)
 
@@ -259,6 +261,66 @@ def test_a_sweep_killed_at_random_moments_comes_to_its_end(
         kill_all(run)
     assert main([*map(str, args)]) == 0
     require_whole(store, total=total)
+
+
+def silence(store: Store) -> None:
+    """Set every heartbeat back by ten minutes, as a clock does that is set forward."""
+    with closing(sqlite3.connect(store.folder / "optuna.db", timeout=60)) as database, database:
+        database.execute("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-10 minutes')")
+
+
+def is_silent(store: Store) -> bool:
+    """Whether a heartbeat is older than a minute."""
+    with closing(sqlite3.connect(store.folder / "optuna.db", timeout=60)) as database:
+        old = "SELECT 1 FROM trial_heartbeats WHERE heartbeat < datetime('now', '-1 minutes')"
+        return database.execute(old).fetchone() is not None
+
+
+@pytest.mark.slow
+def test_stopped_workers_keep_their_trials(store: Store, tmp_path: Path, start: Sweeps) -> None:
+    study = write(ENDLESS, tmp_path)
+    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    until(lambda: len(at_work(store)) == 2, run)
+    os.killpg(run.pid, signal.SIGSTOP)  # Ctrl-Z stops the command as well
+    silence(store)
+    assert main(["doctor", "--store", str(store.folder), "--dry-run"]) == 0
+    take_back(open_sweep(store, "mini"))
+    assert len(at_work(store)) == 2
+    os.killpg(run.pid, signal.SIGCONT)
+    silence(store)
+    until(lambda: not is_silent(store), run)  # by then the command has looked around often
+    assert len(at_work(store)) == 2
+    os.killpg(run.pid, signal.SIGINT)
+    output, error = run.communicate()
+    assert run.returncode == 130, output + error
+    assert [trial.user_attrs[REASON] for trial in trials(store)] == ["interrupted"] * 2
+
+
+@pytest.mark.slow
+def test_two_containers_with_one_host_name_are_two_workers(store: Store, tmp_path: Path) -> None:
+    unshare = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run((*unshare, "true"), check=False).returncode
+    ):
+        pytest.skip("only root may make a namespace")
+    start_sweep(read_study(ENDLESS, source=""), store, trials=None, command=["run"])
+    command = (*unshare, sys.executable, "-m", "sweeps", "work", "--study", "mini")
+    workers = [
+        subprocess.Popen((*command, "--store", str(store.folder)), start_new_session=True)
+        for _ in range(2)
+    ]
+    try:
+        until(lambda: len(at_work(store)) == 2)
+        assert len({parse(trial.user_attrs[WORKER]).namespace for trial in trials(store)}) == 2
+        take_back(open_sweep(store, "mini"))
+        assert main(["doctor", "--store", str(store.folder), "--dry-run"]) == 0
+        assert len(at_work(store)) == 2
+        assert all(worker.poll() is None for worker in workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from lander.fields import ConfigError
-from sweeps.budget import REASON, RETRY_OF, NoTrialLeft, is_gone, this_worker
-from sweeps.recording import INTERRUPTED
-from sweeps.space import defaults, read_range
+from sweeps.budget import NoTrialLeft
+from sweeps.endings import INTERRUPTED, REASON, RETRY_OF
+from sweeps.identity import parse, this_worker
+from sweeps.space import defaults, read_range, suggest
 from sweeps.storage import Store
 from sweeps.study import Study, read_study
 from sweeps.sweep import Sweep, start_sweep
@@ -36,8 +38,7 @@ def take(sweep: Sweep) -> optuna.Trial:
 
 def finish(sweep: Sweep, value: float = 1.0) -> optuna.Trial:
     trial = take(sweep)
-    for range_ in sweep.study.space.values():
-        range_.suggest(trial)
+    suggest(trial, sweep.study.space, sweep.study.base)
     sweep.optuna.tell(trial, value)
     return trial
 
@@ -80,31 +81,24 @@ def test_an_interrupted_trial_does_not_count_and_is_tried_again(store: Store) ->
     params = {name: range_.suggest(trial) for name, range_ in STUDY.space.items()}
     trial.set_user_attr(REASON, INTERRUPTED)
     sweep.optuna.tell(trial, state=TrialState.FAIL)
-    for _ in range(2):  # a second start must not retry it twice
+    for _ in range(2):
         sweep = start(store)
-        retries = [trial for trial in sweep.trials if RETRY_OF in trial.user_attrs]
-        assert [retry.user_attrs[RETRY_OF] for retry in retries] == [0]
-        assert (sweep.total, sweep.left, len(sweep.trials)) == (6, 6, 2)
-    fixed = optuna.trial.FixedTrial(retries[0].system_attrs["fixed_params"])
-    assert {name: range_.suggest(fixed) for name, range_ in STUDY.space.items()} == params
+        assert (sweep.total, sweep.left, len(sweep.trials)) == (6, 6, 1)
+    retry, other = take(sweep), take(sweep)  # it is tried again once
+    assert retry.user_attrs[RETRY_OF] == 0
+    assert {name: range_.suggest(retry) for name, range_ in STUDY.space.items()} == params
+    assert RETRY_OF not in other.user_attrs
 
 
 def test_a_trial_whose_worker_has_ended_is_closed_and_tried_again(store: Store) -> None:
     sweep = start(store)
     gone, alive = take(sweep), take(sweep)
-    host, pid, started = this_worker().split(":")
-    gone.set_user_attr("sweeps.worker", f"{host}:{pid}:{int(started) - 1}")
+    gone.set_user_attr("sweeps.worker", str(replace(parse(this_worker()), started="1")))
     alive.set_user_attr("sweeps.worker", this_worker())
     sweep = start(store)
     assert count(sweep, TrialState.RUNNING) == 1
-    assert (sweep.total, sweep.left, len(sweep.trials)) == (6, 5, 3)
-
-
-def test_only_a_worker_of_this_host_that_has_ended_is_gone() -> None:
-    host, pid, _ = this_worker().split(":")
-    assert not is_gone(this_worker())
-    assert not is_gone(f"elsewhere:{pid}:0")
-    assert is_gone(f"{host}:{pid}:0")
+    assert (sweep.total, sweep.left, len(sweep.trials)) == (6, 5, 2)
+    assert take(sweep).user_attrs[RETRY_OF] == gone.number
 
 
 def test_another_space_under_the_same_name_is_refused_with_every_difference(store: Store) -> None:
@@ -187,5 +181,8 @@ def test_a_grid_runs_every_combination_once_the_defaults_first(store: Store) -> 
         '[space]\n"ppo.update_epochs" = { choices = [2, 10] }\n"env.bins" = { choices = [7, 3] }'
     )
     sweep = start(store, study=read_study(text, source="grid.toml"))
-    tried = [finish(sweep).params for _ in sweep.trials]
-    assert [tuple(params.values()) for params in tried] == [(10, 7), (2, 7), (2, 3), (10, 3)]
+    tried = [tuple(finish(sweep).params.values()) for _ in range(sweep.left)]
+    assert tried[0] == (10, 7)
+    assert sorted(tried) == [(2, 3), (2, 7), (10, 3), (10, 7)]
+    with pytest.raises(NoTrialLeft):
+        take(sweep)

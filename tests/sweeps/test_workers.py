@@ -9,11 +9,11 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeps import crew
-from sweeps.budget import REASON
 from sweeps.crew import HERE, Crew, run_workers
+from sweeps.endings import LOST, LOST_AGAIN, REASON
 from sweeps.storage import Store
 from sweeps.study import read_study
-from sweeps.sweep import LOST, LOST_AGAIN, Sweep, start_sweep
+from sweeps.sweep import Sweep, start_sweep
 from sweeps.watch import Watch, clock
 from tests.conftest import MINI
 

@@ -1,0 +1,251 @@
+"""Every table counts the same trials, in the same words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from analysis.records import read_records
+from analysis.report_result import state
+from analysis.report_tables import spent
+from lander import Divergence
+from sweeps.__main__ import main
+from sweeps.confirm import fill, missing
+from sweeps.delivery import deliver_all
+from sweeps.endings import COUNTED, LOST, REASON, RETRY_OF, WITHDRAWN, Ending, ending
+from sweeps.publish import run_table, summarise
+from sweeps.recording import NUMBER, trial_run
+from sweeps.space import defaults, suggest
+from sweeps.storage import Store
+from sweeps.study import read_study
+from sweeps.sweep import Sweep, create, open_sweep, start_sweep
+from sweeps.watch import Watch
+from sweeps.workers import run_next
+from tests.conftest import MINI
+from tests.sweeps.test_survival import TINY
+from tests.sweeps.test_sweep import finish, start, take
+
+COUNTS = {
+    Ending.FINISHED: 2,
+    Ending.PRUNED: 1,
+    Ending.FAILED: 1,
+    Ending.INTERRUPTED: 1,
+    Ending.LOST: 1,
+    Ending.WITHDRAWN: 0,
+    Ending.RUNNING: 1,
+    Ending.WAITING: 2,
+}
+"""Of a budget of seven: the interrupted trial was tried again and has finished, the lost one was
+not yet."""
+
+
+def end(error: BaseException | None) -> Callable[[optuna.Trial], float]:
+    def act(_: optuna.Trial) -> float:
+        if error is not None:
+            raise error
+        return 1.0
+
+    return act
+
+
+@pytest.fixture
+def mixed(store: Store) -> Sweep:
+    """A sweep with a trial of every ending, each with its run."""
+    study = read_study(MINI, source="mini.toml")
+    sweep = start_sweep(study, store, trials=7, command=["run"])
+
+    def lost(trial: optuna.Trial) -> float:
+        sweep.fail(sweep.trials[trial.number], LOST)
+        return 1.0
+
+    def run(trial: optuna.Trial, act: Callable[[optuna.Trial], float]) -> float:
+        with trial_run(
+            trial,
+            store=store,
+            experiment_id=sweep.experiment_id,
+            parent_run_id=sweep.run_id,
+            role="trial",
+            tags={},
+        ):
+            suggest(trial, study.space, study.base)
+            trial.report(1.0, step=1)
+            return act(trial)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_next(sweep.optuna, partial(run, act=end(KeyboardInterrupt())))
+    for act in (end(None), end(None), end(optuna.TrialPruned()), end(Divergence("update 1"))):
+        run_next(sweep.optuna, partial(run, act=act))
+    running = take(sweep)
+    running.set_user_attr(REASON, "left by nobody")  # of a running trial it says nothing
+    run_next(sweep.optuna, partial(run, act=lost))
+    deliver_all(store)
+    assert Counter(map(ending, sweep.trials)) == Counter(COUNTS) - Counter({Ending.WAITING: 2})
+    return open_sweep(store, "mini")
+
+
+def test_every_table_counts_the_same_trials(
+    mixed: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, folder = mixed.store, str(mixed.store.folder)
+    assert (mixed.total, mixed.left, mixed.running, len(mixed.counted)) == (7, 2, 1, 5)
+
+    assert main(["status", "--store", folder, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["trials"] == {how.value: count for how, count in COUNTS.items()}
+    assert main(["status", "--store", folder]) == 0
+    assert "2 finished, 1 pruned, 1 failed, 1 interrupted, 1 lost" in capsys.readouterr().out
+
+    assert main(["trials", "--study", "mini", "--store", folder]) == 0
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert Counter(row["state"] for row in rows) == Counter(map(ending, mixed.trials))
+
+    watch = Watch(trials=7, reports=2, steps=1024)
+    for trials in (mixed.trials, mixed.counted):
+        shown = watch.summary(trials)
+        words = {how: shown[how] for how in ("finished", "pruned", "failed", "running")}
+        assert words == {how: str(COUNTS[Ending(how)]) for how in words}
+
+    records = read_records(store, "mini")
+    assert {how: records.count(how) for how in COUNTED} == {how: COUNTS[how] for how in COUNTED}
+    assert state(records) == "7 trials: 2 finished, 1 pruned, 1 failed, 1 running, 2 waiting."
+    assert dict(spent(records))["beside these"].startswith("1 interrupted, 1 lost: tried again")
+
+    client = store.runs()
+    summarise(client, mixed, [])
+    tags = client.get_run(mixed.run_id).data.tags
+    for how in ("finished", "pruned", "failed", "interrupted", "lost"):
+        assert tags[f"sweeps.trials_{how}"] == str(COUNTS[Ending(how)])
+
+    shown_runs = client.search_runs([mixed.experiment_id], str(run_table(mixed)["searchFilter"]))
+    with_run = [t for t in mixed.counted if t.state != TrialState.RUNNING]
+    assert {run.data.tags[NUMBER] for run in shown_runs} == {str(t.number) for t in with_run}
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "found"),
+    [
+        (TrialState.COMPLETE, None, Ending.FINISHED),
+        (TrialState.COMPLETE, LOST, Ending.FINISHED),  # closed while somebody gave it up
+        (TrialState.PRUNED, None, Ending.PRUNED),
+        (TrialState.FAIL, "diverged: update 1", Ending.FAILED),
+        (TrialState.FAIL, "worker lost twice", Ending.FAILED),
+        (TrialState.FAIL, "interrupted", Ending.INTERRUPTED),
+        (TrialState.FAIL, LOST, Ending.LOST),
+        (TrialState.FAIL, None, Ending.LOST),  # by another tool
+        (TrialState.FAIL, WITHDRAWN, Ending.WITHDRAWN),
+        (TrialState.RUNNING, None, Ending.RUNNING),
+        (TrialState.WAITING, None, Ending.WAITING),
+    ],
+)
+def test_every_trial_has_one_ending(state: TrialState, reason: str | None, found: Ending) -> None:
+    value = 1.0 if state == TrialState.COMPLETE else None
+    attributes = {} if reason is None else {REASON: reason}
+    assert ending(create_trial(state=state, value=value, user_attrs=attributes)) == found
+
+
+def test_a_retry_that_was_withdrawn_by_an_earlier_version_gives_its_trial_back(
+    store: Store,
+) -> None:
+    sweep = start(store, trials=2)
+    for trial in (take(sweep), take(sweep)):
+        trial.set_user_attr(REASON, "interrupted")
+        sweep.optuna.tell(trial, state=TrialState.FAIL)
+    for number in (0, 1):  # as it did at once
+        sweep.optuna.enqueue_trial({}, user_attrs={RETRY_OF: number})
+    finish(sweep)
+    sweep.fail(sweep.trials[3], WITHDRAWN)
+    sweep = start(store, trials=2)
+    assert (sweep.total, sweep.left) == (2, 1)
+    assert finish(sweep).user_attrs[RETRY_OF] == 1
+    assert start(store, trials=2).left == 0
+
+
+def test_a_smaller_total_than_what_is_done_withdraws_all_that_waits(store: Store) -> None:
+    sweep = start(store, trials=6)
+    for _ in range(4):
+        finish(sweep)
+    for rate in (1e-3, 2e-3):
+        sweep.optuna.enqueue_trial({"ppo.learning_rate": rate})
+    sweep = start(store, trials=3)
+    assert (sweep.total, sweep.left) == (4, 0)
+    assert [ending(trial) for trial in sweep.trials[4:]] == [Ending.WITHDRAWN] * 2
+
+
+def test_a_confirmation_tries_again_what_it_still_wants(store: Store) -> None:
+    study = read_study(MINI, source="mini.toml")
+    create(study.confirming(), store, command=["confirm"])
+    sweep = open_sweep(store, "mini@confirm")
+    chosen = {number: defaults(study.space, study.base) for number in (0, 3)}
+    fill(sweep, chosen, seeds=2)
+    for trial in (take(sweep), take(sweep)):  # both candidates under the first seed
+        trial.set_user_attr(REASON, "interrupted")
+        sweep.optuna.tell(trial, state=TrialState.FAIL)
+    assert (sweep.left, missing(sweep)) == (4, 4)
+    fill(sweep, {0: chosen[0]}, seeds=1)
+    assert (sweep.left, missing(sweep)) == (1, 1)
+    again = take(sweep)
+    assert again.user_attrs[RETRY_OF] == 0
+    assert (again.user_attrs["sweeps.candidate"], again.user_attrs["sweeps.test_seed"]) == (0, 0)
+    fill(sweep, chosen, seeds=1)
+    assert (sweep.left, missing(sweep)) == (1, 2)
+
+
+# what `run` says
+
+
+def said(
+    text: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str
+) -> tuple[str, str]:
+    """What `run` prints, to both channels, when its time is up before it begins."""
+    file = tmp_path / "x.toml"
+    file.write_text(text)
+    place = ["--store", str(store.folder), "--hours", "1e-9"]
+    assert main(["run", "--study", str(file), *place, *options]) == 0
+    found = capsys.readouterr()
+    return found.out, found.err
+
+
+def test_when_the_time_is_up_run_says_how_many_are_left_and_how_to_resume(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = said(TINY, store, tmp_path, capsys, "--trials", "5")
+    (line,) = (line for line in out.splitlines() if line.startswith("time is up"))
+    assert line.startswith("time is up: 5 of 5 trials are left; resume: ")
+    assert f"{tmp_path / 'x.toml'}" in line
+    assert str(store.folder) in line
+    assert "5" in line.partition("resume: ")[2]
+
+
+def test_a_resumed_sweep_is_announced_with_what_is_done(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = said(TINY, store, tmp_path, capsys)
+    assert "study mini: 3 trials; 128 steps each" in out
+    sweep = open_sweep(store, "mini")
+    for trial in (take(sweep), take(sweep)):
+        sweep.optuna.tell(trial, state=TrialState.PRUNED)
+    out, _ = said(TINY, store, tmp_path, capsys)
+    assert "resuming mini: 2 of 3 done, 1 to go; 128 steps each" in out
+
+
+def test_a_budget_that_covers_a_part_of_a_grid_only_is_one_line(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, _, _ = TINY.replace("seed = 3", 'seed = 3\nsampler = "grid"').partition("[space]")
+    text = head + (
+        '[space]\n"ppo.update_epochs" = { low = 1, high = 100 }\n'
+        '"ppo.gae_lambda" = { choices = [0.9, 0.95, 0.98] }\n'
+    )
+    _, err = said(text, store, tmp_path, capsys)
+    assert [line for line in err.splitlines() if "grid" in line] == [
+        "sweeps: warning: the grid is tried at 3 of 300 points, by chance"
+    ]
