@@ -16,6 +16,7 @@ from sweeps.arguments import add_store, add_study, one_thread
 from sweeps.cores import usable_cores
 from sweeps.masking import masked
 from sweeps.patience import silence
+from sweeps.shell import settle_variables, wrong_variable
 from sweeps.storage import Store
 
 COMMANDS = {
@@ -59,6 +60,7 @@ def perform(args: argparse.Namespace) -> int:
     """Run a command; the exit code. What is slow to import is imported here: not for --help."""
     one_thread()
     if args.command in {"confirm", "report", "notebooks"}:
+        settle_variables(Store(args.store))
         agree(Store(args.store).origin, args.trust_env)
     if args.command == "confirm":
         from analysis.confirm import confirm
@@ -104,11 +106,12 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        line = silence(error)
+        wrong = wrong_variable(error)
+        line = wrong or silence(error)
         if not line:
             raise
         print(f"analysis: {line}", file=sys.stderr)
-        return 1
+        return 2 if wrong else 1
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from nbformat import NotebookNode
 
 from analysis.notebook import STORE, STUDY
 from lander.fields import ConfigError
+from lander.inside import inside, replacing
 from lander.trust import inherited
 from sweeps.programs import carry_out
 from sweeps.publish import publish
@@ -56,7 +57,7 @@ class ThisInterpreter(KernelSpecManager):
 def notebooks(args: argparse.Namespace) -> int:
     """Run all of them, say of each what became of it; the exit code."""
     quiet()
-    pages, failed = args.store / FOLDER, False
+    pages, failed = inside(args.store, args.store / FOLDER), False
     try:
         pages.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -208,6 +209,5 @@ def as_html(notebook: NotebookNode, *, study: str) -> str:
 
 def write(path: Path, text: str) -> None:
     """Aside first, so that a reader never sees half a page."""
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")

@@ -31,6 +31,7 @@ from analysis.report_tables import (
     space_part,
     trials_part,
 )
+from lander.inside import inside
 from lander.terminal import say
 from sweeps.budget import unmolested
 from sweeps.storage import Store, quiet
@@ -69,7 +70,8 @@ def report(args: argparse.Namespace) -> int:
 
 def write_report(records: Records) -> list[Path]:
     """STUDY.html, STUDY.md and its pictures in the store's folder of reports, and on the run."""
-    folder, name = records.sweep.store.folder / FOLDER, records.name
+    store, name = records.sweep.store, records.name
+    folder = inside(store.folder, store.folder / FOLDER)
     folder.mkdir(exist_ok=True)
     files = f"{name}_files"
     document = compose(records)

@@ -14,6 +14,7 @@ from lander.checkpoint import read, save, write
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, flatten, to_toml
 from lander.gif import save_landing
+from lander.inside import inside, replacing
 from lander.metrics import CURVES
 from lander.trainer import Progress, State, TrainResult
 from lander.trust import Origin
@@ -86,6 +87,9 @@ class RunFolder:
             finished = (self.folder / "policy.pt").is_file()
             there = "the run is finished" if finished else f"there is no {path}"
             raise ConfigError(f"nothing to resume at {self.folder}: {there}")
+        inside(self.unfinished.parent, self.unfinished)
+        for other in self.unfinished.rglob("*"):  # a resumed run writes to any of them
+            inside(self.unfinished, other)
         saved = read(path)
         try:
             state: State = saved["training"]
@@ -131,9 +135,7 @@ def policy_path(folder: Path, *, best: bool, env_steps: int | None) -> Path:
 
 def write_curve(path: Path, curve: list[Row]) -> None:
     """One row per update, one column per curve, returns in raw environment units."""
-    aside = path.with_name(f".{path.name}")
-    with aside.open("w", newline="") as file:
+    with replacing(path) as aside, aside.open("w", newline="") as file:
         rows = csv.DictWriter(file, ["env_steps", *CURVES])
         rows.writeheader()
         rows.writerows(curve)
-    aside.rename(path)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lander.env import make_env
 from lander.evaluation import policy_pilot
 from lander.fields import ConfigError, read_text
+from lander.inside import replacing
 from lander.policy import ActorCritic
 from lander.trust import Origin
 
@@ -114,9 +115,8 @@ def write(path: Path, lists: ActionLists) -> None:
         "seed": lists.seed,
         "actions": [episode.tolist() for episode in lists.actions],
     }
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(json.dumps(document))
-    aside.rename(path)
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(document))
 
 
 def read(path: Path) -> ActionLists:

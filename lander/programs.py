@@ -24,6 +24,7 @@ from lander.evaluation import Evaluation, evaluate, play, random_pilot, seed_ran
 from lander.fields import ConfigError, flatten, reason
 from lander.folder import RunFolder, policy_path
 from lander.gif import save_landing
+from lander.inside import inside
 from lander.interruption import Interruption
 from lander.judge import TIERS
 from lander.options import require_active
@@ -127,7 +128,7 @@ def fly(args: argparse.Namespace) -> None:
     policy, config = saved_policy(args)
     generator = torch.Generator().manual_seed(args.seed) if args.sampled else None
     seeds = seed_range(args.seed, args.episodes)
-    gif = args.gif or args.run / "flight.gif"
+    gif = args.gif or inside(args.run, args.run / "flight.gif")
     require_parent("--gif", gif)
     flights = evaluate(policy, config.env.id, seeds=seeds, generator=generator)
     report(flights, config.env.id, gif)
@@ -138,13 +139,13 @@ def saved_policy(args: argparse.Namespace) -> tuple[ActorCritic, TrainConfig]:
     origin = Origin.folder(args.run)
     agree(origin, args.trust_env)
     path = policy_path(args.run, best=args.best, env_steps=args.checkpoint)
-    return load(path, origin=origin)
+    return load(inside(args.run, path), origin=origin)
 
 
 def record(args: argparse.Namespace) -> None:
     """A trained policy's actions, for the judge."""
     policy, config = saved_policy(args)
-    out = args.out or args.run / "actions.json"
+    out = args.out or inside(args.run, args.run / "actions.json")
     require_parent("--out", out)
     lists = judge_rules.record(policy, config.env.id, seed=args.seed, episodes=args.episodes)
     judge_rules.write(out, lists)

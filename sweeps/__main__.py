@@ -18,6 +18,7 @@ from lander.trust import agree
 from sweeps.arguments import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port
 from sweeps.masking import masked
 from sweeps.patience import silence
+from sweeps.shell import settle_variables, wrong_variable
 from sweeps.storage import Store, quiet
 from sweeps.study import shipped_studies
 
@@ -111,6 +112,7 @@ def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     try:
         args = parse(argv)
+        settle_variables(Store(args.store))
         agree(Store(args.store).origin, args.trust_env)
         run = program(args.command)
         quiet()
@@ -130,11 +132,12 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        line = silence(error)
+        wrong = wrong_variable(error)
+        line = wrong or silence(error)
         if not line:
             raise
         print(f"sweeps: {line}", file=sys.stderr)
-        return 1
+        return 2 if wrong else 1
     return code
 
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from sqlalchemy import URL, Engine, create_engine, func, make_url, select
@@ -20,6 +21,9 @@ from sweeps.patience import patient
 
 VARIABLE: Final = "SWEEPS_STORAGE"
 """Environment variable; its password stays out of command lines."""
+TRACKING: Final = "MLFLOW_TRACKING_URI"
+"""Environment variable that names a server of MLflow."""
+PORTS: Final = range(1, 2**16)
 LOCK_SECONDS: Final = 60
 """How long to wait for somebody else who writes to a SQLite file."""
 CONNECTION: Final = {
@@ -48,16 +52,40 @@ def address(file: Path) -> URL:
         return of_file(file)
     try:
         found = make_url(named)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the second one for a port that is no number
         found = URL.create("nothing")  # what was given may hold a password
-    if found.get_backend_name() != "postgresql" or not found.database:
+    port = 1 if found.port is None else found.port
+    if found.get_backend_name() != "postgresql" or not found.database or port not in PORTS:
         raise ConfigError(  # with a password in it the example itself would be masked
             f"{VARIABLE} must be postgresql://USER@HOST/DATABASE, behind USER a colon and its "
-            "password"
+            "password, behind HOST a colon and its port if it is not 5432"
         )
     if find_spec("psycopg") is None:
         raise ConfigError(f"{VARIABLE} needs psycopg: .venv/bin/pip install '.[cluster]'")
     return found.set(drivername="postgresql+psycopg")
+
+
+def tracking_server(file: Path) -> str | None:
+    """The address of the MLflow server that is named, if one is; MLflow itself names `file`, once
+    it has opened that.
+
+    Raises:
+        ConfigError: MLFLOW_TRACKING_URI is no address of a server.
+    """
+    named = os.environ.get(TRACKING, "")
+    if not named or named.startswith("sqlite:"):
+        return None
+    try:
+        found = urlsplit(named)
+        right = found.scheme in ("http", "https") and found.hostname and found.port != 0
+    except ValueError:
+        right = False
+    if not right or not named.isprintable() or " " in named:
+        raise ConfigError(
+            f"{TRACKING} must be http://HOST:PORT or https://HOST of an MLflow server, got "
+            f"{named!r}: unset it to record in {file.parent}"
+        )
+    return named
 
 
 def of_file(file: Path) -> URL:

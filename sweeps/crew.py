@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from lander.inside import inside
 from lander.interruption import Interruption
 from lander.trust import inherited
 from sweeps.cores import usable_cores
@@ -95,9 +96,9 @@ class Processes:
 
     def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> Worker:
         """Its log is STORE/logs/STUDY-worker-INDEX.log."""
-        folder = sweep.store.folder / "logs"
+        folder = inside(sweep.store.folder, sweep.store.folder / "logs")
         folder.mkdir(exist_ok=True)
-        log = folder / f"{sweep.study.name}-worker-{index}.log"
+        log = inside(folder, folder / f"{sweep.study.name}-worker-{index}.log")
         command = worker_command(sweep, index=index, seconds=seconds)
         return Process(command, log, {"OMP_NUM_THREADS": "1"} | inherited(sweep.store.origin))
 

@@ -18,7 +18,7 @@ from sweeps.endings import Ending, ending
 from sweeps.identity import is_alive, is_gone, this_worker
 from sweeps.masking import one_line
 from sweeps.recording import RUN_ID
-from sweeps.spool import RECORDS, SPOOL, Spool, spool_of
+from sweeps.spool import RECORDS, SPOOL, Spool, spool_of, spools
 from sweeps.storage import Store
 
 REFUSED = ".refused"
@@ -30,7 +30,7 @@ def deliver_all(store: Store, *, now: bool = True) -> str:
 
     Unless somebody waits for it `now`, MLflow is left alone for a while after a silence.
     """
-    spool = store.folder / SPOOL
+    spool = spools(store)
     if not spool.exists():
         return ""
     with suppress(Timeout), FileLock(spool / ".lock", blocking=False):  # or somebody is at it

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from mlflow import MlflowClient
-from mlflow.artifacts import list_artifacts
 from mlflow.entities import Run, RunStatus
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError
+from lander.inside import inside, replacing
 from lander.terminal import say
 from sweeps.address import of_file
 from sweeps.budget import WORKER
@@ -102,7 +102,10 @@ def examine(store: Store, *, dry_run: bool) -> Iterator[Finding]:
             remedy = hint("sweep", store.folder, study=name)
             yield Finding(f"{name} was only partly created: complete it: {remedy}", mended=False)
             continue
-        yield from reconcile(sweep, dry_run=dry_run)
+        try:
+            yield from reconcile(sweep, dry_run=dry_run)
+        except ConfigError as error:
+            yield Finding(f"{name}: {error}", mended=False)
 
 
 def require_sound(store: Store) -> None:
@@ -139,12 +142,13 @@ def rewrite(store: Store, before: str, here: str) -> None:
                     f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
                     (here, len(before) + 1, before, len(before) + 1, before + "/"),
                 )
-    for path in store.artifacts.rglob("MLmodel"):
-        text = path.read_text()
-        if before in text:
-            aside = path.with_name(".MLmodel")
-            aside.write_text(text.replace(before, here))
-            aside.replace(path)
+    for path in inside(store.folder, store.artifacts).rglob("MLmodel"):
+        if path.is_symlink() or not path.is_file():
+            continue  # what it leads to is not the store's
+        content = path.read_bytes()
+        if before.encode() in content:
+            with replacing(path) as aside:
+                aside.write_bytes(content.replace(before.encode(), here.encode()))
 
 
 def reconcile(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
@@ -239,7 +243,7 @@ def mirrored(
             client.set_tag(run.info.run_id, STATE, trial.state.name)
             client.set_terminated(run.info.run_id, wanted)
     if trial.state == TrialState.COMPLETE:
-        missing = missing_files(run, seeds=sweep.study.settings.seeds_per_trial)
+        missing = missing_files(client, run, seeds=sweep.study.settings.seeds_per_trial)
         if missing:
             yield Finding(f"{name} lacks {', '.join(missing)}: no receipt without", mended=False)
 
@@ -251,12 +255,12 @@ def status_of(trial: FrozenTrial) -> str:
     return "FINISHED" if trial.state == TrialState.COMPLETE else "KILLED"
 
 
-def missing_files(run: Run, *, seeds: int) -> Sequence[str]:
+def missing_files(client: MlflowClient, run: Run, *, seeds: int) -> Sequence[str]:
     """What a finished trial cannot be without: its config, and the weights of every training."""
     wanted = [CONFIG, *(seed_folder(seed, of=seeds) + POLICY for seed in range(seeds))]
     there = {
         artifact.path
         for folder in {name.rpartition("/")[0] for name in wanted}
-        for artifact in list_artifacts(f"{run.info.artifact_uri}/{folder}")
+        for artifact in client.list_artifacts(run.info.run_id, folder)
     }
     return [name for name in wanted if name not in there]

@@ -30,6 +30,7 @@ from sweeps.publish import HOST, link, page, publish
 from sweeps.recording import TRACEBACK
 from sweeps.reproduce import reproduce
 from sweeps.scores import last_return
+from sweeps.shell import settle_server_variables
 from sweeps.space import troubles
 from sweeps.storage import WINNER, Store, find_trial
 from sweeps.study import CONFIRM, find_study
@@ -220,6 +221,7 @@ def ui(args: argparse.Namespace) -> int:
 
 def serve_runs(store: Store, *, port: int) -> NoReturn:
     """Become MLflow's server of the runs in a store."""
+    settle_server_variables(hosts=f"{HOST}:{port},localhost:{port}")
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     server += ["--host", HOST, "--port", str(port)]

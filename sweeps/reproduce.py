@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Run
 
 from lander import Divergence, Progress, TrainConfig, train
@@ -55,9 +55,7 @@ class AllCompared(Exception):
     """A pruned trial has been replayed up to its last recorded checkpoint."""
 
 
-def read_receipt(
-    client: MlflowClient, run_id: str, *, tracking_uri: str, origin: Origin = UNKNOWN
-) -> Receipt:
+def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN) -> Receipt:
     """What MLflow holds of a run; nothing else is needed.
 
     Raises:
@@ -66,11 +64,12 @@ def read_receipt(
     """
     run = client.get_run(run_id)
     try:
-        path = download_artifacts(run_id=run_id, artifact_path=CONFIG, tracking_uri=tracking_uri)
+        with TemporaryDirectory() as folder:
+            text = Path(client.download_artifacts(run_id, CONFIG, folder)).read_text()
     except Exception as error:  # MLflow raises many kinds for a missing artifact
         name = run.info.run_name
         raise ConfigError(f"{name} has no {CONFIG} in its record: {error}") from None
-    config = from_toml(Path(path).read_text(), source=f"{run.info.run_name}/{CONFIG}")
+    config = from_toml(text, source=f"{run.info.run_name}/{CONFIG}")
     origin.require(flatten(config))
     seeds = run.data.tags.get(TRAINING_SEEDS, str(config.seed)).split(", ")
     configs = tuple(replace(config, seed=int(seed)) for seed in seeds)
@@ -98,12 +97,7 @@ def reproduce(
     if RUN_ID not in trial.user_attrs:
         raise ConfigError(f"trial {trial.number} has not run yet")
     client = store.runs()
-    receipt = read_receipt(
-        client,
-        str(trial.user_attrs[RUN_ID]),
-        tracking_uri=store.tracking_uri,
-        origin=store.origin,
-    )
+    receipt = read_receipt(client, str(trial.user_attrs[RUN_ID]), origin=store.origin)
     run, seeds = receipt.run, [config.seed for config in receipt.configs]
     say(
         f"{study_name} trial {trial.number} ({trial.state.name.lower()}): retraining "

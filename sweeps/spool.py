@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from sqlalchemy.exc import OperationalError
 
+from lander.inside import inside
 from sweeps.masking import one_line
 from sweeps.storage import Store
 
@@ -213,4 +214,13 @@ def is_outage(error: Exception) -> bool:
 
 def spool_of(store: Store, study: str, number: int) -> Path:
     """Where the record of a trial waits."""
-    return store.folder / SPOOL / f"{study}-{number:04d}"
+    return spools(store) / f"{study}-{number:04d}"
+
+
+def spools(store: Store) -> Path:
+    """Where all records wait.
+
+    Raises:
+        ConfigError: it is a link that leads out of the store.
+    """
+    return inside(store.folder, store.folder / SPOOL)

@@ -20,8 +20,9 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import URL, Connection, Engine, event, make_url
 
 from lander.fields import ConfigError, unknown
+from lander.inside import inside
 from lander.trust import Origin
-from sweeps.address import LOCK_SECONDS, address, lock, of_file
+from sweeps.address import LOCK_SECONDS, TRACKING, address, lock, of_file, tracking_server
 from sweeps.budget import BudgetStorage, open_storage
 from sweeps.damage import readable
 from sweeps.hints import hint, no_sweep
@@ -62,7 +63,15 @@ class Store:
     @property
     def address(self) -> URL:
         """Of Optuna's database."""
-        return address(self.folder / OPTUNA_FILE)
+        return address(self.file(OPTUNA_FILE))
+
+    def file(self, name: str) -> Path:
+        """A database that no server keeps.
+
+        Raises:
+            ConfigError: it is a link that leads out of the folder.
+        """
+        return inside(self.folder, self.folder.resolve() / name).resolve()
 
     @property
     def origin(self) -> Origin:
@@ -76,10 +85,8 @@ class Store:
     @property
     def tracking_uri(self) -> str:
         """MLflow's database, or the server that MLFLOW_TRACKING_URI names."""
-        named = os.environ.get("MLFLOW_TRACKING_URI", "")  # of a database it may be MLflow's own
-        if named.startswith(("http://", "https://")):
-            return named
-        return f"sqlite:///{self.folder.resolve() / MLFLOW_FILE}"
+        file = self.file(MLFLOW_FILE)
+        return tracking_server(file) or f"sqlite:///{file}"
 
     @property
     def tracked_remotely(self) -> bool:
@@ -101,7 +108,7 @@ class Store:
         """The databases that no server keeps."""
         trials = self.address.get_backend_name() == "sqlite"
         found = {OPTUNA_FILE: trials, MLFLOW_FILE: not self.tracked_remotely}
-        return [self.folder.resolve() / name for name, here in found.items() if here]
+        return [self.file(name) for name, here in found.items() if here]
 
     @property
     def lock(self) -> AbstractContextManager[object]:
@@ -126,11 +133,17 @@ class Store:
         import mlflow  # here: it takes seconds to load, and whoever counts trials has no use for it
 
         # models and the registry look at the process-wide address, whatever client asks
+        held = os.environ.get(TRACKING)
         mlflow.set_tracking_uri(self.tracking_uri)
+        os.environ.pop(TRACKING, None)  # where MLflow has put it, for its own children
+        if held is not None:
+            os.environ[TRACKING] = held
         if self.tracked_remotely:
             return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
+        from sweeps.confined import ConfinedClient
+
         with readable(make_url(self.tracking_uri), upgrade="mlflow db upgrade"):
-            return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
+            return ConfinedClient(self.tracking_uri, self.folder)
 
     def create(self) -> None:
         """Its databases, before any worker could race for them.

@@ -1,0 +1,132 @@
+"""Builds a store that somebody made to harm its readers: code, links, names and places."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from lander.config import EnvConfig, TrainConfig
+from lander.fields import flatten
+from sweeps.recording import RUN_ID, MlflowRecorder
+from sweeps.storage import Store
+from sweeps.study import read_study
+from sweeps.sweep import open_sweep, start_sweep
+from sweeps.workers import work
+
+MODULE = "payload"
+ID = f"{MODULE}:Env-v0"
+PAYLOAD = """
+import pathlib
+import gymnasium
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+pathlib.Path(__file__).with_name("PWNED").touch()
+gymnasium.register("Env-v0", CartPoleEnv, max_episode_steps=20)
+"""
+FORGED = "x\x1b]0;owned\x07\x1b[2J\nhonest: 999 complete\u202e"
+"""A study's name, and a reason, that would steer a terminal."""
+STUDY = """
+[study]
+name = "NAME"
+trials = 1
+
+[base]
+"env.id" = "CartPole-v1"
+"env.num_envs" = 2
+"ppo.rollout_steps" = 64
+"ppo.minibatch_size" = 64
+total_steps = 128
+checkpoints = 1
+eval_episodes = 1
+final_episodes = 1
+
+[space]
+"ppo.clip_range" = { low = 0.05, high = 0.4 }
+"""
+NAMES = ("honest", "module", "record", "away", "linked")
+"""Studies: as it should be; a text, and records, that name a module; places outside; links."""
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """The store, and what must stay as it is."""
+
+    store: Store
+    victim: Path
+    """A folder of the reader's."""
+
+    @property
+    def mark(self) -> Path:
+        """What the store's code leaves when it runs."""
+        return self.store.folder / "PWNED"
+
+    def bystanders(self) -> dict[str, bytes]:
+        """Everything of the reader's."""
+        files = (path for path in sorted(self.victim.rglob("*")) if path.is_file())
+        return {str(path.relative_to(self.victim)): path.read_bytes() for path in files}
+
+
+def study_text(name: str) -> str:
+    return STUDY.replace("NAME", name)
+
+
+def build(empty: Path, place: Path) -> Hostile:
+    """Ordinary sweeps of one trial each, tampered with afterwards."""
+    store = Store(Path(shutil.copytree(empty, place / "store")))
+    victim = place / "victim"
+    victim.mkdir()
+    (victim / "secret.toml").write_text("a secret of the reader's\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowRecorder, "summary", lambda *_: None)  # no picture, no model
+        for name in NAMES:
+            study = read_study(study_text(name), source=name)
+            start_sweep(study, store, trials=1, command=["run"])
+            work(store, name, index=0, seconds=None)
+    runs = {name: str(open_sweep(store, name).trials[0].user_attrs[RUN_ID]) for name in NAMES}
+    parents = {name: open_sweep(store, name).run_id for name in NAMES}
+    files = {name: store.artifacts / name / runs[name] / "artifacts" for name in NAMES}
+    (store.folder / f"{MODULE}.py").write_text(PAYLOAD)
+    tamper_optuna(store.folder / "optuna.db")
+    bad = flatten(TrainConfig(env=EnvConfig(id=ID)))
+    torch.save({"config": bad, "weights": {}}, files["record"] / "policy.pt")
+    text = (files["record"] / "config.toml").read_text()
+    (files["record"] / "config.toml").write_text(text.replace("CartPole-v1", ID))
+    for link in (files["linked"] / "config.toml", files["linked"] / "policy.pt"):
+        link.unlink()
+        link.symlink_to(victim / "secret.toml")
+    parent = store.artifacts / "linked" / parents["linked"] / "artifacts"
+    (parent / "picture.png").symlink_to(victim / "secret.toml")
+    (parent / "report").symlink_to(victim)
+    with closing(sqlite3.connect(store.folder / "mlflow.db")) as connection, connection:
+        for run in (runs["away"], parents["away"]):
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (victim.as_uri(), run)
+            )
+        connection.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE name = 'away'", (victim.as_uri(),)
+        )
+    return Hostile(store, victim)
+
+
+def tamper_optuna(file: Path) -> None:
+    """A text that names a module; a study, and a reason, that would steer a terminal."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        ids = dict(connection.execute("SELECT study_name, study_id FROM studies"))
+        text = study_text("module").replace("CartPole-v1", ID)
+        connection.execute(
+            "UPDATE study_user_attributes SET value_json = ? WHERE study_id = ? AND key = ?",
+            (json.dumps(text), ids["module"], "study.toml"),
+        )
+        connection.execute("INSERT INTO studies (study_name) VALUES (?)", (FORGED,))
+        connection.execute(
+            "INSERT INTO study_directions (direction, study_id, objective) "
+            "SELECT 'MAXIMIZE', study_id, 0 FROM studies WHERE study_name = ?",
+            (FORGED,),
+        )
