@@ -56,9 +56,9 @@ def address(file: Path) -> URL:
         found = URL.create("nothing")  # what was given may hold a password
     port = 1 if found.port is None else found.port
     if found.get_backend_name() != "postgresql" or not found.database or port not in PORTS:
-        raise ConfigError(  # with a password in it the example itself would be masked
-            f"{VARIABLE} must be postgresql://USER@HOST/DATABASE, behind USER a colon and its "
-            "password, behind HOST a colon and its port if it is not 5432"
+        raise ConfigError(
+            f"{VARIABLE} must be postgresql://HOST/DATABASE, before HOST the user, a colon, the "
+            "password and an @, behind it a colon and the port if that is not 5432"
         )
     if find_spec("psycopg") is None:
         raise ConfigError(f"{VARIABLE} needs psycopg: .venv/bin/pip install '.[cluster]'")

@@ -193,10 +193,10 @@ def dump(server: Postgres, database: str) -> str:
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        (("postgresql://", "mysql://"), 2, "must be postgresql://USER@HOST/DATABASE"),
-        (("postgresql://", "sqlite:///"), 2, "must be postgresql://USER@HOST/DATABASE"),
-        (("postgresql://", ""), 2, "must be postgresql://USER@HOST/DATABASE"),
-        (("/postgres", ""), 2, "must be postgresql://USER@HOST/DATABASE"),
+        (("postgresql://", "mysql://"), 2, "must be postgresql://HOST/DATABASE"),
+        (("postgresql://", "sqlite:///"), 2, "must be postgresql://HOST/DATABASE"),
+        (("postgresql://", ""), 2, "must be postgresql://HOST/DATABASE"),
+        (("/postgres", ""), 2, "must be postgresql://HOST/DATABASE"),
         (("/postgres", "/nowhere"), 2, 'database "nowhere" does not exist'),
         ((":hidden", ":wrong"), 2, "password authentication failed"),
         (("sweeper:", "stranger:"), 2, "password authentication failed"),
