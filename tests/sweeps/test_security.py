@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import mlflow
 import pytest
@@ -18,10 +21,11 @@ from sweeps.__main__ import main
 from sweeps.masking import masked
 from sweeps.provenance import source_tags
 from sweeps.publish import HOST
+from sweeps.search import make_pruner, make_sampler
 from sweeps.spool import spool_of
 from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import start_sweep
+from sweeps.study import Settings, read_study
+from sweeps.sweep import DEFINITION, start_sweep
 from tests.conftest import MINI
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +69,46 @@ def test_no_program_loads_a_pickle() -> None:
         assert not re.search(r"^\s*(import|from) (pickle|joblib|dill|cloudpickle)\b", text, re.M)
         calls = re.findall(r"torch\.load\([^)]*\)", text)
         assert all("weights_only=True" in call for call in calls), path
+
+
+# samplers that keep their state as a pickle in the database
+
+
+SAMPLERS = ("tpe", "gp", "random", "qmc", "grid")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_sampler_or_pruner_loads_a_pickle(sampler: Literal["tpe", "gp"]) -> None:
+    for pruner in ("median", "hyperband", "halving", "wilcoxon", "none"):
+        settings = Settings(name="x", sampler=sampler, pruner=pruner)
+        for made in (make_sampler(settings, seed=0), make_pruner(settings, checkpoints=3)):
+            assert "pickle" not in inspect.getsource(sys.modules[type(made).__module__])
+
+
+def test_cmaes_is_refused_with_what_to_take_and_its_sweeps_are_still_read(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = read_study(MINI, source="mini.toml")
+    sweep = start_sweep(study, store, trials=1, command=["run"])
+    text = MINI.replace("trials = 6", 'trials = 6\nsampler = "cmaes"')
+    sweep.optuna.set_user_attr(DEFINITION, text)
+    trap = pickle.dumps(Spring(tmp_path / "sprung")).hex()
+    storage = store.trials()
+    storage.set_study_system_attr(sweep.optuna._study_id, "cma:optimizer:0", trap)
+    storage.set_trial_system_attr(sweep.trials[0]._trial_id, "cma:optimizer:0", trap)
+    (tmp_path / "mini.toml").write_text(text)
+    where = ["--store", str(store.folder)]
+    assert main(["trials", "--study", "mini", *where]) == 0
+    capsys.readouterr()
+    for command in (["run", "--study", str(tmp_path / "mini.toml")], ["work", "--study", "mini"]):
+        assert main([*command, *where]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "sampler cmaes keeps a pickle in the database" in error
+        assert "take tpe, or gp" in error
+    assert not (tmp_path / "sprung").exists()
+    confirming = read_study(text, source="mini.toml").confirming()  # nothing is proposed there
+    assert make_sampler(confirming.settings, seed=0) is not None
 
 
 # passwords
