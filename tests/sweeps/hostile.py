@@ -84,7 +84,7 @@ def build(empty: Path, place: Path) -> Hostile:
     victim.mkdir()
     (victim / "secret.toml").write_text("a secret of the reader's\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MlflowRecorder, "summary", lambda *_: None)  # no picture, no model
+        patch.setattr(MlflowRecorder, "summary", lambda *_, **__: None)  # no picture, no model
         for name in NAMES:
             study = read_study(study_text(name), source=name)
             start_sweep(study, store, trials=1, command=["run"])
