@@ -80,7 +80,10 @@ class Store:
         if url.get_backend_name() == "sqlite":
             return Origin.folder(self.folder)
         hosts = {name: value for name, value in url.query.items() if name in ("host", "port")}
-        return Origin(url.set(username=None, password=None, query=hosts).render_as_string())
+        shared = URL.create(
+            url.drivername, host=url.host, port=url.port, database=url.database, query=hosts
+        )
+        return Origin(shared.render_as_string())
 
     @property
     def tracking_uri(self) -> str:

@@ -119,6 +119,8 @@ def open_sweep(
     )
     if name.endswith(CONFIRM):
         study = study.confirming()
+    if study.name != name:  # files are called after it: a name that no study can have is no path
+        raise ConfigError(f"{name!r} in {store.folder} holds another study, {study.name}")
     if sampler_seed is not None:
         found.sampler = make_sampler(study.settings, seed=sampler_seed)
         found.pruner = make_pruner(study.settings, checkpoints=study.base.checkpoints)

@@ -50,8 +50,11 @@ final_episodes = 1
 [space]
 "ppo.clip_range" = { low = 0.05, high = 0.4 }
 """
-NAMES = ("honest", "module", "record", "away", "linked")
-"""Studies: as it should be; a text, and records, that name a module; places outside; links."""
+NAMES = ("honest", "module", "record", "away", "linked", "named")
+"""Studies: as it should be; a text, and records, that name a module; places outside; links; a name
+that is a path."""
+PATH = "../../victim/x"
+"""The name of the last one, in the database."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def tamper_optuna(file: Path) -> None:
             "UPDATE study_user_attributes SET value_json = ? WHERE study_id = ? AND key = ?",
             (json.dumps(text), ids["module"], "study.toml"),
         )
+        connection.execute("UPDATE studies SET study_name = ? WHERE study_name = 'named'", (PATH,))
         connection.execute("INSERT INTO studies (study_name) VALUES (?)", (FORGED,))
         connection.execute(
             "INSERT INTO study_directions (direction, study_id, objective) "

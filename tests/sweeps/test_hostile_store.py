@@ -29,7 +29,7 @@ from sweeps.doctor import rewrite
 from sweeps.programs import PROGRAMS
 from sweeps.storage import Store
 from sweeps.sweep import open_sweep
-from tests.sweeps.hostile import ID, MODULE, Hostile, build, study_text
+from tests.sweeps.hostile import ID, MODULE, PATH, Hostile, build, study_text
 
 CONTROL = re.compile(r"[^\n\x20-\x7e\xa1-\uffff]|[\u202a-\u202e\u2066-\u2069]")
 MAINS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -65,6 +65,10 @@ CASES = [
     ("sweeps figures --study linked --out OUT", 2, LEADS_OUT),
     ("analysis report --study away", 2, NOT_IN_STORE),
     ("analysis report --study linked", 2, LEADS_OUT),
+    *(
+        (f"{command} --study {PATH}", 2, "holds another study, named$")
+        for command in ("sweeps work", "sweeps trials", "analysis confirm", "analysis report")
+    ),
     ("lander fly RECORD", 2, NEEDS_CONSENT),
     ("lander record RECORD", 2, NEEDS_CONSENT),
     ("lander fly LINKED", 2, LEADS_OUT),

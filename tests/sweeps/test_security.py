@@ -170,6 +170,18 @@ def test_the_ui_serves_this_machine_only_and_lists_of_processes_show_no_address(
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == store.tracking_uri
 
 
+def test_consent_for_a_server_is_kept_without_its_password_and_for_every_user(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.address.find_spec", lambda _: object())
+    names = set()
+    for user in ("me", "you:pass-word"):
+        address = f"postgresql://{user}@host:5433/db?sslmode=require&port=1&password=pass-word"
+        monkeypatch.setenv("SWEEPS_STORAGE", address)
+        names.add(store.origin.name)
+    assert names == {"postgresql+psycopg://host:5433/db?port=1"}
+
+
 # names
 
 
