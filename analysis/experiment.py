@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
@@ -95,6 +96,8 @@ def read_experiment(name: str) -> Experiment:
     Raises:
         ConfigError: no such experiment, or a wrong file.
     """
+    if not names():
+        raise ConfigError(f"there is no experiment in {HERE / 'experiments'}: install it again")
     if name not in names():
         raise ConfigError(unknown("experiment", name, names()))
     path = HERE / "experiments" / f"{name}.toml"
@@ -124,10 +127,8 @@ def results_path(name: str) -> Path:
 
 def read_outcomes(experiment: Experiment) -> dict[tuple[str, int], Outcome]:
     """Outcomes of the experiment as it is now; those of another configuration are left out."""
-    path = results_path(experiment.name)
-    lines = path.read_text().splitlines() if path.exists() else []
     outcomes: dict[tuple[str, int], Outcome] = {}
-    for line in lines:
+    for line in recorded_lines(experiment.name):
         outcome = Outcome.of(line)
         key = outcome.variant, outcome.seed
         if key in set(experiment.trainings()):
@@ -139,17 +140,38 @@ def read_outcomes(experiment: Experiment) -> dict[tuple[str, int], Outcome]:
 
 
 def write_outcomes(experiment: Experiment, outcomes: Mapping[tuple[str, int], Outcome]) -> None:
-    """In the experiment's order, whatever the order in which they came."""
+    """In the experiment's order, whatever the order in which they came; behind them whatever else
+    is recorded.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     path = results_path(experiment.name)
-    path.parent.mkdir(exist_ok=True)
     lines = [
         json.dumps({name: getattr(outcomes[key], name) for name in Outcome.__slots__})
         for key in experiment.trainings()
         if key in outcomes
     ]
-    aside = path.with_name(f".{path.name}")
-    aside.write_text("".join(f"{line}\n" for line in lines))
-    aside.rename(path)
+    lines += [line for line in recorded_lines(experiment.name) if key_of(line) not in outcomes]
+    try:
+        path.parent.mkdir(exist_ok=True)
+        aside = path.with_name(f".{path.name}")
+        aside.write_text("".join(f"{line}\n" for line in lines))
+        aside.rename(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+
+
+def recorded_lines(name: str) -> list[str]:
+    """Outcomes as an experiment's file has them, of earlier variants and configurations too."""
+    path = results_path(name)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def key_of(line: str) -> tuple[str, int]:
+    """Variant and seed of a recorded outcome."""
+    outcome = Outcome.of(line)
+    return outcome.variant, outcome.seed
 
 
 def recorded(config: TrainConfig) -> dict[str, Any]:
@@ -159,21 +181,31 @@ def recorded(config: TrainConfig) -> dict[str, Any]:
 
 
 def run(experiment: Experiment, *, jobs: int) -> None:
-    """Do the trainings that are missing, `jobs` at a time; say how each came out."""
+    """Do the trainings that are missing, `jobs` at a time; say how each came out.
+
+    One that fails does not keep the others from being done and recorded.
+
+    Raises:
+        ConfigError: outcomes cannot be written.
+        RuntimeError: some have failed.
+    """
     outcomes = read_outcomes(experiment)
     missing = [key for key in experiment.trainings() if key not in outcomes]
     total = len(outcomes) + len(missing)
-    print(f"{experiment.name}: {len(outcomes)} of {total} trainings done")
+    print(f"{experiment.name}: {len(outcomes)} of {total} trainings done", flush=True)
+    if missing:
+        write_outcomes(experiment, outcomes)  # or it is refused before hours of training
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        waiting = [
-            pool.submit(outcome_of, variant, seed, experiment.variants[variant])
+        trainings = {
+            pool.submit(outcome_of, variant, seed, experiment.variants[variant]): (variant, seed)
             for variant, seed in missing
-        ]
-        for future in as_completed(waiting):
+        }
+
+        def keep(future: Future[Outcome]) -> None:
             outcome = future.result()
-            outcomes[outcome.variant, outcome.seed] = outcome
+            outcomes[trainings[future]] = outcome
             write_outcomes(experiment, outcomes)
             print(
                 f"{len(outcomes):>3}/{total}  "
@@ -181,6 +213,31 @@ def run(experiment: Experiment, *, jobs: int) -> None:
                 f"in {outcome.seconds:.0f} s",
                 flush=True,
             )
+
+        failed = list[str]()
+        left = set(trainings)
+        try:
+            for future in as_completed(trainings):
+                left.discard(future)
+                error = future.exception()
+                if error is None:
+                    keep(future)
+                elif isinstance(error, Exception):
+                    failed.append(f"{', seed '.join(map(str, trainings[future]))}: {error}")
+                    print(f"failed: {failed[-1]}", file=sys.stderr, flush=True)
+                else:  # Ctrl-C reached the process of this training first
+                    raise error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what has begun ends
+            for future in left:
+                if not future.cancelled() and future.exception() is None:
+                    keep(future)
+            raise
+    if failed:
+        raise RuntimeError(
+            f"{len(failed)} of {len(missing)} trainings failed, the first: {failed[0]}; "
+            "the same command tries them again"
+        )
 
 
 def outcome_of(variant: str, seed: int, config: TrainConfig) -> Outcome:

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lander.fields import ConfigError
+from sweeps.hints import CHECKOUT, DEFAULT_STORE
 from sweeps.storage import Store, quiet
 from sweeps.sweep import Sweep, open_sweep
 
@@ -29,8 +30,9 @@ def sweep_here() -> Sweep:
     """
     torch.set_num_threads(1)  # before the first op: what is trained here equals what sweeps train
     quiet()
-    folder = Path(os.environ.get(STORE, Path(__file__).parents[1] / "mlruns"))
-    return open_sweep(Store(folder), os.environ.get(STUDY, "lander"))
+    # Jupyter may run in any folder of a checkout
+    usual = CHECKOUT / DEFAULT_STORE if (CHECKOUT / "Makefile").is_file() else DEFAULT_STORE
+    return open_sweep(Store(Path(os.environ.get(STORE, usual))), os.environ.get(STUDY, "lander"))
 
 
 def steps_here(default: int) -> int:

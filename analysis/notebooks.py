@@ -58,6 +58,8 @@ def notebooks(args: argparse.Namespace) -> int:
     """Run all of them, say of each what became of it; the exit code."""
     quiet()
     pages, failed = inside(args.store, args.store / FOLDER), False
+    if not found():
+        raise ConfigError(f"there are no notebooks in {HERE}: install the package again")
     try:
         pages.mkdir(parents=True, exist_ok=True)
     except OSError as error:

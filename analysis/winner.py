@@ -24,8 +24,8 @@ from lander.env import solved_return
 from lander.evaluation import TEST_SEED
 from lander.fields import ConfigError
 from sweeps.confirm import DEFAULTS, Confirmed, missing, read_confirmation
-from sweeps.publish import ALIAS, move_alias
-from sweeps.recording import GIF, RUN_ID
+from sweeps.publish import ALIAS, move_alias, warn
+from sweeps.recording import GIF, RUN_ID, WARNING, tolerated
 from sweeps.scores import ranked
 from sweeps.storage import WINNER, Store
 from sweeps.study import CONFIRM
@@ -45,9 +45,9 @@ class Standing:
     worst: float
     """Mean return under the worst test seed."""
     better: Estimate | None
-    """Probability that one training of it beats one of the defaults; None for the defaults."""
+    """Probability that one training of it beats one of the defaults; None as for `gain`."""
     gain: Estimate | None
-    """Mean minus that of the defaults; None for the defaults."""
+    """Mean minus that of the defaults; None for the defaults, and where those have failed."""
 
     @property
     def name(self) -> str:
@@ -79,8 +79,10 @@ class Judgement:
     def verdict(self) -> str:
         """One sentence, as strong as the numbers allow."""
         winner = self.winner
-        if winner.gain is None or winner.better is None:
+        if winner.candidate.number == DEFAULTS:
             return "No trial beats the defaults: keep them."
+        if winner.gain is None or winner.better is None:
+            return f"The defaults failed under every seed; {winner.name} does best, {winner.mean}."
         told = (
             f"{winner.gain} above the defaults, better with probability "
             f"{winner.better.shown('.2f')}"
@@ -95,16 +97,20 @@ class Judgement:
 
 
 def judge(confirmed: Sequence[Confirmed], *, threshold: float | None, waiting: int) -> Judgement:
-    """Compare every candidate that has a finished training.
+    """Compare every candidate that has a finished training; without the defaults if they have
+    failed under every seed.
 
     Raises:
-        ConfigError: none has, or the defaults have not.
+        ConfigError: none has, or the defaults have not yet.
     """
-    there = [candidate for candidate in confirmed if candidate.scores]
-    base = next((one.scores for one in there if one.number == DEFAULTS), None)
-    if base is None:
+    trained = [candidate for candidate in confirmed if candidate.scores]
+    if not trained:
+        over = "every training of the confirmation has failed"
+        raise ConfigError("the confirmation has no finished training yet" if waiting else over)
+    base = next((one.scores for one in trained if one.number == DEFAULTS), None)
+    if base is None and waiting:
         raise ConfigError("the confirmation has no finished training of the defaults yet")
-    standings = [standing(candidate, base, threshold) for candidate in there]
+    standings = [standing(candidate, base, threshold) for candidate in trained]
     standings.sort(key=lambda row: (-row.mean.value, row.candidate.number))
     failed = tuple(one for one in confirmed if one.failed and not one.scores)
     return Judgement(tuple(standings), waiting, failed)
@@ -115,9 +121,12 @@ def name_of(candidate: Confirmed) -> str:
     return "defaults" if candidate.number == DEFAULTS else f"trial {candidate.number}"
 
 
-def standing(candidate: Confirmed, base: Sequence[float], threshold: float | None) -> Standing:
-    """A candidate's numbers beside those of the defaults."""
-    scores, is_base = candidate.scores, candidate.number == DEFAULTS
+def standing(
+    candidate: Confirmed, base: Sequence[float] | None, threshold: float | None
+) -> Standing:
+    """A candidate's numbers beside those of the defaults, if there are any."""
+    scores = candidate.scores
+    other = None if candidate.number == DEFAULTS else base
     episodes = np.concatenate(candidate.returns)
     return Standing(
         candidate,
@@ -125,8 +134,8 @@ def standing(candidate: Confirmed, base: Sequence[float], threshold: float | Non
         iqm=bootstrap_estimate(scores),
         success_rate=None if threshold is None else float(np.mean(episodes >= threshold)),
         worst=min(scores),
-        better=None if is_base else probability_better(scores, base),
-        gain=None if is_base else difference(scores, base),
+        better=None if other is None else probability_better(scores, other),
+        gain=None if other is None else difference(scores, other),
     )
 
 
@@ -246,19 +255,27 @@ def numbers(judgement: Judgement) -> Mapping[str, float]:
 
 
 def record(store: Store, name: str, judgement: Judgement) -> str:
-    """Write it to the confirmation's run, make the winner the best; what was done, for people."""
+    """Write it to the confirmation's run, make the winner the best; what was done, for people.
+
+    A picture that is missing is a warning.
+
+    Raises:
+        RuntimeError: the winner's policy is missing; models:/NAME@best and trial "best" stay.
+    """
     sweep, confirmation = open_sweep(store, name), open_sweep(store, name + CONFIRM)
     client = store.runs()
-    run_id = typical_run(confirmation, judgement.winner.candidate)
+    run_id, warnings = typical_run(confirmation, judgement.winner.candidate), list[str]()
     with TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "confirm.md").write_text(as_markdown(judgement))
         (place / "confirm.json").write_text(json.dumps(as_numbers(judgement), indent=1))
-        figure, axes = new_axes(8, 1.6 + 0.5 * len(judgement.standings))
-        draw_confirmation(judgement, axes, env_id=confirmation.study.base.env.id)
-        figure.savefig(place / "confirm.png", dpi=110)
-        gif = Path(client.download_artifacts(run_id, GIF, folder))
-        gif.rename(place / "winner.gif")
+        with tolerated(warnings, "confirm.png"):
+            figure, axes = new_axes(8, 1.6 + 0.5 * len(judgement.standings))
+            draw_confirmation(judgement, axes, env_id=confirmation.study.base.env.id)
+            figure.savefig(place / "confirm.png", dpi=110)
+        with tolerated(warnings, "winner.gif"):
+            gif = Path(client.download_artifacts(run_id, GIF, folder))
+            gif.rename(place / "winner.gif")
         for path in sorted(place.iterdir()):
             client.log_artifact(confirmation.run_id, str(path))
     for key, value in numbers(judgement).items():
@@ -266,10 +283,19 @@ def record(store: Store, name: str, judgement: Judgement) -> str:
     client.set_tag(confirmation.run_id, "sweeps.winner", str(judgement.winner.candidate.number))
     client.set_tag(confirmation.run_id, "mlflow.note.content", as_markdown(judgement))
     client.set_terminated(confirmation.run_id, "KILLED" if judgement.waiting else "FINISHED")
+    if warnings:
+        client.set_tag(confirmation.run_id, WARNING, "; ".join(warnings))
+    for warning in warnings:
+        warn(warning)
     if judgement.waiting:
         return f"{judgement.waiting} trainings are missing: the same command goes on"
+    try:  # first: if its policy is missing, nothing is renamed
+        move_alias(client, sweep, run_id=run_id)
+    except ConfigError as error:
+        raise RuntimeError(
+            f"models:/{name}@{ALIAS} and trial best stay as they are: {error}"
+        ) from None
     sweep.optuna.set_user_attr(WINNER, swept_trial(sweep, judgement.winner.candidate))
-    move_alias(client, sweep, run_id=run_id)
     who = f"{judgement.winner.name}, the policy of its median seed"
     return f"models:/{name}@{ALIAS} is now {who} (run {run_id})"
 

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
+from lander.fields import ConfigError
 from lander.terminal import say
 from sweeps.delivery import hand_over
 from sweeps.endings import SETTLED, SUPERSEDED, SUPERSEDING, Ending, ending
@@ -104,22 +105,28 @@ def correct_scores(client: MlflowClient, sweep: Sweep) -> None:
 
 
 def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
-    """models:/STUDY@best becomes the model of this run."""
+    """models:/STUDY@best becomes the model of this run.
+
+    Raises:
+        ConfigError: the run has no model; nothing is changed then.
+    """
     name = sweep.study.name
     try:
         if client.get_model_version_by_alias(name, ALIAS).run_id == run_id:
             return
     except MlflowException:
         pass  # no such model or alias yet
+    models = client.search_logged_models(
+        [sweep.experiment_id], filter_string=f"source_run_id = '{run_id}'"
+    )
+    if not models:
+        raise ConfigError(f"run {run_id} has no model in its record")
     try:
         client.get_registered_model(name)
     except MlflowException:
         client.create_registered_model(
             name, description=f"Policies of study {name}: raw observations in, env actions out."
         )
-    models = client.search_logged_models(
-        [sweep.experiment_id], filter_string=f"source_run_id = '{run_id}'"
-    )
     version = client.create_model_version(
         name, models[0].model_uri, run_id=run_id, model_id=models[0].model_id
     )

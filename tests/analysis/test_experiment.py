@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from analysis.experiment import (
     outcome_of,
     read_experiment,
     read_outcomes,
+    run,
     write_outcomes,
 )
 from analysis.stats import mean_estimate
@@ -140,6 +143,82 @@ def test_a_training_is_recorded_taken_up_again_and_checked_to_the_bit(
     assert outcome.curve == ()  # no episode has ended within 32 steps
     assert main(["check", "tiny", "ordinal, 3", "5"]) == 0
     assert main(["check", "tiny", "ordinal, 4", "5"]) == 1  # made up
+
+
+def test_one_training_that_fails_does_not_lose_the_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, jobs: int, **_: object) -> None:
+            super().__init__(jobs)
+
+    def trained(variant: str, seed: int, config: TrainConfig) -> Outcome:
+        if (variant, seed) == ("ordinal, 3", 4):
+            raise ValueError("diverged")
+        return made_up(experiment, variant, seed, 1.0)
+
+    experiment = read_experiment("tiny")
+    monkeypatch.setattr(analysis.experiment, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(analysis.experiment, "outcome_of", trained)
+    with pytest.raises(RuntimeError, match="1 of 10 trainings failed, the first: ordinal, 3, seed"):
+        run(experiment, jobs=1)
+    assert set(read_outcomes(experiment)) == {*experiment.trainings()} - {("ordinal, 3", 4)}
+    assert "failed: ordinal, 3, seed 4: diverged" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_has_ended_and_begins_nothing_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, int]] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, jobs: int, **_: object) -> None:
+            super().__init__(jobs)
+
+    def trained(variant: str, seed: int, config: TrainConfig) -> Outcome:
+        begun.append((variant, seed))
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        if len(begun) > 3:
+            ended.wait()
+        return made_up(experiment, variant, seed, 1.0)
+
+    def shutdown(self: ThreadPoolExecutor, wait: bool = True, **given: bool) -> None:
+        ThreadPoolExecutor.shutdown(self, wait=False, **given)
+        ended.set()
+        ThreadPoolExecutor.shutdown(self, wait=wait)
+
+    experiment, ended = read_experiment("tiny"), Event()
+    monkeypatch.setattr(Pool, "shutdown", shutdown)
+    monkeypatch.setattr(analysis.experiment, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(analysis.experiment, "outcome_of", trained)
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment, jobs=1)
+    assert len(begun) <= 4  # one may have been under way
+    assert set(read_outcomes(experiment)) == {*begun} - {begun[2]}
+
+
+def test_what_is_recorded_of_variants_no_longer_in_the_file_stays(folder: Path) -> None:
+    experiment = read_experiment("tiny")
+    outcomes = {key: made_up(experiment, *key, level=1.0) for key in experiment.trainings()}
+    write_outcomes(experiment, outcomes)
+    file = folder / "results" / "tiny.jsonl"
+    before = file.read_text().splitlines()
+    path = folder / "experiments" / "tiny.toml"
+    path.write_text(TINY.replace('["categorical", "ordinal"]', '["ordinal"]'))
+    fewer = read_experiment("tiny")
+    write_outcomes(fewer, read_outcomes(fewer))
+    assert sorted(file.read_text().splitlines()) == sorted(before)
+    path.write_text(TINY)
+    assert read_outcomes(experiment) == outcomes
+
+
+def test_results_that_cannot_be_written_are_refused_before_training(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "results").write_text("a file")
+    assert main(["run", "tiny"]) == 2
+    assert "cannot write" in capsys.readouterr().err
 
 
 def test_outcomes_of_another_configuration_are_not_counted(folder: Path) -> None:

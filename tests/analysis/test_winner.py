@@ -126,7 +126,26 @@ def test_without_a_solved_return_there_is_no_success_rate() -> None:
 
 def test_before_the_defaults_are_trained_nothing_can_be_said() -> None:
     with pytest.raises(ConfigError, match="no finished training of the defaults yet"):
-        judged(BETTER, candidate(0, failed=1))
+        judged(BETTER, candidate(0, failed=1), waiting=1)
+    with pytest.raises(ConfigError, match="no finished training yet"):
+        judged(candidate(7), candidate(0), waiting=2)
+
+
+def test_defaults_that_failed_under_every_seed_do_not_keep_the_others_from_being_judged() -> None:
+    judgement = judged(candidate(0, failed=4), ALIKE, BETTER)
+    assert [row.candidate.number for row in judgement.standings] == [7, 3]
+    assert judgement.verdict == (
+        "The defaults failed under every seed; trial 7 does best, 215.0 [194.5, 235.5]."
+    )
+    assert all(row.gain is None and row.better is None for row in judgement.standings)
+    assert list(rows(judgement))[-1][:2] == ("defaults", "0 + 4 failed")
+    json.dumps(as_numbers(judgement), allow_nan=False)
+    assert "confirm/gain" not in numbers(judgement)
+
+
+def test_where_every_training_failed_it_is_said() -> None:
+    with pytest.raises(ConfigError, match="every training of the confirmation has failed"):
+        judged(candidate(0, failed=2), candidate(7, failed=2))
 
 
 def test_the_run_shows_the_winners_numbers() -> None:

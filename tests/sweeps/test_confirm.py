@@ -198,6 +198,34 @@ def test_of_one_that_is_done_nothing_is_trained_again(
     assert len(confirmation.trials) == count
 
 
+def test_without_a_picture_a_confirmation_ends_well_and_without_a_policy_nothing_is_renamed(
+    swept: Sweep,
+    confirmation: Sweep,
+    client: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    judgement = judge_sweep(swept.store, "mini")
+    before = open_sweep(swept.store, "mini").optuna.user_attrs[WINNER]
+    alias = client.get_model_version_by_alias("mini", ALIAS)
+    client.delete_registered_model_alias("mini", ALIAS)
+    monkeypatch.setattr("analysis.winner.GIF", "nothing.gif")
+    for _ in range(2):  # it can be repeated
+        assert record(swept.store, "mini", judgement).startswith("models:/mini@best is now")
+        assert "sweeps: warning: winner.gif is missing: " in capsys.readouterr().err
+    client.delete_tag(confirmation.run_id, "sweeps.warning")
+    client.delete_registered_model_alias("mini", ALIAS)
+    swept.optuna.set_user_attr(WINNER, 1_000)  # as if another had won before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "search_logged_models", lambda *_, **__: [])
+        with pytest.raises(RuntimeError, match="mini@best and trial best stay as they are: run "):
+            record(swept.store, "mini", judgement)
+        assert open_sweep(swept.store, "mini").optuna.user_attrs[WINNER] == 1_000
+    swept.optuna.set_user_attr(WINNER, before)
+    client.set_registered_model_alias("mini", ALIAS, alias.version)
+
+
 def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     swept: Sweep, confirmation: Sweep, client: MlflowClient
 ) -> None:
