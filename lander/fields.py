@@ -74,6 +74,28 @@ def typed(name: str, text: str) -> object:
         raise ConfigError(first_line(error, name)) from None
 
 
+def as_read_before(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted fields as versions took them that were not strict about types: 1e5 or "100" for 100.
+
+    For what they have recorded; everything else is refused with the way to write it.
+    """
+    known = flatten(TrainConfig())
+    return {
+        name: _converted(value, kinds_of(name)) if name in known else value
+        for name, value in values.items()
+    }
+
+
+def _converted(value: object, kinds: set[type]) -> object:
+    if type(value) not in kinds:
+        for kind in kinds & {int, float, bool}:
+            try:
+                return TypeAdapter[object](kind).validate_python(value)
+            except ValidationError:
+                pass  # the strict reading says what is wrong
+    return value
+
+
 def documented() -> dict[str, str]:
     """The docstring of each dotted field in `lander.config`."""
     return _documented(TrainConfig)

@@ -15,7 +15,7 @@ HOT = 150
 from its first seconds on."""
 PAID = 400
 """Replays that save the time which a record takes to make; before that no other one is made."""
-KEPT = 16
+KEPT = 8
 """Records that are held at a time, some megabytes each: those used last."""
 COUNTED = 1000
 """Functions whose calls are counted at a time; with one more, counting begins anew."""

@@ -10,7 +10,16 @@ import pytest
 
 from lander import ConfigError, TrainConfig
 from lander.__main__ import parse, shown
-from lander.fields import configure, documented, flatten, from_toml, kinds_of, to_toml, typed
+from lander.fields import (
+    as_read_before,
+    configure,
+    documented,
+    flatten,
+    from_toml,
+    kinds_of,
+    to_toml,
+    typed,
+)
 from lander.options import CHOICES
 from sweeps.study import read_study
 from tests.lander.conftest import refused
@@ -222,3 +231,45 @@ def test_a_number_of_an_argument_is_bounded_however_many_digits_it_has(
             f"must be at most {bound:,}, got {text[:40]}\n"
         )
     assert "must be a whole number from " in refused([*argv, "1e3"], capsys)
+
+
+def test_what_a_version_recorded_that_was_not_strict_is_read_as_it_was() -> None:
+    recorded = {
+        "total_steps": 8192.0,
+        "env.num_envs": "8",
+        "ppo.update_epochs": True,
+        "ppo.gamma": "0.9",
+        "ppo.clip_range": 1,
+        "env.obs_norm": 1,
+        "policy.squash": "false",
+        "env.bins": "none",
+        "env.reward_scale": "running",
+        "policy.hidden_sizes": [8],
+        "nonsense": 1.0,
+    }
+    read = as_read_before(recorded)
+    assert read == {
+        "total_steps": 8192,
+        "env.num_envs": 8,
+        "ppo.update_epochs": 1,
+        "ppo.gamma": 0.9,
+        "ppo.clip_range": 1.0,
+        "env.obs_norm": True,
+        "policy.squash": False,
+        "env.bins": "none",
+        "env.reward_scale": "running",
+        "policy.hidden_sizes": [8],
+        "nonsense": 1.0,
+    }
+    del read["nonsense"]
+    assert (
+        flatten(configure(read, base=TrainConfig())).items()
+        >= {
+            "total_steps": 8192,
+            "ppo.update_epochs": 1,
+            "env.obs_norm": True,
+            "env.bins": None,
+        }.items()
+    )
+    with pytest.raises(ConfigError, match=r"^env\.num_envs: .*got 8\.5$"):
+        configure(as_read_before({"env.num_envs": 8.5}), base=TrainConfig())
