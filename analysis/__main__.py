@@ -14,6 +14,7 @@ from lander.terminal import filtered
 from lander.trust import agree
 from sweeps.arguments import add_store, add_study, one_thread
 from sweeps.cores import usable_cores
+from sweeps.disk import blamed_on_disk, room
 from sweeps.masking import masked
 from sweeps.patience import silence
 from sweeps.shell import settle_variables, wrong_variable
@@ -27,6 +28,9 @@ COMMANDS = {
     "check": "Train a recorded outcome again and compare, bit for bit.",
     "tables": "Write the experiments' tables into a document.",
 }
+
+TRAINING = ("confirm", "notebooks")
+"""Commands that refuse to begin on a full disk."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -92,7 +96,10 @@ def perform(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     try:
-        return perform(parse(argv))
+        args = parse(argv)
+        guard = room if args.command in TRAINING else blamed_on_disk
+        with guard(getattr(args, "store", Path())):
+            return perform(args)
     except ConfigError as error:
         print("analysis:", masked(" ".join(str(error).split())), file=sys.stderr)
         return 2

@@ -16,6 +16,7 @@ from lander.resolve import UnflyableWarning
 from lander.terminal import filtered
 from lander.trust import agree
 from sweeps.arguments import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port
+from sweeps.disk import blamed_on_disk, room
 from sweeps.masking import masked
 from sweeps.patience import silence
 from sweeps.shell import settle_variables, wrong_variable
@@ -23,6 +24,8 @@ from sweeps.storage import Store, quiet
 from sweeps.study import shipped_studies
 
 DASHBOARD_PORT = 8080
+TRAINING = ("run", "work", "reproduce")
+"""Commands that refuse to begin on a full disk; the others may have no need to write."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -116,7 +119,8 @@ def main(argv: Sequence[str]) -> int:
         agree(Store(args.store).origin, args.trust_env)
         run = program(args.command)
         quiet()
-        with warnings.catch_warnings():
+        guard = room if args.command in TRAINING else blamed_on_disk
+        with warnings.catch_warnings(), guard(args.store):
             warnings.simplefilter("ignore", UnflyableWarning)  # said in one line by `run`
             code = run(args)
     except ConfigError as error:

@@ -1,15 +1,15 @@
-"""Hands over to MLflow what trials that have ended could not."""
+"""Delivers to MLflow what trials that have ended could not."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.terminal import say
@@ -17,78 +17,165 @@ from sweeps.budget import WORKER
 from sweeps.endings import Ending, ending
 from sweeps.identity import is_alive, is_gone, this_worker
 from sweeps.masking import one_line
+from sweeps.record import Undeliverable
 from sweeps.recording import RUN_ID
-from sweeps.spool import RECORDS, SPOOL, Spool, spool_of, spools
+from sweeps.spool import REASONS, RECORDS, SPOOL, Spool, spool_of, spools
+from sweeps.spool_files import ASIDE, set_aside
 from sweeps.storage import Store
 
-REFUSED = ".refused"
-"""Behind the name of a record that MLflow does not take."""
+LOCK = ".lock"
+"""File in the folder of spools: held by the one process of this host that delivers from there."""
 
 
 def deliver_all(store: Store, *, now: bool = True) -> str:
-    """Hand over the record of every trial that has ended; why not, if MLflow does not answer.
+    """Deliver the record of every trial that has ended; why not, if one has to wait.
 
-    Unless somebody waits for it `now`, MLflow is left alone for a while after a silence.
+    Unless somebody waits for it `now`, MLflow is left alone for a while after it gave no answer.
     """
     spool = spools(store)
     if not spool.exists():
         return ""
-    with suppress(Timeout), FileLock(spool / ".lock", blocking=False):  # or somebody is at it
-        for records in sorted(spool.glob(f"*/{RECORDS}")):
-            silence = deliver(store, records.parent, now=now)
-            if silence:
-                return silence
-    return ""
+    waiting = ""
+    with suppress(Timeout), FileLock(spool / LOCK, blocking=False):  # or somebody is at it
+        for folder, study, trial in records_of(store):
+            why, outage = deliver(store, folder, study, trial, now=now)
+            waiting = waiting or why
+            if outage:
+                break  # each further attempt would wait as long
+    return waiting
+
+
+def undelivered(store: Store) -> list[Path]:
+    """Folders with the record of a trial that has ended, whoever is to deliver it."""
+    return [folder for folder, _, _ in records_of(store)]
+
+
+def strays(store: Store) -> Iterator[tuple[Path, str]]:
+    """What else is in the folder of spools, and what it is."""
+    known = set(store.study_names())
+    for path in entries(store):
+        if path.name == LOCK or trial_of(store, path.name, known) is not None:
+            continue
+        if ASIDE not in path.name:
+            yield path, "belongs to no trial of this store: move it elsewhere, or remove it"
+            continue
+        why = ""
+        with suppress(OSError, UnicodeDecodeError):
+            if not path.is_symlink() and not (path / REASONS).is_symlink():
+                why = (path / REASONS).read_text(encoding="utf-8").partition("\n")[0]
+        name = path.name.partition(ASIDE)[0]
+        yield (
+            path,
+            f"was set aside, as MLflow cannot be given it{f' ({why})' if why else ''}: correct it "
+            f"and rename it to {name}, or remove it",
+        )
 
 
 def hand_over(
     store: Store, *, seconds: float, later: str, check: Callable[[], None] = lambda: None
 ) -> bool:
-    """The last of this host's records, which nobody else has; whether MLflow has all of them.
+    """The last of this host's records, which nobody else has; whether none of them waits any more.
 
-    Waits as long for one that does not answer, unless `check` raises; then says where they stay,
-    and what hands them over `later`.
+    Waits as long for an MLflow that does not answer, unless `check` raises; then says where they
+    stay, and what delivers them `later`.
     """
-    until, silence = time.monotonic() + seconds, deliver_all(store)
-    if silence and seconds:
-        say(f"sweeps: waiting for MLflow: {silence}", error=True)
+    until, waiting = time.monotonic() + seconds, deliver_all(store)
+    if waiting and seconds:
+        say(f"sweeps: waiting for MLflow: {waiting}", error=True)
     try:
-        while silence and time.monotonic() < until:
+        while undelivered(store) and time.monotonic() < until:
             check()
             time.sleep(1)
-            silence = deliver_all(store)
+            waiting = deliver_all(store)
     finally:
-        if silence:
-            told = f"records stay in {store.folder / SPOOL}, as MLflow does not answer: {silence}"
-            say(f"sweeps: warning: {told}; later: {later}", error=True)
-    return not silence
+        rest = bool(undelivered(store))
+        if rest:
+            why = waiting or "another process is delivering them"
+            text = f"records stay in {store.folder / SPOOL}: {why}"
+            say(f"sweeps: warning: {text}; later: {later}", error=True)
+    return not rest
 
 
-def deliver(store: Store, folder: Path, *, now: bool) -> str:
-    """Hand over a trial's record, if it is one and nobody writes it; why not, if it has to wait.
+def records_of(store: Store) -> Iterator[tuple[Path, str, FrozenTrial]]:
+    """Every record of a trial that has ended, with its study: nobody writes to it any more."""
+    known = set(store.study_names())
+    for folder in entries(store):
+        found = trial_of(store, folder.name, known)
+        if found is None:
+            continue
+        study, trial = found
+        worker = str(trial.user_attrs.get(WORKER, ""))
+        gone = trial.state == TrialState.RUNNING and is_gone(worker)
+        over = (trial.state.is_finished() or gone) and not is_writing(trial)
+        if over and holds_record(folder):
+            yield folder, study, trial
 
-    One that MLflow refuses is set aside, with a warning.
-    """
-    study, _, number = folder.name.rpartition("-")
-    trial = store.trials().find(study, int(number)) if number.isdecimal() else None
-    if trial is None:
-        return ""  # of another life of this folder, or set aside
-    worker = str(trial.user_attrs.get(WORKER, ""))
-    if trial.state == TrialState.RUNNING and not is_gone(worker):
-        return ""
-    if is_writing(trial):
-        return ""
-    spool = Spool(folder, store.runs(), link=partial(link, store, trial))
+
+def entries(store: Store) -> list[Path]:
+    """What is in the folder of spools."""
+    spool = spools(store)
+    return sorted(spool.iterdir()) if spool.exists() else []
+
+
+def holds_record(folder: Path) -> bool:
+    """There is something to deliver, or to set aside; not if all of it has just arrived."""
     try:
-        arrived = spool.deliver(now=now)
-    except MlflowException as error:
-        aside = folder.rename(folder.with_name(folder.name + REFUSED))
-        why = one_line(error)
-        say(f"sweeps: warning: MLflow refuses a record, see {aside}: {why}", error=True)
-        return ""
-    if arrived:
-        spool.remove()
-    return spool.silence
+        (folder / RECORDS).lstat()
+    except FileNotFoundError:
+        return folder.is_symlink()
+    except OSError:  # it is no folder, or cannot be read
+        return True
+    return True
+
+
+def trial_of(store: Store, name: str, known: set[str]) -> tuple[str, FrozenTrial] | None:
+    """The study and the trial whose record a folder of this name is; None if it is of another
+    database, or a copy, or was set aside."""
+    study, _, number = name.rpartition("-")
+    if study not in known or not number.isascii() or not number.isdecimal() or len(number) > 9:
+        return None
+    if spool_of(store, study, int(number)).name != name:
+        return None
+    trial = store.trials().find(study, int(number))
+    return None if trial is None else (study, trial)
+
+
+def open_spool(store: Store, study: str, trial: FrozenTrial) -> Spool:
+    """The record of a trial; what cannot be read in its stead is set aside, with a warning.
+
+    Raises:
+        OSError: nor can that be renamed.
+    """
+    folder = spool_of(store, study, trial.number)
+    spool = partial(
+        Spool,
+        folder,
+        store.runs(),
+        link=partial(link, store, trial),
+        run_id=str(trial.user_attrs.get(RUN_ID, "")),
+    )
+    if folder.is_symlink():
+        set_aside(folder, folder.name, "it is a link")
+    try:
+        return spool()
+    except (OSError, Undeliverable) as error:
+        set_aside(folder, folder.name, one_line(error))
+    return spool()
+
+
+def deliver(
+    store: Store, folder: Path, study: str, trial: FrozenTrial, *, now: bool
+) -> tuple[str, bool]:
+    """Deliver a trial's record; why it has to wait, and whether all others have to wait too."""
+    try:
+        spool = open_spool(store, study, trial)
+        if spool.is_empty:  # what was there is set aside
+            spool.remove()
+        elif spool.deliver(now=now):
+            spool.settle()
+        return spool.silence, spool.outage
+    except OSError as error:  # of the spool's own disk
+        return f"{folder}: {one_line(error)}", False
 
 
 def is_writing(trial: FrozenTrial) -> bool:
@@ -99,7 +186,7 @@ def is_writing(trial: FrozenTrial) -> bool:
 
 
 def link(store: Store, trial: FrozenTrial, run_id: str) -> None:
-    """Tell Optuna of the run of a trial, which may have ended before there was one."""
+    """Note at Optuna the run of a trial, which may have ended before there was one."""
     if RUN_ID not in trial.user_attrs:
         store.trials().set_late_attr(trial, RUN_ID, run_id)
 
@@ -109,14 +196,17 @@ def close_run(
 ) -> None:
     """End the record of a trial that lost its worker, behind what that has left in the spool.
 
-    `deliver_all` hands it over.
+    `deliver_all` delivers it.
     """
-    folder, run_id = spool_of(store, study, trial.number), trial.user_attrs.get(RUN_ID)
-    begun = (folder / RECORDS).exists()
+    run_id = trial.user_attrs.get(RUN_ID)
+    begun = os.path.lexists(spool_of(store, study, trial.number))
     if (run_id is None and not begun) or is_writing(trial):
         return
-    spool = Spool(folder, store.runs(), link=partial(link, store, trial))
-    if not begun:
+    spool = open_spool(store, study, trial)
+    if spool.is_empty:
+        if run_id is None:
+            spool.remove()
+            return
         spool.write("known_run", run_id=run_id)
     spool.write("batch", tags=dict(tags))
     spool.write("end", status=status, time=int(time.time() * 1000))

@@ -19,7 +19,7 @@ from lander.terminal import say
 from sweeps.address import of_file
 from sweeps.budget import WORKER
 from sweeps.damage import readable
-from sweeps.delivery import deliver_all
+from sweeps.delivery import deliver_all, strays
 from sweeps.endings import INTERRUPTED, REASON
 from sweeps.hints import hint, no_sweep
 from sweeps.recording import CONFIG, NUMBER, PARENT, POLICY, ROLE, RUN_ID, STATE, seed_folder
@@ -106,6 +106,8 @@ def examine(store: Store, *, dry_run: bool) -> Iterator[Finding]:
             yield from reconcile(sweep, dry_run=dry_run)
         except ConfigError as error:
             yield Finding(f"{name}: {error}", mended=False)
+    for path, what in strays(store):
+        yield Finding(f"{path} {what}", mended=False)
 
 
 def require_sound(store: Store) -> None:

@@ -59,16 +59,21 @@ def told(error: BaseException) -> str:
 
 
 def silence(error: Exception) -> str:
-    """One line about a server that does not answer, or a file that cannot be read or written;
-    empty if it is something else."""
+    """One line about a server that does not answer or refuses, or a file that cannot be read or
+    written; empty if it is something else."""
     if is_silence(error):
         return f"try again when the database answers: {told(error)}"
     if "mlflow" in sys.modules:
-        from sweeps.spool import is_outage  # here: it takes seconds to load, unless it has failed
+        from mlflow.exceptions import MlflowException  # here: it takes seconds to load
 
-        if is_outage(error):
-            remedy = "" if isinstance(error, OSError) else "try again when MLflow answers: "
-            return remedy + one_line(error)
+        from sweeps.outage import may_pass
+
+        if isinstance(error, MlflowException):
+            remedy = "try again when MLflow answers" if may_pass(error) else "MLflow refuses"
+            return f"{remedy}: {one_line(error)}"
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, exc.OperationalError):
+        return f"try again when the database can be read and written: {told(error)}"
     return one_line(error) if isinstance(error, OSError) else ""
 
 

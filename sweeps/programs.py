@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
+from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
 from lander.fields import ConfigError, to_toml
@@ -19,14 +21,15 @@ from lander.terminal import say
 from sweeps.cluster import connected
 from sweeps.crew import HERE, Crew, Launcher, run_workers
 from sweeps.dashboard import serve
-from sweeps.disk import room
+from sweeps.disk import blamed_on_disk, require_room
 from sweeps.doctor import check_up, doctor
 from sweeps.endings import REASON, Ending, ending
 from sweeps.failures import ENOUGH, bug
 from sweeps.hints import hint, no_sweep
+from sweeps.masking import one_line
 from sweeps.objective import trial_configs, trial_seeds
 from sweeps.patience import PATIENCE
-from sweeps.publish import HOST, link, page, publish
+from sweeps.publish import HOST, link, page, publish, warn
 from sweeps.recording import TRACEBACK
 from sweeps.reproduce import reproduce
 from sweeps.scores import last_return
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     for trouble in troubles(study.space, study.base):
         print(f"sweeps: warning: {trouble}", file=sys.stderr)
     store = Store(args.store)
-    with room(store.folder), launching(args) as launcher:
+    with launching(args) as launcher:
         check_up(store, study.name)
         sweep = start_sweep(
             study,
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         if not complete or (args.workers == 0 and sweep.running):
             seconds = args.hours and args.hours * 3600
             finished = carry_out(sweep, launcher=launcher, workers=args.workers, seconds=seconds)
-        publish(sweep, patience=PATIENCE if finished else 0)
+        delivered = publish(sweep, patience=PATIENCE if finished else 0)
     if not finished:
         return 130
     if sweep.left and bug(sweep.counted):
@@ -83,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         resume = hint("sweep", store.folder, study=args.study, trials=trials)
         print(f"time is up: {sweep.left} of {sweep.total} trials are left; resume: {resume}")
     conclude(sweep)
-    return 0
+    return 0 if delivered else 1
 
 
 @contextmanager
@@ -146,11 +149,11 @@ def conclude(sweep: Sweep) -> None:
 
 
 def run_worker(args: argparse.Namespace) -> int:
-    """One worker."""
+    """One worker; 1 if records stay here, so that whoever started it starts it again."""
     seconds = args.hours and args.hours * 3600
     store = Store(args.store)
-    work(store, args.study, index=args.worker, seconds=seconds, parent=args.parent)
-    return 0
+    done = work(store, args.study, index=args.worker, seconds=seconds, parent=args.parent)
+    return 0 if done else 1
 
 
 def run_reproduce(args: argparse.Namespace) -> int:
@@ -193,18 +196,34 @@ def trials(args: argparse.Namespace) -> int:
 
 
 def figures(args: argparse.Namespace) -> int:
-    """What the sweep and its confirmation show on their own runs, as files."""
+    """What the sweep and its confirmation show on their own runs, as files; 1 if one is missing."""
     store = Store(args.store)
     sweeps = [open_sweep(store, args.study)]
     if args.study + CONFIRM in store.study_names():
         sweeps.append(open_sweep(store, args.study + CONFIRM))
-    client = store.runs()
     args.out.mkdir(parents=True, exist_ok=True)
-    for sweep in sweeps:
-        for artifact in client.list_artifacts(sweep.run_id):
-            if artifact.path.endswith((".png", ".gif", ".md")):
-                say(client.download_artifacts(sweep.run_id, artifact.path, str(args.out)))
-    return 0
+    with blamed_on_disk(args.out):
+        copied = [copy_pictures(sweep, args.out) for sweep in sweeps]
+    return 0 if all(copied) else 1
+
+
+def copy_pictures(sweep: Sweep, folder: Path) -> bool:
+    """Every picture on the run of a sweep; False if one is missing, which is named."""
+    client, name = sweep.store.runs(), sweep.study.name
+    listed = [artifact.path for artifact in client.list_artifacts(sweep.run_id)]
+    pictures = [path for path in listed if path.endswith((".png", ".gif", ".md"))]
+    copied = 0
+    for picture in pictures:
+        try:
+            say(client.download_artifacts(sweep.run_id, picture, str(folder)))
+            copied += 1
+        except MlflowException as error:
+            require_room(folder, cause=error)
+            warn(f"{picture} of {name} cannot be copied: {one_line(error)}")
+    if not pictures:
+        again = hint("sweep", sweep.store.folder, study=name)
+        warn(f"the run of {name} has no pictures: when the sweep is over, {again} draws them")
+    return 0 < copied == len(pictures)
 
 
 def ui(args: argparse.Namespace) -> int:

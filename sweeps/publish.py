@@ -32,17 +32,28 @@ VIEW = "sweep"
 HOST, PORT = "127.0.0.1", 5000
 
 
-def publish(sweep: Sweep, *, patience: float = PATIENCE) -> None:
+def publish(sweep: Sweep, *, patience: float = PATIENCE) -> bool:
     """Figures and best.gif on the parent run, the best model registered, the parent run closed.
 
     What cannot be made is missing there, with a warning: the scores do not depend on it. Without
-    an MLflow that answers within `patience` seconds all of it is.
+    an MLflow that answers within `patience` seconds all of it is. Whether no record of a trial
+    waits for MLflow any more.
     """
-    if not hand_over(sweep.store, seconds=patience, later="the same command again"):
-        return
+    delivered = hand_over(sweep.store, seconds=patience, later="the same command again")
+    if not delivered and not answers(sweep):
+        return False
     with sweep.store.lock:  # two at once would each register the best model
         for warning in show(sweep):
             warn(warning)
+    return delivered
+
+
+def answers(sweep: Sweep) -> bool:
+    """Whether MLflow does."""
+    try:
+        return bool(sweep.store.runs().get_run(sweep.run_id).info.run_id)
+    except (MlflowException, OSError):
+        return False
 
 
 def show(sweep: Sweep) -> list[str]:
@@ -55,7 +66,9 @@ def show(sweep: Sweep) -> list[str]:
     with tolerated(warnings, "a figure"), TemporaryDirectory() as folder:
         for path in write_figures(sweep, Path(folder)):
             client.log_artifact(sweep.run_id, str(path))
-    if best is not None:
+    if best is not None and RUN_ID not in best.user_attrs:
+        warnings.append(f"best.gif is missing: trial {best.number} has no run in MLflow")
+    elif best is not None:
         best_run = str(best.user_attrs[RUN_ID])
         with tolerated(warnings, "best.gif"), TemporaryDirectory() as folder:
             gif = client.download_artifacts(best_run, GIF, folder)

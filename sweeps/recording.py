@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections import defaultdict
@@ -38,8 +39,11 @@ from sweeps.endings import (
 )
 from sweeps.masking import masked, one_line
 from sweeps.provenance import package_version
+from sweeps.record import Point
 from sweeps.scores import SCORE, mean
-from sweeps.spool import Point, Spool, spool_of
+from sweeps.sender import KEY
+from sweeps.spool import Spool, spool_of
+from sweeps.spool_files import set_aside
 from sweeps.storage import Store
 
 ROLE = "sweeps.role"
@@ -214,8 +218,9 @@ class MlflowRecorder:
         self.flush()
         self.spool.write("batch", tags={**tags, **told})
         self.spool.write("end", status=status, time=int(time.time() * 1000))
+        self.spool.sync()  # before the trial counts as complete
         if self.spool.deliver():
-            self.spool.remove()  # or `sweeps.delivery` sees to it
+            self.spool.settle()  # or `sweeps.delivery` sees to it
 
     def abandon(self, trial: FrozenTrial) -> None:
         """The last of the record of a trial that others have closed, in their words.
@@ -286,11 +291,11 @@ def trial_run(
         for name in (RETRY_OF, CANDIDATE, TEST_SEED_INDEX)
         if name in trial.user_attrs
     }
-    spool = Spool(
-        spool_of(store, trial.study.study_name, trial.number),
-        store.runs(),
-        link=partial(trial.set_user_attr, RUN_ID),
-    )
+    folder = spool_of(store, trial.study.study_name, trial.number)
+    if os.path.lexists(folder):  # a trial begins once: not this one's
+        set_aside(folder, folder.name, "it is of an earlier sweep")
+    spool = Spool(folder, store.runs(), link=partial(trial.set_user_attr, RUN_ID))
+    start = int(time.time() * 1000)
     recorder = MlflowRecorder(spool)
     status, state, reason = "FAILED", "FAIL", ""
     try:
@@ -298,8 +303,15 @@ def trial_run(
             "run",
             experiment_id=experiment_id,
             name=f"{role}-{trial.number:04d}",
-            start=int(time.time() * 1000),
-            tags={ROLE: role, PARENT: parent_run_id, NUMBER: str(trial.number), **given, **tags},
+            start=start,
+            tags={
+                ROLE: role,
+                PARENT: parent_run_id,
+                NUMBER: str(trial.number),
+                KEY: spool.key(start),
+                **given,
+                **tags,
+            },
         )
         spool.deliver()
         yield recorder

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
@@ -17,6 +17,7 @@ from lander.fields import ConfigError, flatten, from_toml
 from lander.metrics import FINALS
 from lander.terminal import say
 from lander.trust import UNKNOWN, Origin
+from sweeps.disk import require_room
 from sweeps.endings import REASON
 from sweeps.provenance import differences, environment, source_tags
 from sweeps.recording import (
@@ -67,6 +68,7 @@ def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN)
         with TemporaryDirectory() as folder:
             text = Path(client.download_artifacts(run_id, CONFIG, folder)).read_text()
     except Exception as error:  # MLflow raises many kinds for a missing artifact
+        require_room(Path(gettempdir()), cause=error)
         name = run.info.run_name
         raise ConfigError(f"{name} has no {CONFIG} in its record: {error}") from None
     config = from_toml(text, source=f"{run.info.run_name}/{CONFIG}")

@@ -1,9 +1,12 @@
 """What is to be recorded of a run: on disk first, then with MLflow, whenever that answers.
 
 A trial's spool is a folder, STORE/spool/STUDY-NUMBER: `records.jsonl`, a record a line, and the
-files that records name. They are handed over in order, always from there. A record that may have
-arrived is handed over again, which changes nothing: the run is known by its key, a point of a curve
+files that records name. They are delivered in order, always from there. A record that may have
+arrived is delivered again, which changes nothing: the run is known by its key, a point of a curve
 to MLflow by name, step, time and value, and all else replaces itself.
+
+A line that cannot be delivered does not stop the others: when these have arrived it is set aside
+with the files it names, in STUDY-NUMBER.refused.
 """
 
 from __future__ import annotations
@@ -12,64 +15,86 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model
-from sqlalchemy.exc import OperationalError
 
 from lander.inside import inside
+from sweeps.durable import sync
 from sweeps.masking import one_line
+from sweeps.outage import concerns_all, may_pass
+from sweeps.record import KnownRun, Point, RunBegun, Undeliverable, read_record
+from sweeps.sender import Sender, key_of
+from sweeps.spool_files import require_record, set_aside
 from sweeps.storage import Store
 
-KEY = "sweeps.record"
-"""Tag: by which a run is found again if MLflow's answer to its creation was lost."""
 SPOOL = "spool"
 """Folder of a store."""
 RECORDS = "records.jsonl"
+REASONS = "reasons.txt"
+"""Why each line of a record that is set aside could not be delivered."""
 POINTS_LIMIT = 1000
 """Points that MLflow takes in one call."""
-REFUSED = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-"""What MLflow says of a request that it will never take; everything else may pass."""
 PATIENCE = 100
 """After a call without an answer the next one waits as many times as long as it took, so that an
 outage costs training at most a hundredth .."""
 LONGEST = 300.0
 """.. but no more seconds than these."""
 
-Point = tuple[str, float, int, int]
-"""Name, value, time in ms, environment steps."""
-
 
 class Spool:
     """The record of one run, under way to MLflow."""
 
-    _not_before: ClassVar[float] = 0.0
-    """When this process may ask MLflow again."""
+    _not_before: ClassVar[dict[str, float]] = {}
+    """By MLflow's address: when this process may ask it again."""
 
-    def __init__(self, folder: Path, client: MlflowClient, *, link: Callable[[str], None]) -> None:
-        """`link` is told the id of the run as soon as there is one."""
+    def __init__(
+        self,
+        folder: Path,
+        client: MlflowClient,
+        *,
+        link: Callable[[str], None],
+        run_id: str = "",
+    ) -> None:
+        """`link` is given the id of the run as soon as there is one, unless `run_id` is that.
+
+        Raises:
+            OSError, Undeliverable: there is a record that cannot be read.
+        """
         self.folder = folder
         self._client = client
         self._link = link
+        self._linked = bool(run_id)
         self._records = folder / RECORDS
+        begun = os.path.lexists(self._records)
+        self._sender = Sender(folder, client, run_id=run_id, again=begun)
         self._offset = 0
-        self._run_id = ""
-        self._again = self._records.exists()
-        """Some of it may have arrived before."""
+        self._refused: list[tuple[bytes, str]] = []
+        """Lines that cannot be delivered, and why."""
         self.silence = ""
         """Why the last delivery stopped."""
+        self.outage = False
+        """It stopped for a reason that concerns all records."""
         folder.mkdir(parents=True, exist_ok=True)
-        if self._again:  # a killed writer leaves half a line
-            whole = self._records.read_bytes().rpartition(b"\n")
-            os.truncate(self._records, len(whole[0] + whole[1]))
+        if begun:  # a killed writer leaves half a line
+            require_record(self._records)
+            lines, end, half = self._records.read_bytes().rpartition(b"\n")
+            if half:
+                os.truncate(self._records, len(lines + end))
+
+    @property
+    def is_empty(self) -> bool:
+        """It holds no record yet."""
+        return not self._records.exists()
+
+    def key(self, start: int) -> str:
+        """The value of `KEY` among the tags of the run that begins at this time."""
+        return key_of(self.folder, start)
 
     def write(self, kind: str, **fields: object) -> None:
-        """Keep a record, of a kind that `deliver` knows.
+        """Keep a record, of one of the kinds in `sweeps.record`.
 
         Raises:
             OSError: the disk is full; the record is not kept.
@@ -89,8 +114,8 @@ class Spool:
         """Whether it still begins with its run: others may have removed the beginning."""
         try:
             with self._records.open("rb") as records:
-                return json.loads(records.readline())["kind"] in ("run", "known_run")
-        except (OSError, ValueError):
+                return isinstance(read_record(records.readline()), RunBegun | KnownRun)
+        except (OSError, Undeliverable):
             return False
 
     def points(self, points: Sequence[Point]) -> None:
@@ -98,118 +123,103 @@ class Spool:
         for start in range(0, len(points), POINTS_LIMIT):
             self.write("batch", points=points[start : start + POINTS_LIMIT])
 
-    def deliver(self, *, now: bool = False) -> bool:
-        """Hand over what is left; whether that was done.
-
-        Where MLflow was silent lately it is asked only `now` that somebody waits for it.
+    def sync(self) -> None:
+        """Force the record, and what it names, onto the disk: no power cut loses it from then on.
 
         Raises:
-            MlflowException: it refuses a record.
+            OSError: the disk is full.
         """
-        started = time.monotonic()
-        if not now and started < Spool._not_before:
-            self.silence = "it was silent a moment ago"
+        sync(self.folder, parents=2)
+
+    def deliver(self, *, now: bool = False) -> bool:
+        """Deliver what is left; whether that was done, but for lines that cannot be delivered.
+
+        Where MLflow did not answer lately it is asked only `now` that somebody waits for it.
+        """
+        started, address = time.monotonic(), str(self._client.tracking_uri)
+        self.silence, self.outage = "", False
+        if not now and started < Spool._not_before.get(address, 0.0):
+            self.silence, self.outage = "it did not answer a moment ago", True
             return False
-        kinds: dict[str, Callable[..., None]] = {
-            "run": self._run,
-            "known_run": self._known_run,
-            "batch": self._batch,
-            "file": self._file,
-            "model": self._model,
-            "end": self._end,
-        }
-        try:
-            with self._records.open("rb") as records:
-                records.seek(self._offset)
-                for line in records:
-                    record = json.loads(line)
-                    kinds[record.pop("kind")](**record)
-                    self._offset += len(line)
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            self._again = True
-            self.silence = one_line(error)
-            ended = time.monotonic()
-            Spool._not_before = ended + min(LONGEST, max(1.0, PATIENCE * (ended - started)))
-            return False
+        with self._records.open("rb") as records:
+            error = self._begin_run(records)
+            if error is not None:
+                self._wait(error, address, started)
+                return False
+            if self._sender.run_id and not self._linked:
+                self._link(self._sender.run_id)
+                self._linked = True
+            records.seek(self._offset)
+            for line in records:
+                error = self._attempt(line)
+                if error is not None and may_pass(error):
+                    self._wait(error, address, started)
+                    return False
+                if error is not None:
+                    self._refused.append((line, one_line(error)))
+                self._offset += len(line)
         return True
 
+    def _begin_run(self, lines: Iterable[bytes]) -> Exception | None:
+        """Before all else, wherever in the record that stands; why it has to wait."""
+        for line in () if self._sender.run_id else lines:
+            error = self._attempt(line, only_run=True)
+            if error is not None and may_pass(error):
+                return error
+            if self._sender.run_id:
+                return None
+        return None
+
+    def _attempt(self, line: bytes, *, only_run: bool = False) -> Exception | None:
+        """Deliver one line, of whatever kind; why that failed."""
+        try:
+            record = read_record(line)
+            if not only_run or isinstance(record, RunBegun | KnownRun):
+                self._sender.send(record)
+        except Exception as error:
+            return error
+        return None
+
+    def _wait(self, error: Exception, address: str, started: float) -> None:
+        """Note that MLflow gave no answer, and leave it alone for a while."""
+        self._sender.again = True
+        self.silence, self.outage = one_line(error), concerns_all(error)
+        ended = time.monotonic()
+        pause = min(LONGEST, max(1.0, PATIENCE * (ended - started)))
+        Spool._not_before[address] = ended + pause
+
+    def settle(self) -> None:
+        """After all of it was delivered: remove it, but for what could not be, which is set aside
+        and named in one line."""
+        for folder in self._sender.written:
+            sync(folder)
+        if not self._refused:
+            self.remove()
+            return
+        for path in self._sender.delivered:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        lines = [line for line, _ in self._refused]
+        if self._sender.run_id:  # so that renamed back it is a record again
+            known = json.dumps({"kind": "known_run", "run_id": self._sender.run_id}) + "\n"
+            lines = [known.encode(), *(line for line in lines if line != known.encode())]
+        rest = self.folder / f".{RECORDS}"
+        rest.write_bytes(b"".join(lines))
+        reasons = "".join(f"{reason}\n" for _, reason in self._refused)
+        (self.folder / REASONS).write_text(reasons, encoding="utf-8", errors="backslashreplace")
+        rest.replace(self._records)
+        set_aside(
+            self.folder,
+            f"{len(self._refused)} of the records of {self.folder.name}",
+            self._refused[0][1],
+        )
+
     def remove(self) -> None:
-        """All of it has arrived."""
-        self._records.unlink()  # first: without it the rest is no record
-        shutil.rmtree(self.folder)
-
-    def _run(self, experiment_id: str, name: str, start: int, tags: dict[str, str]) -> None:
-        key = f"{self.folder.name} {start}"
-        if self._again:
-            query = f"tags.`{KEY}` = '{key}'"
-            found = self._client.search_runs([experiment_id], filter_string=query)
-            self._run_id = found[0].info.run_id if found else ""
-        if not self._run_id:
-            tags = {**tags, KEY: key}
-            run = self._client.create_run(experiment_id, start, tags, run_name=name)
-            self._run_id = run.info.run_id
-        self._link(self._run_id)
-
-    def _known_run(self, run_id: str) -> None:
-        self._run_id = run_id
-
-    def _batch(
-        self,
-        points: Sequence[Point] = (),
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        self._client.log_batch(
-            self._run_id,
-            [Metric(*point) for point in points],
-            [Param(*item) for item in (params or {}).items()],
-            [RunTag(*item) for item in (tags or {}).items()],
-        )
-
-    def _file(self, path: str) -> None:
-        parent = Path(path).parent.as_posix()
-        place = None if parent == "." else parent
-        self._client.log_artifact(self._run_id, str(self.folder / path), place)
-
-    def _model(self, path: str, params: dict[str, str], points: Sequence[Point], step: int) -> None:
-        """A folder that `mlflow.pytorch.save_model` wrote, as a LoggedModel of the run."""
-        client, run = self._client, self._client.get_run(self._run_id)
-        experiment_id = run.info.experiment_id
-        if self._again:
-            query = f"source_run_id = '{self._run_id}'"
-            found = list(client.search_logged_models([experiment_id], query))
-        else:
-            found = []
-        logged = (
-            found[0]
-            if found
-            else client.create_logged_model(
-                experiment_id, path, source_run_id=self._run_id, params=params
-            )
-        )
-        if not (run.outputs and run.outputs.model_outputs):
-            client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step)])
-        of_model = [Metric(*point, model_id=logged.model_id) for point in points]
-        client.log_batch(self._run_id, metrics=of_model)
-        folder = self.folder / path
-        model = Model.load(folder)
-        model.run_id, model.model_id, model.model_uuid = run.info.run_id, *[logged.model_id] * 2
-        model.artifact_path = logged.artifact_location
-        model.save(folder / "MLmodel")
-        client.log_model_artifacts(logged.model_id, str(folder))
-        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-
-    def _end(self, status: str, time: int) -> None:
-        self._client.set_terminated(self._run_id, status, time)
-
-
-def is_outage(error: Exception) -> bool:
-    """MLflow or where it keeps files does not answer; what it refuses it would refuse again."""
-    if isinstance(error, MlflowException):
-        return error.error_code not in REFUSED
-    return isinstance(error, OSError | OperationalError)
+        """All of it has arrived, or is of no use."""
+        self._records.unlink(missing_ok=True)  # first: without it the rest is no record
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def spool_of(store: Store, study: str, number: int) -> Path:

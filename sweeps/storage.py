@@ -26,6 +26,7 @@ from sweeps.address import LOCK_SECONDS, TRACKING, address, lock, of_file, track
 from sweeps.budget import BudgetStorage, open_storage
 from sweeps.damage import readable
 from sweeps.hints import hint, no_sweep
+from sweeps.replaced import watch_files
 from sweeps.scores import best_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ WINNER = "sweeps.winner"
 PLACE = "sweeps.artifacts"
 """Optuna user attribute of a study: `Store.place` when it was started."""
 OPTUNA_FILE, MLFLOW_FILE = "optuna.db", "mlflow.db"
+
+watch_files()
 
 
 @event.listens_for(Engine, "before_cursor_execute", retval=True)
@@ -245,5 +248,5 @@ def quiet() -> None:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, and some samplers
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("mlflow", "alembic", "urllib3"):  # what they log as an error they raise as well
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -29,6 +29,7 @@ from sweeps.endings import (
 )
 from sweeps.grid import Grid, GridSampler
 from sweeps.identity import is_gone
+from sweeps.outage import answered
 from sweeps.provenance import environment, source_tags
 from sweeps.recording import ROLE, RUN_ID, STATE
 from sweeps.scores import best_of, ranked
@@ -192,7 +193,7 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
     client = store.runs()
     name = study.settings.name
     experiment = client.get_experiment_by_name(name)
-    experiment_id = (
+    experiment_id = answered(
         experiment.experiment_id
         if experiment
         else client.create_experiment(
@@ -208,7 +209,7 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
             **source_tags(command),
         },
     )
-    client.log_text(run.info.run_id, study.text, DEFINITION)
+    client.log_text(answered(run.info.run_id), study.text, DEFINITION)
     found = optuna.create_study(
         study_name=study.name,
         storage=store.trials(),

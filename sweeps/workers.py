@@ -37,8 +37,11 @@ from sweeps.sweep import open_sweep, take_back
 
 def work(
     store: Store, name: str, *, index: int, seconds: float | None, parent: int | None = None
-) -> None:
+) -> bool:
     """Run waiting trials of a sweep one after another until none is left.
+
+    False if records of trials that ran on this host still wait for MLflow; with a `parent`, which
+    delivers them, that is not looked at.
 
     After `seconds` no further trial is begun. An interruption ends the running trial as KILLED, as
     does the end of the process `parent`, or a full disk; the next `run` takes it up again.
@@ -81,10 +84,11 @@ def work(
             deliver_all(store, now=False)
             give_back_memory()
 
-    def finish(*, patience: float) -> None:
-        if parent is None:  # who has started workers here sees to it when all of them have ended
-            later = f"on this host, {hint('doctor', store.folder)}"
-            hand_over(store, seconds=patience, later=later, check=check)
+    def finish(*, patience: float) -> bool:
+        if parent is not None:  # sees to it when all workers that it started have ended
+            return True
+        later = f"on this host, {hint('doctor', store.folder)}"
+        return hand_over(store, seconds=patience, later=later, check=check)
 
     with Interruption() as interruption:
         try:
@@ -93,7 +97,7 @@ def work(
         except KeyboardInterrupt:
             finish(patience=0)
             raise
-        finish(patience=PATIENCE)
+        return finish(patience=PATIENCE)
 
 
 def run_next(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> FrozenTrial:

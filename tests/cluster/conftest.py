@@ -70,7 +70,7 @@ def kept_by(postgres: Postgres, tracking: TrackingServer, folder: Path) -> Gener
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, postgres.create_database(f"optuna_{next(NUMBERS)}"))
         patch.setenv(TRACKING, tracking.uri.replace("//", f"//me:{TOKEN}@"))
-        patch.setattr(Spool, "_not_before", 0.0)
+        patch.setattr(Spool, "_not_before", {})
         try:
             yield Store(folder / "mlruns")
         finally:

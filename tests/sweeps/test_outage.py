@@ -3,6 +3,7 @@ tag and file arrives once, in order."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -163,7 +164,7 @@ def proxy(server: Server) -> Generator[Proxy]:
 @pytest.fixture(autouse=True)
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a process that has not yet seen MLflow silent; later tests too."""
-    monkeypatch.setattr(Spool, "_not_before", 0.0)
+    monkeypatch.setattr(Spool, "_not_before", {})
 
 
 @pytest.fixture
@@ -269,7 +270,7 @@ def test_a_server_killed_during_a_trial_gets_all_of_it_once_it_is_back(
         hand_over(store, seconds=60, later="doctor", check=interrupted)
     waiting, warning = capsys.readouterr().err.splitlines()
     assert waiting.startswith("sweeps: waiting for MLflow: MlflowException: ")
-    assert warning.startswith(f"sweeps: warning: records stay in {store.folder}/spool, as MLflow ")
+    assert warning.startswith(f"sweeps: warning: records stay in {store.folder}/spool: Mlflow")
     assert warning.endswith("; later: doctor")
     server.start()
     assert hand_over(store, seconds=0, later="doctor", check=interrupted)
@@ -293,7 +294,7 @@ def test_a_trial_that_begins_without_the_server_gets_its_run_later(
     assert RUN_ID not in trial.user_attrs
     (warning,) = capsys.readouterr().err.splitlines()
     assert "records stay in " in warning
-    assert "as MLflow does not answer: MlflowException: API request" in warning
+    assert "spool: MlflowException: API request" in warning
     assert warning.endswith("; later: the same command again")
     assert recorded(sweep) == []
     sweep = start(store, "unwell", proxy.uri, monkeypatch)  # the next start hands it over
@@ -349,8 +350,13 @@ def test_a_record_that_mlflow_refuses_is_set_aside_with_a_warning(
     spool.write("batch", params={"x" * 1000: "1"})
     assert deliver_all(store) == ""
     (warning,) = capsys.readouterr().err.splitlines()
-    assert "MLflow refuses a record, see " in warning
-    assert (store.folder / "spool" / "mini-0000.refused" / RECORDS).exists()
+    assert (
+        "1 of the records of mini-0000 cannot be delivered to MLflow (MlflowException: " in warning
+    )
+    assert f"set aside as {store.folder}/spool/mini-0000.refused; " in warning
+    first, refused = (store.folder / "spool/mini-0000.refused" / RECORDS).read_text().splitlines()
+    assert json.loads(first) == {"kind": "known_run", "run_id": sweep.run_id}
+    assert json.loads(refused)["params"] == {"x" * 1000: "1"}
     assert deliver_all(store) == ""
     assert capsys.readouterr().err == ""
 
@@ -395,7 +401,8 @@ def test_a_sweep_whose_server_is_killed_and_started_again_records_every_trial_on
     def ended() -> int:
         if "restart" not in store.study_names():
             return 0
-        return sum(trial.state.is_finished() for trial in open_sweep(store, "restart").trials)
+        sweep = open_sweep(store, "restart", anywhere=True)  # which this process is not
+        return sum(trial.state.is_finished() for trial in sweep.trials)
 
     wait_until(lambda: process.poll() is not None or ended() >= 1)
     server.kill()

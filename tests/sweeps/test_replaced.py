@@ -1,0 +1,49 @@
+"""A database file that is replaced on disk is the one that is read and written from then on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.exceptions import StorageInternalError
+
+from sweeps.storage import Store
+
+
+def test_a_process_sees_the_database_that_was_put_in_the_place_of_the_one_it_opened(
+    store: Store, empty: Path
+) -> None:
+    optuna.create_study(study_name="before", storage=store.trials())
+    runs = store.runs()
+    runs.create_experiment("before")
+    replace(store, empty, "optuna.db")
+    replace(store, empty, "mlflow.db")
+    assert store.study_names() == []
+    assert [found.name for found in store.runs().search_experiments()] == ["Default"]
+    optuna.create_study(study_name="after", storage=store.trials())
+    store.runs().create_experiment("after")
+    again = Store(store.folder)
+    assert again.study_names() == ["after"]
+    assert [found.name for found in again.runs().search_experiments()] == ["after", "Default"]
+    assert "before" not in [found.name for found in runs.search_experiments()]
+
+
+def replace(store: Store, other: Path, name: str) -> None:
+    """Another file under the same name, as `mv` puts it there."""
+    aside = store.folder / f"{name}.copy"
+    shutil.copy(other / name, aside)
+    aside.replace(store.folder / name)
+
+
+def test_a_database_that_is_gone_is_not_created_anew_by_a_process_that_had_opened_it(
+    store: Store,
+) -> None:
+    trials = store.trials()
+    optuna.create_study(study_name="before", storage=trials)
+    (store.folder / "optuna.db").unlink()
+    with pytest.raises(StorageInternalError) as raised:
+        optuna.load_study(study_name="before", storage=trials)
+    assert f"{store.folder}/optuna.db is gone" in str(raised.value.__cause__)
+    assert not (store.folder / "optuna.db").exists()
