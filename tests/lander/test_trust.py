@@ -215,14 +215,13 @@ def test_python_and_other_hosts_give_consent_by_the_variable(tmp_path: Path) -> 
     torch.save({"config": flatten(config), "weights": {}}, tmp_path / "policy.pt")
     (tmp_path / f"{MODULE}.py").write_text(PAYLOAD)
     program = "import sys, pathlib, lander.checkpoint as c; c.load(pathlib.Path('policy.pt'))"
-    for value, imported in (("", False), (f"other, {MODULE}", True)):
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=tmp_path,
-            env=os.environ | {VARIABLE: value, "PYTHONPATH": str(Path.cwd())},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 1  # there are no weights
-        assert (tmp_path / "PWNED").exists() == imported, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {VARIABLE: f"other, {MODULE}", "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "is not a policy of this program" in done.stderr  # there are no weights
+    assert (tmp_path / "PWNED").exists()
