@@ -35,7 +35,7 @@ def bins_searched(sweep: Sweep) -> list[int]:
     if range_ is None:
         return [] if base is None else [base]
     if isinstance(range_.distribution, CategoricalDistribution):
-        return sorted(int(choice) for choice in range_.distribution.choices if choice is not None)
+        return sorted(choice for choice in range_.distribution.choices if isinstance(choice, int))
     return sorted(load_trials(sweep)["env.bins"].dropna().astype(int).unique().tolist())
 
 

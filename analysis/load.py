@@ -22,9 +22,9 @@ from optuna.trial import FrozenTrial
 from sweeps.budget import CANDIDATE, TEST_SEED_INDEX
 from sweeps.endings import REASON
 from sweeps.objective import trial_seeds
+from sweeps.ranges import Range
 from sweeps.recording import RUN_ID, seed_folder
 from sweeps.scores import RETURNS, last_return
-from sweeps.space import Range
 from sweeps.sweep import Sweep
 from sweeps.times import NEVER, seconds, started
 

@@ -16,8 +16,9 @@ from sweeps.endings import SETTLED, Ending
 from sweeps.hints import hint
 from sweeps.masking import masked
 from sweeps.publish import ALIAS
+from sweeps.ranges import Range
 from sweeps.recording import NUMBER, ROLE
-from sweeps.space import Range, Space
+from sweeps.space import Space
 from sweeps.study import CONFIRM
 
 CHOICES = "choices"

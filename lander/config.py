@@ -160,6 +160,50 @@ class PPOConfig:
     """The gradient is scaled down to this global L2 norm."""
 
 
+def rollout_trouble(
+    *,
+    num_envs: int,
+    rollout_steps: int,
+    rollout_episodes: int | None,
+    minibatch_size: int,
+    total_steps: int,
+    checkpoints: int,
+) -> str:
+    """Why a training cannot be cut into rollouts and minibatches of these sizes; "" if it can.
+
+    Plain arithmetic, so that a study can try all sizes that it searches.
+    """
+    if rollout_episodes is not None:
+        if rollout_episodes % num_envs:
+            return (
+                f"ppo.rollout_episodes must be a multiple of env.num_envs: {rollout_episodes} is "
+                f"none of {num_envs}"
+            )
+        return ""
+    batch_size = num_envs * rollout_steps
+    if batch_size > MAX_ROLLOUT:
+        return (
+            f"env.num_envs * ppo.rollout_steps, a rollout, must be at most {MAX_ROLLOUT} "
+            f"steps: got {batch_size}"
+        )
+    if total_steps < batch_size:
+        return (
+            f"total_steps must hold at least one rollout of env.num_envs * ppo.rollout_steps "
+            f"= {batch_size} steps: got {total_steps}"
+        )
+    if checkpoints > total_steps // batch_size:
+        return (
+            f"checkpoints must not exceed the number of updates: "
+            f"{checkpoints} do not fit in {total_steps // batch_size}"
+        )
+    if batch_size % minibatch_size:
+        return (
+            f"ppo.minibatch_size must divide env.num_envs * ppo.rollout_steps: "
+            f"{minibatch_size} does not divide {batch_size}"
+        )
+    return ""
+
+
 @dataclass(frozen=True, slots=True, config=RULES)
 class TrainConfig:
     """One training run."""
@@ -191,35 +235,16 @@ class TrainConfig:
                 f"policy.hidden_sizes may have at most {MAX_WEIGHTS} weights between its layers, "
                 f"got {weights}"
             )
-        episodes, num_envs = self.ppo.rollout_episodes, self.env.num_envs
-        if episodes is not None:
-            if episodes % num_envs:
-                raise ValueError(
-                    f"ppo.rollout_episodes must be a multiple of env.num_envs: {episodes} is none "
-                    f"of {num_envs}"
-                )
-            return
-        batch_size = num_envs * self.ppo.rollout_steps
-        if batch_size > MAX_ROLLOUT:
-            raise ValueError(
-                f"env.num_envs * ppo.rollout_steps, a rollout, must be at most {MAX_ROLLOUT} "
-                f"steps: got {batch_size}"
-            )
-        if self.total_steps < batch_size:
-            raise ValueError(
-                f"total_steps must hold at least one rollout of env.num_envs * ppo.rollout_steps "
-                f"= {batch_size} steps: got {self.total_steps}"
-            )
-        if self.checkpoints > self.total_steps // batch_size:
-            raise ValueError(
-                f"checkpoints must not exceed the number of updates: "
-                f"{self.checkpoints} do not fit in {self.total_steps // batch_size}"
-            )
-        if batch_size % self.ppo.minibatch_size:
-            raise ValueError(
-                f"ppo.minibatch_size must divide env.num_envs * ppo.rollout_steps: "
-                f"{self.ppo.minibatch_size} does not divide {batch_size}"
-            )
+        trouble = rollout_trouble(
+            num_envs=self.env.num_envs,
+            rollout_steps=self.ppo.rollout_steps,
+            rollout_episodes=self.ppo.rollout_episodes,
+            minibatch_size=self.ppo.minibatch_size,
+            total_steps=self.total_steps,
+            checkpoints=self.checkpoints,
+        )
+        if trouble:
+            raise ValueError(trouble)
 
     @property
     def budget(self) -> int:

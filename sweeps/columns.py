@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from sweeps.space import Range
+from sweeps.ranges import Range
 
 
 @dataclass(frozen=True)

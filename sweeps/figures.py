@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.columns import Column, drawn, position, scale, ticks
 from sweeps.importance import ended, importances
+from sweeps.ranges import Range
 from sweeps.scores import SCORE, best_so_far, last_return
-from sweeps.space import Range
 from sweeps.style import BLUE, GREY, ORANGE, SKY, at_least, cut_off, floor_of, solved_line
 from sweeps.sweep import Sweep
 

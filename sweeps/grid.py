@@ -20,14 +20,17 @@ from lander.config import TrainConfig
 from lander.fields import flatten
 from lander.options import ACTS_ALSO, CONDITIONS, inactive, owners_first
 from sweeps.endings import Ending, ending
+from sweeps.fitting import RULES, rollouts
+from sweeps.proposing import completed
+from sweeps.ranges import Range
 from sweeps.space import Space, defaults, grid
 
 FIXED: Final = "fixed_params"
 """Optuna's system attribute of a trial whose parameters are given."""
 DECIDING: Final = frozenset(
     {*(condition.owner for condition in CONDITIONS), *(field for field, _ in ACTS_ALSO.values())}
-)
-"""Fields on whose values it depends which others do anything."""
+).union(*RULES)
+"""Fields on whose values it depends which others do anything, or whether a point can be trained."""
 
 Point = Mapping[str, Any]
 """Optuna's parameters of a trial."""
@@ -59,7 +62,7 @@ class Block:
 @dataclass(frozen=True)
 class Grid:
     """Every point of a space that is a training of its own: a field that does nothing beside the
-    others' values does not multiply them. No point is made before it is asked for."""
+    others' values does not multiply them, and what cannot be trained is no point. No point is made before it is asked for."""
 
     space: Space
     base: TrainConfig
@@ -81,7 +84,7 @@ class Grid:
     @property
     def size(self) -> int:
         """Points; a million of them cost nothing."""
-        return self._ends[-1]
+        return self._ends[-1] if self._ends else 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """All points, shuffled by the seed."""
@@ -91,6 +94,10 @@ class Grid:
         """One of the points, in no particular order."""
         block = bisect_right(self._ends, index)
         return self.blocks[block].point(index - (self._ends[block - 1] if block else 0))
+
+    def _first_of(self, range_: Range) -> Any:
+        """A value of a field that decides nothing."""
+        return self._values[range_.parameter][0]
 
     def first(self) -> dict[str, Any]:
         """The defaults; a field without a default has its first value."""
@@ -118,7 +125,7 @@ class Grid:
                 flat[name] = unused[name]
             elif parameter in params:
                 acting.add((parameter, params[parameter]))
-                flat[name] = self.space[name].to_field(params[parameter])
+                flat[name] = self.space[name].config_value(params[parameter])
         return frozenset(acting)
 
     def tried(self, trials: Iterable[FrozenTrial]) -> set[Key]:
@@ -148,16 +155,19 @@ class Grid:
     ) -> Iterator[Block]:
         """Those of the fields that are not decided yet."""
         if not fields:
-            yield Block(decided, free)
+            if not rollouts(flat) and not completed(
+                dict(decided), self.space, self.base, self._first_of
+            ):
+                yield Block(decided, free)
             return
         name, *others = fields
-        parameter, to_field = self.space[name].parameter, self.space[name].to_field
+        parameter, config_value = self.space[name].parameter, self.space[name].config_value
         if name in inactive(flat):
             unused = flatten(TrainConfig())[name]
             yield from self._blocks(others, {**flat, name: unused}, decided, free)
         elif name in DECIDING:
             for value in self._values[parameter]:
-                now = {**flat, name: to_field(value)}
+                now = {**flat, name: config_value(value)}
                 yield from self._blocks(others, now, {**decided, parameter: value}, free)
         else:
             values = self._values[parameter]

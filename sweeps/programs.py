@@ -25,6 +25,7 @@ from sweeps.disk import blamed_on_disk, require_room
 from sweeps.doctor import check_up, doctor
 from sweeps.endings import REASON, Ending, ending
 from sweeps.failures import ENOUGH, bug
+from sweeps.fitting import dead_zones_in
 from sweeps.hints import hint, no_sweep
 from sweeps.masking import one_line
 from sweeps.objective import trial_configs, trial_seeds
@@ -34,7 +35,6 @@ from sweeps.recording import TRACEBACK
 from sweeps.reproduce import reproduce
 from sweeps.scores import last_return
 from sweeps.shell import settle_server_variables
-from sweeps.space import troubles
 from sweeps.storage import WINNER, Store, find_trial
 from sweeps.study import CONFIRM, find_study
 from sweeps.sweep import EXPERIMENT_ID, Sweep, open_sweep, start_sweep
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Start or resume, show progress, publish; the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     study = find_study(args.study)
-    for trouble in troubles(study.space, study.base):
+    for trouble in dead_zones_in(study.space, study.base):
         print(f"sweeps: warning: {trouble}", file=sys.stderr)
     store = Store(args.store)
     with launching(args) as launcher:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,22 +15,33 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, first_line, flatten, read_text, read_toml, unknown
+from lander.fields import (
+    ConfigError,
+    as_read_before,
+    configure,
+    first_line,
+    flatten,
+    read_text,
+    read_toml,
+    unknown,
+)
 from lander.options import require_active
 from lander.resolve import resolve
 from lander.trust import TYPED, UNKNOWN, Origin
-from sweeps.space import Space, read_space
+from sweeps.fitting import require_fitting
+from sweeps.search import NO_CMAES, Arguments, Pruner, Sampler, read_arguments
+from sweeps.space import Space, read_space, require_searchable
 
 SHIPPED = Path(__file__).parent / "studies"
 TABLES = ("study", "base", "space")
+"""Of a study file."""
+MORE_TABLES = ("sampler", "pruner")
+"""It may have these as well."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 CONFIRM = "@confirm"
 """What the name of a confirmation has behind that of its sweep; no study file can be called so."""
-NO_CMAES = (
-    "sampler cmaes keeps a pickle in the database, which whoever may write to it could exchange: "
-    "take tpe, or gp for few trials"
-)
-"""It is there no more; sweeps that it searched are still read, and go on with another sampler."""
+LARGEST = {"trials": 1_000_000, "seed": 2**32 - 1}
+"""Of a new study's settings: beyond, there is no room for them, or a sampler takes no such seed."""
 TEST_EPISODES = 100
 """Episodes that a confirmation scores a training by."""
 
@@ -39,13 +51,13 @@ class Settings:
     """The [study] table."""
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
-    trials: Annotated[int, Field(ge=1)] = 40
+    trials: Annotated[int, Field(ge=1, strict=True)] = 40
     """How many trials in all, trial 0 (the defaults) included."""
-    sampler: Literal["tpe", "gp", "random", "cmaes", "qmc", "grid"] = "tpe"
-    pruner: Literal["median", "hyperband", "halving", "wilcoxon", "none"] = "median"
-    seed: Annotated[int, Field(ge=0)] = 0
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "median"
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Seeds the sampler, and with the trial number every trial's training."""
-    seeds_per_trial: Annotated[int, Field(ge=1, le=100)] = 1
+    seeds_per_trial: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
     """Trainings of each trial, one after another, each under a seed of its own."""
     score: Literal["mean", "iqm"] = "mean"
     """Of a trial, over its training seeds: their mean, or the mean of the middle half of them."""
@@ -61,6 +73,10 @@ class Study:
     space: Space
     text: str
     """The file itself, kept with the sweep so that workers and readers see one truth."""
+    sampler: Arguments = field(default_factory=dict)
+    """Of Optuna's class, from the [sampler] table."""
+    pruner: Arguments = field(default_factory=dict)
+    """Of Optuna's class, from the [pruner] table."""
     confirms: bool = False
     """Its trials do not search: they train what a sweep has found, under seeds kept for that."""
 
@@ -84,7 +100,7 @@ class Study:
         # every trial is given its parameters: nothing to propose, nothing to prune
         settings = replace(self.settings, sampler="random", pruner="none", seeds_per_trial=1)
         base = replace(self.base, final_seeds="test", final_episodes=TEST_EPISODES)
-        return replace(self, settings=settings, base=base, confirms=True)
+        return replace(self, settings=settings, base=base, sampler={}, pruner={}, confirms=True)
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -96,6 +112,8 @@ class Study:
             "seed": self.settings.seed,
             "seeds_per_trial": self.settings.seeds_per_trial,
             "score": self.settings.score,
+            # which reports by final episodes, where the others report by checkpoints
+            "pruner": "wilcoxon" if self.settings.pruner == "wilcoxon" else "not wilcoxon",
         }
 
     @property
@@ -129,60 +147,131 @@ def find_study(name_or_file: str) -> Study:
 
 
 def read_study(text: str, *, source: str, origin: Origin = UNKNOWN) -> Study:
-    """A study from TOML text; `source` names it in errors.
+    """A new study from TOML text; `source` names it in errors.
 
     Raises:
-        ConfigError: a wrong text, or one that would import a module nobody has agreed to for its
+        ConfigError: it is wrong, holds what no training takes, or would import a module nobody
+            has agreed to for its `origin`.
+    """
+    with naming(source):
+        document = read_tables(text)
+        require_new(document)
+        study = read_tables_as_study(document, text, base=None, origin=origin)
+        with naming("[space]"):
+            require_fitting(study.space, study.base)
+        return study
+
+
+def stored_study(
+    text: str, *, source: str, base: TrainConfig | None, origin: Origin = UNKNOWN
+) -> Study:
+    """A study from the text that a sweep keeps, with the base that it was started with.
+
+    What was accepted then is not judged again. `base` is None in a sweep that keeps none: then its
+    text says what it is, with the defaults of today.
+
+    Raises:
+        ConfigError: it is not a study, or would import a module nobody has agreed to for its
             `origin`.
     """
+    with naming(source):
+        document = read_tables(text)
+        document["base"] = as_read_before(document["base"])
+        return read_tables_as_study(document, text, base=base, origin=origin)
+
+
+@contextmanager
+def naming(part: str) -> Generator[None]:
+    """Errors in here begin with the part of the study that they are about."""
     try:
-        return _read_study(read_toml(text), text, origin)
+        yield
     except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        raise ConfigError(f"{part}: {error}" if part[0] != "[" else f"{part} {error}") from None
 
 
-def _read_study(document: Mapping[str, Any], text: str, origin: Origin) -> Study:
+def read_tables(text: str) -> dict[str, dict[str, Any]]:
+    """The tables of a study file."""
+    document = read_toml(text)
     for table in document:
-        if table not in TABLES:
-            raise ConfigError(unknown("table", table, list(TABLES)))
+        if table not in TABLES + MORE_TABLES:
+            raise ConfigError(unknown("table", table, [*TABLES, *MORE_TABLES]))
     for table in TABLES:
         if not isinstance(document.get(table), dict):
             raise ConfigError(f"a [{table}] table is missing")
+    for table in MORE_TABLES:
+        if not isinstance(document.setdefault(table, {}), dict):
+            raise ConfigError(f"[{table}] must be a table of arguments, got {document[table]!r}")
+    return document
+
+
+def require_new(document: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse what a new study must not say, though an earlier one may have said it."""
+    with naming("[study]"):
+        for name, most in LARGEST.items():
+            value = document["study"].get(name, 0)
+            if type(value) is int and value > most:
+                raise ConfigError(f"{name}: must be at most {most:,}, got {value}")
+    with naming("[space]"):
+        require_searchable(document["space"])
+
+
+def read_tables_as_study(
+    document: Mapping[str, dict[str, Any]],
+    text: str,
+    *,
+    base: TrainConfig | None,
+    origin: Origin,
+) -> Study:
+    """A study from its tables; `base` stands for the [base] table if there is one."""
     try:
         settings = TypeAdapter(Settings).validate_python(document["study"])
     except ValidationError as error:
         raise ConfigError(f"[study] {first_line(error)}") from None
-    try:
-        base = configure(document["base"], base=TrainConfig())
-    except ConfigError as error:
-        raise ConfigError(f"[base] {error}") from None
-    origin.require(flatten(base))
     for value in searched_arguments(document["space"]):
         origin.require(value)
-    if "seed" in document["base"]:
-        raise ConfigError("[base] seed: training seeds derive from [study] seed, set that")
+    if base is None:
+        with naming("[base]"):
+            base = read_base(document["base"], origin=origin)
+    else:
+        origin.require(flatten(base))
+    with naming("[space]"):
+        space = read_space(document["space"], base=base)
+    study = Study(settings, base, space, text)
+    with naming("[sampler]"):
+        sampler = read_arguments(settings.sampler, document["sampler"], reports=study.reports)
+    with naming("[pruner]"):
+        pruner = read_arguments(settings.pruner, document["pruner"], reports=study.reports)
+    require_agreement(study)
+    return replace(study, sampler=sampler, pruner=pruner)
+
+
+def read_base(table: Mapping[str, Any], *, origin: Origin) -> TrainConfig:
+    """The [base] table, resolved."""
+    base = configure(table, base=TrainConfig())
+    origin.require(flatten(base))
+    if "seed" in table:
+        raise ConfigError("seed: training seeds derive from [study] seed, set that")
     if base.final_seeds != "tuning":
-        raise ConfigError("[base] final_seeds: the test seeds are for make confirm, leave it out")
+        raise ConfigError("final_seeds: the test seeds are for make confirm, leave it out")
+    base = resolve(base)
+    require_active(base, table)
+    return base
+
+
+def require_agreement(study: Study) -> None:
+    """Refuse a sampler or pruner that could not work on this study."""
+    settings = study.settings
     if settings.pruner == "wilcoxon" and settings.seeds_per_trial < 2:
         raise ConfigError(
             "[study] pruner wilcoxon looks at a trial between its training seeds: "
             "seeds_per_trial must be at least 2, got 1"
         )
-    try:
-        base = resolve(base)
-        require_active(base, document["base"])
-        space = read_space(document["space"], base=base)
-    except ConfigError as error:
-        raise ConfigError(
-            f"[space] {error}" if "env.id" not in str(error) else str(error)
-        ) from None
     if settings.sampler == "grid":
-        for name, range_ in space.items():
+        for name, range_ in study.space.items():
             if not range_.is_discrete:
                 raise ConfigError(
                     f"[space] {name}: sampler grid needs choices, or a step for whole numbers"
                 )
-    return Study(settings, base, space, text)
 
 
 def searched_arguments(table: Mapping[str, Any]) -> Iterator[dict[str, object]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from lander.fields import ConfigError, flatten
+from lander.fields import ConfigError, flatten, to_toml
 from lander.trust import agree, modules
 from sweeps.budget import BUDGET, WORKER, left, taken, total
+from sweeps.definition import BASE, BASE_FILE, base_of, difference, remedy
 from sweeps.delivery import close_run, deliver_all
 from sweeps.endings import (
     LOST,
@@ -30,13 +32,14 @@ from sweeps.endings import (
 from sweeps.grid import Grid, GridSampler
 from sweeps.identity import is_gone
 from sweeps.outage import answered
+from sweeps.proposing import FittingSampler, trainable_part
 from sweeps.provenance import environment, source_tags
 from sweeps.recording import ROLE, RUN_ID, STATE
 from sweeps.scores import best_of, ranked
 from sweeps.search import make_pruner, make_sampler
 from sweeps.space import defaults
 from sweeps.storage import PLACE, Store
-from sweeps.study import CONFIRM, Study, read_study
+from sweeps.study import CONFIRM, Study, stored_study
 
 DEFINITION = "study.toml"
 EXPERIMENT_ID = "mlflow.experiment_id"
@@ -115,16 +118,12 @@ def open_sweep(
         ConfigError: no such sweep in the store, or it was moved, unless it may be `anywhere`.
     """
     found = store.load_study(name, anywhere=anywhere)
-    study = read_study(
-        str(found.user_attrs[DEFINITION]), source=f"{name} in {store.folder}", origin=store.origin
-    )
-    if name.endswith(CONFIRM):
-        study = study.confirming()
+    study = kept_study(found, store)
     if study.name != name:  # files are called after it: a name that no study can have is no path
         raise ConfigError(f"{name!r} in {store.folder} holds another study, {study.name}")
     if sampler_seed is not None:
-        found.sampler = make_sampler(study.settings, seed=sampler_seed)
-        found.pruner = make_pruner(study.settings, checkpoints=study.base.checkpoints)
+        found.sampler = proposer(study, seed=sampler_seed)
+        found.pruner = pruner_of(study)
     return drawn_from_grid(Sweep(study, found, store), seed=sampler_seed)
 
 
@@ -134,6 +133,37 @@ def drawn_from_grid(sweep: Sweep, *, seed: int | None = None) -> Sweep:
         store = sweep.store
         sweep.optuna.sampler = GridSampler(sweep.grid, lock=lambda: store.lock, seed=seed)
     return sweep
+
+
+def kept_study(found: optuna.Study, store: Store) -> Study:
+    """The definition that a sweep keeps.
+
+    Raises:
+        ConfigError: it cannot be read, or would import a module nobody has agreed to.
+    """
+    source = f"{found.study_name} in {store.folder}"
+    try:
+        base = base_of(found.user_attrs)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    text = str(found.user_attrs[DEFINITION])
+    study = stored_study(text, source=source, base=base, origin=store.origin)
+    return study.confirming() if found.study_name.endswith(CONFIRM) else study
+
+
+def proposer(study: Study, *, seed: int) -> FittingSampler:
+    """What proposes the parameters of a worker's trials."""
+    settings = study.settings
+    sampler = make_sampler(settings.sampler, study.sampler, seed=seed, study_seed=settings.seed)
+    return FittingSampler(sampler, study.space, study.base, seed=seed ^ 1)  # another stream
+
+
+def pruner_of(study: Study) -> BasePruner:
+    """What ends trials that are behind."""
+    settings, checkpoints = study.settings, study.base.checkpoints
+    return make_pruner(
+        settings.pruner, study.pruner, checkpoints=checkpoints, seeds=settings.seeds_per_trial
+    )
 
 
 def start_sweep(
@@ -157,14 +187,15 @@ def start_sweep(
     with store.lock:  # two at once would each fill the budget
         if is_created(store, study.name):
             found = store.load_study(study.name)
-            text = str(found.user_attrs[DEFINITION])
-            earlier = read_study(text, source=DEFINITION, origin=store.origin)
+            earlier = kept_study(found, store)
             if earlier.fingerprint != study.fingerprint:
+                can_warm_start = best_of(found.get_trials(deepcopy=False)) is not None
                 raise ConfigError(
                     f"study {study.name} in {store.folder} was started differently "
-                    f"({difference(earlier, study)}): give it another name, and with "
-                    f"--warm-start {study.name} it begins with the best trials of this one"
+                    f"({difference(earlier, study)}): "
+                    f"{remedy(earlier, study, can_warm_start=can_warm_start)}"
                 )
+            study = replace(study, base=earlier.base)  # also where it is searched: trial 0
             found.set_user_attr(DEFINITION, study.text)  # sampler and pruner may change
         else:
             found = create(study, store, command=command)
@@ -210,6 +241,7 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
         },
     )
     client.log_text(answered(run.info.run_id), study.text, DEFINITION)
+    client.log_text(run.info.run_id, to_toml(study.base), BASE_FILE)
     found = optuna.create_study(
         study_name=study.name,
         storage=store.trials(),
@@ -217,6 +249,7 @@ def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Stud
         load_if_exists=True,
     )
     found.set_user_attr(DEFINITION, study.text)
+    found.set_user_attr(BASE, flatten(study.base))
     found.set_user_attr(PLACE, store.place)
     found.set_user_attr(EXPERIMENT_ID, experiment_id)
     found.set_user_attr(RUN_ID, run.info.run_id)
@@ -300,6 +333,7 @@ def warm_points(study: Study, earlier: Sweep) -> list[dict[str, Any]]:
             for range_ in study.space.values()
             if range_.parameter in trial.params and range_.holds(trial.params[range_.parameter])
         }
+        point = trainable_part(point, study.space, study.base)
         if point and point not in points:
             points.append(point)
     if not points:
@@ -308,19 +342,3 @@ def warm_points(study: Study, earlier: Sweep) -> list[dict[str, Any]]:
             "leave --warm-start out"
         )
     return points
-
-
-def difference(earlier: Study, study: Study) -> str:
-    """All in which two definitions differ, for people."""
-    found = []
-    for part, old in earlier.definition.items():
-        new = study.definition[part]
-        if part == "space":
-            old, new = earlier.space, study.space
-        if not isinstance(old, Mapping):
-            old, new = {part: old}, {part: new}
-        for name in sorted({*old, *new}):
-            then, now = str(old.get(name, "absent")), str(new.get(name, "absent"))
-            if then != now:
-                found.append(f"{name}: {then} then, {now} now")
-    return "; ".join(found)

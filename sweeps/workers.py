@@ -54,8 +54,9 @@ def work(
             raise KeyboardInterrupt
 
     def run_trials() -> None:
-        earlier = len(open_sweep(store, name).trials)
-        sampler_seed = int(np.random.SeedSequence((earlier, index)).generate_state(1)[0])
+        so_far = open_sweep(store, name)
+        words = (so_far.study.settings.seed, len(so_far.trials), index)
+        sampler_seed = int(np.random.SeedSequence(words).generate_state(1)[0])
         sweep = open_sweep(store, name, sampler_seed=sampler_seed)
         take_back(sweep)
         objective = Objective(

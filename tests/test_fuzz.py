@@ -23,11 +23,23 @@ from lander.fields import ConfigError, flatten, from_toml, to_toml
 from sweeps.study import SHIPPED, read_study
 
 STUDIES = [path.read_text() for path in sorted(SHIPPED.glob("*.toml"))]
+TABLES = """
+"policy.hidden_sizes" = { choices = [[64, 64], [16]] }
+"ppo.minibatch_size" = { choices = [256, 512] }
+[sampler]
+n_startup_trials = 5
+multivariate = false
+[pruner]
+n_warmup_steps = 2
+"""
+STUDIES += [STUDIES[0] + TABLES]
 CONFIG = to_toml(TrainConfig())
 WORDS = [
     *("nan", "inf", "-inf", "-1", "0", "1e400", "9" * 400, "true", '""', '"\\u0000"', "[]", "{}"),
     *("'../x'", '"/etc/passwd"', "1_0", "0x10", "low", "high", "choices", "log", "step", "=", "#"),
     *("[study]", "[space]", "[[base]]", '"env.bins"', "= {}", "= { low = 1, high = 0 }", "\ufeff"),
+    *("[sampler]", "[pruner]", "n_startup_trials = 5", "multivariate = true", "min_resource = 2"),
+    *("[[64, 64], [16]]", '["none", 0.03]', '"ppo.minibatch_size" = { low = 32, high = 512 }'),
     *('"none"', "1e12", "10" * 6, "0x" + "f" * 4000, "[" * 2000, '"64"', "1.0"),
     *(f'"{name}"' for name in flatten(TrainConfig())),
 ]

@@ -42,9 +42,10 @@ from sweeps.confirm import start_confirmation
 from sweeps.doctor import locations
 from sweeps.endings import INTERRUPTED, REASON, WITHDRAWN
 from sweeps.objective import trial_seeds
+from sweeps.ranges import read_range
 from sweeps.recording import DIVERGED, RUN_ID, MlflowRecorder, seed_folder
 from sweeps.scores import RETURNS
-from sweeps.space import read_range, suggest
+from sweeps.space import suggest
 from sweeps.spool import Spool, spool_of
 from sweeps.storage import Store, quiet
 from sweeps.study import find_study, read_study

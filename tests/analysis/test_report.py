@@ -32,9 +32,9 @@ from lander import Progress, TrainConfig, TrainResult, train
 from sweeps.budget import BUDGET
 from sweeps.confirm import start_confirmation
 from sweeps.publish import move_alias
+from sweeps.ranges import read_range
 from sweeps.recording import PARTS, RUN_ID
 from sweeps.scores import RETURNS, last_return, ranked, seed_scores
-from sweeps.space import read_range
 from sweeps.storage import Store, quiet
 from sweeps.study import read_study
 from sweeps.sweep import Sweep, open_sweep, start_sweep

@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.curves import seed_curves
 from sweeps.figures import history, parallel_coordinates, slices
+from sweeps.ranges import Range
 from sweeps.scores import RETURNS, best_of, best_so_far
-from sweeps.space import Range
 from sweeps.style import floor_of, solved_line
 
 FIELD = "ppo.gae_lambda"

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from sweeps.columns import drawn, position
 from sweeps.figures import parallel_coordinates, slices
-from sweeps.space import Range
+from sweeps.ranges import Range
 from sweeps.study import read_study
 from tests.sweeps.test_space import HEADS
 

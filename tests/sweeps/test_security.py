@@ -21,11 +21,11 @@ from sweeps.__main__ import main
 from sweeps.masking import masked
 from sweeps.provenance import source_tags
 from sweeps.publish import HOST
-from sweeps.search import make_pruner, make_sampler
+from sweeps.search import Pruner, make_pruner, make_sampler
 from sweeps.spool import spool_of
 from sweeps.storage import Store
-from sweeps.study import Settings, read_study
-from sweeps.sweep import DEFINITION, start_sweep
+from sweeps.study import read_study
+from sweeps.sweep import DEFINITION, proposer, start_sweep
 from tests.conftest import MINI
 
 ROOT = Path(__file__).parents[2]
@@ -75,14 +75,14 @@ def test_no_program_loads_a_pickle() -> None:
 
 
 SAMPLERS = ("tpe", "gp", "random", "qmc", "grid")
+PRUNERS: tuple[Pruner, ...] = ("median", "hyperband", "halving", "wilcoxon", "none")
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_no_sampler_or_pruner_loads_a_pickle(sampler: Literal["tpe", "gp"]) -> None:
-    for pruner in ("median", "hyperband", "halving", "wilcoxon", "none"):
-        settings = Settings(name="x", sampler=sampler, pruner=pruner)
-        for made in (make_sampler(settings, seed=0), make_pruner(settings, checkpoints=3)):
-            assert "pickle" not in inspect.getsource(sys.modules[type(made).__module__])
+    makes = [make_pruner(pruner, {}, checkpoints=3, seeds=1) for pruner in PRUNERS]
+    for made in (make_sampler(sampler, {}, seed=0, study_seed=0), *makes):
+        assert "pickle" not in inspect.getsource(sys.modules[type(made).__module__])
 
 
 def test_cmaes_is_refused_with_what_to_take_and_its_sweeps_are_still_read(
@@ -108,7 +108,7 @@ def test_cmaes_is_refused_with_what_to_take_and_its_sweeps_are_still_read(
         assert "take tpe, or gp" in error
     assert not (tmp_path / "sprung").exists()
     confirming = read_study(text, source="mini.toml").confirming()  # nothing is proposed there
-    assert make_sampler(confirming.settings, seed=0) is not None
+    assert proposer(confirming, seed=0) is not None
 
 
 # passwords

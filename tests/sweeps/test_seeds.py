@@ -32,11 +32,10 @@ from sweeps.publish import correct_scores
 from sweeps.recording import RUN_ID, median_of, trial_run
 from sweeps.reproduce import reproduce
 from sweeps.scores import RETURNS, SHOWN_SCORE, best_of, last_return
-from sweeps.search import make_pruner
 from sweeps.space import defaults
 from sweeps.storage import Store
 from sweeps.study import Study, read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
+from sweeps.sweep import Sweep, open_sweep, pruner_of, start_sweep
 from sweeps.workers import work
 from tests.conftest import MINI
 
@@ -414,7 +413,7 @@ def play(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> Played:
 
 def in_memory(study: Study) -> optuna.Study:
     """An Optuna study of its own, pruned as the study says."""
-    pruner = make_pruner(study.settings, checkpoints=study.base.checkpoints)
+    pruner = pruner_of(study)
     return optuna.create_study(direction="maximize", pruner=pruner)
 
 
@@ -528,4 +527,4 @@ def test_seeds_per_trial_are_1_to_100(seeds: int) -> None:
 def test_the_number_of_seeds_and_the_score_are_part_of_the_fingerprint() -> None:
     studies = [study_of(), study_of(seeds=2), study_of('score = "iqm"')]
     assert len({study.fingerprint for study in studies}) == 3
-    assert study_of('pruner = "wilcoxon"').fingerprint == study_of().fingerprint
+    assert study_of('pruner = "halving"').fingerprint == study_of().fingerprint

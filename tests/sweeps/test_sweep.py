@@ -13,7 +13,8 @@ from lander.fields import ConfigError
 from sweeps.budget import NoTrialLeft
 from sweeps.endings import INTERRUPTED, REASON, RETRY_OF
 from sweeps.identity import parse, this_worker
-from sweeps.space import defaults, read_range, suggest
+from sweeps.ranges import read_range
+from sweeps.space import defaults, suggest
 from sweeps.storage import Store
 from sweeps.study import Study, read_study
 from sweeps.sweep import Sweep, start_sweep
@@ -108,10 +109,13 @@ def test_another_space_under_the_same_name_is_refused_with_every_difference(stor
     )
     message = (
         r"\(total_steps: 1024 then, 512 now; ppo.update_epochs: \{ low = 2, high = 12 \} then, "
-        r"\{ low = 2, high = 20 \} now\): give it another name, and with --warm-start mini it "
-        "begins with the best trials of this one"
+        r"\{ low = 2, high = 20 \} now\): give it another name"
     )
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"{message}$"):  # nothing yet to begin with
+        start(store, study=read_study(text, source="mini.toml"))
+    with_scores(store, 10.0)
+    warm = f"{message}, and with --warm-start mini it begins with the best trials of this one"
+    with pytest.raises(ConfigError, match=warm):
         start(store, study=read_study(text, source="mini.toml"))
 
 

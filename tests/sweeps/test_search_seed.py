@@ -1,0 +1,51 @@
+"""The study's seed seeds the search: one worker and one seed give one sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import sweeps.workers
+from sweeps.objective import Objective
+from sweeps.space import suggest
+from sweeps.storage import Store
+from sweeps.study import read_study
+from sweeps.sweep import open_sweep, start_sweep
+from tests.conftest import MINI
+
+
+def sequence(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, *, seed: int, sampler: str, parts: int
+) -> list[dict[str, Any]]:
+    """The parameters of four trials by one worker at a time, in so many runs; none is trained."""
+    text = MINI.replace('"mini"', f'"{name}"').replace(
+        "seed = 3", f'seed = {seed}\nsampler = "{sampler}"\npruner = "none"'
+    )
+    study = read_study(text, source="mini.toml")
+
+    def propose(self: Objective, trial: Any) -> float:
+        suggest(trial, self.study.space, self.study.base)
+        return float(trial.number % 3)
+
+    monkeypatch.setattr(Objective, "__call__", propose)
+    for part in range(1, parts + 1):
+        start_sweep(study, store, trials=4 * part // parts, command=["run"])
+        sweeps.workers.work(store, name, index=0, seconds=None)
+    trials = open_sweep(store, name).trials
+    assert len(trials) == 4
+    return [trial.params for trial in trials]
+
+
+@pytest.mark.parametrize(("sampler", "parts"), [("random", 1), ("tpe", 2), ("qmc", 1)])
+def test_one_seed_gives_one_sequence_and_another_seed_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch, sampler: str, parts: int
+) -> None:
+    first, again, other = (
+        sequence(store, monkeypatch, name, seed=seed, sampler=sampler, parts=parts)
+        for name, seed in [("first", 0), ("again", 0), ("other", 7)]
+    )
+    assert first == again
+    assert first[0] == other[0]  # the defaults
+    for mine, theirs in zip(first[1:], other[1:], strict=True):
+        assert mine["ppo.learning_rate"] != theirs["ppo.learning_rate"]
