@@ -61,8 +61,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Grid:
-    """Every point of a space that is a training of its own: a field that does nothing beside the
-    others' values does not multiply them, and what cannot be trained is no point. No point is made before it is asked for."""
+    """Every point of a space that can be trained, and is a training of its own: a field that does
+    nothing beside the others' values does not multiply them. No point is made before it is asked
+    for."""
 
     space: Space
     base: TrainConfig

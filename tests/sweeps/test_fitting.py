@@ -14,6 +14,7 @@ from lander import TrainConfig
 from lander.fields import ConfigError, configure, flatten
 from lander.options import inactive
 from sweeps.fitting import RULES, untrainable
+from sweeps.grid import Grid
 from sweeps.objective import trial_configs
 from sweeps.space import defaults
 from sweeps.storage import Store
@@ -267,3 +268,14 @@ def problem(values: dict[str, object], base: TrainConfig) -> str:
         return untrainable(configure(values, base=base))
     except ConfigError as error:
         return str(error)
+
+
+def test_a_grid_holds_the_combinations_that_can_be_trained_and_no_others() -> None:
+    lists = [line for line in LISTS.splitlines() if "learning_rate" not in line]
+    trunks = '"policy.trunk" = { choices = ["separate", "shared"] }'
+    study = study_of("\n".join([*lists, trunks]), base=SMALL)
+    points = list(Grid(study.space, study.base, seed=0))
+    for point in points:
+        assert point["ppo.rollout_steps"] % point["ppo.minibatch_size"] == 0
+    # 32 steps hold one size of minibatch, 64 two, 128 three, 256 four, the longer ones all five
+    assert len(points) == len({tuple(point.values()) for point in points}) == 2 * 25

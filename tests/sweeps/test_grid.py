@@ -87,7 +87,7 @@ def test_every_point_is_another_training_and_none_is_missing(space: str, size: i
 
 
 def test_a_grid_of_any_size_costs_nothing_before_it_is_drawn() -> None:
-    space = '"ppo.update_epochs" = { low = 8, high = 1000007 }\n'
+    space = '"env.time_limit" = { low = 8, high = 1000007 }\n'
     points = grid_of(space + '"ppo.gae_lambda" = { choices = [0.9, 0.95] }')
     assert points.size == 2_000_000
     assert len(list(islice(points, 5))) == 5
