@@ -34,9 +34,10 @@ CONNECTION: Final = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
-    # and so does the server, which would else keep its locks for two hours
+    # heartbeats are compared across hosts, whose clients may be set to other time zones; a host
+    # that was cut off is noticed by the server too, which would else keep its locks for two hours
     "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 "
-    "-c tcp_keepalives_count=3 -c tcp_user_timeout=30s",
+    "-c tcp_keepalives_count=3 -c tcp_user_timeout=30s -c timezone=UTC",
 }
 
 

@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     elif sweep.left:
         trials = None if sweep.total == study.settings.trials else sweep.total
         resume = hint("sweep", store.folder, study=args.study, trials=trials)
-        print(f"time is up: {sweep.left} of {sweep.total} trials are left; resume: {resume}")
+        why = "time is up: " if args.hours else ""
+        print(f"{why}{sweep.left} of {sweep.total} trials are left; resume: {resume}")
     conclude(sweep)
     return 0 if delivered else 1
 

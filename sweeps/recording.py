@@ -236,7 +236,9 @@ class MlflowRecorder:
             tags[REASON] = str(trial.user_attrs.get(REASON, LOST))
         if how in SUPERSEDING:
             tags[SUPERSEDED] = how
-        status = {Ending.FINISHED: "FINISHED", Ending.PRUNED: "KILLED"}.get(how, "FAILED")
+        broken_off = (Ending.PRUNED, Ending.INTERRUPTED)
+        status = "FINISHED" if how == Ending.FINISHED else "FAILED"
+        status = "KILLED" if how in broken_off else status
         with suppress(FileNotFoundError):
             self.spool.write("batch", tags=tags)
             self.spool.write("end", status=status, time=int(time.time() * 1000))

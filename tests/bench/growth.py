@@ -18,7 +18,6 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 import optuna
-import optuna.study._optimize as optimization
 from optuna.trial import TrialState
 from sqlalchemy import make_url
 
@@ -250,7 +249,7 @@ class Clock:
             (Spool, "write", "record"),
             (Spool, "deliver", "record"),
             (sweeps.recording, "save", "record"),
-            (optimization, "_tell_with_warning", "tell"),
+            (optuna.Study, "tell", "tell"),
             (sweeps.workers, "take_back", "look around"),
             (sweeps.workers, "give_back_memory", "memory"),
         ):
