@@ -48,7 +48,7 @@ def thrusts(sweep: Sweep) -> Answer:
     panels = figure.subplots(1, 2)
     told = []
     for engine, axes in zip((MAIN, SIDE), panels, strict=True):
-        axes.plot(CURVE, thrust(base.env.id, engine, CURVE.tolist()), color=GREY, zorder=0)
+        axes.plot(CURVE, thrust(base.env, engine, CURVE.tolist()), color=GREY, zorder=0)
         for row, bins in enumerate(counts):
             levels = levels_of(resolve(configure({"env.bins": bins}, base=base)))[engine]
             off = idle(levels, engine)
@@ -120,7 +120,7 @@ def heads_and_bins() -> Answer:
     axes.set_xticks(range(len(bins)), bins)
     axes.set_xlabel("bins of each engine (the Gaussian head has none: the same at every place)")
     axes.set_ylabel("return on unseen episodes")
-    solved_line(axes, next(iter(read_experiment("heads").variants.values())).env.id)
+    solved_line(axes, next(iter(read_experiment("heads").variants.values())).env)
     axes.legend(fontsize=8, loc="lower left")
     return Answer(order_sentence(outcomes), figure)
 
@@ -256,7 +256,7 @@ def searched(sweep: Sweep, field: str) -> Answer:
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_xlabel(field)
     axes.set_ylabel("score, of pruned trials the return so far" + cut_off(floor, every))
-    solved_line(axes, sweep.study.base.env.id)
+    solved_line(axes, sweep.study.base.env)
     # intervals of few trials are cut off
     margin = 0.1 * (max(every) - floor) or 1.0
     axes.set_ylim(floor - margin, max(every) + margin)

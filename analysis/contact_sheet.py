@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 from PIL import Image, ImageDraw, ImageFont
 
 from analysis.flight import LANDER, pilot_of, retrace
+from lander.env import AnyEnv, as_config
 from lander.evaluation import Evaluation, evaluate, final_seeds, play, random_pilot, replay
 from lander.gif import EVERY, SHRINK, write
 from sweeps.scores import RETURNS
@@ -45,6 +46,8 @@ class Shown:
     """What its episodes returned at the end of training."""
     score: float | None = None
     """Of the trial, over all its final episodes; the one that is shown may differ a lot."""
+    env: AnyEnv | None = None
+    """Where it was flown, if not in the environment of all."""
 
     @property
     def seed(self) -> int:
@@ -91,19 +94,20 @@ def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Shown:
     """
     pilot = pilot_of(sweep, trial)
     # all of them at once, as it was done then: the size of a batch can change the last bit
-    flown = evaluate(pilot.policy, pilot.config.env.id, seeds=final_seeds(pilot.config))
+    flown = evaluate(pilot.policy, pilot.config.env, seeds=final_seeds(pilot.config))
     recorded = trial.user_attrs.get(RETURNS, [])
     own = recorded[pilot.training] if recorded else ()
-    return Shown(role, flown, trial.number, own, score=trial.values[0])
+    score = trial.values[0]
+    return Shown(role, flown, trial.number, own, score=score, env=pilot.config.env)
 
 
 def fly_at_random(sweep: Sweep) -> Shown:
     """The first of the final episodes, actions drawn uniformly."""
-    env_id, seeds = sweep.study.base.env.id, final_seeds(sweep.study.base)
-    return Shown("at random", play(random_pilot(env_id, seed=seeds[0]), env_id, seeds=seeds[:1]))
+    env, seeds = sweep.study.base.env, final_seeds(sweep.study.base)
+    return Shown("at random", play(random_pilot(env, seed=seeds[0]), env, seeds=seeds[:1]))
 
 
-def contact_sheet(env_id: str, flights: Sequence[Shown], *, limit: int = MAX_BYTES) -> Sheet:
+def contact_sheet(env: AnyEnv, flights: Sequence[Shown], *, limit: int = MAX_BYTES) -> Sheet:
     """Draw flights of the same reset seed on one clock; who has ended rests on its last frame.
 
     The file stays below `limit` bytes at the cost of frames.
@@ -119,8 +123,9 @@ def contact_sheet(env_id: str, flights: Sequence[Shown], *, limit: int = MAX_BYT
     columns = []
     for flight in flights:
         actions = flight.evaluation.actions[0]
-        shown = replay(env_id, seed=flight.seed, actions=actions, every=every, shrink=SHRINK)
-        above = places_above(env_id, flight)
+        flown_in = env if flight.env is None else flight.env
+        shown = replay(flown_in, seed=flight.seed, actions=actions, every=every, shrink=SHRINK)
+        above = places_above(flown_in, flight)
         kept = [*above[:-1:every], above[-1]]
         columns.append(
             [
@@ -139,13 +144,13 @@ def contact_sheet(env_id: str, flights: Sequence[Shown], *, limit: int = MAX_BYT
     return Sheet(gif, still.getvalue())
 
 
-def places_above(env_id: str, flight: Shown) -> list[float | None]:
+def places_above(env: AnyEnv, flight: Shown) -> list[float | None]:
     """After the reset and each step: where, from 0, on the left, to 1 the craft is above the
     picture; None where it is in the picture, or the environment is not a LunarLander."""
     steps = flight.evaluation.lengths[0]
-    if not env_id.startswith(LANDER):
+    if not as_config(env).id.startswith(LANDER):
         return [None] * (steps + 1)
-    obs = retrace(env_id, flight.seed, flight.evaluation.actions[0]).obs
+    obs = retrace(env, flight.seed, flight.evaluation.actions[0]).obs
     across = np.clip((obs[:, 0] + 1) / 2, 0, 1)
     return [float(x) if y > TOP else None for x, y in zip(across, obs[:, 1], strict=True)]
 

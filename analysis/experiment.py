@@ -254,9 +254,9 @@ def outcome_of(variant: str, seed: int, config: TrainConfig) -> Outcome:
             trained.clear()
 
     result = train(configure({"seed": seed}, base=config), on_update=note)
-    flights = evaluate(result.policy, config.env.id, seeds=UNSEEN)
+    flights = evaluate(result.policy, config.env, seeds=UNSEEN)
     sampling = torch.Generator().manual_seed(seed)
-    sampled = evaluate(result.policy, config.env.id, seeds=UNSEEN, generator=sampling)
+    sampled = evaluate(result.policy, config.env, seeds=UNSEEN, generator=sampling)
     return Outcome(
         variant=variant,
         seed=seed,

@@ -15,9 +15,10 @@ from optuna.trial import FrozenTrial
 
 from lander.checkpoint import load
 from lander.config import TrainConfig
-from lander.env import make_env
-from lander.evaluation import FLIGHT_SEED, evaluate, seed_range
+from lander.env import AnyEnv
+from lander.evaluation import FLIGHT_SEED, evaluate, seed_range, whole_episode
 from lander.fields import ConfigError
+from lander.interface import handed
 from lander.policy import ActorCritic
 from sweeps.recording import POLICY, RUN_ID, seed_folder
 from sweeps.scores import seed_scores
@@ -106,23 +107,26 @@ def fly(pilot: Pilot, episodes: int, *, sampled: bool = False) -> list[Flight]:
     """Flights on reset seeds that nothing has been chosen by, those of `python -m lander fly`."""
     seeds = seed_range(FLIGHT_SEED, episodes)
     generator = torch.Generator().manual_seed(FLIGHT_SEED) if sampled else None
-    flown = evaluate(pilot.policy, pilot.config.env.id, seeds=seeds, generator=generator)
+    flown = evaluate(pilot.policy, pilot.config.env, seeds=seeds, generator=generator)
     pairs = zip(flown.seeds, flown.actions, strict=True)
-    return [retrace(pilot.config.env.id, seed, actions) for seed, actions in pairs]
+    return [retrace(pilot.config.env, seed, actions) for seed, actions in pairs]
 
 
-def retrace(env_id: str, seed: int, actions: NDArray[np.generic]) -> Flight:
-    """Fly recorded actions again and keep every step: the same episode, to the bit."""
+def retrace(env: AnyEnv, seed: int, actions: NDArray[np.generic]) -> Flight:
+    """Fly recorded actions again and keep every step: the same episode, to the bit, unless the
+    environment does not repeat itself."""
     obs: list[NDArray[np.float32]] = []
     rewards: list[float] = []
-    terminated = False
-    with closing(make_env(env_id)) as env:
-        obs.append(env.reset(seed=seed)[0])
+    terminated = truncated = False
+    with closing(whole_episode(env, seed)) as one:
+        obs.append(np.array(one.reset(seed), dtype=np.float32))
         for action in actions:
-            row, reward, terminated, _, _ = env.step(action)
-            obs.append(row)
-            rewards.append(float(reward))
-    return Flight(seed, np.stack(obs), actions, np.array(rewards), bool(terminated))
+            if terminated or truncated:
+                break
+            row, reward, terminated, truncated = one.step(handed(action))
+            obs.append(np.array(row, dtype=np.float32))
+            rewards.append(reward)
+    return Flight(seed, np.stack(obs), actions[: len(rewards)], np.array(rewards), terminated)
 
 
 def expected(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:

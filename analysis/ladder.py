@@ -18,6 +18,7 @@ from analysis.experiment import UNSEEN, Experiment, Outcome, read_experiment, re
 from analysis.notebook import Answer
 from analysis.plots import curves
 from analysis.stats import difference, mean_estimate
+from lander.env import AnyEnv
 from lander.evaluation import play, random_pilot
 from lander.fields import ConfigError, flatten, unknown
 from lander.options import inactive
@@ -144,7 +145,7 @@ def learning(ladder: Ladder, rung: str, axes: Axes) -> Axes:
     axes.legend(fontsize=8, loc="best")
     values = pd.concat(tables.values())["value"]
     axes.set_ylim(values.min() - MARGIN, values.max() + MARGIN)
-    solved_line(axes, ladder.experiment.variants[rung].env.id)
+    solved_line(axes, ladder.experiment.variants[rung].env)
     return axes
 
 
@@ -210,6 +211,6 @@ def worded(value: object) -> str:
     return {"True": "true", "False": "false", "None": "none"}.get(str(value), str(value))
 
 
-def random_return(env_id: str) -> float:
+def random_return(env: AnyEnv) -> float:
     """Mean return of random actions on the unseen episodes."""
-    return play(random_pilot(env_id, seed=0), env_id, seeds=UNSEEN).return_mean
+    return play(random_pilot(env, seed=0), env, seeds=UNSEEN).return_mean

@@ -47,7 +47,7 @@ class Flown:
     @property
     def solved(self) -> float | None:
         """The return from which its environment counts as solved."""
-        return threshold_of(self.pilot.config.env.id)
+        return threshold_of(self.pilot.config.env)
 
     def at(self, place: float) -> Flight:
         """0 is the flight with the lowest return, 1 that with the highest."""
@@ -76,15 +76,15 @@ def landing(flown: Flown) -> Answer:
     )
 
 
-def gif(pilot: Pilot, flight: Flight) -> bytes:
-    """A flight as moving picture."""
+def gif(pilot: Pilot, flight: Flight) -> bytes | None:
+    """A flight as moving picture, if it can be drawn."""
     one = Evaluation(
         (flight.seed,), (flight.total_reward,), (len(flight.rewards),), (flight.actions,)
     )
     with TemporaryDirectory() as folder:
         path = Path(folder) / "flight.gif"
-        save_landing(path, pilot.config.env.id, one)
-        return path.read_bytes()
+        save_landing(path, pilot.config.env, one)
+        return path.read_bytes() if path.is_file() else None
 
 
 def no_lander(flown: Flown) -> Answer | None:
@@ -210,7 +210,7 @@ def failures(flown: Flown) -> Answer:
     axes.set_ylim(-0.6, len(ENDINGS) - 0.4)
     axes.invert_yaxis()
     axes.set_xlabel("return of one flight")
-    solved_line(axes, flown.pilot.config.env.id, upright=True)
+    solved_line(axes, flown.pilot.config.env, upright=True)
     shown, share = flown.at(0), ""
     if flown.solved is not None:
         good = share_estimate(int((flown.returns >= flown.solved).sum()), len(flown.flights))

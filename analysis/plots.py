@@ -11,6 +11,7 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from analysis.stats import mean_estimate
+from lander.env import AnyEnv
 from sweeps.style import COLOURS, GREY, STYLES, solved_line
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ FEW: Final = 20
 """Points of a curve up to which each is marked."""
 
 
-def confirmation(judgement: Judgement, axes: Axes, *, env_id: str) -> Axes:
+def confirmation(judgement: Judgement, axes: Axes, *, env: AnyEnv) -> Axes:
     """A line per candidate, the best on top: every seed, mean with interval, the sweep's score."""
     order = list(reversed(judgement.standings))
     for y, row in enumerate(order):
@@ -61,7 +62,7 @@ def confirmation(judgement: Judgement, axes: Axes, *, env_id: str) -> Axes:
         color=COLOURS[1],
         label="what the sweep thought",
     )
-    solved_line(axes, env_id, upright=True)
+    solved_line(axes, env, upright=True)
     axes.set_yticks(range(len(order)), [row.name for row in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel("return on the test episodes")

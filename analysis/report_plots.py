@@ -12,6 +12,7 @@ from analysis.plots import curves
 from analysis.records import Records
 from analysis.stats import Estimate
 from analysis.winner import Judgement
+from lander.gif import as_line
 from sweeps.confirm import DEFAULTS
 from sweeps.figures import finished, history, importance_bars, parallel_coordinates, slices
 from sweeps.importance import ended, importances
@@ -37,7 +38,7 @@ def history_part(records: Records) -> list[Block]:
         caption += f" The best, trial {records.best.number}: {records.best.values[0]:.1f}."
     return [
         drawing(
-            history(begun, env_id=records.sweep.study.base.env.id),
+            history(begun, env=records.sweep.study.base.env),
             "history",
             alt="Score by trial number",
             caption=caption,
@@ -70,7 +71,7 @@ def slices_part(records: Records) -> list[Block]:
     if len(finished(records.counted)) < 2:
         return [Text("Score over each field: fewer than two trials have finished.")]
     study = records.sweep.study
-    figure = slices(records.counted, list(study.space.values()), env_id=study.base.env.id)
+    figure = slices(records.counted, list(study.space.values()), env=study.base.env)
     caption = (
         "Score over each field by itself, as wide as it was searched. Grey crosses: pruned "
         "trials, at their return so far."
@@ -104,7 +105,7 @@ def curves_part(records: Records) -> list[Block]:
     }
     figure, axes = new_axes(9, 4.2)
     curves(tables, axes, label=METRIC)
-    solved_line(axes, records.sweep.study.base.env.id)
+    solved_line(axes, records.sweep.study.base.env)
     caption = (
         f"Mean return of the checkpoints' deterministic episodes, `{METRIC}`. Line: mean over "
         "trainings; band: its 95 % interval (Student's). The best: "
@@ -118,7 +119,7 @@ def curves_part(records: Records) -> list[Block]:
 def confirmation_picture(records: Records, judgement: Judgement) -> Picture:
     """Every candidate under every test seed."""
     figure, axes = new_axes(9, 1.6 + 0.5 * len(judgement.standings))
-    draw_confirmation(judgement, axes, env_id=records.sweep.study.base.env.id)
+    draw_confirmation(judgement, axes, env=records.sweep.study.base.env)
     caption = "Each candidate's trainings under the test seeds, beside its score in the sweep."
     alt = "Return of each candidate under the test seeds"
     return drawing(figure, "confirmation", alt=alt, caption=caption)
@@ -138,7 +139,11 @@ def flights_part(records: Records) -> list[Block]:
     if not flights:
         return [Text(trouble) for trouble in troubles]
     flights.append(fly_at_random(records.sweep))
-    sheet = contact_sheet(records.sweep.study.base.env.id, flights)
+    try:
+        sheet = contact_sheet(records.sweep.study.base.env, flights)
+    except Exception as error:  # an environment's rendering may raise anything
+        troubles.append(f"The flights cannot be drawn: {as_line(error)}")
+        return [Text(text) for text in (checked(flights), *troubles) if text]
     caption = (
         f"One episode, reset seed {flights[0].seed}, on one clock; who has ended rests on the last "
         "frame. Policies act deterministically. "

@@ -28,7 +28,7 @@ import gymnasium as gym, mlflow, torch
 
 mlflow.set_tracking_uri("{tracking}")
 policy = mlflow.pytorch.load_model("models:/{name}@{alias}")
-env = gym.make("{env_id}", render_mode="human")
+env = gym.make("{env_id}", {arguments}render_mode="human")
 obs, over = env.reset(seed=1)[0], False
 while not over:
     obs, _, terminated, truncated, _ = env.step(policy(torch.from_numpy(obs[None])).numpy()[0])
@@ -189,6 +189,7 @@ def flying(records: Records) -> Iterator[Text | Code]:
         f"To fly it, in stock Gymnasium: `models:/{records.name}@{ALIAS}` is the policy of "
         f"`{published.info.run_name}`."
     )
+    env = records.sweep.study.base.env
     yield Code(
         FLY.format(
             tracking=masked(store.tracking_uri)
@@ -196,6 +197,7 @@ def flying(records: Records) -> Iterator[Text | Code]:
             else f"sqlite:///{store.folder}/mlflow.db",
             name=records.name,
             alias=ALIAS,
-            env_id=records.sweep.study.base.env.id,
+            env_id=env.id,
+            arguments="".join(f"{name}={value!r}, " for name, value in env.kwargs),
         )
     )

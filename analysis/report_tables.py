@@ -17,7 +17,6 @@ from analysis.report_plots import METRIC, confirmation_picture
 from analysis.report_result import brief, next_step, searched, state, values_in
 from analysis.winner import legend, rows
 from lander.evaluation import TEST_SEED, checkpoint_seeds, final_seeds, seed_range
-from lander.fields import flatten
 from lander.options import inactive
 from sweeps.budget import WORKER
 from sweeps.confirm import DEFAULTS
@@ -26,6 +25,7 @@ from sweeps.endings import REASON, SUPERSEDING, Ending, ending
 from sweeps.objective import trial_seeds
 from sweeps.recording import PARTS, SECONDS, shown
 from sweeps.scores import last_return
+from sweeps.space import flat_base
 from sweeps.study import TEST_EPISODES
 from sweeps.times import NEVER, ended, seconds, started
 from sweeps.watch import clock
@@ -41,7 +41,7 @@ COMMIT, COMMAND, VERSION = "mlflow.source.git.commit", "sweeps.command", "versio
 def space_part(records: Records) -> list[Block]:
     """What was searched, and what was found."""
     study, best = records.sweep.study, records.best
-    flat = flatten(study.base)
+    flat = flat_base(study.space, study.base)
     idle = inactive(flat)
     columns = [
         ["field", *(f"`{name}`" for name in study.space)],

@@ -20,8 +20,8 @@ from analysis.stats import mean_estimate
 from analysis.trial_plots import disagreements
 from lander import Progress, TrainConfig, resolve, train
 from lander.distributions import Distribution
-from lander.env import make_env
-from lander.fields import configure, flatten
+from lander.env import AnyEnv, make_whole
+from lander.fields import configure, flatten, is_kwarg
 from lander.policy import make_policy
 from sweeps.style import new_axes
 
@@ -83,7 +83,7 @@ def answer(base: TrainConfig, *, steps: int, seeds: int = 3) -> Answer:
 
 def measure(base: TrainConfig, *, steps: int, seeds: int) -> dict[str, dict[str, list[float]]]:
     """Setup -> how far policies lie apart that differ in the scale or in the seed, per seed."""
-    obs = random_states(base.env.id)
+    obs = random_states(base.env)
     found = {}
     for setup, options in SETUPS.items():
         groups: dict[str, list[float]] = {BY_SCALE: [], BY_SEED: []}
@@ -101,7 +101,7 @@ def measure(base: TrainConfig, *, steps: int, seeds: int) -> dict[str, dict[str,
 def short(base: TrainConfig, options: Mapping[str, Any], *, scale: float, seed: int) -> TrainConfig:
     """A quick training in one of the setups, in the environment of a study."""
     flat = flatten(base)
-    kept = {name: flat[name] for name in KEPT}
+    kept = {name: value for name, value in flat.items() if name in KEPT or is_kwarg(name)}
     varied = {"env.reward_scale": scale, "seed": seed}
     return resolve(configure({**kept, **SHORT, **options, **varied}, base=TrainConfig()))
 
@@ -122,17 +122,17 @@ def policy_after(config: TrainConfig, steps: int, obs: Tensor) -> Distribution:
         return policy.distribution(obs)
 
 
-def random_states(env_id: str) -> Tensor:
+def random_states(env: AnyEnv) -> Tensor:
     """(STATES, obs): where random actions lead."""
     rows = []
-    with closing(make_env(env_id)) as env:
-        env.action_space.seed(0)
-        obs, _ = env.reset(seed=0)
+    with closing(make_whole(env)) as craft:
+        craft.action_space.seed(0)
+        obs, _ = craft.reset(seed=0)
         for _ in range(STATES):
-            rows.append(np.asarray(obs, np.float32))
-            obs, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            rows.append(np.array(obs, np.float32))
+            obs, _, terminated, truncated, _ = craft.step(craft.action_space.sample())
             if terminated or truncated:
-                obs, _ = env.reset()
+                obs, _ = craft.reset()
     return torch.from_numpy(np.stack(rows))
 
 

@@ -39,7 +39,7 @@ def progress(sweep: Sweep) -> Answer:
     begun = [trial for trial in sweep.counted if trial.params]
     if not begun:
         return Answer("No trial has begun yet.")
-    figure, best = history(begun, env_id=sweep.study.base.env.id), sweep.best
+    figure, best = history(begun, env=sweep.study.base.env), sweep.best
     if best is None:
         return Answer(f"None of {len(begun)} trials has finished, so there is no best one.", figure)
     first = next((trial for trial in begun if root(trial) == 0), None)
@@ -110,7 +110,7 @@ def good_values(sweep: Sweep) -> Answer:
     if trials.empty:
         return Answer("No trial has ended with a return.")
     study = sweep.study
-    figure = slices(sweep.counted, list(study.space.values()), env_id=study.base.env.id)
+    figure = slices(sweep.counted, list(study.space.values()), env=study.base.env)
     if len(trials) < FEWEST:
         return Answer(too_few(len(trials)), figure)
     name = str(importances(sweep.counted, study.space).index[0])

@@ -11,7 +11,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from lander.config import TrainConfig
-from lander.env import make_env, spaces
+from lander.env import AnyEnv, make_env, spaces
 from lander.heads import bin_levels
 from lander.resolve import LUNAR_LANDER
 
@@ -26,17 +26,17 @@ def has_engines(config: TrainConfig) -> bool:
     return config.env.id.startswith(LUNAR_LANDER)
 
 
-def thrust(env_id: str, engine: int, levels: Sequence[float]) -> NDArray[np.float64]:
+def thrust(env: AnyEnv, engine: int, levels: Sequence[float]) -> NDArray[np.float64]:
     """(levels,): share of an engine's full thrust that each level gives.
 
     Measured: the change of velocity in one step from the same state, against coasting, in units of
     that at full level, to the left for side levels below 0. The environment draws the same noise
     whatever the action, so it cancels.
     """
-    coasting = velocity(env_id, [0.0, 0.0])
+    coasting = velocity(env, [0.0, 0.0])
 
     def push(level: float) -> float:
-        moved = velocity(env_id, action_of(engine, level)) - coasting
+        moved = velocity(env, action_of(engine, level)) - coasting
         return float(np.linalg.norm(moved))
 
     left = -1.0 if engine == SIDE else 1.0
@@ -51,18 +51,18 @@ def action_of(engine: int, level: float) -> list[float]:
     return action
 
 
-def velocity(env_id: str, action: Sequence[float]) -> NDArray[np.float64]:
+def velocity(env: AnyEnv, action: Sequence[float]) -> NDArray[np.float64]:
     """(2,): horizontal and vertical velocity after one step from a seeded start."""
-    with closing(make_env(env_id)) as env:
-        env.reset(seed=SEED)
-        env.step(np.array(action, dtype=np.float32))
-        moving = env.get_wrapper_attr("lander").linearVelocity
+    with closing(make_env(env)) as craft:
+        craft.reset(seed=SEED)
+        craft.step(np.array(action, dtype=np.float32))
+        moving = craft.get_wrapper_attr("lander").linearVelocity
         return np.array([moving.x, moving.y])
 
 
 def levels_of(config: TrainConfig) -> NDArray[np.float64]:
     """(2, bins): what each bin of each engine hands to the environment."""
-    _, space = spaces(config.env.id)
+    _, space = spaces(config.env)
     assert isinstance(space, Box)
     return np.asarray(bin_levels(space, config).double().numpy())
 

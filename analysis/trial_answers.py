@@ -57,7 +57,7 @@ def learning(sweep: Sweep, candidates: Sequence[int], *, metric: str = METRIC) -
     figure, axes = new_axes(9, 4.4)
     trial_plots.learning(tables, axes, label=metric)
     if metric.endswith("return_mean"):
-        solved_line(axes, sweep.study.base.env.id)
+        solved_line(axes, sweep.study.base.env)
     one, other = candidates[0], candidates[-1]
     ahead = None if one == other else lead(load_episodes(sweep), one, other)
     if ahead is not None:

@@ -142,7 +142,7 @@ def standing(
 def judge_sweep(store: Store, name: str) -> Judgement:
     """What a sweep's confirmation says so far."""
     confirmation = open_sweep(store, name + CONFIRM)
-    threshold = solved_return(confirmation.study.base.env.id)
+    threshold = solved_return(confirmation.study.base.env)
     waiting = missing(confirmation)
     return judge(read_confirmation(store, name), threshold=threshold, waiting=waiting)
 
@@ -271,7 +271,7 @@ def record(store: Store, name: str, judgement: Judgement) -> str:
         (place / "confirm.json").write_text(json.dumps(as_numbers(judgement), indent=1))
         with tolerated(warnings, "confirm.png"):
             figure, axes = new_axes(8, 1.6 + 0.5 * len(judgement.standings))
-            draw_confirmation(judgement, axes, env_id=confirmation.study.base.env.id)
+            draw_confirmation(judgement, axes, env=confirmation.study.base.env)
             figure.savefig(place / "confirm.png", dpi=110)
         with tolerated(warnings, "winner.gif"):
             gif = Path(client.download_artifacts(run_id, GIF, folder))

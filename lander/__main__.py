@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lander.arguments import Parser, add_trust, between
+from lander.arguments import Parser, add_trust, between, hyphenated
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, flatten, from_toml, read_text, typed
+from lander.fields import KWARGS, ConfigError, configure, flatten, from_toml, read_text, typed
 from lander.options import describe, require_known
 from lander.terminal import filtered
 
@@ -20,17 +20,36 @@ reset_seed = between(0, 2**63 - 1)
 """A seed that Gymnasium and torch both take."""
 
 
-def add_fields(parser: argparse.ArgumentParser) -> None:
+def add_fields(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """One option per config field, with its meaning and its default."""
-    docs = describe()
+    docs, defaults = describe(), flatten(TrainConfig())
     group = parser.add_argument_group("what to train; every default stands in lander/config.py")
-    for name, default in flatten(TrainConfig()).items():
+    for name in names:
+        default = f" [{shown(defaults[name])}]" if name in defaults else ""
         group.add_argument(
-            "--" + name.replace("_", "-"),
-            dest=FIELD + name,
+            "--" + name.replace("_", "-") + (".NAME" if name == KWARGS else ""),
+            dest=FIELD + name + (".NAME" if name == KWARGS else ""),
             metavar="X",
-            help=f"{docs[name]} [{shown(default)}]".replace("%", "%%"),
+            help=f"{docs[name]}{default}".replace("%", "%%"),
         )
+
+
+def add_kwargs(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
+    """An option for each `--env.kwargs.NAME` in `argv`, as only the environment knows the names;
+    `argv` with each joined to its value, so that -1e-3 is no option."""
+    words, joined, names = list(argv), list[str](), set[str]()
+    while words:
+        word = words.pop(0)
+        option, equals, _ = word.partition("=")
+        if option.startswith(f"--{KWARGS}."):
+            names.add(hyphenated(option))
+            if not equals and words and not words[0].startswith("--"):
+                word = f"{word}={words.pop(0)}"
+        joined.append(word)
+    for option in sorted(names - {f"--{KWARGS}.NAME"}):  # which stands for any of them in --help
+        name = option.removeprefix("--").replace("-", "_")
+        parser.add_argument(option, dest=FIELD + name, help=argparse.SUPPRESS)
+    return joined
 
 
 def shown(value: object) -> str:
@@ -85,8 +104,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.set_defaults(command="train")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with any fields below")
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder [runs/ENV-seed-N]")
-    add_fields(parser)
-    args = parser.parse_args(argv)
+    add_fields(parser, describe())
+    args = parser.parse_args(add_kwargs(parser, argv))
     args.given = given_fields(args)
     args.typed = typed_config(args.config, args.given)
     return args
@@ -112,7 +131,8 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
     if command == "fly":
         parser.add_argument("--sampled", action="store_true", help="sample the actions")
     if command == "random":
-        parser.add_argument("--env.id", dest="env_id", default=TrainConfig().env.id)
+        add_fields(parser, ("env.id", "env.time_limit", KWARGS))
+        argv = add_kwargs(parser, argv)
     if command in {"fly", "random"}:
         from lander.evaluation import FLIGHT_SEED  # and torch with it: the others start without
 
@@ -131,7 +151,10 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument("file", type=Path, metavar="FILE", help="what record wrote")
     if command != "random":
         add_trust(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if command == "random":
+        args.typed = typed_config(None, given_fields(args))
+    return args
 
 
 @filtered()

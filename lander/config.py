@@ -6,11 +6,13 @@ of `train` with equal configs return equal weights (on one kind of CPU, with one
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from itertools import pairwise
-from typing import Annotated, Literal
+from math import isfinite
+from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import ConfigDict, Field, Strict
+from pydantic import ConfigDict, Field, PlainValidator, Strict
 from pydantic.dataclasses import dataclass
 
 RULES = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
@@ -28,13 +30,47 @@ MAX_ROLLOUT = 2**24
 MAX_WEIGHTS = 10**8
 """Weights that may lie between hidden layers: 0.4 GB, and three times that for Adam."""
 
+Scalar = bool | int | float | str
+"""What a study file, a command line and a recorded parameter can all hold."""
+Kwargs = tuple[tuple[str, Scalar], ...]
+"""Arguments by name, sorted."""
+TAKEN: Final[Mapping[str, str]] = {
+    "id": "that is env.id",
+    "max_episode_steps": "that is env.time_limit",
+    "render_mode": "frames are asked for where a picture is made",
+    "disable_env_checker": "the interface is checked here",
+}
+"""Arguments of `gym.make` that do not reach the environment."""
+
+
+def sorted_kwargs(given: object) -> Kwargs:
+    """Arguments from a table, or from pairs.
+
+    Raises:
+        ValueError: a name that no argument can have, or a value that is no scalar.
+    """
+    try:
+        table = dict(cast(Any, given))
+    except (TypeError, ValueError):
+        raise ValueError("must be a table of arguments") from None
+    for name, value in table.items():
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise ValueError(f"{name!r} cannot be the name of an argument")
+        if name in TAKEN:
+            raise ValueError(f"{name} cannot be given here: {TAKEN[name]}")
+        if not isinstance(value, Scalar) or (isinstance(value, float) and not isfinite(value)):
+            raise ValueError(f"{name} must be a finite number, a word, true or false")
+    return tuple(sorted(table.items()))
+
 
 @dataclass(frozen=True, slots=True, config=RULES)
 class EnvConfig:
-    """Which environment to play, and how the agent is let at it."""
+    """The environment, how many copies of it, and how rewards, observations and actions are
+    transformed."""
 
     id: str = "LunarLander-v3"
-    """Gymnasium id; needs a flat Box observation and a Discrete or Box action space."""
+    """Gymnasium id; needs a flat Box observation and a Discrete or Box action space. module:Id-v0
+    imports the module first, which registers it."""
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
     """Who steps the training environments. gymnasium: the stock ones, in Python. envpool: the same
     physics in C++ (extra [fast]), faster, with other random numbers; such a run cannot be resumed.
@@ -61,7 +97,12 @@ class EnvConfig:
     hovers land. Recorded returns leave it out."""
     time_limit: Annotated[Count, Field(le=10**9)] | None = None
     """Training episodes are truncated after this many steps, to keep a hovering craft from filling
-    the rollouts; evaluation plays whole episodes. None: the environment's own limit."""
+    the rollouts; evaluation plays whole episodes, unless the environment has no limit of its own.
+    None: the environment's own limit."""
+    kwargs: Annotated[Kwargs, PlainValidator(sorted_kwargs)] = ()
+    """Arguments of the environment, each by its name: env.kwargs.gravity, env.kwargs.enable_wind.
+    Numbers, words, true or false, for every copy in training and evaluation; only with
+    env.backend = gymnasium."""
 
 
 @dataclass(frozen=True, slots=True, config=RULES)
@@ -94,8 +135,8 @@ class PolicyConfig:
     dimension. fixed: stays at init_std. decayed: falls linearly to final_std over the budget, as
     PPO-PyTorch's does in stairs."""
     init_std: Positive = 1.0
-    """Standard deviation before training, in units of half the action range. Below 0.2
-    LunarLander's side engines hardly ever fire by chance."""
+    """Standard deviation before training, in units of half the action range (of 1 in a dimension
+    without one). Below 0.2 LunarLander's side engines hardly ever fire by chance."""
     final_std: Positive = 0.1
     """Standard deviation at the end of the budget."""
     squash: Flag = False

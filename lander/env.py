@@ -1,197 +1,194 @@
-"""Gymnasium environments side by side, and what the agent must know of them."""
+"""Makes Gymnasium environments, and says what the agent must know of one: its spaces and limits."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from numpy.typing import NDArray
 
+from lander.config import EnvConfig
 from lander.fields import ConfigError
 
 ActionSpace = Box | Discrete
+AnyEnv = EnvConfig | str
+"""An environment as a config has it, or the id of one that takes no arguments."""
+ENDLESS: Final = 100_000
+"""Steps after which an evaluated episode ends that nothing else limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSpec:
+    """What must be known of an environment before it is played."""
+
+    obs_dim: int
+    """Length of an observation vector."""
+    obs_dtype: np.dtype[Any]
+    """Of observations as the environment gives them."""
+    action_space: ActionSpace
+    solved_return: float | None
+    """At which Gymnasium calls it solved (200 for LunarLander)."""
+    max_episode_steps: int | None
+    """Its own time limit."""
+
+
+_KNOWN: dict[tuple[str, str], tuple[object, EnvSpec]] = {}
+"""By id and arguments: the entry of Gymnasium's registry that was made, and what it showed."""
+
+
+def as_config(env: AnyEnv) -> EnvConfig:
+    """An environment's config; that of a bare id has the defaults."""
+    return EnvConfig(id=env) if isinstance(env, str) else env
 
 
 def make_env(
-    env_id: str, *, frames: bool = False, time_limit: int | None = None
+    env: AnyEnv, *, frames: bool = False, time_limit: int | None = None
 ) -> gym.Env[Any, Any]:
     """One stock Gymnasium environment; `frames` asks for RGB rendering.
 
-    `time_limit` takes the place of its own limit, in steps.
+    `time_limit` replaces its own limit, in steps.
 
     Raises:
-        ConfigError: `env_id` names no environment, or one whose packages are missing.
+        ConfigError: no such environment, missing packages, or arguments that it does not take.
     """
+    config = as_config(env)
+    given: dict[str, Any] = dict(config.kwargs)
+    if frames:
+        given["render_mode"] = "rgb_array"  # else not at all: some take no such argument
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "version out of date": the id is the user's choice
             return gym.make(
-                env_id,
-                render_mode="rgb_array" if frames else None,
-                max_episode_steps=time_limit,
-                disable_env_checker=True,
+                config.id, max_episode_steps=time_limit, disable_env_checker=True, **given
             )
-    except (gym.error.Error, ImportError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f'env.id: cannot make "{env_id}": {reason}') from None
+    except Exception as error:  # whatever a constructor raises
+        arguments = ", ".join(f"{name}={value!r}" for name, value in config.kwargs)
+        named = f'"{config.id}"' + (f" with {arguments}" if arguments else "")
+        raise ConfigError(f"env.id: cannot make {named}: {reason_of(error)}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one step of M environments gave."""
-
-    obs: NDArray[np.float32]
-    """(M, obs): where an episode ended, already the first of the next one."""
-    rewards: NDArray[np.float64]
-    """(M,), raw."""
-    terminated: NDArray[np.bool_]
-    """(M,): a terminal state was reached."""
-    truncated: NDArray[np.bool_]
-    """(M,): the time limit cut an episode that was not over; never true where terminated is."""
-    last_obs: list[NDArray[np.float32]]
-    """The true s_{t+1} of each truncated episode, in the order of M."""
+def reason_of(error: Exception) -> str:
+    """Why an environment cannot be made, in one line."""
+    if isinstance(error, TypeError) and isinstance(error.__cause__, TypeError):
+        error = error.__cause__  # without all arguments behind it once more
+    text = " ".join(str(error).split())
+    known = gym.error.Error | ImportError | ValueError | TypeError | AssertionError
+    return text if text and isinstance(error, known) else f"{type(error).__name__}: {text}"
 
 
-@dataclass(slots=True)
-class Flight:
-    """How an unfinished episode came about: enough to fly it again to the same state."""
-
-    start: int | dict[str, Any]
-    """The seed of its reset, or the state of the environment's generator before it."""
-    actions: list[NDArray[np.generic] | int] = field(default_factory=list)
-    """As `env.step` took them."""
+def make_whole(env: AnyEnv, *, frames: bool = False) -> gym.Env[Any, Any]:
+    """One for whole episodes, as evaluation flies them: with the environment's own time limit; if
+    it has none `env.time_limit`, so that every episode ends."""
+    config = as_config(env)
+    own = env_spec(config).max_episode_steps
+    return make_env(config, frames=frames, time_limit=None if own else config.time_limit or ENDLESS)
 
 
-class Envs(Protocol):
-    """N copies of an environment, whoever steps them.
+def env_spec(env: AnyEnv) -> EnvSpec:
+    """Spaces and limits of an environment, read from one copy once; the space is the caller's own.
 
-    An ended episode is followed by the next one in the same step (Gymnasium's SAME_STEP), so every
-    step of every copy is a transition that the agent can learn from.
+    Raises:
+        ConfigError: an environment that cannot be made, or that `lander` cannot play.
     """
-
-    flights: list[Flight]
-    """The unfinished episode of each copy; empty if it cannot be flown again."""
-
-    def __len__(self) -> int: ...
-
-    def reset(self, seeds: Sequence[int]) -> NDArray[np.float32]:
-        """First observations (N, obs); later episodes continue each copy's random stream."""
-
-    def restore(self, flights: Sequence[Flight], /) -> NDArray[np.float32]:
-        """Observations (N, obs) after flying unfinished episodes again, action by action."""
-
-    def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:
-        """One step of every copy, or of the M given `copies` only, with its row of `actions`."""
-
-    def close(self) -> None:
-        """Release the environments."""
+    config = as_config(env)
+    key = config.id, repr(config.kwargs)
+    registered = config.id.rpartition(":")[2]
+    entry, spec = _KNOWN.get(key, (None, None))
+    if spec is None or entry is not gym.registry.get(registered):  # registered anew meanwhile
+        spec = read_spec(config)
+        _KNOWN[key] = gym.registry.get(registered), spec
+    return replace(spec, action_space=deepcopy(spec.action_space))
 
 
-class VectorEnv:
-    """Stock Gymnasium environments, stepped in this process.
+def read_spec(config: EnvConfig) -> EnvSpec:
+    """The same, from a new copy."""
+    with closing(make_env(config)) as env:
+        obs_space = getattr(env, "observation_space", None)
+        action_space = getattr(env, "action_space", None)
+        if not (isinstance(obs_space, Box) and len(obs_space.shape) == 1 and obs_space.shape[0]):
+            raise ConfigError(
+                f"env.id: {config.id} observes {obs_space}, a flat Box is needed: register it "
+                "under an id of its own with gymnasium.wrappers.FlattenObservation around it"
+            )
+        if not (
+            isinstance(action_space, Discrete)
+            or (
+                isinstance(action_space, Box)
+                and np.issubdtype(action_space.dtype, np.floating)
+                and np.prod(action_space.shape) > 0
+            )
+        ):
+            raise ConfigError(
+                f"env.id: {config.id} acts in {action_space}, Discrete or a Box of floats is "
+                "needed: register it under an id of its own with a wrapper around it that turns "
+                "such actions into its own (gymnasium.wrappers.TransformAction)"
+            )
+        return EnvSpec(
+            obs_space.shape[0],
+            obs_space.dtype,
+            deepcopy(action_space),
+            env.spec.reward_threshold if env.spec is not None else None,
+            time_limit_of(env),
+        )
 
-    A plain loop is a third faster than `gymnasium.vector.SyncVectorEnv` and leaves no room for its
-    bookkeeping.
+
+def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
+    """The steps after which an environment ends every episode, as far as Gymnasium knows."""
+    if env.spec is not None and env.spec.max_episode_steps is not None:
+        return env.spec.max_episode_steps
+    layer: object = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, gym.wrappers.TimeLimit):  # put there by what makes the environment
+            return int(layer._max_episode_steps)
+        layer = layer.env
+    return None
+
+
+def require_limit(env: EnvConfig) -> None:
+    """Refuse an environment whose episodes nothing would end.
+
+    Raises:
+        ConfigError: names the option that sets a limit.
     """
-
-    def __init__(self, env_id: str, num_envs: int, *, time_limit: int | None = None) -> None:
-        self._envs = [make_env(env_id, time_limit=time_limit) for _ in range(num_envs)]
-        self._obs_shape = self._envs[0].observation_space.shape or ()
-        self.flights: list[Flight] = []
-        """The unfinished episode of each copy."""
-
-    def __len__(self) -> int:
-        return len(self._envs)
-
-    def reset(self, seeds: Sequence[int]) -> NDArray[np.float32]:
-        """First observations (N, obs); later episodes continue each copy's random stream."""
-        self.flights = [Flight(seed) for seed in seeds]
-        pairs = zip(self._envs, seeds, strict=True)
-        return np.stack([env.reset(seed=seed)[0] for env, seed in pairs]).astype(np.float32)
-
-    def restore(self, flights: Sequence[Flight]) -> NDArray[np.float32]:
-        """Observations (N, obs) after flying unfinished episodes again, action by action."""
-        rows = []
-        for env, flight in zip(self._envs, flights, strict=True):
-            if isinstance(flight.start, int):
-                row, _ = env.reset(seed=flight.start)
-            else:
-                set_random_state(env, flight.start)
-                row, _ = env.reset()
-            for action in flight.actions:
-                row, *_ = env.step(action)
-            rows.append(row)
-        self.flights = [Flight(flight.start, list(flight.actions)) for flight in flights]
-        return np.stack(rows).astype(np.float32)
-
-    def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:
-        """One step of every copy, or of the M given `copies` only, with its row of `actions`."""
-        chosen = range(len(self)) if copies is None else copies.tolist()
-        # Gymnasium checks a Python int four times faster than a NumPy one
-        rows = actions.tolist() if actions.ndim == 1 else actions
-        obs = np.empty((len(chosen), *self._obs_shape), dtype=np.float32)
-        rewards = np.empty(len(chosen))
-        terminated = np.empty(len(chosen), dtype=np.bool_)
-        truncated = np.empty(len(chosen), dtype=np.bool_)
-        last_obs: list[NDArray[np.float32]] = []
-        for i, (copy, action) in enumerate(zip(chosen, rows, strict=True)):
-            env = self._envs[copy]
-            row, reward, end, cut, _ = env.step(action)
-            rewards[i], terminated[i], truncated[i] = reward, end, cut and not end
-            if truncated[i]:
-                last_obs.append(row.copy())
-            if end or cut:
-                self.flights[copy] = Flight(random_state(env))
-                row, _ = env.reset()
-            else:
-                self.flights[copy].actions.append(action)
-            obs[i] = row
-        return Step(obs, rewards, terminated, truncated, last_obs)
-
-    def close(self) -> None:
-        """Release the environments."""
-        for env in self._envs:
-            env.close()
+    if env_spec(env).max_episode_steps is None and env.time_limit is None:
+        raise ConfigError(
+            f"env.id: {env.id} has no time limit of its own, so an evaluation might never end: "
+            "set env.time_limit (--env.time-limit), for example 1000"
+        )
 
 
-def spaces(env_id: str) -> tuple[int, ActionSpace]:
+def spaces(env: AnyEnv) -> tuple[int, ActionSpace]:
     """Length of an observation vector, and the action space.
 
     Raises:
         ConfigError: an environment that `lander` cannot play.
     """
-    env = make_env(env_id)
-    env.close()
-    obs_space, action_space = env.observation_space, env.action_space
-    if not (isinstance(obs_space, Box) and len(obs_space.shape) == 1):
-        raise ConfigError(f"env.id: {env_id} observes {obs_space}, a flat Box is needed")
-    if not (
-        isinstance(action_space, Discrete)
-        or (isinstance(action_space, Box) and np.issubdtype(action_space.dtype, np.floating))
-    ):
-        raise ConfigError(f"env.id: {env_id} acts in {action_space}, Discrete or Box needed")
-    return obs_space.shape[0], action_space
+    spec = env_spec(env)
+    return spec.obs_dim, spec.action_space
 
 
-def random_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
-    """State of an environment's generator, as a dict of plain numbers."""
-    return dict(env.unwrapped.np_random.bit_generator.state)
+def solved_return(env: AnyEnv) -> float | None:
+    """The return at which Gymnasium calls the environment solved (200 for LunarLander)."""
+    return env_spec(env).solved_return
+
+
+def random_state(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
+    """State of an environment's generator, as a dict of plain numbers; None if it has none that
+    `set_random_state` could set."""
+    try:
+        state = dict(env.unwrapped.np_random.bit_generator.state)
+    except AttributeError:  # a RandomState of the days of old Gym, for one
+        return None
+    return state if state["bit_generator"] == "PCG64" else None
 
 
 def set_random_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
-    """Put an environment's generator where it was."""
+    """Set an environment's generator to an earlier state."""
     generator = np.random.default_rng(0)
     generator.bit_generator.state = state
     env.unwrapped.np_random = generator
-
-
-def solved_return(env_id: str) -> float | None:
-    """The return at which Gymnasium calls the environment solved (200 for LunarLander)."""
-    env = make_env(env_id)  # gym.spec does not know every id that can be made
-    env.close()
-    return env.spec.reward_threshold if env.spec is not None else None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from lander.config import TrainConfig
-from lander.env import make_env, spaces
+from lander.env import ActionSpace, AnyEnv, as_config, env_spec, make_whole, spaces
+from lander.interface import CheckedEnv, EnvFault, handed, kind_of
 from lander.policy import ActorCritic
 
 CHECKPOINT_SEED = 1_000_000
@@ -85,15 +87,32 @@ Pilot = Callable[[NDArray[np.float32]], NDArray[np.generic]]
 """Observations (B, obs) -> what `env.step` takes, one row per episode."""
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 def evaluate(
     policy: ActorCritic,
-    env_id: str,
+    env: AnyEnv,
     *,
     seeds: Sequence[int],
     generator: torch.Generator | None = None,
+    check: Callable[[], None] = nothing,
 ) -> Evaluation:
-    """Play one episode per reset seed: deterministic, or sampled if a generator is given."""
-    return play(policy_pilot(policy, generator), env_id, seeds=seeds)
+    """Play one episode per reset seed: deterministic, or sampled if a generator is given.
+
+    No more copies of the environment are open at once than `env.num_envs`.
+    """
+    return play(
+        policy_pilot(policy, generator),
+        env,
+        seeds=seeds,
+        copies=as_config(env).num_envs,
+        rewind=nothing
+        if generator is None
+        else partial(generator.set_state, generator.get_state()),
+        check=check,
+    )
 
 
 def policy_pilot(policy: ActorCritic, generator: torch.Generator | None = None) -> Pilot:
@@ -108,43 +127,106 @@ def policy_pilot(policy: ActorCritic, generator: torch.Generator | None = None) 
     return pilot
 
 
-def random_pilot(env_id: str, *, seed: int) -> Pilot:
+def random_pilot(env: AnyEnv, *, seed: int) -> RandomPilot:
     """Actions drawn uniformly from the action space."""
-    _, action_space = spaces(env_id)
-    action_space.seed(seed)
-    return lambda obs: np.stack([action_space.sample() for _ in obs])
+    return RandomPilot(spaces(env)[1], seed)
 
 
-def play(pilot: Pilot, env_id: str, *, seeds: Sequence[int]) -> Evaluation:
+class RandomPilot:
+    """A pilot that can draw the same actions once more."""
+
+    def __init__(self, space: ActionSpace, seed: int) -> None:
+        self._space, self._seed = space, seed
+        self.rewind()
+
+    def __call__(self, obs: NDArray[np.float32]) -> NDArray[np.generic]:
+        return np.stack([self._space.sample() for _ in obs])
+
+    def rewind(self) -> None:
+        """Start again with the first action."""
+        self._space.seed(self._seed)
+
+
+def play(
+    pilot: Pilot,
+    env: AnyEnv,
+    *,
+    seeds: Sequence[int],
+    copies: int | None = None,
+    rewind: Callable[[], object] = nothing,
+    check: Callable[[], None] = nothing,
+) -> Evaluation:
     """One whole episode per reset seed, so that short ones do not count more often.
 
-    The environments are new, so nothing here touches training.
+    The environments are new, one for each episode: some do not return to the same state on a reset.
+    With `copies` no more of them are open at once; episodes are the same then, to the bit, if
+    `rewind` brings the pilot's random stream back to its start. `check` is called before each step,
+    and may raise to end it all.
+
+    Raises:
+        EnvFault: an environment that departs from Gymnasium's interface.
     """
     started = time.perf_counter()
-    with ExitStack() as stack:
-        envs = [stack.enter_context(closing(make_env(env_id))) for _ in seeds]
-        rows = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
-        obs = np.stack(rows).astype(np.float32)
-        returns = np.zeros(len(seeds))
-        actions: list[list[NDArray[np.generic]]] = [[] for _ in seeds]
-        playing = list(range(len(seeds)))
-        while playing:
-            chosen = pilot(obs)  # always the whole batch, so that its size is the same every time
-            still_playing: list[int] = []
-            for i in playing:
-                obs[i], reward, terminated, truncated, _ = envs[i].step(chosen[i])
-                returns[i] += float(reward)
-                actions[i].append(chosen[i])
-                if not (terminated or truncated):
-                    still_playing.append(i)
-            playing = still_playing
+    flown: list[Flown] = []
+    for first in range(0, len(seeds), copies or len(seeds)):
+        rewind()
+        rows = range(len(seeds))[first : first + (copies or len(seeds))]
+        flown += play_rows(pilot, env, seeds=seeds, rows=rows, check=check)
+    returns, actions = zip(*flown, strict=True)
     return Evaluation(
         tuple(seeds),
-        tuple(returns.tolist()),
+        returns,
         tuple(len(episode) for episode in actions),
-        tuple(np.stack(episode) for episode in actions),
+        actions,
         time.perf_counter() - started,
     )
+
+
+Flown = tuple[float, NDArray[np.generic]]
+"""Return and actions of an episode."""
+
+
+def play_rows(
+    pilot: Pilot, env: AnyEnv, *, seeds: Sequence[int], rows: range, check: Callable[[], None]
+) -> list[Flown]:
+    """The episodes of some of the seeds, side by side."""
+    # always the whole batch: its size, and the random numbers that it draws, change the last bit
+    obs = np.zeros((len(seeds), env_spec(env).obs_dim), dtype=np.float32)
+    returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=np.int64)
+    chosen: list[NDArray[np.generic]] = []
+    with ExitStack() as stack:
+        envs = {i: stack.enter_context(closing(whole_episode(env, seeds[i]))) for i in rows}
+        for i, one in envs.items():
+            obs[i] = one.reset(seeds[i])
+        require_finite(obs, envs)
+        playing = list(rows)
+        while playing:
+            check()
+            chosen.append(np.array(pilot(obs)))
+            still_playing: list[int] = []
+            for i in playing:
+                obs[i], reward, terminated, truncated = envs[i].step(handed(chosen[-1][i]))
+                returns[i] += reward
+                lengths[i] += 1
+                if not (terminated or truncated):
+                    still_playing.append(i)
+            require_finite(obs, envs)
+            playing = still_playing
+    actions = np.stack(chosen)
+    return [(float(returns[i]), actions[: lengths[i], i].copy()) for i in rows]
+
+
+def require_finite(obs: NDArray[np.float32], envs: Mapping[int, CheckedEnv]) -> None:
+    """All rows at once, as most often nothing is wrong."""
+    if not np.isfinite(obs).all():
+        for i, env in envs.items():
+            env.require_finite(obs[i])
+
+
+def whole_episode(env: AnyEnv, seed: int, *, frames: bool = False) -> CheckedEnv:
+    """A new copy for the episode after a reset with `seed`."""
+    name = f"{as_config(env).id}, evaluation episode of reset seed {seed}"
+    return CheckedEnv(make_whole(env, frames=frames), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +235,14 @@ class Replay:
 
     total_reward: float
     length: int
+    """Less than there are actions, if the episode ends before them."""
     frames: list[NDArray[np.uint8]] = field(repr=False)
     """RGB (H, W, 3), every `every`-th and the last; empty when none were asked for."""
     fps: float
 
 
 def replay(
-    env_id: str,
+    env: AnyEnv,
     *,
     seed: int,
     actions: NDArray[np.generic],
@@ -168,24 +251,37 @@ def replay(
 ) -> Replay:
     """Hand recorded actions to a stock environment reset with `seed`.
 
-    Seeded environments are deterministic, so the return is the recorded one, to the bit. Of each
-    `every`-th frame one pixel in `shrink` is kept along both axes.
+    Most seeded environments are deterministic, so the return is the recorded one, to the bit. Of
+    each `every`-th frame one pixel in `shrink` is kept along both axes.
     """
     frames: list[NDArray[np.uint8]] = []
-    total_reward = 0.0
+    total_reward, length, over = 0.0, 0, False
 
     def picture() -> NDArray[np.uint8]:
         # a copy at once: whole frames of a long flight would be a hundred megabytes
-        return np.asarray(env.render())[::shrink, ::shrink].copy()
+        return rgb(one.stock.render())[::shrink, ::shrink].copy()
 
-    with closing(make_env(env_id, frames=every is not None)) as env:
-        fps = float(env.metadata.get("render_fps", 50))
-        env.reset(seed=seed)
-        for t, action in enumerate(actions):
-            if every is not None and t % every == 0:
+    with closing(whole_episode(env, seed, frames=every is not None)) as one:
+        fps = float(one.stock.metadata.get("render_fps") or 50)
+        one.reset(seed)
+        while length < len(actions) and not over:
+            if every is not None and length % every == 0:
                 frames.append(picture())
-            _, reward, _, _, _ = env.step(action)
-            total_reward += float(reward)
+            _, reward, terminated, truncated = one.step(handed(actions[length]))
+            total_reward += reward
+            length += 1
+            over = terminated or truncated
         if every is not None:
             frames.append(picture())
-    return Replay(total_reward, len(actions), frames, fps)
+    return Replay(total_reward, length, frames, fps)
+
+
+def rgb(frame: object) -> NDArray[np.uint8]:
+    """A rendered frame.
+
+    Raises:
+        EnvFault: no picture (H, W, 3) of bytes.
+    """
+    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.shape[2:] == (3,):
+        return frame
+    raise EnvFault(f"render gave {kind_of(frame)}, want an array of uint8, shape (H, W, 3)")

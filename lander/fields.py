@@ -9,14 +9,17 @@ from dataclasses import asdict, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, cast, get_args, get_origin
+from typing import Any, Final, Literal, cast, get_args, get_origin
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from lander.config import RULES, TrainConfig
+from lander.config import RULES, Scalar, TrainConfig
+
+KWARGS: Final = "env.kwargs"
+"""The one field that is a table: any name may stand behind it."""
 
 
 class ConfigError(ValueError):
@@ -24,26 +27,44 @@ class ConfigError(ValueError):
 
 
 def flatten(config: TrainConfig) -> dict[str, Any]:
-    """{"env.id": ..., "ppo.learning_rate": ..., "total_steps": ...}, every field, resolved."""
-    return _flatten(asdict(cast(Any, config)))
+    """{"env.id": ..., "ppo.learning_rate": ..., "total_steps": ...}, every field, resolved.
+
+    Of the environment's arguments those that are given: {"env.kwargs.gravity": ...}.
+    """
+    return _flatten(_tables(config))
+
+
+def is_kwarg(name: str) -> bool:
+    """Whether a dotted name is that of an argument of the environment.
+
+    Raises:
+        ConfigError: it should be, and is not.
+    """
+    if name != KWARGS and not name.startswith(f"{KWARGS}."):
+        return False
+    if not name.removeprefix(f"{KWARGS}.").isidentifier():
+        raise ConfigError(f"{name}: name one argument, as in {KWARGS}.gravity")
+    return True
 
 
 def configure(values: Mapping[str, Any], *, base: TrainConfig) -> TrainConfig:
     """`base` with the dotted fields in `values` replaced, types and ranges checked.
 
-    "none" is None where a field takes None and has no word "none": TOML has no null.
+    "none" is None where a field takes None and has no word "none": TOML has no null. An argument of
+    the environment that is None is left out: the environment's default.
 
     Raises:
         ConfigError: an unknown field, or a value that its field does not take.
     """
     flat = flatten(base)
     for name in values:
-        if name not in flat:
+        if name not in flat and not is_kwarg(name):
             raise ConfigError(unknown("field", name, list(flat)))
     nested: dict[str, Any] = {}
-    for name, value in (
-        flat | {name: _none(name, value) for name, value in values.items()}
-    ).items():
+    given = {name: _none(name, value) for name, value in values.items()}
+    for name, value in (flat | given).items():
+        if value is None and is_kwarg(name):
+            continue
         *parents, leaf = name.split(".")
         table = nested
         for parent in parents:
@@ -64,6 +85,8 @@ def typed(name: str, text: str) -> object:
     kinds = kinds_of(name)
     if text.lower() == "none" and NoneType in kinds:
         return None
+    if is_kwarg(name):
+        return scalar(text)
     annotation = _field(name).rebuild_annotation()
     try:
         if tuple in kinds:
@@ -96,6 +119,16 @@ def _converted(value: object, kinds: set[type]) -> object:
     return value
 
 
+def scalar(text: str) -> Scalar:
+    """What an argument of the environment is given: a number, true or false, else a word."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
 def documented() -> dict[str, str]:
     """The docstring of each dotted field in `lander.config`."""
     return _documented(TrainConfig)
@@ -103,6 +136,8 @@ def documented() -> dict[str, str]:
 
 def kinds_of(name: str) -> set[type]:
     """The plain types that a dotted field takes: {int}, {float, str}, ..."""
+    if is_kwarg(name):
+        return {*get_args(Scalar), NoneType}
     open_, found = [cast(Any, _field(name).annotation)], set[type]()
     while open_:
         part = open_.pop()
@@ -137,7 +172,7 @@ def to_toml(config: TrainConfig) -> str:
 
     Every field is in it, so that a default of a later version changes nothing.
     """
-    return tomli_w.dumps(_without_null(asdict(cast(Any, config))))
+    return tomli_w.dumps(_without_null(_tables(config)))
 
 
 def from_toml(text: str, *, source: str) -> TrainConfig:
@@ -223,6 +258,15 @@ def field_of(location: Sequence[int | str]) -> str:
     names = [str(part) for part in location]
     tried = re.compile(r"(constrained|function|literal)\b.*|int|float|str|none")
     return ".".join(name for name in names if not tried.fullmatch(name))
+
+
+def _tables(config: TrainConfig) -> dict[str, Any]:
+    """Tables in tables, that of the environment's arguments only if it holds some."""
+    tables = asdict(cast(Any, config))
+    del tables["env"]["kwargs"]
+    if config.env.kwargs:
+        tables["env"]["kwargs"] = dict(config.env.kwargs)
+    return tables
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

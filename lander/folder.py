@@ -1,4 +1,4 @@
-"""A run on disk: config, curve, weights and GIF in one folder, which appears when it is complete.
+"""A run on disk: config, curve and weights in one folder, which appears when it is complete.
 
 Until then everything stands in DIR.unfinished, with the state from which the run can go on.
 """
@@ -13,7 +13,6 @@ from typing import Final
 from lander.checkpoint import read, save, write
 from lander.config import TrainConfig
 from lander.fields import ConfigError, configure, flatten, to_toml
-from lander.gif import save_landing
 from lander.inside import inside, replacing
 from lander.metrics import CURVES
 from lander.trainer import Progress, State, TrainResult
@@ -104,15 +103,19 @@ class RunFolder:
             raise ConfigError(f"{path}: {error}") from None
         return config, state
 
+    @property
+    def can_resume(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.unfinished / STATE).is_file()
+
     def finish(self, result: TrainResult) -> None:
-        """config.toml, curve.csv, policy.pt (last), best.pt (best checkpoint), landing.gif."""
+        """config.toml, curve.csv, policy.pt (last), best.pt (best checkpoint)."""
         aside, config = self.unfinished, result.config
         aside.mkdir(exist_ok=True)
         (aside / "config.toml").write_text(to_toml(config))
         write_curve(aside / "curve.csv", self.curve)
         save(aside / "policy.pt", result.policy.state_dict(), config)
         save(aside / "best.pt", result.best_policy.state_dict(), config)
-        save_landing(aside / "landing.gif", config.env.id, result.final)
         aside.rename(self.folder)
         (self.folder / STATE).unlink(missing_ok=True)
 

@@ -9,8 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lander.env import AnyEnv, as_config
 from lander.evaluation import Evaluation, replay
+from lander.fields import ConfigError
+from lander.inside import replacing
+from lander.interface import EnvFault
 
+LANDING = "landing.gif"
+"""The name of a training's picture."""
 EVERY = 4
 """Frames kept: one in four of Gymnasium's 50 per second, so each stands for 80 ms."""
 MAX_FRAMES = 60
@@ -21,18 +27,39 @@ REST = 1500
 """Milliseconds on the last frame before the loop starts again."""
 
 
-def save_landing(path: Path, env_id: str, evaluation: Evaluation, *, episode: int = 0) -> float:
-    """Write an episode of an evaluation as a GIF; its return, which equals the recorded one.
+def save_landing(
+    path: Path, env: AnyEnv, evaluation: Evaluation, *, episode: int = 0
+) -> str | None:
+    """Write an episode of an evaluation as a GIF; what is wrong with it in one line, or None.
 
-    The recorded actions are played again with rendering on.
+    The recorded actions are played again with rendering on. A picture is an extra: if it cannot be
+    made, nothing is raised and nothing written. If the episode takes another course, as the
+    environment does not repeat itself, the GIF shows that course.
     """
-    actions = evaluation.actions[episode]
+    actions, recorded = evaluation.actions[episode], evaluation.returns[episode]
     every = max(EVERY, -(-len(actions) // MAX_FRAMES))
-    flight = replay(
-        env_id, seed=evaluation.seeds[episode], actions=actions, every=every, shrink=SHRINK
-    )
-    write(path, flight.frames, milliseconds=round(1000 * EVERY / flight.fps))
-    return flight.total_reward
+    try:
+        flight = replay(
+            env, seed=evaluation.seeds[episode], actions=actions, every=every, shrink=SHRINK
+        )
+        write(path, flight.frames, milliseconds=round(1000 * EVERY / flight.fps))
+    except Exception as error:  # an environment's rendering may raise anything
+        return f"{path.name} cannot be made: {as_line(error)}"
+    if (flight.total_reward, flight.length) != (recorded, len(actions)):
+        return (
+            f"{path.name} shows another flight, return {flight.total_reward:g} in {flight.length} "
+            f"steps instead of {recorded:g} in {len(actions)}: {as_config(env).id} does not repeat "
+            "its episodes"
+        )
+    return None
+
+
+def as_line(error: Exception) -> str:
+    """An error in one line; its kind as well, unless it is one of this program's."""
+    text = " ".join(str(error).split())[:200]
+    if text and isinstance(error, ConfigError | EnvFault):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def write(path: Path, frames: Sequence[NDArray[np.uint8]], *, milliseconds: int) -> None:
@@ -43,11 +70,12 @@ def write(path: Path, frames: Sequence[NDArray[np.uint8]], *, milliseconds: int)
     samples = [np.asarray(image) for image in small[:: max(1, len(small) // 8)]]
     palette = Image.fromarray(np.concatenate([*samples, np.asarray(small[-1])])).quantize(255)
     first, *rest = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in small]
-    first.save(
-        path,
-        format="GIF",
-        save_all=True,
-        append_images=rest,
-        duration=[milliseconds] * len(rest) + [REST],
-        loop=0,
-    )
+    with replacing(path) as aside:
+        first.save(
+            aside,
+            format="GIF",
+            save_all=True,
+            append_images=rest,
+            duration=[milliseconds] * len(rest) + [REST],
+            loop=0,
+        )

@@ -149,9 +149,9 @@ class GaussianHead(BoxHead):
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
         super().__init__(space, config)
-        bounded = space.is_bounded()
+        bounded = torch.from_numpy(space.bounded_below & space.bounded_above).flatten()
         low, high = (torch.from_numpy(end) for end in ends(space))
-        if config.policy.squash and not bounded:
+        if config.policy.squash and not bounded.all():
             raise ConfigError(f"policy.squash needs a bounded action space, this is {space}")
         self.low: Tensor
         self.high: Tensor
@@ -160,8 +160,10 @@ class GaussianHead(BoxHead):
         self.log_std: Tensor
         self.register_buffer("low", low)
         self.register_buffer("high", high)
-        self.register_buffer("middle", low / 2 + high / 2 if bounded else torch.zeros_like(low))
-        self.register_buffer("half_range", high / 2 - low / 2 if bounded else torch.ones_like(low))
+        # a dimension without both ends has no range: actions there are in the env's own unit
+        middle, half_range = low / 2 + high / 2, high / 2 - low / 2
+        self.register_buffer("middle", middle.where(bounded, torch.zeros_like(low)))
+        self.register_buffer("half_range", half_range.where(bounded, torch.ones_like(low)))
         self.action_dims = self.outputs = len(low)
         log_std = torch.full((self.action_dims,), log(config.policy.init_std))
         if config.policy.std == "learned":

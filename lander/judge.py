@@ -16,10 +16,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from lander.env import make_env
+from lander.config import EnvConfig, Kwargs, TrainConfig
+from lander.env import AnyEnv, as_config, env_spec, make_env, make_whole
 from lander.evaluation import policy_pilot
-from lander.fields import ConfigError, read_text
+from lander.fields import KWARGS, ConfigError, configure, read_text
 from lander.inside import replacing
+from lander.interface import CheckedEnv, handed
 from lander.policy import ActorCritic
 from lander.trust import Origin
 
@@ -37,6 +39,15 @@ class ActionLists:
     seed: int
     actions: tuple[NDArray[np.generic], ...]
     """Per episode (length,) or (length, *shape), as `env.step` took them."""
+    kwargs: Kwargs = ()
+    """Arguments of the environment."""
+    time_limit: int | None = None
+    """Where it has none of its own."""
+
+    @property
+    def env(self) -> EnvConfig:
+        """The environment in which they were flown."""
+        return EnvConfig(id=self.env_id, kwargs=self.kwargs, time_limit=self.time_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +68,29 @@ class Verdict:
         return sum((mean >= 0, mean >= 110, mean >= 180, mean > 275))
 
 
-def record(policy: ActorCritic, env_id: str, *, seed: int, episodes: int) -> ActionLists:
-    """Fly consecutive episodes, deterministically."""
-    pilot = policy_pilot(policy)
+def record(policy: ActorCritic, env: AnyEnv, *, seed: int, episodes: int) -> ActionLists:
+    """Fly consecutive episodes, deterministically.
+
+    Raises:
+        EnvFault: an environment that departs from Gymnasium's interface.
+    """
+    pilot, config = policy_pilot(policy), as_config(env)
     lists: list[NDArray[np.generic]] = []
-    with closing(make_env(env_id)) as env:
-        obs, _ = env.reset(seed=seed)
+    with closing(CheckedEnv(make_whole(config), config.id)) as one:
+        obs = one.reset(seed)
         for episode in range(episodes):
             if episode > 0:
-                obs, _ = env.reset()
+                obs = one.reset()
             actions: list[NDArray[np.generic]] = []
             over = False
             while not over:
+                one.require_finite(obs)
                 actions.append(pilot(np.asarray(obs, dtype=np.float32)[None])[0])
-                obs, _, terminated, truncated, _ = env.step(actions[-1])
+                obs, _, terminated, truncated = one.step(handed(actions[-1]))
                 over = terminated or truncated
             lists.append(np.stack(actions))
-    return ActionLists(env_id, seed, tuple(lists))
+    limit = config.time_limit if env_spec(config).max_episode_steps is None else None
+    return ActionLists(config.id, seed, tuple(lists), config.kwargs, limit)
 
 
 def judge(lists: ActionLists) -> Verdict:
@@ -83,8 +100,8 @@ def judge(lists: ActionLists) -> Verdict:
         ConfigError: a list too short or too long, or an action that is none.
     """
     returns: list[float] = []
-    with closing(make_env(lists.env_id)) as env:
-        env.reset(seed=lists.seed)
+    with closing(CheckedEnv(make_whole(lists.env), lists.env_id)) as env:
+        env.reset(lists.seed)
         for episode, actions in enumerate(lists.actions, 1):
             if episode > 1:
                 env.reset()
@@ -92,17 +109,18 @@ def judge(lists: ActionLists) -> Verdict:
     return Verdict(tuple(returns), tuple(len(actions) for actions in lists.actions))
 
 
-def fly_list(env: gym.Env[Any, Any], actions: NDArray[np.generic], name: str) -> float:
+def fly_list(env: CheckedEnv, actions: NDArray[np.generic], name: str) -> float:
     """Return of one episode, from its actions."""
     total, over = 0.0, False
-    for t, action in enumerate(actions, 1):
+    for t, action in enumerate(map(handed, actions), 1):
         if over:
             raise ConfigError(f"{name} is over after {t - 1} of its {len(actions)} actions")
-        if not env.action_space.contains(action):
-            raise ConfigError(f"{name}: action {t} is {action}, not one of {env.action_space}")
-        _, reward, terminated, truncated, _ = env.step(action)
-        total += float(reward)
-        over = bool(terminated or truncated)
+        space = env.stock.action_space
+        if not space.contains(action):
+            raise ConfigError(f"{name}: action {t} is {action}, not one of {space}")
+        _, reward, terminated, truncated = env.step(action)
+        total += reward
+        over = terminated or truncated
     if not over:
         raise ConfigError(f"{name} is not over after its {len(actions)} actions")
     return total
@@ -110,11 +128,15 @@ def fly_list(env: gym.Env[Any, Any], actions: NDArray[np.generic], name: str) ->
 
 def write(path: Path, lists: ActionLists) -> None:
     """As JSON: every number reads back to the bit."""
-    document = {
+    document: dict[str, Any] = {
         "env_id": lists.env_id,
         "seed": lists.seed,
         "actions": [episode.tolist() for episode in lists.actions],
     }
+    if lists.kwargs:
+        document["env_kwargs"] = dict(lists.kwargs)
+    if lists.time_limit is not None:
+        document["time_limit"] = lists.time_limit
     with replacing(path) as aside:
         aside.write_text(json.dumps(document))
 
@@ -129,22 +151,27 @@ def read(path: Path) -> ActionLists:
     try:
         document = json.loads(read_text(path))
         env_id, seed, lists = document["env_id"], document["seed"], document["actions"]
+        kwargs, time_limit = document.get("env_kwargs", {}), document.get("time_limit")
     except ConfigError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise refusal(path, " ".join(str(error).split())[:200]) from None
     if type(seed) is not int or seed < 0 or not isinstance(lists, list) or not lists:
         raise refusal(path, "want a seed from 0 up and at least one episode")
+    if not isinstance(kwargs, dict):
+        raise refusal(path, "want env_kwargs by name")
+    values = {"env.id": str(env_id), "env.time_limit": time_limit}
+    values |= {f"{KWARGS}.{name}": value for name, value in kwargs.items()}
     try:
-        Origin.folder(path.parent).require({"env.id": env_id})
+        Origin.folder(path.parent).require(values)
+        config = configure(values, base=TrainConfig()).env
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    with closing(make_env(str(env_id))) as env:
+    with closing(make_env(config)) as env:
         space = env.action_space
     numbered = enumerate(lists, 1)
-    return ActionLists(
-        str(env_id), seed, tuple(to_actions(path, k, episode, space) for k, episode in numbered)
-    )
+    actions = tuple(to_actions(path, k, episode, space) for k, episode in numbered)
+    return ActionLists(config.id, seed, actions, config.kwargs, config.time_limit)
 
 
 def to_actions(

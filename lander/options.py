@@ -26,8 +26,8 @@ class Choice:
 CHOICES: Final[dict[str, dict[str, Choice]]] = {
     "policy.head": {
         "gaussian": Choice(
-            "an independent normal per dimension, in units of half the action range around its "
-            "middle",
+            "an independent normal per dimension, in units of half its range around the middle; "
+            "around 0 in the environment's own unit where a dimension has no range",
             reads=frozenset({"policy.std", "policy.init_std", "policy.squash"}),
         ),
         "categorical": Choice(

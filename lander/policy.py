@@ -97,7 +97,7 @@ class ActorCritic(nn.Module):
 
 def make_policy(config: TrainConfig, *, generator: torch.Generator) -> ActorCritic:
     """An untrained policy for the environment of a resolved config."""
-    obs_dim, action_space = spaces(config.env.id)
+    obs_dim, action_space = spaces(config.env)
     return ActorCritic(obs_dim, action_space, config, generator=generator)
 
 
@@ -109,8 +109,8 @@ class DeterministicActor(nn.Module):
         self.policy = policy
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(B, obs) float32 -> (B,) int64 for Discrete, (B, *shape) float32 for Box."""
-        return self.policy.head.to_env(self.policy.distribution(obs).mode())
+        """(B, obs), of any number type -> (B,) int64 for Discrete, (B, *shape) float32 for Box."""
+        return self.policy.head.to_env(self.policy.distribution(obs.float()).mode())
 
 
 def trunk(inputs: int, config: PolicyConfig, *, generator: torch.Generator) -> nn.Sequential:

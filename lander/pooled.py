@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lander.env import Flight, Step
 from lander.fields import ConfigError
+from lander.vector import Flight, Step
 
 
 class PooledEnv:
-    """N copies of an environment in EnvPool, on one thread; steps as `lander.env.VectorEnv` does.
+    """N copies of an environment in EnvPool, on one thread; steps as `VectorEnv` does.
 
     Left to itself EnvPool spends a step of an ended copy on its reset, a row that is no transition.
     Here ended copies are reset at once, so there is no such row.

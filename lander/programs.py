@@ -18,13 +18,14 @@ from lander import judge as judge_rules
 from lander import trainer
 from lander.agent import Divergence
 from lander.checkpoint import load
-from lander.config import TrainConfig
-from lander.env import solved_return
+from lander.config import EnvConfig, TrainConfig
+from lander.env import require_limit, solved_return
 from lander.evaluation import Evaluation, evaluate, play, random_pilot, seed_range
 from lander.fields import ConfigError, flatten, reason
 from lander.folder import RunFolder, policy_path
-from lander.gif import save_landing
+from lander.gif import LANDING, save_landing
 from lander.inside import inside
+from lander.interface import EnvFault
 from lander.interruption import Interruption
 from lander.judge import TIERS
 from lander.options import require_active
@@ -47,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
     except Divergence as error:
         print(f"lander: training diverged: {error}", file=sys.stderr)
         return 1
+    except EnvFault as error:
+        print(f"lander: environment {error}", file=sys.stderr)
+        return 1
     except Interrupted as error:
         print(f"lander: interrupted: {error}", file=sys.stderr)
         return 130
@@ -57,8 +61,9 @@ def train(args: argparse.Namespace) -> None:
     """One run with a progress bar, written to a folder."""
     config = resolve(args.typed)
     require_active(config, args.given)
+    require_limit(config.env)
     for trouble in dead_zones(config):
-        print(f"lander: warning: {trouble}", file=sys.stderr)
+        warn(trouble)
     out = args.out or Path("runs") / f"{config.env.id.replace('/', '-')}-seed-{config.seed}"
     folder = RunFolder(out)
     folder.require_new()
@@ -87,20 +92,25 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
         TimeRemainingColumn(),
     )
     bar = ProgressBar(*columns, console=console, disable=not console.is_terminal)
+    held: trainer.Progress | None = None
     with Interruption() as interruption, bar:
         task = bar.add_task(
             escape(printable(config.env.id)), total=config.budget, rate=0.0, score="-"
         )
 
         def on_update(progress: trainer.Progress) -> None:
+            nonlocal held
             folder.add(progress)
             rate = (progress.env_steps - first) / (time.perf_counter() - started)
             score = progress.metrics.get("train/return_mean")
             bar.update(task, completed=progress.env_steps, rate=rate)
             if score is not None:
                 bar.update(task, score=f"{score:.1f}")
+            held = None
             if progress.evaluation is not None or interruption.signals:
                 folder.write_state(progress, config)
+            elif trainer.may_evaluate(config, progress):
+                held = trainer.frozen(progress)
             if progress.evaluation is not None and not console.is_terminal:
                 print(
                     f"{progress.env_steps:>9,} steps  {rate:,.0f} steps/s  "
@@ -110,13 +120,32 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
             if interruption.signals:
                 raise Interrupted(f"go on with python -m lander resume {folder.folder}")
 
-        result = trainer.train(config, on_update=on_update, state=state)
+        def check() -> None:
+            if not interruption.signals:
+                return
+            if held is not None:
+                folder.write_state(held, config)
+            if not folder.can_resume:
+                raise KeyboardInterrupt
+            raise Interrupted(f"go on with python -m lander resume {folder.folder}")
+
+        result = trainer.train(config, on_update=on_update, check=check, state=state)
     seconds = time.perf_counter() - started
     folder.finish(result)
     print(
-        f"{summary(result.final, config.env.id)}; sampled {result.final_sampled.return_mean:.1f}; "
+        f"{summary(result.final, config.env)}; sampled {result.final_sampled.return_mean:.1f}; "
         f"{result.env_steps - first:,} steps in {seconds:.0f} s -> {folder.folder}"
     )
+    try:
+        warn(save_landing(folder.folder / LANDING, config.env, result.final))
+    except KeyboardInterrupt:
+        raise Interrupted(f"{folder.folder} is complete but for {LANDING}") from None
+
+
+def warn(trouble: str | None) -> None:
+    """What is missing or wrong, and no reason to stop."""
+    if trouble is not None:
+        print(f"lander: warning: {trouble}", file=sys.stderr)
 
 
 class Interrupted(Exception):
@@ -130,8 +159,8 @@ def fly(args: argparse.Namespace) -> None:
     seeds = seed_range(args.seed, args.episodes)
     gif = args.gif or inside(args.run, args.run / "flight.gif")
     require_parent("--gif", gif)
-    flights = evaluate(policy, config.env.id, seeds=seeds, generator=generator)
-    report(flights, config.env.id, gif)
+    flights = evaluate(policy, config.env, seeds=seeds, generator=generator)
+    report(flights, config.env, gif)
 
 
 def saved_policy(args: argparse.Namespace) -> tuple[ActorCritic, TrainConfig]:
@@ -147,7 +176,7 @@ def record(args: argparse.Namespace) -> None:
     policy, config = saved_policy(args)
     out = args.out or inside(args.run, args.run / "actions.json")
     require_parent("--out", out)
-    lists = judge_rules.record(policy, config.env.id, seed=args.seed, episodes=args.episodes)
+    lists = judge_rules.record(policy, config.env, seed=args.seed, episodes=args.episodes)
     judge_rules.write(out, lists)
     lengths = ", ".join(str(len(actions)) for actions in lists.actions)
     print(f"{config.env.id}: {args.episodes} episodes of {lengths} actions -> {out}")
@@ -172,11 +201,13 @@ def judge(args: argparse.Namespace) -> None:
 
 def random(args: argparse.Namespace) -> None:
     """The random pilot, for comparison."""
+    env = args.typed.env
+    require_limit(env)
     gif = args.gif or Path("random.gif")
     require_parent("--gif", gif)
-    pilot = random_pilot(args.env_id, seed=args.seed)
-    flights = play(pilot, args.env_id, seeds=seed_range(args.seed, args.episodes))
-    report(flights, args.env_id, gif)
+    pilot, seeds = random_pilot(env, seed=args.seed), seed_range(args.seed, args.episodes)
+    flights = play(pilot, env, seeds=seeds, copies=env.num_envs, rewind=pilot.rewind)
+    report(flights, env, gif)
 
 
 def require_parent(option: str, path: Path) -> None:
@@ -187,20 +218,23 @@ def require_parent(option: str, path: Path) -> None:
         raise ConfigError(f"{option} {path} is a folder: name a file")
 
 
-def report(flights: Evaluation, env_id: str, gif: Path) -> None:
+def report(flights: Evaluation, env: EnvConfig, gif: Path) -> None:
     """Print the returns, write the first episode as a GIF."""
-    print(summary(flights, env_id))
-    total_reward = save_landing(gif, env_id, flights)
-    print(f"first episode, reset seed {flights.seeds[0]}, return {total_reward:.1f} -> {gif}")
+    print(summary(flights, env))
+    trouble = save_landing(gif, env, flights)
+    warn(trouble)
+    if trouble is None:
+        seed, total_reward = flights.seeds[0], flights.returns[0]
+        print(f"first episode, reset seed {seed}, return {total_reward:.1f} -> {gif}")
 
 
-def summary(flights: Evaluation, env_id: str) -> str:
+def summary(flights: Evaluation, env: EnvConfig) -> str:
     """Mean and spread of the returns, and how often the environment was solved."""
     line = (
-        f"{env_id}: return {flights.return_mean:.1f} +- {flights.return_std:.1f} "
+        f"{env.id}: return {flights.return_mean:.1f} +- {flights.return_std:.1f} "
         f"over {len(flights.returns)} episodes"
     )
-    threshold = solved_return(env_id)
+    threshold = solved_return(env)
     if threshold is None:
         return line
     return f"{line}, {flights.success_rate(threshold):.0%} reach {threshold:g}"

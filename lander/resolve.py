@@ -38,7 +38,12 @@ def resolve(config: TrainConfig) -> TrainConfig:
     require_known(config)
     if config.env.backend == "envpool":
         require_pooled(config.env.id)
-    _, space = spaces(config.env.id)
+        if config.env.kwargs:
+            raise ConfigError(
+                "env.kwargs are for Gymnasium, env.backend = envpool takes none: leave one of them "
+                "out"
+            )
+    _, space = spaces(config.env)
     config = replace(config, policy=replace(config.policy, head=head_for(space, config)))
     require_active(config)
     require_agreement(config)
@@ -89,7 +94,7 @@ def dead_zones(config: TrainConfig) -> list[str]:
     from lander.env import spaces
     from lander.heads import bin_levels
 
-    _, space = spaces(config.env.id)
+    _, space = spaces(config.env)
     if not (isinstance(space, Box) and config.env.id.startswith(LUNAR_LANDER)):
         return []
     if config.policy.head == "gaussian":

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lander.config import TrainConfig
-from lander.env import Envs, Flight
 from lander.fields import ConfigError
 from lander.policy import ActorCritic
 from lander.rollout import Rollout
+from lander.vector import Envs, Flight
 
 REWARD_CLIP = 10.0
 """Bound of rewards divided by the running std of the return, as in baselines' VecNormalize."""

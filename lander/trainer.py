@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,24 @@ import torch
 
 from lander.agent import Agent, Divergence, require_finite
 from lander.config import EnvConfig, TrainConfig
-from lander.env import Envs, VectorEnv, solved_return
-from lander.evaluation import FINAL_SEED, Evaluation, checkpoint_seeds, evaluate, final_seeds
+from lander.env import solved_return
+from lander.evaluation import (
+    FINAL_SEED,
+    Evaluation,
+    checkpoint_seeds,
+    evaluate,
+    final_seeds,
+    nothing,
+)
 from lander.fields import ConfigError, flatten
 from lander.policy import ActorCritic, make_policy
 from lander.pooled import PooledEnv
 from lander.resolve import resolve
 from lander.runner import Episode, Runner
+from lander.vector import Envs, VectorEnv
+
+LARGE = 1000.0
+"""Scaled rewards from which on a divergence is most likely theirs."""
 
 State = dict[str, Any]
 """A training under way, as tensors, numbers and words only: no pickled code."""
@@ -72,7 +83,7 @@ class TrainResult:
             "final/return_std": self.final.return_std,
             "final/return_sampled_mean": self.final_sampled.return_mean,
         }
-        threshold = solved_return(self.config.env.id)
+        threshold = solved_return(self.config.env)
         if threshold is not None:
             metrics["final/success_rate"] = self.final.success_rate(threshold)
         return metrics
@@ -83,21 +94,26 @@ def ignore(progress: Progress) -> None:
 
 
 def train(
-    config: TrainConfig, *, on_update: UpdateHook = ignore, state: State | None = None
+    config: TrainConfig,
+    *,
+    on_update: UpdateHook = ignore,
+    check: Callable[[], None] = nothing,
+    state: State | None = None,
 ) -> TrainResult:
-    """Train a policy; call `on_update` after every update.
+    """Train a policy; call `on_update` after every update, `check` before every step of evaluation.
 
-    To stop early, raise from `on_update`: the environments are closed and the exception reaches
-    the caller unchanged. With the `state` of an earlier `Progress` of this config, training goes on
+    To stop early, raise from either: the environments are closed and the exception reaches the
+    caller unchanged. With the `state` of an earlier `Progress` of this config, training goes on
     from there, to the same result to the bit.
 
     Raises:
         ConfigError: the environment cannot be made or played, or options that exclude each other.
+        EnvFault: the environment departs from Gymnasium's interface, or gives what is not finite.
         Divergence: a loss, a weight or an action is no longer finite, or a loss has exploded.
     """
     config = resolve(config)
     with closing(make_vector_env(config.env)) as envs:
-        training = Training(config, envs)
+        training = Training(config, envs, check=check)
         if state is not None:
             training.restore(state)
         while training.env_steps < config.budget:
@@ -111,16 +127,22 @@ def make_vector_env(env: EnvConfig) -> Envs:
     Raises:
         ConfigError: the environment cannot be made.
     """
-    backend = PooledEnv if env.backend == "envpool" else VectorEnv
-    return backend(env.id, env.num_envs, time_limit=env.time_limit)
+    if env.backend == "envpool":
+        return PooledEnv(env.id, env.num_envs, time_limit=env.time_limit)
+    return VectorEnv(env, env.num_envs, time_limit=env.time_limit)
 
 
 class Training:
     """A training under way: everything that changes from update to update."""
 
-    def __init__(self, config: TrainConfig, envs: Envs) -> None:
+    def __init__(
+        self, config: TrainConfig, envs: Envs, *, check: Callable[[], None] = nothing
+    ) -> None:
         self.env_steps = 0
         self._config = config
+        self._check = check
+        self._largest = 0.0
+        """Largest scaled reward of the last rollout, without its sign."""
         self._generator = torch.Generator().manual_seed(config.seed)
         self._policy = make_policy(config, generator=self._generator)
         self._best_policy = snapshot(self._policy, config)
@@ -137,8 +159,15 @@ class Training:
             progress = self._update()
             require_finite(progress.metrics)
         except Divergence as error:
-            raise Divergence(f"update {self._updates}: {error}") from None
+            raise Divergence(f"update {self._updates}: {error}{self._hint()}") from None
         return progress
+
+    def _hint(self) -> str:
+        """What most likely helps against a divergence, if that is known."""
+        if self._largest < LARGE:
+            return ""
+        scale = self._config.env.reward_scale
+        return f"; scaled rewards reach {self._largest:.3g}: lower env.reward_scale, now {scale}"
 
     def _update(self) -> Progress:
         config, policy = self._config, self._policy
@@ -146,6 +175,7 @@ class Training:
         remaining = 1 - self.env_steps / config.budget
         policy.head.anneal(remaining)
         rollout, episodes = self._runner.collect()
+        self._largest = float(rollout.rewards.abs().max())
         losses = self._agent.update(rollout, remaining=remaining, generator=self._generator)
         # only now: the rollout's log-probabilities and values hold for the statistics before it
         if policy.obs_moments is not None:
@@ -169,7 +199,9 @@ class Training:
         if due == self._checkpoint:
             return None
         self._checkpoint = due
-        evaluation = evaluate(self._policy, config.env.id, seeds=checkpoint_seeds(config))
+        evaluation = evaluate(
+            self._policy, config.env, seeds=checkpoint_seeds(config), check=self._check
+        )
         if all(evaluation.return_mean > past.return_mean for past in self._evaluations):
             self._best_policy = snapshot(self._policy, config)
         self._evaluations.append(evaluation)
@@ -178,7 +210,7 @@ class Training:
     def result(self) -> TrainResult:
         """The trained policy, evaluated on seeds that nothing has looked at."""
         config, policy = self._config, self._policy
-        seeds = final_seeds(config)
+        env, seeds, check = config.env, final_seeds(config), self._check
         sampling = torch.Generator().manual_seed(FINAL_SEED)
         result = TrainResult(
             config,
@@ -186,8 +218,8 @@ class Training:
             snapshot(policy, config),
             self._best_policy,
             tuple(self._evaluations),
-            final=evaluate(policy, config.env.id, seeds=seeds),
-            final_sampled=evaluate(policy, config.env.id, seeds=seeds, generator=sampling),
+            final=evaluate(policy, env, seeds=seeds, check=check),
+            final_sampled=evaluate(policy, env, seeds=seeds, generator=sampling, check=check),
         )
         require_finite(result.metrics)
         return result
@@ -240,6 +272,20 @@ def snapshot(policy: ActorCritic, config: TrainConfig) -> ActorCritic:
     copy = make_policy(config, generator=torch.Generator())
     copy.load_state_dict(policy.state_dict())
     return copy
+
+
+def may_evaluate(config: TrainConfig, progress: Progress) -> bool:
+    """Whether an evaluation may be due after the next update."""
+    if config.ppo.rollout_episodes is not None:
+        return True  # of unknown length
+    batch_size = config.env.num_envs * config.ppo.rollout_steps
+    return config.checkpoint_at(progress.env_steps + batch_size) > progress.checkpoint
+
+
+def frozen(progress: Progress) -> Progress:
+    """The same with its state as it is now, for later."""
+    state = progress.state()
+    return replace(progress, state=lambda: state)
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:

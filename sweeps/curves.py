@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from lander.env import AnyEnv
 from sweeps.style import BLUE, solved_line
 
 
-def seed_curves(points: Sequence[Sequence[tuple[int, float]]], *, env_id: str) -> Figure:
+def seed_curves(points: Sequence[Sequence[tuple[int, float]]], *, env: AnyEnv) -> Figure:
     """From every checkpoint's (environment steps, return) of each training."""
     table = np.array(points)  # (checkpoints, seeds, 2)
     steps, returns = table[:, :, 0].max(axis=1), table[:, :, 1]
@@ -23,7 +24,7 @@ def seed_curves(points: Sequence[Sequence[tuple[int, float]]], *, env_id: str) -
         steps, returns.min(axis=1), returns.max(axis=1), color=BLUE, alpha=0.15, label=label
     )
     axes.plot(steps, returns.mean(axis=1), color=BLUE, linewidth=2, marker="o", label="mean")
-    solved_line(axes, env_id)
+    solved_line(axes, env)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel("environment steps")
     axes.set_ylabel("eval/return_mean")

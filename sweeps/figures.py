@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
+from lander.env import AnyEnv
 from sweeps.columns import Column, drawn, position, scale, ticks
 from sweeps.importance import ended, importances
 from sweeps.ranges import Range
@@ -25,11 +26,11 @@ CROSSES = "pruned: its return so far"
 
 def figures_of(sweep: Sweep) -> dict[str, Figure]:
     """Every figure that the trials so far allow, by the name of its file."""
-    trials, env_id = [trial for trial in sweep.counted if trial.params], sweep.study.base.env.id
+    trials, env = [trial for trial in sweep.counted if trial.params], sweep.study.base.env
     ranges = list(sweep.study.space.values())
-    figures = {"history": history(trials, env_id=env_id)}
+    figures = {"history": history(trials, env=env)}
     if len(finished(trials)) >= 2:
-        figures["slices"] = slices(trials, ranges, env_id=env_id)
+        figures["slices"] = slices(trials, ranges, env=env)
         figures["parallel_coordinates"] = parallel_coordinates(trials, ranges)
     table = importances(trials, sweep.study.space)
     if not table.empty:
@@ -62,7 +63,7 @@ def returns_of(trials: Sequence[FrozenTrial]) -> list[float]:
     return [value for trial in trials if (value := last_return(trial)) is not None]
 
 
-def history(trials: Sequence[FrozenTrial], *, env_id: str) -> Figure:
+def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
     """Score by trial number, and the best so far."""
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -85,7 +86,7 @@ def history(trials: Sequence[FrozenTrial], *, env_id: str) -> Figure:
         best = at_least(floor, best_so_far(complete))
         numbers = sorted(trial.number for trial in complete)
         axes.step(numbers, best, where="post", color=BLUE, linewidth=1, label="best so far")
-    solved_line(axes, env_id)
+    solved_line(axes, env)
     axes.set_xlabel("trial (0: the defaults)")
     axes.set_ylabel(SCORE + cut_off(floor, every))
     axes.legend(loc="best", fontsize=8)
@@ -108,7 +109,7 @@ def importance_bars(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env_id: str) -> Figure:
+def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEnv) -> Figure:
     """Score over each searched field by itself; colour is the trial's number.
 
     Pruned trials stand behind in grey, with their return so far.
@@ -130,7 +131,7 @@ def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env_id: st
         shown = axes.scatter(column.values, scores, c=numbers, cmap="viridis", s=22)
         scale(axes, column)
         axes.set_xlabel(column.label)
-        solved_line(axes, env_id)
+        solved_line(axes, env)
         if early and axes is grid.flat[0]:
             figure.legend([crosses], [CROSSES], loc="outside upper left", fontsize=8)
     for axes in grid.flat[len(ranges) :]:

@@ -17,11 +17,11 @@ from typing import Any, Final
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from lander.config import TrainConfig, rollout_trouble
-from lander.fields import ConfigError, flatten
+from lander.fields import ConfigError
 from lander.options import CONDITIONS, inactive, require_active
 from lander.resolve import UnflyableWarning, dead_zones, resolve
 from sweeps.ranges import Range, listed
-from sweeps.space import Space, settle
+from sweeps.space import Space, flat_base, settle
 
 DIVIDING: Final = (
     "env.num_envs",
@@ -78,14 +78,16 @@ def require_fitting(space: Space, base: TrainConfig) -> None:
             fitting = [value for value, of_size in of_sizes.items() if not of_size]
             if len(fitting) < len(of_sizes):
                 trouble = trouble or next(filter(None, of_sizes.values()))
-                instead = narrowed(range_, fitting, keep=flatten(base)[name]) if fitting else ""
+                instead = (
+                    narrowed(range_, fitting, keep=flat_base(space, base)[name]) if fitting else ""
+                )
         if trouble:
             raise ConfigError(trouble + (f'; what fits: "{name}" = {instead}' if instead else ""))
 
 
 def trouble_with(name: str, value: object, space: Space, base: TrainConfig) -> str:
     """The rule that a value breaks with the base, if it does so in every other combination too."""
-    flat = flatten(base) | {name: value}
+    flat = flat_base(space, base) | {name: value}
     first = trouble_in(flat, space, base, active=name)
     if not first:
         return ""
@@ -110,7 +112,7 @@ def trouble_with(name: str, value: object, space: Space, base: TrainConfig) -> s
 def size_troubles(name: str, space: Space, base: TrainConfig) -> dict[object, str]:
     """For each value of a field that divides another, or is divided: the rule that it breaks in
     every combination, "" if it breaks none."""
-    flat = flatten(base)
+    flat = flat_base(space, base)
     values = space[name].values()[:VALUES]
     sizes = values_of([o for o in joined_with(name, list(space)) if o in SIZES], space)
     if name == "ppo.rollout_steps":  # which do nothing where whole episodes are asked for
@@ -203,7 +205,7 @@ def dead_zones_in(space: Space, base: TrainConfig) -> list[str]:
     lines: list[str] = []
     for name, range_ in space.items():
         for value in range_.ends():
-            flat = flatten(base) | {name: value}
+            flat = flat_base(space, base) | {name: value}
             with suppress(ConfigError):  # fits only together with other values than the base's
                 lines += dead_zones(settle(space, base, flat.__getitem__))
     return list(dict.fromkeys(lines))

@@ -27,7 +27,7 @@ class Objective:
     study: Study
     open_record: Callable[[optuna.Trial], AbstractContextManager[Recorder]]
     check: Callable[[], None]
-    """Called after every update; raises to end the trial."""
+    """Called after every update and during evaluations; raises to end the trial."""
 
     def __call__(self, trial: optuna.Trial) -> float:
         results: list[TrainResult] = []
@@ -36,7 +36,7 @@ class Objective:
             record.config(configs)
             for seed, config in enumerate(configs):
                 on_update = self._hook(trial, record, [r.final.return_mean for r in results])
-                results.append(train(config, on_update=on_update))
+                results.append(train(config, on_update=on_update, check=self.check))
                 returns = [list(result.final.returns) for result in results]
                 trial.set_user_attr(RETURNS, returns)
                 record.result(results[-1], seed=seed)

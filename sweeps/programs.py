@@ -16,6 +16,7 @@ from typing import NoReturn
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
+from lander.env import require_limit
 from lander.fields import ConfigError, to_toml
 from lander.terminal import say
 from sweeps.cluster import connected
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     store = Store(args.store)
     with launching(args) as launcher:
         check_up(store, study.name)
+        if study.name not in store.study_names() and "env.time_limit" not in study.space:
+            require_limit(study.base.env)
         sweep = start_sweep(
             study,
             store,

@@ -11,10 +11,10 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError, flatten
+from lander.fields import ConfigError
 from sweeps.fitting import RULES, untrainable
 from sweeps.ranges import Range
-from sweeps.space import Space, defaults, settle
+from sweeps.space import Space, defaults, flat_base, settle
 
 PROPOSALS: Final = 3
 """How often a sampler is asked for another point."""
@@ -113,7 +113,7 @@ def completed(
 def trainable_part(point: Mapping[str, Any], space: Space, base: TrainConfig) -> dict[str, Any]:
     """A point that another sweep has tried; without the values that rules join if they break one
     in this space."""
-    flat = flatten(base)
+    flat = flat_base(space, base)
     if not completed(dict(point), space, base, lambda r: r.parameter_value(flat[r.field])):
         return dict(point)
     joined = joined_parameters(space)

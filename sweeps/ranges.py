@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 from optuna.trial import BaseTrial
 
-from lander.fields import ConfigError, kinds_of, short, unknown
+from lander.fields import ConfigError, is_kwarg, kinds_of, short, unknown
 
 KEYS: Final = {"low", "high", "log", "one_minus_log", "step", "choices"}
 NONE: Final = "none"
@@ -145,7 +145,8 @@ def read_range(name: str, spec: object) -> Range:
         return read_choices(name, spec)
     if not (kinds := kinds_of(name)) & {int, float}:
         raise ConfigError(f"{name} is not a number: search it by choices")
-    if float not in kinds:
+    whole = is_kwarg(name) and all(type(spec.get(end)) is int for end in ("low", "high"))
+    if float not in kinds or whole:  # only the environment knows which numbers an argument takes
         return read_whole(name, spec)
     low, high = number(name, spec, "low"), number(name, spec, "high")
     require_order(name, low, high)

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander import DeterministicActor, Divergence, Progress, TrainConfig, TrainResult
 from lander.checkpoint import save
-from lander.env import spaces
+from lander.env import env_spec
 from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.fields import flatten, to_toml
 from lander.gif import save_landing
@@ -155,13 +155,21 @@ class MlflowRecorder:
         with self._timed("mlflow"):
             self.metrics({SCORE: score}, step=0)
         with self._timed("gif"), tolerated(self.warnings, GIF):
-            save_landing(self.file(GIF), typical.config.env.id, typical.final)
-            self.spool.write("file", path=GIF)
+            self._picture(typical)
         if len(results) > 1:
             with self._timed("mlflow"):
                 self._seeds_together(results)
         with self._timed("model"), tolerated(self.warnings, "the model"):
             self.model(typical)
+
+    def _picture(self, result: TrainResult) -> None:
+        """The first final episode, if it can be drawn."""
+        path = self.file(GIF)
+        trouble = save_landing(path, result.config.env, result.final)
+        if trouble is not None:
+            self.warnings.append(trouble)
+        if path.is_file():
+            self.spool.write("file", path=GIF)
 
     def _seeds_together(self, results: Sequence[TrainResult]) -> None:
         """Under the plain names the mean over training seeds, beside it their extremes."""
@@ -176,8 +184,8 @@ class MlflowRecorder:
         with tolerated(self.warnings, SEED_CURVES):
             from sweeps.curves import seed_curves  # and matplotlib: most workers never draw
 
-            env_id = results[0].config.env.id
-            seed_curves(points, env_id=env_id).savefig(self.file(SEED_CURVES))
+            env = results[0].config.env
+            seed_curves(points, env=env).savefig(self.file(SEED_CURVES))
             self.spool.write("file", path=SEED_CURVES)
 
     def metrics(self, metrics: Mapping[str, float], *, step: int, under: str = "") -> None:
@@ -195,13 +203,13 @@ class MlflowRecorder:
 
     def model(self, result: TrainResult) -> None:
         """The policy as a LoggedModel of the run: raw observations in, env actions out."""
-        obs_dim, _ = spaces(result.config.env.id)
+        spec = env_spec(result.config.env)
         mlflow.pytorch.save_model(
             DeterministicActor(result.policy),
             self.file(MODEL),
-            # two rows, or the export would fix the batch at one; requirements given, or they are
-            # inferred for seconds
-            input_example=np.zeros((2, obs_dim), dtype=np.float32),
+            # two rows, or the export would fix the batch at one, as it fixes the type; requirements
+            # given, or they are inferred for seconds
+            input_example=np.zeros((2, spec.obs_dim), dtype=spec.obs_dtype),
             pip_requirements=[f"torch=={package_version('torch')}"],
         )
         points = [point for point in self._latest.values() if point[-1] == result.env_steps]

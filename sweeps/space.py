@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, flatten, unknown
+from lander.fields import ConfigError, configure, flatten, is_kwarg, unknown
 from lander.options import inactive, owners_first
 from sweeps.ranges import Range, read_range
 
@@ -46,9 +46,18 @@ def settle(space: Space, base: TrainConfig, choose: Callable[[str], Any]) -> Tra
     return configure(flat, base=base)
 
 
+def flat_base(names: Iterable[str], base: TrainConfig) -> dict[str, Any]:
+    """The base's fields; None for searched arguments that it leaves to the environment.
+
+    Raises:
+        ConfigError: a name that no argument of the environment can have.
+    """
+    return dict.fromkeys(filter(is_kwarg, names)) | flatten(base)
+
+
 def defaults(space: Space, base: TrainConfig) -> dict[str, Any]:
     """Optuna's parameters of the base config itself, trial 0: of fields that have a value in it."""
-    flat = flatten(base)
+    flat = flat_base(space, base)
     values = {name: range_.parameter_value(flat[name]) for name, range_ in space.items()}
     return {
         range_.parameter: values[name]
@@ -63,7 +72,7 @@ def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
     Raises:
         ConfigError: an unknown field or key, an impossible range, a default outside its range.
     """
-    flat = flatten(base)
+    flat = flat_base(table, base)
     space: dict[str, Range] = {}
     for name, spec in table.items():
         if name not in flat:

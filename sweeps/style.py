@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lander.env import solved_return
+from lander.env import AnyEnv, solved_return
 from lander.fields import ConfigError
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -26,19 +26,19 @@ def new_axes(width: float = 8, height: float = 4.2) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def solved_line(axes: Axes, env_id: str, *, upright: bool = False) -> None:
+def solved_line(axes: Axes, env: AnyEnv, *, upright: bool = False) -> None:
     """A thin line at the return that solves the environment; none where it names no such return."""
-    threshold = threshold_of(env_id)
+    threshold = threshold_of(env)
     if threshold is not None:
         draw = axes.axvline if upright else axes.axhline
         draw(threshold, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
 
 
-def threshold_of(env_id: str) -> float | None:
+def threshold_of(env: AnyEnv) -> float | None:
     """The return that solves an environment; None if it names none, or cannot be made here, as when
     the records came from another machine."""
     try:
-        return solved_return(env_id)
+        return solved_return(env)
     except ConfigError:
         return None
 

@@ -35,7 +35,6 @@ from lander.advantages import ADVANTAGES, gae
 from lander.agent import Batch, normalised, ppo_loss, value_error
 from lander.checkpoint import load, save
 from lander.distributions import Categorical
-from lander.env import VectorEnv
 from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, FLIGHT_SEED, seed_range
 from lander.fields import configure, flatten
 from lander.heads import BOX_HEADS, bin_levels, make_head
@@ -45,6 +44,7 @@ from lander.resolve import UnflyableWarning
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits
+from lander.vector import VectorEnv
 
 torch.set_num_threads(1)
 

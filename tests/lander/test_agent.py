@@ -17,7 +17,6 @@ import lander.agent
 from lander import ActorCritic, Divergence, PPOConfig, TrainConfig, resolve, train
 from lander.advantages import ADVANTAGES
 from lander.agent import Agent, Batch, Loss, approximate_kl, ppo_loss
-from lander.env import VectorEnv
 from lander.fields import configure
 from lander.heads import BOX_HEADS
 from lander.metrics import CURVES
@@ -25,6 +24,7 @@ from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits
+from lander.vector import VectorEnv
 
 BASE = {
     "env.id": "CartPole-v1",

@@ -25,7 +25,7 @@ from lander import (
     train,
 )
 from lander.distributions import SquashedGaussian
-from lander.env import Step, VectorEnv, spaces
+from lander.env import spaces
 from lander.heads import (
     BOX_HEADS,
     BoxHead,
@@ -39,6 +39,7 @@ from lander.heads import (
 from lander.options import CHOICES
 from lander.policy import make_policy
 from lander.runner import Runner
+from lander.vector import Step, VectorEnv
 
 HEADS = CHOICES["policy.head"]
 UNBOUNDED = Box(-np.inf, np.inf, (1,), np.float32)

@@ -27,12 +27,12 @@ from lander.agent import (
     value_error,
 )
 from lander.distributions import Categorical
-from lander.env import VectorEnv
 from lander.fields import configure
 from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits
+from lander.vector import VectorEnv
 
 Floats = NDArray[np.float64]
 Norm = Literal["none", "batch", "minibatch"]

@@ -29,7 +29,6 @@ from lander import (
 )
 from lander import checkpoint as files
 from lander.agent import Batch, Loss, ppo_loss
-from lander.env import Step, VectorEnv
 from lander.evaluation import CHECKPOINT_SEED
 from lander.moments import RunningMoments
 from lander.policy import Prediction, make_policy
@@ -37,6 +36,7 @@ from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits
 from lander.trainer import Training
+from lander.vector import Step, VectorEnv
 
 CONFIG = TrainConfig(
     EnvConfig(id="Pendulum-v1", num_envs=2, obs_norm=True, obs_clip=1.5, reward_scale="running"),

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from lander import ConfigError, TrainConfig, resolve, train
-from lander.env import Envs, Step, VectorEnv
 from lander.fields import configure
 from lander.pooled import PooledEnv, require_pooled
 from lander.trainer import Training, make_vector_env
+from lander.vector import Envs, Step, VectorEnv
 
 FAST = {
     "env.backend": "envpool",

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from lander import ActorCritic, EnvConfig, PPOConfig, TrainConfig, resolve, train
 from lander.advantages import gae
-from lander.env import Flight, Step, VectorEnv, make_env
+from lander.env import make_env
 from lander.fields import configure
 from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Episode, Runner
+from lander.vector import Flight, Step, VectorEnv
 
 
 class Counter(gym.Env[NDArray[np.float32], np.int64]):

@@ -56,7 +56,7 @@ def points(axes: Axes) -> list[float]:
 
 def charts(values: Sequence[float], env_id: str) -> list[Figure]:
     some = trials(values)
-    return [history(some, env_id=env_id), slices(some, RANGES, env_id=env_id)]
+    return [history(some, env=env_id), slices(some, RANGES, env=env_id)]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def charts(values: Sequence[float], env_id: str) -> list[Figure]:
     [("LunarLander-v3", [200.0]), ("CartPole-v1", [475.0]), ("Pendulum-v1", []), ("Gone-v0", [])],
 )
 def test_the_solved_line_is_that_of_the_environment(env_id: str, line: list[float]) -> None:
-    curves = seed_curves([[(100, -1.0), (100, 0.0)], [(200, 1.0), (200, 2.0)]], env_id=env_id)
+    curves = seed_curves([[(100, -1.0), (100, 0.0)], [(200, 1.0), (200, 2.0)]], env=env_id)
     for figure in [*charts(PENDULUM, env_id), curves]:
         assert dotted(figure.axes[0]) == line
     axes = Figure().subplots()
@@ -106,19 +106,19 @@ def test_a_trial_pruned_between_trainings_stands_at_its_mean_not_at_one_episode(
     some = [trial(0, 100.0, x=0.01), trial(1, 50.0, x=0.02)]
     between = trial(2, -300.0, pruned=True, x=0.03, **{RETURNS: [[10.0, 30.0]]})
     for figure in (
-        history([*some, between], env_id="Pendulum-v1"),
-        slices([*some, between], RANGES, env_id="Pendulum-v1"),
+        history([*some, between], env="Pendulum-v1"),
+        slices([*some, between], RANGES, env="Pendulum-v1"),
     ):
         assert sorted(points(figure.axes[0])) == [20.0, 50.0, 100.0]
 
 
 def test_the_axis_of_a_score_is_called_so_and_crosses_have_a_name_of_their_own() -> None:
     some = [*trials([1.0, 2.0]), trial(2, 0.0, pruned=True)]
-    lines = history(some, env_id="Pendulum-v1").axes[0]
+    lines = history(some, env="Pendulum-v1").axes[0]
     legend = lines.get_legend()
     assert legend is not None
     assert "pruned: its return so far" in [text.get_text() for text in legend.get_texts()]
-    panels = slices(some, RANGES, env_id="Pendulum-v1")
+    panels = slices(some, RANGES, env="Pendulum-v1")
     (legend,) = panels.legends
     assert [text.get_text() for text in legend.get_texts()] == ["pruned: its return so far"]
     parallel = parallel_coordinates(some, RANGES).axes[0]
@@ -134,7 +134,7 @@ def test_the_best_so_far_ends_with_the_best_of_the_study() -> None:
     assert best is other
     line = next(
         line
-        for line in history([first, other, again], env_id="Pendulum-v1").axes[0].get_lines()
+        for line in history([first, other, again], env="Pendulum-v1").axes[0].get_lines()
         if line.get_label() == "best so far"
     )
     assert np.asarray(line.get_ydata()).tolist() == [250.0, 250.0, 220.0]
