@@ -126,7 +126,8 @@ def test_words_and_the_condition_follow_the_docstring_of_a_field() -> None:
 
 def test_every_field_is_described_in_one_line() -> None:
     docs = describe()
-    assert list(docs) == list(flatten(TrainConfig()))
+    assert [name for name in docs if name != KWARGS] == list(flatten(TrainConfig()))
+    assert KWARGS in docs
     assert all(documented().values())
     assert all(doc.endswith(".") and "\n" not in doc for doc in docs.values())
 

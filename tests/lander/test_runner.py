@@ -73,6 +73,7 @@ for ending, end in ENDS.items():
         gym.register(
             f"runner/{spread}-{ending}-v0",
             counter,
+            max_episode_steps=100,
             kwargs={
                 "shortest": shortest,
                 "longest": longest,
