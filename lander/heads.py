@@ -149,7 +149,7 @@ class GaussianHead(BoxHead):
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
         super().__init__(space, config)
-        bounded = torch.from_numpy(space.bounded_below & space.bounded_above).flatten()
+        bounded = torch.from_numpy(np.ravel(space.bounded_below & space.bounded_above))
         low, high = (torch.from_numpy(end) for end in ends(space))
         if config.policy.squash and not bounded.all():
             raise ConfigError(f"policy.squash needs a bounded action space, this is {space}")

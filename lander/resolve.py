@@ -37,12 +37,12 @@ def resolve(config: TrainConfig) -> TrainConfig:
 
     require_known(config)
     if config.env.backend == "envpool":
-        require_pooled(config.env.id)
         if config.env.kwargs:
             raise ConfigError(
                 "env.kwargs are for Gymnasium, env.backend = envpool takes none: leave one of them "
                 "out"
             )
+        require_pooled(config.env.id)
     _, space = spaces(config.env)
     config = replace(config, policy=replace(config.policy, head=head_for(space, config)))
     require_active(config)
