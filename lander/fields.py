@@ -136,7 +136,7 @@ def documented() -> dict[str, str]:
 
 def kinds_of(name: str) -> set[type]:
     """The plain types that a dotted field takes: {int}, {float, str}, ..."""
-    if is_kwarg(name):
+    if name.startswith(f"{KWARGS}."):
         return {*get_args(Scalar), NoneType}
     open_, found = [cast(Any, _field(name).annotation)], set[type]()
     while open_:
