@@ -16,7 +16,7 @@ from optuna.trial import FixedTrial, TrialState
 
 from lander import ConfigError
 from lander.fields import from_toml, to_toml
-from sweeps.budget import REASON
+from sweeps.endings import REASON
 from sweeps.objective import Objective, trial_configs
 from sweeps.recording import CONFIG, GIF, RUN_ID, WARNING, trial_run
 from sweeps.space import suggest
