@@ -290,7 +290,8 @@ def record(store: Store, name: str, judgement: Judgement) -> str:
     if judgement.waiting:
         return f"{judgement.waiting} trainings are missing: the same command goes on"
     try:  # first: if its policy is missing, nothing is renamed
-        move_alias(client, sweep, run_id=run_id)
+        with store.publication_lock:  # two at once would each register it
+            move_alias(client, sweep, run_id=run_id)
     except ConfigError as error:
         raise RuntimeError(
             f"models:/{name}@{ALIAS} and trial best stay as they are: {error}"

@@ -103,22 +103,24 @@ def engine_options(url: URL) -> dict[str, Any]:
     return {**pool, "connect_args": CONNECTION}
 
 
-def lock(url: URL) -> AbstractContextManager[object]:
-    """For what must not be done by two at once; freed by the system, or by the server, when its
-    holder dies."""
+def lock(url: URL, name: str = "") -> AbstractContextManager[object]:
+    """A mutex across processes, on a server across hosts; released when its holder dies.
+
+    One of another name is another mutex.
+    """
     if url.get_backend_name() == "sqlite":
-        return FileLock(f"{url.database}.lock")
-    return server_lock(url)
+        return FileLock(f"{url.database}.{name}.lock" if name else f"{url.database}.lock")
+    return server_lock(url, name)
 
 
 @contextmanager
-def server_lock(url: URL) -> Generator[None]:
+def server_lock(url: URL, name: str) -> Generator[None]:
     """PostgreSQL's advisory lock, held as long as a connection of its own is."""
     options = {**CONNECTION, "options": f"{CONNECTION['options']} -c lock_timeout=10s"}
     engine = create_engine(
         url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options
     )
-    connection = take(engine)
+    connection = take(engine, key_of(name))
     try:
         yield
     finally:
@@ -126,11 +128,11 @@ def server_lock(url: URL) -> Generator[None]:
 
 
 @patient
-def take(engine: Engine) -> Any:
-    """A connection that has the lock of its database."""
+def take(engine: Engine, key: int) -> Any:
+    """A connection that holds a lock of its database."""
     connection = engine.connect()
     try:
-        connection.execute(select(func.pg_advisory_lock(KEY)))
+        connection.execute(select(func.pg_advisory_lock(key)))
     except BaseException:
         connection.invalidate()
         connection.close()
@@ -138,5 +140,7 @@ def take(engine: Engine) -> Any:
     return connection
 
 
-KEY: Final = int.from_bytes(hashlib.sha256(b"lander sweeps").digest()[:8], "big", signed=True)
-"""Tells our lock apart from those of others in the same database."""
+def key_of(name: str) -> int:
+    """Tells our locks apart from those of others in the same database, and from each other."""
+    text = f"lander sweeps {name}".strip()
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from lander.fields import ConfigError
 from lander.terminal import say
 from sweeps.delivery import hand_over
-from sweeps.endings import SETTLED, SUPERSEDED, SUPERSEDING, Ending, ending
+from sweeps.endings import SETTLED, SUPERSEDED, SUPERSEDING, ending
 from sweeps.figures import write_figures
 from sweeps.hints import hint
 from sweeps.masking import masked
@@ -42,7 +42,7 @@ def publish(sweep: Sweep, *, patience: float = PATIENCE) -> bool:
     delivered = hand_over(sweep.store, seconds=patience, later="the same command again")
     if not delivered and not answers(sweep):
         return False
-    with sweep.store.lock:  # two at once would each register the best model
+    with sweep.store.publication_lock:  # two at once would each register the best model
         for warning in show(sweep):
             warn(warning)
     return delivered
@@ -98,8 +98,9 @@ def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> No
     describe(client, sweep)
     if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
         client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
-    if not count[Ending.RUNNING]:
-        client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
+    with sweep.store.lock:  # or a sweep that is resumed just now would be closed
+        if not sweep.running:
+            client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
 
 
 def correct_scores(client: MlflowClient, sweep: Sweep) -> None:

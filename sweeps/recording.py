@@ -42,7 +42,7 @@ from sweeps.provenance import package_version
 from sweeps.record import Point
 from sweeps.scores import SCORE, mean
 from sweeps.sender import KEY
-from sweeps.spool import Spool, spool_of
+from sweeps.spool import POINTS_LIMIT, Spool, spool_of
 from sweeps.spool_files import set_aside
 from sweeps.storage import Store
 
@@ -194,6 +194,9 @@ class MlflowRecorder:
         for name, value in metrics.items():
             self._latest[under + name] = point = (under + name, value, now, step)
             self._pending.append(point)
+        if len(self._pending) >= POINTS_LIMIT:  # there may be any number of updates to a checkpoint
+            self.spool.points(self._pending)
+            self._pending.clear()
 
     def flush(self) -> bool:
         """Write what is pending; whether MLflow has all of it."""

@@ -121,6 +121,14 @@ class Store:
         """For what must not be done by two at once, on whatever hosts they are."""
         return lock(self.address)
 
+    @property
+    def publication_lock(self) -> AbstractContextManager[object]:
+        """For figures and the registry, which take long: workers go on taking trials meanwhile.
+
+        `lock` may be taken inside, never the other way round.
+        """
+        return lock(self.address, "publication")
+
     def trials(self) -> BudgetStorage:
         """Optuna's database; created if it is missing.
 

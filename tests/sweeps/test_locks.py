@@ -1,0 +1,62 @@
+"""Who waits for whom: workers never for a publication; and a record is held in bounded memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+from filelock import FileLock, Timeout
+
+import sweeps.publish
+from sweeps.address import key_of
+from sweeps.publish import publish
+from sweeps.record import Point
+from sweeps.recording import MlflowRecorder
+from sweeps.spool import POINTS_LIMIT, Spool
+from sweeps.storage import Store
+from sweeps.study import find_study
+from sweeps.sweep import Sweep, start_sweep
+
+
+def test_while_a_sweep_is_published_its_trials_can_be_taken_but_nobody_else_publishes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = start_sweep(find_study("smoke"), store, trials=1, command=["run"])
+    drawn: list[str] = []
+
+    def write_figures(sweep: Sweep, folder: Path) -> list[Path]:
+        lock, publication = sweep.store.lock, sweep.store.publication_lock
+        assert isinstance(lock, FileLock)
+        assert isinstance(publication, FileLock)
+        with lock.acquire(timeout=0):
+            drawn.append("with the budget's lock free")
+        with pytest.raises(Timeout):
+            publication.acquire(timeout=0)
+        return []
+
+    monkeypatch.setattr(sweeps.publish, "write_figures", write_figures)
+    publish(sweep)
+    assert drawn == ["with the budget's lock free"]
+    assert capsys.readouterr().err == ""  # what fails in there would be a warning
+
+
+def test_on_a_server_they_are_two_locks_as_well() -> None:
+    assert key_of("") != key_of("publication")
+
+
+def test_a_recorder_holds_few_points_however_many_updates_lie_between_checkpoints() -> None:
+    class Disk:
+        def __init__(self) -> None:
+            self.batches: list[int] = []
+
+        def points(self, points: list[Point]) -> None:
+            self.batches.append(len(points))
+
+    disk = Disk()
+    recorder = MlflowRecorder(cast(Spool, disk))
+    for step in range(POINTS_LIMIT):
+        recorder.metrics({"a": 1.0, "b": 2.0, "c": 3.0}, step=step)
+        assert len(recorder._pending) < POINTS_LIMIT
+    assert sum(disk.batches) + len(recorder._pending) == 3 * POINTS_LIMIT
+    assert max(disk.batches) <= POINTS_LIMIT + 2
