@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     if sweep.left and bug(sweep.counted):
         raise RuntimeError(
             f"stopped, as the last {ENOUGH} trials failed alike: {bug(sweep.counted)} "
-            f"(see {TRACEBACK} of their runs): fix it, then the same command goes on; a study whose "
-            "[base] or [space] changes needs another name"
+            f"(see {TRACEBACK} of their runs): fix it, then the same command goes on; a study "
+            "whose [base] or [space] changes needs another name"
         )
     if sweep.running:
         print(f"study {study.name}: {sweep.running} of its trials are running elsewhere")
