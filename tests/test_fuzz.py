@@ -42,6 +42,8 @@ WORDS = [
     *("[[64, 64], [16]]", '["none", 0.03]', '"ppo.minibatch_size" = { low = 32, high = 512 }'),
     *('"none"', "1e12", "10" * 6, "0x" + "f" * 4000, "[" * 2000, '"64"', "1.0"),
     *(f'"{name}"' for name in flatten(TrainConfig())),
+    *('"env.kwargs.gravity" = -5', '"env.kwargs.a.b"', "[env.kwargs]", '"env.kwargs" = {}'),
+    '"env.kwargs.gravity" = { low = -11.0, high = -1.0 }',
 ]
 many = settings(
     max_examples=500,
@@ -147,6 +149,7 @@ LANDER = arguments(
     lander.__main__.main,
     ["", "fly", "resume", "record", "judge"],
     ["--config", "--seed", "--episodes", "--checkpoint", "--best"]
+    + ["--env.kwargs", "--env.kwargs.", "--env.kwargs.gravity", "--env.kwargs.a-b=1"]
     + ["--" + name for name in flatten(TrainConfig())]
     + ["--" + name.replace("_", "-") for name in flatten(TrainConfig())],
 )
