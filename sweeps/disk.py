@@ -111,10 +111,10 @@ def blamed_on_disk(folder: Path) -> Generator[None]:
 def require_room(folder: Path, *, cause: BaseException | None = None) -> None:
     """Raise RuntimeError if the disk is full."""
     lack = lack_of_room(folder)
-    if cause is not None:
-        lack = lack_met(cause, folder) or lack
+    if not lack and cause is not None:  # a quota, or another disk, which the error names
+        lack = lack_met(cause, folder)
     if lack:
-        raise RuntimeError(f"{lack}: free some, then run the same command to resume") from cause
+        raise RuntimeError(f"{lack}: make room, then run the same command to resume") from cause
 
 
 def unless_full(
@@ -131,7 +131,7 @@ def unless_full(
             return objective(trial)
         except Exception as error:
             if is_full(folder, error):
-                raise SystemExit(lack_met(error, folder) or lack_of_room(folder)) from error
+                raise SystemExit(lack_of_room(folder) or lack_met(error, folder)) from error
             raise
 
     return run

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,6 +86,17 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(empty: Path, tmp_path: Path) -> Store:
     """A new empty store."""
     return Store(Path(shutil.copytree(empty, tmp_path / "store")))
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Generator[None]:
+    """Commands settle environment variables for the servers that they become: not for the next
+    test."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 def pytest_configure(config: pytest.Config) -> None:

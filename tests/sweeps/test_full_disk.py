@@ -109,7 +109,7 @@ def test_an_error_that_comes_of_a_full_disk_is_reported_as_that(
     with pytest.raises(RuntimeError) as raised, blamed_on_disk(tmp_path):
         raise error
     assert words in str(raised.value)
-    assert str(raised.value).endswith(": free some, then run the same command to resume")
+    assert str(raised.value).endswith(": make room, then run the same command to resume")
 
     def objective(trial: optuna.Trial) -> float:
         raise error
@@ -140,7 +140,7 @@ def test_mlflow_prints_nothing_of_its_own_about_a_disk_that_takes_no_more(
 ) -> None:
     client = store.runs()
     client.search_experiments()
-    with largest_file(1), pytest.raises(RuntimeError, match="full"), blamed_on_disk(store.folder):
+    with largest_file(1), pytest.raises(RuntimeError, match="ulimit"), blamed_on_disk(store.folder):
         client.create_experiment("x")
     assert capfd.readouterr() == ("", "")
     client.create_experiment("x")
@@ -214,7 +214,7 @@ def test_a_command_that_trains_does_not_begin_where_there_is_no_room(
     (line,) = error.splitlines()
     assert output == ""
     assert str(begun.folder) in line
-    assert line.endswith(": free some, then run the same command to resume")
+    assert line.endswith(": make room, then run the same command to resume")
     assert files == {path: path.stat().st_mtime_ns for path in begun.folder.rglob("*")}
 
 
@@ -232,7 +232,7 @@ def test_a_command_that_fails_for_want_of_room_says_so_in_one_line(
     monkeypatch.setattr(Store, "trials", fail)
     assert main(arguments(command, begun)) == 1
     (line,) = capfd.readouterr().err.splitlines()
-    assert f"the disk of {begun.folder} is full: free some" in line
+    assert f"the disk of {begun.folder} is full: make room" in line
 
 
 # pictures
