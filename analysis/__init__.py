@@ -1,3 +1,3 @@
 """Reads the records of sweeps back: figures, statistics, reports."""
 
-from sweeps import BEFORE_OTHERS as BEFORE_OTHERS  # set before a module here imports MLflow
+import sweeps as sweeps  # switches MLflow's telemetry off before a module here imports MLflow

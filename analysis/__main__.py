@@ -17,6 +17,7 @@ from sweeps.cores import usable_cores
 from sweeps.disk import blamed_on_disk, room
 from sweeps.masking import masked
 from sweeps.patience import silence
+from sweeps.process import prepare_process
 from sweeps.shell import settle_variables, wrong_variable
 from sweeps.storage import Store
 
@@ -95,6 +96,7 @@ def perform(args: argparse.Namespace) -> int:
 @filtered()
 def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
+    prepare_process()
     try:
         args = parse(argv)
         guard = room if args.command in TRAINING else blamed_on_disk

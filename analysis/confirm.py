@@ -16,6 +16,7 @@ from sweeps.confirm import start_confirmation
 from sweeps.doctor import check_up
 from sweeps.programs import carry_out
 from sweeps.storage import Store, quiet
+from sweeps.study import CONFIRM
 
 
 def confirm(args: argparse.Namespace) -> int:
@@ -23,7 +24,7 @@ def confirm(args: argparse.Namespace) -> int:
     quiet()
     store = Store(args.store)
     command = ["confirm", *sys.argv[2:]]
-    check_up(store, args.study)
+    check_up(store, args.study, args.study + CONFIRM)
     confirmation = start_confirmation(
         store, args.study, top=args.top, seeds=args.seeds, command=command
     )

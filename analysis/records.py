@@ -13,8 +13,8 @@ from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from analysis.winner import Judgement, judge_sweep
 from lander.fields import ConfigError
 from sweeps.endings import Ending, ending
-from sweeps.publish import ALIAS
 from sweeps.recording import PARENT, ROLE
+from sweeps.registry import ALIAS
 from sweeps.scores import RETURNS, ranked, seed_scores
 from sweeps.storage import Store
 from sweeps.study import CONFIRM

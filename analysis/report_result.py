@@ -15,9 +15,9 @@ from sweeps.confirm import DEFAULTS
 from sweeps.endings import SETTLED, Ending
 from sweeps.hints import hint
 from sweeps.masking import masked
-from sweeps.publish import ALIAS
 from sweeps.ranges import Range
 from sweeps.recording import NUMBER, ROLE
+from sweeps.registry import ALIAS
 from sweeps.space import Space
 from sweeps.study import CONFIRM
 

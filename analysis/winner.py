@@ -24,8 +24,9 @@ from lander.env import solved_return
 from lander.evaluation import TEST_SEED
 from lander.fields import ConfigError
 from sweeps.confirm import DEFAULTS, Confirmed, missing, read_confirmation
-from sweeps.publish import ALIAS, move_alias, warn
+from sweeps.publish import warn
 from sweeps.recording import GIF, RUN_ID, WARNING, tolerated
+from sweeps.registry import ALIAS, move_alias
 from sweeps.scores import ranked
 from sweeps.storage import WINNER, Store
 from sweeps.study import CONFIRM

@@ -19,6 +19,7 @@ from sweeps.arguments import DEFAULT_STUDY, add_store, add_study, hours, one_thr
 from sweeps.disk import blamed_on_disk, room
 from sweeps.masking import masked
 from sweeps.patience import silence
+from sweeps.process import prepare_process
 from sweeps.shell import settle_variables, wrong_variable
 from sweeps.storage import Store, quiet
 from sweeps.study import shipped_studies
@@ -113,6 +114,7 @@ def program(command: str) -> Callable[[argparse.Namespace], int]:
 @filtered()
 def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
+    prepare_process()
     try:
         args = parse(argv)
         settle_variables(Store(args.store))

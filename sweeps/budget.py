@@ -32,6 +32,7 @@ from sweeps.endings import (
 )
 from sweeps.identity import is_alive, this_worker
 from sweeps.patience import ENGINES, patient
+from sweeps.replaced import watch_file
 from sweeps.times import ENDED, STARTED, now
 
 WORKER = "sweeps.worker"
@@ -94,6 +95,7 @@ class BudgetStorage(RDBStorage):
                 self.engine.dispose()  # there may be a next attempt, and no connection to spare
             raise
         self._url = url
+        watch_file(self.engine)
         ENGINES.add(self.engine)
 
     def set_trial_state_values(

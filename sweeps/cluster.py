@@ -15,6 +15,7 @@ from lander.fields import ConfigError
 from lander.trust import inherited
 from sweeps.address import VARIABLE
 from sweeps.masking import one_line
+from sweeps.process import prepare_process
 from sweeps.storage import Store, quiet
 from sweeps.sweep import Sweep
 from sweeps.workers import work
@@ -83,6 +84,7 @@ def run_task(
 ) -> None:
     """A worker, in a process of Ray's."""
     os.environ.update(environ)
+    prepare_process()
     quiet()
     work(Store(Path(folder)), name, index=index, seconds=seconds)
 

@@ -14,14 +14,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander.fields import ConfigError
 from sweeps.budget import BUDGET, CANDIDATE, TEST_SEED_INDEX, taken
+from sweeps.creation import create, identify, is_created
 from sweeps.delivery import deliver_all
 from sweeps.endings import WITHDRAWN, Ending, attempt, ending, to_try_again
 from sweeps.hints import hint
+from sweeps.presence import require_recorded
 from sweeps.scores import RETURNS, mean, ranked
 from sweeps.space import defaults
 from sweeps.storage import Store
 from sweeps.study import CONFIRM
-from sweeps.sweep import Sweep, create, is_created, open_sweep, recover
+from sweeps.sweep import Sweep, open_sweep, recover
 
 DEFAULTS = 0
 """Number of the trial that is the study's base, as it is."""
@@ -78,13 +80,18 @@ def start_confirmation(
     if sweep.study.confirms:
         raise ConfigError(f"{name} is a confirmation itself: give {sweep.study.settings.name}")
     chosen = candidates(sweep, top=top)
-    with store.lock:
+    with store.publication_lock:
+        require_recorded(store, sweep.optuna)
+        identify(store, sweep.optuna)
         if not is_created(store, name + CONFIRM):
             create(sweep.study.confirming(), store, command=command)
         confirmation = open_sweep(store, name + CONFIRM)
+        require_recorded(store, confirmation.optuna)
         deliver_all(store)
-        recover(confirmation)
-        fill(confirmation, chosen, seeds=seeds)
+        with store.lock:
+            recover(confirmation)
+            fill(confirmation, chosen, seeds=seeds)
+        deliver_all(store)
         store.runs().update_run(confirmation.run_id, status="RUNNING")
     return confirmation
 
@@ -96,11 +103,11 @@ def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) 
     """
     wanted = [(index, number) for index in range(seeds) for number in chosen]
     trials, again = confirmation.trials, to_try_again(map(attempt, confirmation.trials))
-    open_ = [t for t in trials if t.state == TrialState.WAITING or t.number in again]
+    open_ = [t for t in own(trials) if t.state == TrialState.WAITING or t.number in again]
     for trial in open_:
         if place(trial) not in wanted:
             confirmation.fail(trial, WITHDRAWN)
-    there = {place(trial) for trial in (*confirmation.counted, *open_)}
+    there = {place(trial) for trial in (*own(confirmation.counted), *open_)}
     for index, number in wanted:
         if (index, number) not in there:
             confirmation.optuna.enqueue_trial(
@@ -113,9 +120,14 @@ def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) 
 
 def missing(confirmation: Sweep) -> int:
     """Trainings asked for that have no end yet: they wait, are under way, or were broken off."""
-    over = {place(trial) for trial in confirmation.counted if trial.state.is_finished()}
+    over = {place(trial) for trial in own(confirmation.counted) if trial.state.is_finished()}
     wanted = confirmation.optuna.user_attrs.get(WANTED, [])
     return sum((index, number) not in over for index, number in wanted)
+
+
+def own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials of a confirmation, but for those that another tool added."""
+    return [trial for trial in trials if TEST_SEED_INDEX in trial.user_attrs]
 
 
 def place(trial: FrozenTrial) -> tuple[int, int]:
@@ -135,7 +147,7 @@ def read_confirmation(store: Store, name: str) -> list[Confirmed]:
         raise ConfigError(f"study {name} was not confirmed yet: {remedy}")
     confirmation = open_sweep(store, name + CONFIRM)
     by_candidate: dict[int, list[FrozenTrial]] = {}
-    for trial in sorted(confirmation.counted, key=place):
+    for trial in sorted(own(confirmation.counted), key=place):
         by_candidate.setdefault(place(trial)[1], []).append(trial)
     finished = ranked(sweep.trials)
     return [confirmed(number, by_candidate[number], finished) for number in sorted(by_candidate)]
@@ -145,7 +157,11 @@ def confirmed(
     number: int, trials: Sequence[FrozenTrial], swept: Sequence[FrozenTrial]
 ) -> Confirmed:
     """What became of a candidate's trainings, beside the finished trials of the sweep."""
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    finished = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and RETURNS in trial.user_attrs
+    ]
     params = dict(trials[0].system_attrs["fixed_params"])
     # by parameters: the trial of this number may have been lost, and tried again in another
     scores = [trial.values[0] for trial in swept if trial.params == params]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, exc
 
 from lander.fields import ConfigError
+from sweeps.halves import TABLE_NAMES, ask
 from sweeps.patience import is_silence, told
 
 PASSING: Final = (sqlite3.OperationalError, exc.OperationalError)
@@ -28,8 +29,8 @@ def readable(url: URL, *, upgrade: str) -> Generator[None]:
     file = Path(url.database or "")
     try:
         if url.get_backend_name() == "sqlite" and file.is_file():
-            with closing(sqlite3.connect(file)) as connection, suppress(*PASSING):
-                connection.execute("SELECT name FROM sqlite_master").fetchall()
+            with suppress(*PASSING):
+                ask(file, TABLE_NAMES, "ro")
         yield
     except PASSING as error:
         if url.get_backend_name() == "sqlite" or is_silence(error):

@@ -31,14 +31,15 @@ from sweeps.hints import hint, no_sweep
 from sweeps.masking import one_line
 from sweeps.objective import trial_configs, trial_seeds
 from sweeps.patience import PATIENCE
+from sweeps.presence import EXPERIMENT_ID, require_recorded
 from sweeps.publish import HOST, link, page, publish, warn
 from sweeps.recording import TRACEBACK
 from sweeps.reproduce import reproduce
 from sweeps.scores import last_return
 from sweeps.shell import settle_server_variables
-from sweeps.storage import WINNER, Store, find_trial
+from sweeps.storage import WINNER, Store, find_begun
 from sweeps.study import CONFIRM, find_study
-from sweeps.sweep import EXPERIMENT_ID, Sweep, open_sweep, start_sweep
+from sweeps.sweep import Sweep, open_sweep, start_sweep
 from sweeps.watch import Watch, clock
 from sweeps.workers import work
 
@@ -169,7 +170,11 @@ def run_reproduce(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """A trial's resolved config as TOML."""
     sweep = open_sweep(Store(args.store), args.study)
-    config, *_ = trial_configs(find_trial(sweep.optuna, args.trial), sweep.study)
+    trial = find_begun(sweep.optuna, args.trial)
+    try:
+        config, *_ = trial_configs(trial, sweep.study)
+    except ValueError as error:  # Optuna's: another tool added it
+        raise ConfigError(f"trial {trial.number} has no config in this study: {error}") from None
     print(to_toml(config), end="")
     return 0
 
@@ -206,6 +211,8 @@ def figures(args: argparse.Namespace) -> int:
     sweeps = [open_sweep(store, args.study)]
     if args.study + CONFIRM in store.study_names():
         sweeps.append(open_sweep(store, args.study + CONFIRM))
+    for sweep in sweeps:
+        require_recorded(store, sweep.optuna)
     args.out.mkdir(parents=True, exist_ok=True)
     with blamed_on_disk(args.out):
         copied = [copy_pictures(sweep, args.out) for sweep in sweeps]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from sweeps.masking import masked
 
+HERE = Path(__file__).resolve()
+ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+"""Variables by which git, in a hook for example, looks at another repository."""
 PACKAGES = ("torch", "numpy", "gymnasium", "Box2D", "optuna", "mlflow")
 
 
@@ -56,9 +60,13 @@ def cpu_model() -> str:
 
 
 def source_tags(command: Sequence[str]) -> dict[str, str]:
-    """The commit of the code, with "-dirty" after uncommitted changes, and the command."""
-    tags = {"sweeps.command": masked(f"python -m sweeps {shlex.join(command)}")}
-    commit = git("rev-parse", "HEAD")
+    """The version of the code and the command; in a checkout also the commit, with "-dirty" after
+    uncommitted changes."""
+    tags = {
+        "sweeps.command": masked(f"python -m sweeps {shlex.join(command)}"),
+        "version.lander-sweeps": package_version("lander-sweeps"),
+    }
+    commit = git("rev-parse", "HEAD") if is_checkout() else ""
     if commit:
         tags["mlflow.source.git.commit"] = commit + (
             "-dirty" if git("status", "-s", "-uno") else ""
@@ -66,11 +74,26 @@ def source_tags(command: Sequence[str]) -> dict[str, str]:
     return tags
 
 
+def is_checkout() -> bool:
+    """Whether this file belongs to a checkout of this project, not to an installation inside
+    another repository, whose commit says nothing of this code."""
+    top = git("rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != HERE.parents[1]:
+        return False
+    return bool(git("ls-files", "--", HERE.name))
+
+
 def git(*command: str) -> str:
-    """What git says of this project's checkout; "" outside of one."""
+    """What git says in the folder of this file; "" where it says nothing."""
+    environ = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     try:
         done = subprocess.run(
-            ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", *command],
+            cwd=HERE.parent,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return ""

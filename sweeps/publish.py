@@ -11,9 +11,8 @@ from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from lander.fields import ConfigError
 from lander.terminal import say
 from sweeps.delivery import hand_over
 from sweeps.endings import SETTLED, SUPERSEDED, SUPERSEDING, ending
@@ -22,11 +21,13 @@ from sweeps.hints import hint
 from sweeps.masking import masked
 from sweeps.patience import PATIENCE
 from sweeps.recording import GIF, ROLE, RUN_ID, WARNING, tolerated
-from sweeps.scores import SCORE, SHOWN_SCORE, parameters, ranked
+from sweeps.registry import ALIAS, move_alias
+from sweeps.scores import SCORE, SHOWN_SCORE, best_of, parameters, ranked
 from sweeps.storage import WINNER, Store
 from sweeps.sweep import Sweep, open_sweep
 
-ALIAS = "best"
+BEST_TRIAL = "sweeps.best_trial"
+"""Tag of a sweep's run: the trial that was published."""
 VIEW = "sweep"
 """Key of the table that the printed link opens."""
 HOST, PORT = "127.0.0.1", 5000
@@ -60,15 +61,17 @@ def show(sweep: Sweep) -> list[str]:
     """What `publish` does where MLflow answers; what is missing."""
     warnings = list[str]()
     sweep = open_sweep(sweep.store, sweep.study.name)  # by now every trial knows its run
-    client, best = sweep.store.runs(), sweep.best
+    client, best = sweep.store.runs(), best_recorded(sweep)
+    if sweep.best is not None and sweep.best != best:
+        warnings.append(
+            f"trial {sweep.best.number}, the best, has no run in MLflow: another one is published"
+        )
     with tolerated(warnings, "a score"):
         correct_scores(client, sweep)
     with tolerated(warnings, "a figure"), TemporaryDirectory() as folder:
         for path in write_figures(sweep, Path(folder)):
             client.log_artifact(sweep.run_id, str(path))
-    if best is not None and RUN_ID not in best.user_attrs:
-        warnings.append(f"best.gif is missing: trial {best.number} has no run in MLflow")
-    elif best is not None:
+    if best is not None:
         best_run = str(best.user_attrs[RUN_ID])
         with tolerated(warnings, "best.gif"), TemporaryDirectory() as folder:
             gif = client.download_artifacts(best_run, GIF, folder)
@@ -81,6 +84,11 @@ def show(sweep: Sweep) -> list[str]:
     return warnings
 
 
+def best_recorded(sweep: Sweep) -> FrozenTrial | None:
+    """The best trial that has a run in MLflow: one that another tool added has none to show."""
+    return best_of([trial for trial in sweep.trials if RUN_ID in trial.user_attrs])
+
+
 def warn(text: str) -> None:
     """One line beside what is printed."""
     say(f"sweeps: warning: {text}", error=True)
@@ -88,10 +96,10 @@ def warn(text: str) -> None:
 
 def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> None:
     """The best score, how many trials ended how, and how to go on; the parent run closed."""
-    best = sweep.best
+    best = best_recorded(sweep)
     if best is not None:
         client.log_metric(sweep.run_id, "best/score", best.values[0], step=len(sweep.trials))
-        client.set_tag(sweep.run_id, "sweeps.best_trial", str(best.number))
+        client.set_tag(sweep.run_id, BEST_TRIAL, str(best.number))
     count = Counter(map(ending, sweep.trials))
     for how in (*SETTLED, *SUPERSEDING):
         client.set_tag(sweep.run_id, f"sweeps.trials_{how}", str(count[how]))
@@ -118,38 +126,9 @@ def correct_scores(client: MlflowClient, sweep: Sweep) -> None:
             sweep.store.trials().set_late_attr(trial, SHOWN_SCORE, score)
 
 
-def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
-    """models:/STUDY@best becomes the model of this run.
-
-    Raises:
-        ConfigError: the run has no model; nothing is changed then.
-    """
-    name = sweep.study.name
-    try:
-        if client.get_model_version_by_alias(name, ALIAS).run_id == run_id:
-            return
-    except MlflowException:
-        pass  # no such model or alias yet
-    models = client.search_logged_models(
-        [sweep.experiment_id], filter_string=f"source_run_id = '{run_id}'"
-    )
-    if not models:
-        raise ConfigError(f"run {run_id} has no model in its record")
-    try:
-        client.get_registered_model(name)
-    except MlflowException:
-        client.create_registered_model(
-            name, description=f"Policies of study {name}: raw observations in, env actions out."
-        )
-    version = client.create_model_version(
-        name, models[0].model_uri, run_id=run_id, model_id=models[0].model_id
-    )
-    client.set_registered_model_alias(name, ALIAS, version.version)
-
-
 def describe(client: MlflowClient, sweep: Sweep) -> None:
     """The note that the UI shows on the experiment and on the parent run, and its table."""
-    name, best, store = sweep.study.name, sweep.best, sweep.store.folder
+    name, best, store = sweep.study.name, best_recorded(sweep) or sweep.best, sweep.store.folder
     lines = [
         f"**{name}**: PPO on `{sweep.study.base.env.id}`, {sweep.total} trials of "
         f"{sweep.study.base.total_steps:,} environment steps, searching "

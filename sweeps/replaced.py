@@ -10,17 +10,18 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, exc
-from sqlalchemy.pool import Pool
+from sqlalchemy import Engine, event, exc
 
 OPENED = "sweeps.file"
 """Key of a pooled connection's own facts: path and identity of the file that it opened."""
 
 
-def watch_files() -> None:
-    """Look at the file whenever a connection of this process is made or used again."""
-    event.listen(Pool, "connect", note_file)
-    event.listen(Pool, "checkout", require_same_file)
+def watch_file(engine: Engine) -> None:
+    """Look at the file whenever a connection of this engine is made or used again."""
+    if engine.dialect.name == "sqlite" and not event.contains(engine, "connect", note_file):
+        engine.dispose()  # of connections whose file nobody has looked at
+        event.listen(engine, "connect", note_file)
+        event.listen(engine, "checkout", require_same_file)
 
 
 def note_file(connection: Any, record: Any) -> None:

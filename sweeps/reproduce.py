@@ -11,14 +11,18 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
+from optuna.trial import FrozenTrial
 
 from lander import Divergence, Progress, TrainConfig, train
 from lander.fields import ConfigError, flatten, from_toml
 from lander.metrics import FINALS
 from lander.terminal import say
 from lander.trust import UNKNOWN, Origin
+from sweeps import presence
+from sweeps.budget import WORKER
 from sweeps.disk import require_room
 from sweeps.endings import REASON
+from sweeps.presence import Presence, require_recorded
 from sweeps.provenance import differences, environment, source_tags
 from sweeps.recording import (
     CONFIG,
@@ -30,7 +34,8 @@ from sweeps.recording import (
     TRAINING_SEEDS,
     seed_folder,
 )
-from sweeps.storage import Store, find_trial
+from sweeps.storage import Store, find_begun
+from sweeps.sweep import open_sweep
 
 CHECKPOINT_METRICS = ("eval/return_mean", "eval/return_std")
 
@@ -63,6 +68,8 @@ def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN)
         ConfigError: the record is incomplete, or its environment needs a consent that `origin`
             does not have.
     """
+    if presence.run(client, run_id).presence == Presence.GONE:
+        raise ConfigError(f"run {run_id} is gone from MLflow: nothing but its score is left")
     run = client.get_run(run_id)
     try:
         with TemporaryDirectory() as folder:
@@ -95,9 +102,11 @@ def reproduce(
     store: Store, study_name: str, which: str, *, say: Callable[[str], None] = say
 ) -> bool:
     """Retrain a trial, print recorded against replayed, log the replay; True if all bit-equal."""
-    trial = find_trial(store.load_study(study_name), which)
+    sweep = open_sweep(store, study_name)
+    trial = find_begun(sweep.optuna, which)
     if RUN_ID not in trial.user_attrs:
-        raise ConfigError(f"trial {trial.number} has not run yet")
+        raise ConfigError(f"trial {trial.number} has no record in MLflow: {why_unrecorded(trial)}")
+    require_recorded(store, sweep.optuna)  # the replay is recorded beside it
     client = store.runs()
     receipt = read_receipt(client, str(trial.user_attrs[RUN_ID]), origin=store.origin)
     run, seeds = receipt.run, [config.seed for config in receipt.configs]
@@ -122,6 +131,13 @@ def reproduce(
     changed = differences(run.data.tags)
     say(f"not the same as then: {'; '.join(changed)}" if changed else "same versions, same CPU")
     return False
+
+
+def why_unrecorded(trial: FrozenTrial) -> str:
+    """Of a trial that has begun."""
+    if WORKER in trial.user_attrs:
+        return "python -m sweeps doctor delivers what its worker left"
+    return "another tool added it"
 
 
 def replay(

@@ -10,8 +10,9 @@ from typing import Final
 from lander.fields import ConfigError
 from lander.terminal import say
 from sweeps.address import TRACKING
+from sweeps.halves import MLFLOW_FILE
 from sweeps.masking import masked
-from sweeps.storage import MLFLOW_FILE, Store
+from sweeps.storage import Store
 
 UNUSED: Final = {
     "MLFLOW_RUN_ID": "every trial has a run of its own",

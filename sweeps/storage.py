@@ -6,27 +6,30 @@ Two databases, because both libraries migrate their schema with Alembic and woul
 from __future__ import annotations
 
 import logging
-import os
 import shutil
+import sys
 import warnings
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
-from sqlalchemy import URL, Connection, Engine, event, make_url
+from sqlalchemy import URL, make_url
 
 from lander.fields import ConfigError, unknown
 from lander.inside import inside
 from lander.trust import Origin
-from sweeps.address import LOCK_SECONDS, TRACKING, address, lock, of_file, tracking_server
+from sweeps.address import address, lock, of_file, tracking_server
 from sweeps.budget import BudgetStorage, open_storage
 from sweeps.damage import readable
+from sweeps.halves import MLFLOW_FILE, OPTUNA_FILE, Half, copy_database, require_half
 from sweeps.hints import hint, no_sweep
-from sweeps.replaced import watch_files
+from sweeps.patience import ENGINES
 from sweeps.scores import best_of
 
 if TYPE_CHECKING:
@@ -38,23 +41,6 @@ WINNER = "sweeps.winner"
 
 PLACE = "sweeps.artifacts"
 """Optuna user attribute of a study: `Store.place` when it was started."""
-OPTUNA_FILE, MLFLOW_FILE = "optuna.db", "mlflow.db"
-
-watch_files()
-
-
-@event.listens_for(Engine, "before_cursor_execute", retval=True)
-def wait_as_long(
-    _connection: Connection,
-    _cursor: object,
-    statement: str,
-    parameters: Any,
-    _context: object,
-    _many: bool,
-) -> tuple[str, Any]:
-    """MLflow would give up after 20 s, and can be told otherwise only here."""
-    waiting = statement.replace("busy_timeout = 20000", f"busy_timeout = {LOCK_SECONDS}000")
-    return waiting, parameters
 
 
 @dataclass(frozen=True)
@@ -62,6 +48,8 @@ class Store:
     """A folder that holds everything recorded."""
 
     folder: Path
+    databases: Path | None = None
+    """Where its database files are, if not in the folder itself: copies, to be looked at."""
 
     @property
     def address(self) -> URL:
@@ -74,7 +62,8 @@ class Store:
         Raises:
             ConfigError: it is a link that leads out of the folder.
         """
-        return inside(self.folder, self.folder.resolve() / name).resolve()
+        folder = self.databases or self.folder
+        return inside(folder, folder.resolve() / name).resolve()
 
     @property
     def origin(self) -> Origin:
@@ -118,12 +107,16 @@ class Store:
 
     @property
     def lock(self) -> AbstractContextManager[object]:
-        """For what must not be done by two at once, on whatever hosts they are."""
+        """For what adds trials to a budget or takes one of them, on whatever hosts that happens.
+
+        Every worker waits for it: whoever holds it asks Optuna's database, and nothing slower.
+        """
         return lock(self.address)
 
     @property
     def publication_lock(self) -> AbstractContextManager[object]:
-        """For figures and the registry, which take long: workers go on taking trials meanwhile.
+        """For what two commands must not do at once and takes long: to create a sweep, to draw its
+        figures, to register its policy. Workers go on taking trials meanwhile.
 
         `lock` may be taken inside, never the other way round.
         """
@@ -136,6 +129,8 @@ class Store:
             ConfigError: it is damaged, or of another version of Optuna.
         """
         with readable(self.address, upgrade="optuna storage upgrade --storage"):
+            if self.address.get_backend_name() == "sqlite":
+                require_half(self.file(OPTUNA_FILE))
             return open_storage(self.address)
 
     def runs(self) -> MlflowClient:
@@ -144,20 +139,24 @@ class Store:
         Raises:
             ConfigError: it is damaged, or of another version of MLflow.
         """
-        import mlflow  # here: it takes seconds to load, and whoever counts trials has no use for it
+        # here: it takes seconds to load, and whoever counts trials has no use for it
+        from sweeps.tracking import open_file, open_server
 
-        # models and the registry look at the process-wide address, whatever client asks
-        held = os.environ.get(TRACKING)
-        mlflow.set_tracking_uri(self.tracking_uri)
-        os.environ.pop(TRACKING, None)  # where MLflow has put it, for its own children
-        if held is not None:
-            os.environ[TRACKING] = held
         if self.tracked_remotely:
-            return mlflow.MlflowClient(tracking_uri=self.tracking_uri)
-        from sweeps.confined import ConfinedClient
-
+            return open_server(self.tracking_uri)
         with readable(make_url(self.tracking_uri), upgrade="mlflow db upgrade"):
-            return ConfinedClient(self.tracking_uri, self.folder)
+            require_half(self.file(MLFLOW_FILE))
+            return open_file(self.tracking_uri, folder=self.folder)
+
+    def close(self) -> None:
+        """Give back the connections of this process to its database files."""
+        for engine in list(ENGINES):
+            if engine.url == self.address:
+                engine.dispose()
+        if "mlflow" in sys.modules:  # or nothing of it was opened
+            from sweeps.tracking import disconnect
+
+            disconnect(self.tracking_uri)
 
     def create(self) -> None:
         """Its databases, before any worker could race for them.
@@ -169,12 +168,12 @@ class Store:
         except OSError as error:
             raise ConfigError(f"cannot create --store {self.folder}: {error.strerror}") from None
         aside = self.folder.resolve() / ".new"
-        with self.lock:
+        with self.publication_lock:
             if not self.exists:
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir()
                 for database in self.files:
-                    if not database.exists():
+                    if self.kept(database) != Half.WHOLE:
                         create_database(aside / database.name)
                         (aside / database.name).rename(database)
                 shutil.rmtree(aside)
@@ -183,12 +182,27 @@ class Store:
 
     @property
     def exists(self) -> bool:
-        """Its databases are there; a server is asked when it is needed."""
-        return all(file.is_file() for file in self.files)
+        """Its databases are there; a server is asked when it is needed.
+
+        Raises:
+            ConfigError: one is damaged or of another program, or lost while the other one is kept.
+        """
+        found = [self.kept(file) for file in self.files]
+        return all(half == Half.WHOLE for half in found)
+
+    def kept(self, file: Path) -> Half:
+        """What one of its database files is.
+
+        Raises:
+            ConfigError: it is damaged or of another program, or lost while the other one is kept.
+        """
+        with readable(of_file(file), upgrade=""):
+            return require_half(file)
 
     def study_names(self) -> list[str]:
         """Studies in the store, oldest first."""
-        if not self.exists and self.address.get_backend_name() == "sqlite":
+        in_file = self.address.get_backend_name() == "sqlite"
+        if in_file and self.kept(self.file(OPTUNA_FILE)) != Half.WHOLE:
             return []  # to ask would create it
         return optuna.get_all_study_names(self.trials())
 
@@ -219,6 +233,30 @@ class Store:
         )
 
 
+@contextmanager
+def snapshot(store: Store) -> Generator[Store]:
+    """The same store with copies of its database files, so that whoever looks at it writes nothing
+    there, not even a lock.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    with TemporaryDirectory() as place:
+        folder = Path(place).resolve()
+        seen = replace(store, databases=folder)
+        try:
+            for file in filter(Path.is_file, store.files):
+                with readable(of_file(file), upgrade=""):
+                    copy_database(file, folder / file.name)
+            yield seen
+        except ConfigError as error:
+            raise ConfigError(
+                str(error).replace(str(folder), str(store.folder.resolve()))
+            ) from None
+        finally:
+            seen.close()
+
+
 def create_database(file: Path) -> None:
     """Optuna's or MLflow's, as the name says; nothing is left open."""
     if file.name == OPTUNA_FILE:
@@ -247,6 +285,18 @@ def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
         last = len(trials) - 1
         raise ConfigError(f'trial must be "best" or a number from 0 to {last}, got "{which}"')
     return trials[int(which)]
+
+
+def find_begun(study: optuna.Study, which: str) -> FrozenTrial:
+    """As `find_trial`, of one that has parameters.
+
+    Raises:
+        ConfigError: no such trial, or it waits to be run.
+    """
+    trial = find_trial(study, which)
+    if trial.datetime_start is None:
+        raise ConfigError(f"trial {trial.number} has not run yet")
+    return trial
 
 
 def quiet() -> None:

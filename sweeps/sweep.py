@@ -12,10 +12,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from lander.fields import ConfigError, flatten, to_toml
+from lander.fields import ConfigError, flatten
 from lander.trust import agree, modules
 from sweeps.budget import BUDGET, WORKER, left, taken, total
-from sweeps.definition import BASE, BASE_FILE, base_of, difference, remedy
+from sweeps.creation import DEFINITION, create, identify, is_created
+from sweeps.definition import base_of, difference, remedy
 from sweeps.delivery import close_run, deliver_all
 from sweeps.endings import (
     LOST,
@@ -30,19 +31,17 @@ from sweeps.endings import (
     to_try_again,
 )
 from sweeps.grid import Grid, GridSampler
+from sweeps.hints import hint
 from sweeps.identity import is_gone
-from sweeps.outage import answered
+from sweeps.presence import EXPERIMENT_ID, require_recorded
 from sweeps.proposing import FittingSampler, trainable_part
-from sweeps.provenance import environment, source_tags
-from sweeps.recording import ROLE, RUN_ID, STATE
+from sweeps.recording import RUN_ID, STATE
 from sweeps.scores import best_of, ranked
 from sweeps.search import make_pruner, make_sampler
 from sweeps.space import defaults
-from sweeps.storage import PLACE, Store
+from sweeps.storage import Store
 from sweeps.study import CONFIRM, Study, stored_study
 
-DEFINITION = "study.toml"
-EXPERIMENT_ID = "mlflow.experiment_id"
 WARM_TRIALS = 5
 """How many trials of another sweep a new one begins with."""
 
@@ -115,9 +114,13 @@ def open_sweep(
     """A sweep that was started before; a worker gives a seed of its own for the sampler.
 
     Raises:
-        ConfigError: no such sweep in the store, or it was moved, unless it may be `anywhere`.
+        ConfigError: no such sweep in the store, or one that was only partly created; or the store
+            was moved, unless it may be `anywhere`.
     """
     found = store.load_study(name, anywhere=anywhere)
+    if RUN_ID not in found.user_attrs:
+        command = hint("sweep", store.folder, study=name)
+        raise ConfigError(f"{name} was only partly created: complete it: {command}")
     study = kept_study(found, store)
     if study.name != name:  # files are called after it: a name that no study can have is no path
         raise ConfigError(f"{name!r} in {store.folder} holds another study, {study.name}")
@@ -182,84 +185,53 @@ def start_sweep(
         ConfigError: the store has a sweep of this name with another definition.
     """
     points = [] if warm_start is None else warm_points(study, open_sweep(store, warm_start))
+    if points:
+        points = [defaults(study.space, study.base), *points]
     store.create()
     agree(store.origin, modules(flatten(study.base)))  # typed by whoever starts it
-    with store.lock:  # two at once would each fill the budget
+    with store.publication_lock:  # two at once would each create it
         if is_created(store, study.name):
-            found = store.load_study(study.name)
-            earlier = kept_study(found, store)
-            if earlier.fingerprint != study.fingerprint:
-                can_warm_start = best_of(found.get_trials(deepcopy=False)) is not None
-                raise ConfigError(
-                    f"study {study.name} in {store.folder} was started differently "
-                    f"({difference(earlier, study)}): "
-                    f"{remedy(earlier, study, can_warm_start=can_warm_start)}"
-                )
-            study = replace(study, base=earlier.base)  # also where it is searched: trial 0
-            found.set_user_attr(DEFINITION, study.text)  # sampler and pruner may change
+            sweep = resumed(study, store)
         else:
-            found = create(study, store, command=command)
-            for point in points and [defaults(study.space, study.base), *points]:
-                found.enqueue_trial(point)
-        sweep = drawn_from_grid(Sweep(study, found, store))
+            sweep = Sweep(study, create(study, store, command=command, points=points), store)
+        sweep = drawn_from_grid(sweep)
         deliver_all(store)
-        recover(sweep)
-        fill(sweep, trials=trials or max(study.settings.trials, sweep.total))
+        with store.lock:  # two at once would each fill the budget
+            recover(sweep)
+            fill(sweep, trials=trials or max(study.settings.trials, sweep.total))
+        deliver_all(store)
         store.runs().update_run(sweep.run_id, status="RUNNING")
     return sweep
 
 
-def is_created(store: Store, name: str) -> bool:
-    """Whether a sweep is in the store, and its creation was not broken off."""
-    if name not in store.study_names():
-        return False
-    return RUN_ID in store.load_study(name, anywhere=True).user_attrs
+def resumed(study: Study, store: Store) -> Sweep:
+    """A sweep that was created before, with the sampler and the pruner of the study as it is now.
 
-
-def create(study: Study, store: Store, *, command: Sequence[str]) -> optuna.Study:
-    """The Optuna study, the MLflow experiment and its parent run, linked to each other.
-
-    A sweep and its confirmation share an experiment.
+    Raises:
+        ConfigError: it has another definition; its experiment or run is deleted or gone.
     """
-    client = store.runs()
-    name = study.settings.name
-    experiment = client.get_experiment_by_name(name)
-    experiment_id = answered(
-        experiment.experiment_id
-        if experiment
-        else client.create_experiment(
-            name, None if store.tracked_remotely else f"{store.place}/{name}"
+    found = store.load_study(study.name)
+    earlier = kept_study(found, store)
+    if earlier.fingerprint != study.fingerprint:
+        can_warm_start = best_of(found.get_trials(deepcopy=False)) is not None
+        raise ConfigError(
+            f"study {study.name} in {store.folder} was started differently "
+            f"({difference(earlier, study)}): "
+            f"{remedy(earlier, study, can_warm_start=can_warm_start)}"
         )
-    )
-    run = client.create_run(
-        experiment_id,
-        run_name=study.name,
-        tags={
-            ROLE: "confirmation" if study.confirms else "study",
-            **environment(),
-            **source_tags(command),
-        },
-    )
-    client.log_text(answered(run.info.run_id), study.text, DEFINITION)
-    client.log_text(run.info.run_id, to_toml(study.base), BASE_FILE)
-    found = optuna.create_study(
-        study_name=study.name,
-        storage=store.trials(),
-        direction="maximize",
-        load_if_exists=True,
-    )
-    found.set_user_attr(DEFINITION, study.text)
-    found.set_user_attr(BASE, flatten(study.base))
-    found.set_user_attr(PLACE, store.place)
-    found.set_user_attr(EXPERIMENT_ID, experiment_id)
-    found.set_user_attr(RUN_ID, run.info.run_id)
-    return found
+    require_recorded(store, found)
+    identify(store, found)
+    if study.text != found.user_attrs[DEFINITION]:
+        store.runs().log_text(str(found.user_attrs[RUN_ID]), study.text, DEFINITION)
+        found.set_user_attr(DEFINITION, study.text)
+    base = earlier.base  # also where it is searched: trial 0
+    return Sweep(replace(study, base=base), found, store)
 
 
 def recover(sweep: Sweep) -> None:
     """Close the trials that lost their worker: whoever asks for a trial next tries them again.
 
-    The store's lock must be held.
+    The store's lock must be held; `deliver_all` sends their last records, later.
     """
     before = {root(trial) for trial in sweep.trials if trial.user_attrs.get(REASON) == LOST}
     for trial in find_lost(sweep):
@@ -270,7 +242,6 @@ def recover(sweep: Sweep) -> None:
             tags[SUPERSEDED] = Ending.LOST
         close_run(sweep.store, sweep.study.name, trial, tags=tags, status="FAILED")
         sweep.fail(trial, reason)
-        deliver_all(sweep.store)
 
 
 def take_back(sweep: Sweep) -> None:
@@ -278,6 +249,7 @@ def take_back(sweep: Sweep) -> None:
     if find_lost(sweep):
         with sweep.store.lock:
             recover(sweep)
+        deliver_all(sweep.store)
 
 
 def find_lost(sweep: Sweep) -> list[FrozenTrial]:

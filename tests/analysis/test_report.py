@@ -31,9 +31,9 @@ from analysis.winner import judge_sweep, record, rows
 from lander import Progress, TrainConfig, TrainResult, train
 from sweeps.budget import BUDGET
 from sweeps.confirm import start_confirmation
-from sweeps.publish import move_alias
 from sweeps.ranges import read_range
 from sweeps.recording import PARTS, RUN_ID
+from sweeps.registry import move_alias
 from sweeps.scores import RETURNS, last_return, ranked, seed_scores
 from sweeps.storage import Store, quiet
 from sweeps.study import read_study

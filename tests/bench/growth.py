@@ -27,10 +27,11 @@ import sweeps.workers
 from lander import Progress, TrainConfig, TrainResult, train
 from lander.fields import configure
 from sweeps.address import VARIABLE, of_file
+from sweeps.halves import MLFLOW_FILE
 from sweeps.objective import Objective
 from sweeps.recording import MlflowRecorder
 from sweeps.spool import Spool
-from sweeps.storage import MLFLOW_FILE, Store, quiet
+from sweeps.storage import Store, quiet
 from sweeps.study import Study, find_study, read_study
 from sweeps.sweep import open_sweep, start_sweep
 from sweeps.workers import work

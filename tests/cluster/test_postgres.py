@@ -20,9 +20,10 @@ import sweeps.budget
 from sweeps.__main__ import main
 from sweeps.address import VARIABLE
 from sweeps.budget import CANDIDATE, WORKER
+from sweeps.creation import is_created
 from sweeps.endings import INTERRUPTED, REASON, RETRY_OF, root
 from sweeps.storage import WINNER, Store
-from sweeps.sweep import is_created, open_sweep
+from sweeps.sweep import open_sweep
 from tests.cluster.conftest import TOKEN, TRACKING, kept_by
 from tests.cluster.hosts import Host, finished
 from tests.cluster.postgres import Postgres, programs

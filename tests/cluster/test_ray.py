@@ -14,10 +14,11 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeps.budget import WORKER
+from sweeps.creation import is_created
 from sweeps.doctor import examine
 from sweeps.endings import LOST, REASON
 from sweeps.storage import Store
-from sweeps.sweep import Sweep, is_created, open_sweep
+from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.nodes import Nodes
 from tests.sweeps.test_survival import DEADLINE, SHORT
 

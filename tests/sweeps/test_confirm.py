@@ -27,8 +27,8 @@ from lander.fields import ConfigError, configure, from_toml
 from sweeps.budget import CANDIDATE, TEST_SEED_INDEX
 from sweeps.confirm import DEFAULTS, candidates, missing, read_confirmation, start_confirmation
 from sweeps.objective import confirmation_seed, training_seeds, trial_seeds
-from sweeps.publish import ALIAS
 from sweeps.recording import PARENT, ROLE, RUN_ID
+from sweeps.registry import ALIAS
 from sweeps.scores import RETURNS, ranked
 from sweeps.space import defaults
 from sweeps.storage import WINNER, Store, find_trial

@@ -20,6 +20,7 @@ from analysis.report_tables import spent
 from lander import Divergence
 from sweeps.__main__ import main
 from sweeps.confirm import fill, missing
+from sweeps.creation import create
 from sweeps.delivery import deliver_all
 from sweeps.endings import COUNTED, LOST, REASON, RETRY_OF, WITHDRAWN, Ending, ending
 from sweeps.publish import run_table, summarise
@@ -27,7 +28,7 @@ from sweeps.recording import NUMBER, trial_run
 from sweeps.space import defaults, suggest
 from sweeps.storage import Store
 from sweeps.study import read_study
-from sweeps.sweep import Sweep, create, open_sweep, start_sweep
+from sweeps.sweep import Sweep, open_sweep, start_sweep
 from sweeps.watch import Watch
 from sweeps.workers import run_next
 from tests.conftest import MINI

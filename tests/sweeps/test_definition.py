@@ -19,11 +19,12 @@ from lander import TrainConfig
 from lander.fields import ConfigError, flatten, from_toml
 from sweeps import programs
 from sweeps.confirm import start_confirmation
+from sweeps.creation import DEFINITION
 from sweeps.definition import BASE, BASE_FILE
 from sweeps.space import defaults
 from sweeps.storage import Store
 from sweeps.study import Study, read_study
-from sweeps.sweep import DEFINITION, Sweep, open_sweep, start_sweep
+from sweeps.sweep import Sweep, open_sweep, start_sweep
 
 TEXT = """
 [study]

@@ -18,6 +18,7 @@ import torch
 from lander.checkpoint import load
 from lander.fields import ConfigError
 from sweeps.__main__ import main
+from sweeps.creation import DEFINITION
 from sweeps.masking import masked
 from sweeps.provenance import source_tags
 from sweeps.publish import HOST
@@ -25,7 +26,7 @@ from sweeps.search import Pruner, make_pruner, make_sampler
 from sweeps.spool import spool_of
 from sweeps.storage import Store
 from sweeps.study import read_study
-from sweeps.sweep import DEFINITION, proposer, start_sweep
+from sweeps.sweep import proposer, start_sweep
 from tests.conftest import MINI
 
 ROOT = Path(__file__).parents[2]

@@ -22,13 +22,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.__main__ import main
 from sweeps.budget import WORKER
+from sweeps.creation import is_created
 from sweeps.doctor import examine
 from sweeps.endings import LOST, REASON, RETRY_OF, attempt, to_try_again
 from sweeps.identity import parse
 from sweeps.recording import RUN_ID
 from sweeps.storage import Store
 from sweeps.study import read_study
-from sweeps.sweep import Sweep, is_created, open_sweep, start_sweep, take_back
+from sweeps.sweep import Sweep, open_sweep, start_sweep, take_back
 
 TINY = """
 [study]

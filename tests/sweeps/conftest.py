@@ -1,0 +1,154 @@
+"""A small sweep that has been run, published and kept, and ways to disturb it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+import sweeps.__main__
+from sweeps.publish import publish
+from sweeps.storage import Store
+from sweeps.study import read_study
+from sweeps.sweep import start_sweep
+from sweeps.workers import work
+
+TINY = """
+[study]
+name = "tiny"
+trials = 2
+sampler = "random"
+pruner = "none"
+
+[base]
+"env.id" = "CartPole-v1"
+"env.num_envs" = 2
+"ppo.rollout_steps" = 32
+"ppo.minibatch_size" = 64
+"ppo.update_epochs" = 1
+total_steps = 64
+checkpoints = 1
+eval_episodes = 1
+final_episodes = 1
+
+[space]
+"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
+"""
+"""A trial takes a fraction of a second."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """python -m sweeps, in this process."""
+
+    def run(*args: str | Path) -> Done:
+        capsys.readouterr()
+        code = sweeps.__main__.main([*map(str, args)])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def kept(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Where the store of a finished sweep is, and a copy of it as it was then."""
+    folder = tmp_path_factory.mktemp("tiny")
+    store = Store(Path(shutil.copytree(empty, folder / "store")))
+    sweep = start_sweep(read_study(TINY, source="tiny.toml"), store, trials=None, command=["run"])
+    work(store, "tiny", index=0, seconds=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sweeps.publish.write_figures", lambda *_: [])
+        publish(sweep)
+    return store.folder, Path(shutil.copytree(store.folder, folder / "copy"))
+
+
+@pytest.fixture
+def finished(kept: tuple[Path, Path]) -> Store:
+    """That store as it was, in the same place whatever another test did to it."""
+    folder, copy = kept
+    shutil.rmtree(folder)
+    return Store(Path(shutil.copytree(copy, folder)))
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def calls_of_creation() -> list[tuple[Any, str]]:
+    """Everything by which a sweep is written to Optuna and asked or written to MLflow."""
+    names = [name for name in vars(MlflowClient) if not name.startswith("_")]
+    methods = [(MlflowClient, name) for name in names if callable(getattr(MlflowClient, name))]
+    return [
+        *methods,
+        (optuna, "create_study"),
+        (optuna.Study, "set_user_attr"),
+        (optuna.Study, "enqueue_trial"),
+    ]
+
+
+@contextmanager
+def at_each_call(before: Callable[[str], None], after: Callable[[str], None]) -> Generator[None]:
+    """Run something before and after each of these calls, with its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in calls_of_creation():
+            patch.setattr(owner, name, wrapped(getattr(owner, name), name, before, after))
+        yield
+
+
+def wrapped(
+    original: Callable[..., Any],
+    name: str,
+    before: Callable[[str], None],
+    after: Callable[[str], None],
+) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        before(name)
+        result = original(*args, **kwargs)
+        after(name)
+        return result
+
+    return call
+
+
+class Interruption:
+    """Ctrl-C when one of a sequence of calls was carried out, which is before the next one."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def __call__(self, _: str) -> None:
+        self._left -= 1
+        if not self._left:
+            raise KeyboardInterrupt
+
+
+def was_interrupted(call: Callable[[], object], number: int) -> bool:
+    """Interrupt a function after that call; False if it made fewer."""
+    try:
+        with at_each_call(lambda _: None, Interruption(number)):
+            call()
+    except KeyboardInterrupt:
+        return True
+    return False

@@ -1,0 +1,199 @@
+"""What is published is published once, and is never what another tool put into the study."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import optuna
+import pytest
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.trial import TrialState, create_trial
+
+from lander.fields import ConfigError
+from sweeps.creation import SWEEP
+from sweeps.doctor import check_up, examine
+from sweeps.publish import publish
+from sweeps.recording import RUN_ID
+from sweeps.registry import ALIAS, move_alias
+from sweeps.storage import Store
+from sweeps.study import read_study
+from sweeps.sweep import open_sweep, start_sweep, take_back
+from tests.sweeps.conftest import TINY, Command, at_each_call, was_interrupted
+from tests.sweeps.test_dry_run import lost_trial
+
+
+@pytest.fixture(autouse=True)
+def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which take seconds to draw."""
+    monkeypatch.setattr("sweeps.publish.write_figures", lambda *_: [])
+
+
+def test_a_registration_interrupted_at_any_call_is_completed_and_not_repeated(
+    finished: Store,
+) -> None:
+    client, sweep = finished.runs(), open_sweep(finished, "tiny")
+    run_id = sweep.trials[0].user_attrs[RUN_ID]
+    for number in count(1):
+        client.delete_registered_model("tiny")
+
+        def register() -> None:
+            move_alias(client, sweep, run_id=run_id)
+
+        interrupted = was_interrupted(register, number)
+        register()
+        (version,) = client.search_model_versions("name = 'tiny'")
+        assert client.get_model_version_by_alias("tiny", ALIAS).version == version.version
+        assert version.run_id == run_id
+        assert str(version.description).startswith("The policy of trial-0000: final/return_mean ")
+        assert version.tags["optuna.trial_number"] == "0"
+        if not interrupted:
+            break
+    assert number > 5
+
+
+def test_a_version_that_is_no_longer_the_best_says_what_it_is(finished: Store) -> None:
+    client, sweep = finished.runs(), open_sweep(finished, "tiny")
+    for trial in sweep.trials:
+        move_alias(client, sweep, run_id=trial.user_attrs[RUN_ID])
+    numbers = [found.tags["optuna.trial_number"] for found in client.search_model_versions()]
+    assert sorted(numbers) == ["0", "1"]
+    version = client.search_model_versions()[0]
+    client.update_model_version("tiny", version.version, "")  # as older versions left it
+    assert [finding.text for finding in examine(finished, dry_run=False)] == [
+        f"version {version.version} of models:/tiny does not say what it is: added"
+    ]
+    assert not list(examine(finished, dry_run=False))
+
+
+def test_the_alias_of_another_sweep_of_this_name_is_left_alone(
+    finished: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, sweep = finished.runs(), open_sweep(finished, "tiny")
+    before = client.get_model_version_by_alias("tiny", ALIAS).version
+    client.set_registered_model_tag("tiny", SWEEP, "another")
+    with pytest.raises(ConfigError, match="belongs to another sweep of this name"):
+        move_alias(client, sweep, run_id=sweep.trials[0].user_attrs[RUN_ID])
+    publish(sweep)
+    assert "warning: the best policy in the registry is missing" in capsys.readouterr().err
+    assert client.get_model_version_by_alias("tiny", ALIAS).version == before
+
+
+def test_a_run_without_a_model_cannot_become_the_best(finished: Store) -> None:
+    client, sweep = finished.runs(), open_sweep(finished, "tiny")
+    run = client.create_run(sweep.experiment_id)
+    with pytest.raises(ConfigError, match=f"run {run.info.run_id} has no model in its record"):
+        move_alias(client, sweep, run_id=run.info.run_id)
+
+
+def add_trial(store: Store, value: float, *, name: str = "tiny", known: bool = True) -> int:
+    """What Optuna's own interface does with a result from elsewhere."""
+    study = optuna.load_study(study_name=name, storage=str(store.address))
+    params = {"ppo.learning_rate": 1e-3} if known else {"lr": 1e-3}
+    distribution = optuna.distributions.FloatDistribution(1e-4, 1e-1)
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {
+        parameter: study.trials[0].distributions.get(parameter, distribution)
+        for parameter in params
+    }
+    study.add_trial(create_trial(params=params, distributions=distributions, value=value))
+    return len(study.trials) - 1
+
+
+@pytest.mark.parametrize("value", [1e6, -1e6])
+def test_a_trial_that_another_tool_added_counts_and_is_not_published(
+    command: Command, finished: Store, tiny_file: Path, value: float
+) -> None:
+    client, place = finished.runs(), ("--store", finished.folder)
+    before = client.get_model_version_by_alias("tiny", ALIAS).run_id
+    number = add_trial(finished, value)
+    for _ in range(2):
+        done = command("run", "--study", tiny_file, *place)
+        assert done.returncode == 0, done.stderr
+        warned = f"trial {number}, the best, has no run in MLflow" in done.stderr
+        assert warned == (value > 0)
+    sweep = open_sweep(finished, "tiny")
+    assert client.get_model_version_by_alias("tiny", ALIAS).run_id == before
+    assert client.get_run(sweep.run_id).data.tags["sweeps.best_trial"] != str(number)
+    done = command("doctor", *place)
+    assert (done.returncode, done.stdout) == (
+        1,
+        f"left: trial {number} of tiny was added by another tool: it has a score, and no run in "
+        "MLflow\n",
+    )
+    assert command("export", "--study", "tiny", "--trial", str(number), *place).returncode == 0
+    again = command("reproduce", "--study", "tiny", "--trial", str(number), *place)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert f"trial {number} has no record in MLflow: another tool added it" in again.stderr
+
+
+def test_a_trial_of_other_parameters_has_no_config(command: Command, finished: Store) -> None:
+    number = add_trial(finished, 1.0, known=False)
+    done = command("export", "--study", "tiny", "--trial", str(number), "--store", finished.folder)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"trial {number} has no config in this study" in done.stderr
+
+
+def test_a_trial_that_waits_has_no_config_yet(command: Command, finished: Store) -> None:
+    sweep = start_sweep(read_study(TINY, source=""), finished, trials=3, command=["run"])
+    sweep.optuna.enqueue_trial({"ppo.learning_rate": 1e-3})
+    for name in ("export", "reproduce"):
+        done = command(name, "--study", "tiny", "--trial", "2", "--store", finished.folder)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "sweeps: trial 2 has not run yet\n"
+
+
+def test_workers_take_trials_while_others_create_publish_and_deliver(finished: Store) -> None:
+    lock, held = finished.folder / "optuna.db.lock", list[str]()
+
+    def note(name: str) -> None:
+        try:
+            with FileLock(lock, blocking=False):
+                pass
+        except Timeout:
+            held.append(name)
+
+    def note_mlflow(name: str) -> None:
+        if name not in ("create_study", "set_user_attr", "enqueue_trial"):
+            note(name)
+
+    def draw(*_: object) -> list[Path]:
+        note("figures")
+        return []
+
+    lost_trial(finished)
+    with at_each_call(note_mlflow, note_mlflow), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sweeps.publish.write_figures", draw)
+        sweep = start_sweep(read_study(TINY, source=""), finished, trials=4, command=["run"])
+        take_back(sweep)
+        publish(sweep)
+        new = TINY.replace('"tiny"', '"other"')
+        start_sweep(read_study(new, source=""), finished, trials=None, command=["run"])
+        list(examine(finished, dry_run=False))
+    assert held == []
+    assert [trial.state for trial in sweep.trials[2:]] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_a_start_examines_its_own_sweep_and_what_ended_since_the_last_one(
+    finished: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeps import reconcile
+
+    examined: list[str] = []
+
+    def missing_files(_: MlflowClient, run: Run, *, seeds: int) -> list[str]:
+        examined.append(run.info.run_name)
+        return []
+
+    monkeypatch.setattr(reconcile, "missing_files", missing_files)
+    check_up(finished, "tiny")
+    assert sorted(examined) == ["trial-0000", "trial-0001"]
+    check_up(finished, "tiny")
+    assert len(examined) == 2
+    other = TINY.replace('"tiny"', '"other"')
+    start_sweep(read_study(other, source=""), finished, trials=None, command=["run"])
+    check_up(finished, "other")
+    assert len(examined) == 2
+    assert not [finding for finding in examine(finished, dry_run=True) if not finding.mended]
+    assert len(examined) == 4  # the doctor examines all of them
