@@ -102,6 +102,13 @@ def require_free(client: MlflowClient, store: Store, name: str, identity: str) -
             f"an experiment {name} is in MLflow's trash: give the study another name, or restore "
             f"it: {trashed.command(store)}"
         )
+    if found is not None and not store.tracked_remotely:
+        place = str(found.artifact_location)
+        if not place.startswith(f"{store.place}/"):
+            raise ConfigError(
+                f"MLflow has an experiment {name} whose artifacts are outside of {store.folder}, "
+                f"in {place}: give the study another name"
+            )
     owner = None if found is None else found.tags.get(SWEEP)
     if owner == identity:
         return

@@ -66,10 +66,7 @@ def lost_heartbeat(store: Store) -> None:
             "UPDATE trial_user_attributes SET value_json = '\"elsewhere:1:1\"' "
             "WHERE value_json LIKE '%999999999%'"
         )
-        connection.execute(
-            "INSERT INTO trial_heartbeats (trial_id, heartbeat) SELECT max(trial_id), "
-            "'2020-01-01 00:00:00' FROM trials"
-        )
+        connection.execute("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
 
 
 def undelivered(store: Store) -> None:

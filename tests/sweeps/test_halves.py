@@ -88,7 +88,7 @@ def test_a_half_that_is_lost_or_foreign_is_one_line_and_no_command_begins_anew(
 
 def test_without_mlflows_half_the_scores_stay_readable(command: Command, finished: Store) -> None:
     (finished.folder / "mlflow.db").unlink()
-    assert "tiny: 2 complete" in command("status", "--store", finished.folder).stdout
+    assert "tiny: 2 finished" in command("status", "--store", finished.folder).stdout
     done = command("export", "--study", "tiny", "--store", finished.folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert not (finished.folder / "mlflow.db").exists()

@@ -172,7 +172,7 @@ def test_workers_take_trials_while_others_create_publish_and_deliver(finished: S
         start_sweep(read_study(new, source=""), finished, trials=None, command=["run"])
         list(examine(finished, dry_run=False))
     assert held == []
-    assert [trial.state for trial in sweep.trials[2:]] == [TrialState.FAIL, TrialState.WAITING]
+    assert [trial.state for trial in sweep.trials[2:]] == [TrialState.FAIL]
 
 
 def test_a_start_examines_its_own_sweep_and_what_ended_since_the_last_one(

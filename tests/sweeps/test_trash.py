@@ -9,12 +9,13 @@ from pathlib import Path
 import optuna
 import pytest
 
+from lander.fields import ConfigError
 from sweeps.recording import RUN_ID
 from sweeps.registry import ALIAS
 from sweeps.storage import Store
-from sweeps.study import find_study
+from sweeps.study import find_study, read_study
 from sweeps.sweep import open_sweep, start_sweep
-from tests.sweeps.conftest import Command
+from tests.sweeps.conftest import TINY, Command
 
 
 def run_deleted(store: Store) -> None:
@@ -99,7 +100,7 @@ def test_what_is_gone_is_said_and_the_trials_stay_readable(
     done = command("doctor", *place)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
     assert done.stdout.startswith(f"left: {message}")
-    assert command("trials", "--study", "tiny", *place).stdout.count("COMPLETE") == 2
+    assert command("trials", "--study", "tiny", *place).stdout.count("finished") == 2
     assert command("export", "--study", "tiny", *place).returncode == 0
 
 
@@ -124,6 +125,16 @@ def test_the_doctor_tells_a_deleted_run_of_a_trial_from_one_that_is_gone(
     assert f"run {run_id} is gone from MLflow" in again.stderr
 
 
+def test_an_experiment_that_keeps_its_artifacts_elsewhere_is_refused_before_that(
+    finished: Store, tmp_path: Path
+) -> None:
+    finished.runs().create_experiment("again", (tmp_path / "elsewhere").as_uri())
+    study = read_study(TINY.replace('"tiny"', '"again"'), source="again.toml")
+    with pytest.raises(ConfigError, match="experiment again whose artifacts are outside of"):
+        start_sweep(study, finished, trials=None, command=["run"])
+    assert finished.study_names() == ["tiny"]
+
+
 @pytest.mark.parametrize("trashed", [True, False])
 def test_a_name_that_mlflow_already_has_is_refused_before_anything_is_created(
     command: Command, finished: Store, tiny_file: Path, trashed: bool
@@ -131,7 +142,7 @@ def test_a_name_that_mlflow_already_has_is_refused_before_anything_is_created(
     client = finished.runs()
     tiny_file.write_text(tiny_file.read_text().replace('"tiny"', '"again"'))
     if trashed:
-        client.delete_experiment(client.create_experiment("again"))
+        client.delete_experiment(client.create_experiment("again", f"{finished.place}/again"))
         message = "an experiment again is in MLflow's trash: give the study another name, or"
     else:
         client.create_registered_model("again")
@@ -173,7 +184,7 @@ def test_a_run_of_a_sweep_that_no_study_knows_is_named(command: Command, finishe
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
     tags = {"sweeps.role": "study"}
     stray = client.create_run(sweep.experiment_id, run_name="tiny", tags=tags).info.run_id
-    other = client.create_experiment("other")
+    other = client.create_experiment("other", f"{finished.place}/other")
     client.create_run(other, run_name="other", tags=tags)
     done = command("doctor", "--store", finished.folder)
     assert (done.returncode, done.stdout.count("\n")) == (1, 2)
