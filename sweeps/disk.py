@@ -15,7 +15,7 @@ from typing import Final
 import optuna
 
 from lander.fields import ConfigError
-from sweeps.storage import MLFLOW_FILE, OPTUNA_FILE
+from sweeps.halves import MLFLOW_FILE, OPTUNA_FILE
 
 ROOM: Final = 10 * 2**20
 """Bytes. A trial takes a tenth of it or less, so every worker can close its own."""
