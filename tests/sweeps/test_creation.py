@@ -55,7 +55,10 @@ def test_a_creation_interrupted_at_any_call_is_continued_as_the_same_sweep(finis
         assert (sweep.run_id, sweep.experiment_id) == (run.info.run_id, experiment.experiment_id)
         identity = sweep.optuna.user_attrs[SWEEP]
         assert run.data.tags[SWEEP] == experiment.tags[SWEEP] == identity
-        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["study.toml"]
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == [
+            "base.toml",
+            "study.toml",
+        ]
         points = Counter(json.dumps(trial.system_attrs["fixed_params"]) for trial in sweep.trials)
         # the defaults, and both trials of tiny, of which one had them as well
         assert sorted(points.values()) == [1, 2]
