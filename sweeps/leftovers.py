@@ -19,7 +19,7 @@ from sweeps.registry import (
     registered_model,
     versions,
 )
-from sweeps.storage import WINNER
+from sweeps.storage import WINNER, Store
 from sweeps.sweep import Sweep
 
 
@@ -47,14 +47,14 @@ def unknown_parents(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     """Runs that stand for a whole sweep, and that no study knows: what an interrupted start left,
     or a database that is not the one in which their trials were."""
     client, store, name = sweep.store.runs(), sweep.store, sweep.study.name
-    studies = [store.load_study(other, anywhere=True) for other in store.study_names()]
-    known = {study.user_attrs.get(RUN_ID) for study in studies}
     identity = sweep.optuna.user_attrs.get(SWEEP)
     query = f"tags.`{ROLE}` = '{role(sweep.study)}'"
     for run in client.search_runs([sweep.experiment_id], query):
         run_id = run.info.run_id
-        if run_id in known or (store.tracked_remotely and run.data.tags.get(SWEEP) != identity):
+        if run_id == sweep.run_id or run_id in known_parents(store):
             continue
+        if store.tracked_remotely and run.data.tags.get(SWEEP) != identity:
+            continue  # of another store
         of_trials = f"tags.`{PARENT}` = '{run_id}'"
         if client.search_runs([sweep.experiment_id], of_trials, max_results=1):
             text = f"run {run_id} in the experiment of {name} has trials which no study here knows"
@@ -65,6 +65,12 @@ def unknown_parents(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
         )
         if not dry_run:
             client.delete_run(run_id)
+
+
+def known_parents(store: Store) -> set[str]:
+    """Runs that stand for the studies of a store."""
+    studies = [store.load_study(name, anywhere=True) for name in store.study_names()]
+    return {str(study.user_attrs.get(RUN_ID)) for study in studies}
 
 
 def registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:

@@ -106,9 +106,8 @@ def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> No
     describe(client, sweep)
     if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
         client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
-    with sweep.store.lock:  # or a sweep that is resumed just now would be closed
-        if not sweep.running:
-            client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
+    if not sweep.running:  # nor is it resumed just now: that takes the lock that `publish` holds
+        client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
 
 
 def correct_scores(client: MlflowClient, sweep: Sweep) -> None:
