@@ -252,7 +252,8 @@ def test_defect_11_the_command_line_shows_and_uses_the_defaults_of_the_config(
         parse(["--help"])
     help_ = capsys.readouterr().out
     for name, default in flatten(TrainConfig()).items():
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        typed = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        shown = typed.lower() if default is None or isinstance(default, bool) else typed
         option = help_.split(f"\n  --{name.replace('_', '-')} X")[1].split("\n  --")[0]
         assert option.rstrip().endswith(f"[{shown}]")
 

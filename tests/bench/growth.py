@@ -268,7 +268,9 @@ def rehearse() -> Callable[..., TrainResult]:
     evaluation = last.evaluation
     rng = np.random.default_rng(os.getpid())
 
-    def stub(config: TrainConfig, *, on_update: Callable[[Progress], None]) -> TrainResult:
+    def stub(
+        config: TrainConfig, *, on_update: Callable[[Progress], None], check: Callable[[], None]
+    ) -> TrainResult:
         for checkpoint in range(1, REPORTS + 1):
             # better than all before it, and so never pruned
             returns = tuple(rng.normal(time.time(), 1e-3, size=len(evaluation.returns)))
