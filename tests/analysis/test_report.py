@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -186,12 +186,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     begun.optuna.enqueue_trial({"policy.head": "gaussian"})  # which has no bins
     trainings = 0
 
-    def sometimes(config: TrainConfig, *, on_update: Callable[[Progress], None]) -> TrainResult:
+    def sometimes(
+        config: TrainConfig, *, on_update: Callable[[Progress], None], check: Callable[[], None]
+    ) -> TrainResult:
         nonlocal trainings
         trainings += 1
         if trainings == 2 * FAILS + 1:
             raise RuntimeError(HOSTILE)
-        return train(config, on_update=on_update)
+        return train(config, on_update=on_update, check=check)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweeps.objective, "train", sometimes)
@@ -567,7 +569,7 @@ def test_a_range_in_words(name: str, spec: object, told: tuple[str, str]) -> Non
 
 def test_time_that_several_trials_share_counts_once() -> None:
     def at(minute: int) -> datetime:
-        return datetime(2026, 1, 1, 12, minute)
+        return datetime(2026, 1, 1, 12, minute, tzinfo=UTC)
 
     # 0..10 with 2..3 and 5..12 inside or across it, a pause, 20..21 twice
     spans = [(at(5), at(12)), (at(0), at(10)), (at(2), at(3)), (at(20), at(21)), (at(20), at(21))]

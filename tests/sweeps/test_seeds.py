@@ -327,13 +327,18 @@ def test_a_trial_that_diverged_in_its_second_training_reproduces(
 ) -> None:
     second = training_seeds(3, 0, SEEDS)[1]
 
-    def diverge(config: TrainConfig, *, on_update: UpdateHook = ignore) -> TrainResult:
+    def diverge(
+        config: TrainConfig,
+        *,
+        on_update: UpdateHook = ignore,
+        check: Callable[[], None] = lambda: None,
+    ) -> TrainResult:
         def hook(progress: Progress) -> None:
             on_update(progress)
             if config.seed == second:
                 raise Divergence("update 1: loss is nan")
 
-        return train(config, on_update=hook)
+        return train(config, on_update=hook, check=check)
 
     monkeypatch.setattr(sweeps.objective, "train", diverge)
     monkeypatch.setattr(sweeps.reproduce, "train", diverge)
@@ -360,7 +365,9 @@ class Script:
         self._returns = iter(returns)
         self.seeds: list[int] = []
 
-    def __call__(self, config: TrainConfig, *, on_update: UpdateHook) -> TrainResult:
+    def __call__(
+        self, config: TrainConfig, *, on_update: UpdateHook, check: Callable[[], None]
+    ) -> TrainResult:
         self.seeds.append(config.seed)
         returns = tuple(next(self._returns))
         for checkpoint in (1, 2):
