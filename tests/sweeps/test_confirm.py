@@ -27,6 +27,7 @@ from lander.fields import ConfigError, configure, from_toml
 from sweeps.budget import CANDIDATE, TEST_SEED_INDEX
 from sweeps.confirm import DEFAULTS, candidates, missing, read_confirmation, start_confirmation
 from sweeps.objective import confirmation_seed, training_seeds, trial_seeds
+from sweeps.publish import publish
 from sweeps.recording import PARENT, ROLE, RUN_ID
 from sweeps.registry import ALIAS
 from sweeps.scores import RETURNS, ranked
@@ -173,11 +174,12 @@ def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
 def test_pictures_and_table_of_the_confirmation_are_copied_with_those_of_the_sweep(
     swept: Sweep, confirmation: Sweep, tmp_path: Path
 ) -> None:
+    publish(swept)  # as `run` does at its end
     out = tmp_path / "figures"
     done = sweeps("figures", "--study", "mini", "--store", swept.store.folder, "--out", out)
     assert done.returncode == 0, done.stderr
     names = {path.name for path in out.iterdir()}
-    assert {"confirm.md", "confirm.png", "winner.gif"} <= names
+    assert {"confirm.md", "confirm.png", "winner.gif", "history.png", "best.gif"} <= names
 
 
 def test_a_confirmation_reproduces(swept: Sweep, confirmation: Sweep) -> None:
