@@ -61,7 +61,8 @@ def create(
         ConfigError: MLflow has an experiment or a model of that name which is not of this sweep.
     """
     client, name = store.runs(), study.settings.name
-    shared = store.load_study(name).user_attrs if study.confirms else {}
+    confirmed = study.confirms and name in store.study_names()
+    shared = store.load_study(name).user_attrs if confirmed else {}
     identity = str(shared.get(SWEEP) or own_id(store, name) or uuid4().hex)
     if not study.confirms:
         require_free(client, store, name, identity)

@@ -201,8 +201,8 @@ class Store:
 
     def study_names(self) -> list[str]:
         """Studies in the store, oldest first."""
-        in_file = self.address.get_backend_name() == "sqlite"
-        if in_file and self.kept(self.file(OPTUNA_FILE)) != Half.WHOLE:
+        file = self.file(OPTUNA_FILE)
+        if file in self.files and self.kept(file) != Half.WHOLE:
             return []  # to ask would create it
         return optuna.get_all_study_names(self.trials())
 

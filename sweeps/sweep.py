@@ -118,12 +118,11 @@ def open_sweep(
             was moved, unless it may be `anywhere`.
     """
     found = store.load_study(name, anywhere=anywhere)
-    if RUN_ID not in found.user_attrs:
-        command = hint("sweep", store.folder, study=name)
-        raise ConfigError(f"{name} was only partly created: complete it: {command}")
     study = kept_study(found, store)
     if study.name != name:  # files are called after it: a name that no study can have is no path
         raise ConfigError(f"{name!r} in {store.folder} holds another study, {study.name}")
+    if RUN_ID not in found.user_attrs:
+        raise ConfigError(partly_created(store, name))
     if sampler_seed is not None:
         found.sampler = proposer(study, seed=sampler_seed)
         found.pruner = pruner_of(study)
@@ -138,6 +137,11 @@ def drawn_from_grid(sweep: Sweep, *, seed: int | None = None) -> Sweep:
     return sweep
 
 
+def partly_created(store: Store, name: str) -> str:
+    """A sweep whose creation was interrupted, in one line with the remedy."""
+    return f"{name} was only partly created: complete it: {hint('sweep', store.folder, study=name)}"
+
+
 def kept_study(found: optuna.Study, store: Store) -> Study:
     """The definition that a sweep keeps.
 
@@ -149,6 +153,8 @@ def kept_study(found: optuna.Study, store: Store) -> Study:
         base = base_of(found.user_attrs)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+    if DEFINITION not in found.user_attrs:
+        raise ConfigError(partly_created(store, found.study_name))
     text = str(found.user_attrs[DEFINITION])
     study = stored_study(text, source=source, base=base, origin=store.origin)
     return study.confirming() if found.study_name.endswith(CONFIRM) else study

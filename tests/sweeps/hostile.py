@@ -14,6 +14,7 @@ import torch
 
 from lander.config import EnvConfig, TrainConfig
 from lander.fields import flatten
+from sweeps.definition import BASE
 from sweeps.recording import RUN_ID, MlflowRecorder
 from sweeps.storage import Store
 from sweeps.study import read_study
@@ -126,6 +127,11 @@ def tamper_optuna(file: Path) -> None:
         connection.execute(
             "UPDATE study_user_attributes SET value_json = ? WHERE study_id = ? AND key = ?",
             (json.dumps(text), ids["module"], "study.toml"),
+        )
+        connection.execute(  # and the base that is kept with it
+            "UPDATE study_user_attributes SET value_json = replace(value_json, 'CartPole-v1', ?) "
+            "WHERE study_id = ? AND key = ?",
+            (ID, ids["module"], BASE),
         )
         connection.execute("UPDATE studies SET study_name = ? WHERE study_name = 'named'", (PATH,))
         connection.execute("INSERT INTO studies (study_name) VALUES (?)", (FORGED,))

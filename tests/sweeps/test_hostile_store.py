@@ -24,6 +24,7 @@ from analysis.load import load_trials
 from analysis.notebook import STORE, STUDY, sweep_here
 from lander.config import EnvConfig, TrainConfig
 from lander.fields import ConfigError, flatten
+from lander.resolve import resolve
 from lander.trust import VARIABLE
 from sweeps.doctor import rewrite
 from sweeps.programs import PROGRAMS
@@ -208,6 +209,8 @@ def test_with_consent_the_store_is_read_and_its_workers_inherit_it(
 ) -> None:
     trials = ["trials", "--study", "module", "--store", str(hostile.store.folder)]
     assert MAINS["sweeps"]([*trials, "--trust-env", MODULE]) == 0
+    assert not hostile.mark.exists()  # nothing has to be made for a table
+    resolve(open_sweep(hostile.store, "module").study.base)
     assert hostile.mark.exists()
     assert MAINS["sweeps"](trials) == 0  # asked for once
     capsys.readouterr()
