@@ -83,6 +83,19 @@ def stopped() -> Generator[str]:
         ("", False, False),
         ("nonsense", False, False),
     ],
+    ids=[  # fixed: a name holds this process's id, and processes share the tests by their names
+        "itself",
+        "another start",
+        "no such process",
+        "another host",
+        "another namespace",
+        "another boot",
+        "earlier version",
+        "earlier version, another start",
+        "earlier version, another host",
+        "empty",
+        "nonsense",
+    ],
 )
 def test_of_workers_that_cannot_be_seen_from_here_nothing_is_said(
     name: str, alive: bool, gone: bool
