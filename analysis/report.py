@@ -34,6 +34,7 @@ from analysis.report_tables import (
 from lander.inside import inside
 from lander.terminal import say
 from sweeps.budget import unmolested
+from sweeps.presence import require_recorded
 from sweeps.storage import Store, quiet
 
 Part = Callable[[Records], list[Block]]
@@ -63,7 +64,9 @@ def report(args: argparse.Namespace) -> int:
     quiet()
     store = Store(args.store)
     with unmolested():  # a large sweep is many objects, and all of them stay
-        for path in write_report(read_records(store, args.study)):
+        records = read_records(store, args.study)
+        require_recorded(store, records.sweep.optuna)  # the report is an artifact of its run
+        for path in write_report(records):
             print(path)
     return 0
 

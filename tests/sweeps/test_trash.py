@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+import analysis.__main__
 from lander.fields import ConfigError
 from sweeps.recording import RUN_ID
 from sweeps.registry import ALIAS
@@ -84,6 +85,17 @@ def test_what_is_in_the_trash_is_refused_until_the_doctor_restores_it(
     assert command("doctor", *place).stdout.startswith("nothing is wrong in ")
     resumed = start_sweep(find_study(str(tiny_file)), finished, trials=None, command=["run"])
     assert (resumed.left, resumed.total) == (1, 3)
+
+
+def test_a_report_whose_run_is_deleted_is_one_line_as_well(
+    finished: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_deleted(finished)
+    line = ["report", "--study", "tiny", "--store", str(finished.folder)]
+    assert analysis.__main__.main(line) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the run of tiny is in MLflow's trash: to restore it: " in error
 
 
 @pytest.mark.parametrize(("lost", "message"), [*GONE.items()])
