@@ -96,7 +96,7 @@ def own_id(store: Store, name: str) -> str | None:
 
 def require_free(client: MlflowClient, store: Store, name: str, identity: str) -> None:
     """Raise ConfigError if a new sweep would mix its records with those of another one."""
-    found = client.get_experiment_by_name(name)
+    found = experiment_named(client, name)
     if found is not None and found.lifecycle_stage != "active":
         trashed = Entity("experiment", found.experiment_id, presence(found.lifecycle_stage))
         raise ConfigError(
@@ -120,6 +120,14 @@ def require_free(client: MlflowClient, store: Store, name: str, identity: str) -
             f"MLflow's registry has a model {name} which is not of this sweep: give the study "
             "another name"
         )
+
+
+def experiment_named(client: MlflowClient, name: str) -> Experiment | None:
+    """MLflow's experiment of that name, deleted ones included; None if there is none."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        answered(found.experiment_id)
+    return found
 
 
 def belongs_to_another(store: Store, name: str) -> str:
@@ -156,7 +164,7 @@ def registered(client: MlflowClient, name: str) -> bool:
 
 def own_experiment(client: MlflowClient, store: Store, name: str, identity: str) -> str:
     """The experiment of a sweep, created and tagged as far as it is not yet."""
-    found = client.get_experiment_by_name(name)
+    found = experiment_named(client, name)
     if found is None:
         place = None if store.tracked_remotely else f"{store.place}/{name}"
         return answered(client.create_experiment(name, place, tags={SWEEP: identity}))

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from lander.fields import ConfigError
 from sweeps.hints import hint
-from sweeps.outage import may_pass
+from sweeps.outage import answered, may_pass
 from sweeps.recording import RUN_ID
 from sweeps.storage import Store
 
@@ -81,7 +81,7 @@ def presence(stage: str | None) -> Presence:
     """In our words what MLflow says of something; None if it does not know it."""
     if stage is None:
         return Presence.GONE
-    return Presence.ACTIVE if stage == "active" else Presence.DELETED
+    return Presence.ACTIVE if answered(stage) == "active" else Presence.DELETED
 
 
 def absent(store: Store, study: optuna.Study) -> Entity | None:

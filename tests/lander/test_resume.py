@@ -285,7 +285,10 @@ def assert_same_run(left: Path, right: Path) -> None:
         assert same(dict(policy.state_dict()), dict(other.state_dict()))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
+)
 def test_a_stopped_run_goes_on_to_the_same_result(
     number: signal.Signals,
     uninterrupted: Path,

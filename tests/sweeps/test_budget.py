@@ -19,6 +19,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from optuna.storages._rdb.models import TrialHeartbeatModel
 from optuna.trial import TrialState
 from sqlalchemy import text, update
@@ -67,8 +69,22 @@ class NoRuns:
 
     def get_experiment_by_name(self, name: str) -> None: ...
 
-    def create_experiment(self, *_: object) -> str:
+    def get_registered_model(self, name: str) -> None:
+        raise MlflowException(f"no model {name}", RESOURCE_DOES_NOT_EXIST)
+
+    def search_runs(self, *_: object, **__: object) -> list[Any]:
+        return []
+
+    def create_experiment(self, *_: object, **__: object) -> str:
         return "1"
+
+    def get_experiment(self, _id: str) -> Any:
+        return SimpleNamespace(lifecycle_stage="active", tags={})
+
+    def set_experiment_tag(self, *_: object) -> None: ...
+
+    def get_run(self, _id: str) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(lifecycle_stage="active"))
 
     def create_run(self, *_: object, **__: object) -> Any:
         return SimpleNamespace(info=SimpleNamespace(run_id="run"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from sweeps.creation import is_created
 from sweeps.endings import REASON
 from sweeps.recording import RUN_ID
 from sweeps.storage import Store
@@ -18,7 +19,9 @@ from sweeps.sweep import open_sweep
 from tests.conftest import MINI
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_sweep_closes_its_trials_and_keeps_the_rest_waiting(
     store: Store, tmp_path: Path, sent: signal.Signals
 ) -> None:
@@ -34,7 +37,7 @@ def test_an_interrupted_sweep_closes_its_trials_and_keeps_the_rest_waiting(
 
     def training() -> int:
         """Trials that are running and have said so in MLflow."""
-        if "mini" not in store.study_names():
+        if not is_created(store, "mini"):
             return 0
         trials = open_sweep(store, "mini").trials
         return sum(t.state == TrialState.RUNNING and RUN_ID in t.user_attrs for t in trials)

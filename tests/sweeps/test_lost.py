@@ -245,7 +245,13 @@ MOMENTS = [
 
 @pytest.mark.parametrize(
     ("moment", "spool"),
-    [*((moment, "kept") for moment in MOMENTS), (MOMENTS[1], "gone"), (MOMENTS[3], "gone")],
+    [
+        (MOMENTS[1], "kept"),
+        (MOMENTS[-1], "kept"),
+        (MOMENTS[3], "gone"),
+        *(pytest.param(m, "kept", marks=pytest.mark.slow) for m in (MOMENTS[0], *MOMENTS[2:-1])),
+        pytest.param(MOMENTS[1], "gone", marks=pytest.mark.slow),
+    ],
 )
 def test_a_trial_that_is_taken_away_at_any_moment_costs_its_worker_that_trial_only(
     store: Store, monkeypatch: pytest.MonkeyPatch, moment: str, spool: str

@@ -181,7 +181,7 @@ def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:
     assert (row["best_trial"], row["best_value"]) == (sweep.best.number, sweep.best.values[0])
 
 
-@pytest.mark.parametrize("which", ["best", "0"])
+@pytest.mark.parametrize("which", ["best", pytest.param("0", marks=pytest.mark.slow)])
 def test_a_trial_reproduces_bit_for_bit_and_the_replay_is_logged(
     mini: Store, sweep: Sweep, which: str
 ) -> None:

@@ -247,7 +247,8 @@ def test_the_second_ctrl_c_stops_at_once_and_leaves_the_terminal_as_it_was(
     require_closed(again)
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [20])
 def test_a_sweep_killed_at_random_moments_comes_to_its_end(
     store: Store, tmp_path: Path, start: Sweeps, rounds: int
 ) -> None:
