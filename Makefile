@@ -80,7 +80,7 @@ bench: $(EXTRAS) ## speed beside Stable-Baselines3, alone on the machine: most o
 	@$(BIN)/python -m tests.bench
 
 test: $(STAMP) ## the tests, one real miniature sweep included
-	$(BIN)/python -m pytest -m 'not slow and not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow and not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(EXTRAS) ## every head lands on LunarLander: a quarter of an hour
 	$(BIN)/python -m pytest -m slow

@@ -32,14 +32,17 @@ TOTAL: Final = 12
 STUDY: Final = SHORT.replace("trials = 3", f"trials = {TOTAL}")
 LONG: Final = STUDY.replace("checkpoints = 2", "checkpoints = 8").replace("4_096", "16_384")
 QUICK: Final = """
-import sys
+import socket, sys
 import sweeps.budget
 from sweeps.__main__ import main
 
-sweeps.budget.HEARTBEAT, sweeps.budget.GRACE = 1, int(sys.argv[1])
-sys.exit(main(sys.argv[2:]))
+name, grace, *args = sys.argv[1:]
+socket.gethostname = lambda: name
+sweeps.budget.HEARTBEAT, sweeps.budget.GRACE = 1, int(grace)
+sys.exit(main(args))
 """
-"""`python -m sweeps` that gives signs of life each second, and misses those of others sooner."""
+"""`python -m sweeps` on a host of that name, whose processes nobody here can see; it gives signs of
+life each second, and misses those of others sooner."""
 
 
 def write(text: str, folder: Path) -> Path:
@@ -123,7 +126,7 @@ def test_a_worker_that_was_cut_off_loses_its_trial_to_another_and_goes_on(
     start_sweep(read_study(LONG, source=""), remote, trials=None, command=["run"])
 
     def work(name: str, *, grace: int) -> subprocess.Popen[str]:
-        command = (sys.executable, "-c", QUICK, str(grace))
+        command = (sys.executable, "-c", QUICK, name, str(grace))
         return host(name).start("work", "--study", "mini", command=command)
 
     first = work("first", grace=120)

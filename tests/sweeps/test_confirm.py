@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState, create_trial
 
+from analysis.__main__ import main
 from analysis.winner import judge_sweep, record
 from lander.config import TrainConfig
 from lander.evaluation import (
@@ -277,9 +278,12 @@ def test_the_same_parameters_are_one_candidate_and_the_defaults_are_always_in(
     ],
 )
 def test_what_cannot_be_confirmed_is_said_in_one_line(
-    swept: Sweep, confirmation: Sweep, study: str, message: str
+    swept: Sweep,
+    confirmation: Sweep,
+    capsys: pytest.CaptureFixture[str],
+    study: str,
+    message: str,
 ) -> None:
-    done = analysis("confirm", "--study", study, "--store", swept.store.folder)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
+    assert main(["confirm", "--study", study, "--store", str(swept.store.folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

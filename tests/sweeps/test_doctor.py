@@ -209,7 +209,11 @@ def other_version(file: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (half, "is damaged (database disk image is malformed): put a copy of it in its place"),
+        pytest.param(
+            half,
+            "is damaged (database disk image is malformed): put a copy of it in its place",
+            marks=pytest.mark.slow,
+        ),
         (noise, "is damaged (file is not a database): put a copy of it in its place"),
         (other_version, "was written by another version: install that"),
     ],

@@ -239,6 +239,7 @@ def require_whole(sweep: Sweep, told: dict[str, list[tuple[int, float]]]) -> Non
     assert not list(sweep.store.folder.glob(f"spool/*/{RECORDS}"))
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_server_waits_with_its_records_until_there_is_one(
     server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

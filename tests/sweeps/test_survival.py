@@ -209,6 +209,7 @@ def test_workers_end_soon_after_their_parent_and_the_next_run_goes_on(
     require_closed(again)
 
 
+@pytest.mark.slow
 def test_the_second_ctrl_c_stops_at_once_and_leaves_the_terminal_as_it_was(
     store: Store, tmp_path: Path, start: Sweeps
 ) -> None:
