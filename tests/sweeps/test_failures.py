@@ -168,6 +168,7 @@ gymnasium.register("Broken-v0", Broken, max_episode_steps=100)
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

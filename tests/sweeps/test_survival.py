@@ -192,6 +192,7 @@ def test_a_killed_worker_costs_one_trial_which_is_tried_again_in_the_same_run(
     assert (run_of_lost.info.status, run_of_lost.data.tags[REASON]) == ("FAILED", LOST)
 
 
+@pytest.mark.slow
 def test_workers_end_soon_after_their_parent_and_the_next_run_goes_on(
     store: Store, tmp_path: Path, start: Sweeps
 ) -> None:
