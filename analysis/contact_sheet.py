@@ -129,8 +129,8 @@ def contact_sheet(env: AnyEnv, flights: Sequence[Shown], *, limit: int = MAX_BYT
         kept = [*above[:-1:every], above[-1]]
         columns.append(
             [
-                labelled(frame, flight.label, above=place)
-                for frame, place in zip(shown.frames, kept, strict=True)
+                labelled(frame, flight.label, above=position)
+                for frame, position in zip(shown.frames, kept, strict=True)
             ]
         )
     frames = side_by_side(columns)

@@ -75,8 +75,8 @@ def spent(records: Records) -> Iterator[tuple[str, str]]:
     count = Counter(map(ending, records.trials))
     again = {how: count[how] for how in SUPERSEDING if count[how]}
     if again:
-        told = ", ".join(f"{number} {how}" for how, number in again.items())
-        yield "beside these", f"{told}: tried again under the same seeds, and not counted"
+        superseded = ", ".join(f"{number} {how}" for how, number in again.items())
+        yield "beside these", f"{superseded}: tried again under the same seeds, and not counted"
     trainings = f"{seeds} trainings of " if seeds > 1 else ""
     yield "budget of a trial", f"{trainings}{study.base.total_steps:,} environment steps"
     curves = load_curves(records.sweep, METRIC)
@@ -156,8 +156,8 @@ def seeds_part(records: Records) -> list[Block]:
 def confirmation_part(records: Records) -> list[Block]:
     """The table as `make confirm` prints it."""
     if records.judgement is None:
-        told = f"{records.unconfirmed}. What the best trials are worth on fresh seeds tells:"
-        return [Text(told), Code(next_step(records, "confirm"))]
+        unconfirmed = f"{records.unconfirmed}. What the best trials are worth on fresh seeds tells:"
+        return [Text(unconfirmed), Code(next_step(records, "confirm"))]
     judgement = records.judgement
     blocks: list[Block] = [
         Text(judgement.verdict),
@@ -222,8 +222,8 @@ def trials_part(records: Records) -> list[Block]:
                 took(trial),
             ]
         )
-    told = "Score: of a pruned trial its return so far."
-    return [Table(table), Text(told), *rest(records, len(begun))]
+    caption = "Score: of a pruned trial its return so far."
+    return [Table(table), Text(caption), *rest(records, len(begun))]
 
 
 def rest(records: Records, count: int) -> list[Block]:

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ import torch
 from optuna.trial import TrialState
 
 import analysis.__main__
-import sweeps.__main__
 from analysis.flight import best_pilot
 from lander.fields import ConfigError
 from sweeps.doctor import examine
@@ -24,30 +22,7 @@ from sweeps.recording import NUMBER, PARENT, ROLE, RUN_ID, STATE
 from sweeps.storage import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import sweeps as python_m_sweeps
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command said."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """python -m sweeps, in this process: there are many of them here."""
-
-    def run(*args: str | Path) -> Done:
-        capsys.readouterr()
-        code = sweeps.__main__.main([*map(str, args)])
-        return Done(code, *capsys.readouterr())
-
-    return run
+from tests.sweeps.conftest import Command
 
 
 @pytest.fixture
