@@ -95,7 +95,7 @@ cluster-demo: $(CLUSTER) ## a small sweep through servers and two hosts, all on 
 experiment: $(STAMP) ## the trainings of an experiment that are missing: NAME=ancestors|heads
 	@$(ANALYSIS) run $(NAME)
 
-tables: $(STAMP) ## README's tables, from analysis/results
+tables: $(STAMP) ## README's tables, from analysis/experiments/results
 	@$(ANALYSIS) tables README.md
 
 check: $(CLUSTER) ## format, lint, types, import contract

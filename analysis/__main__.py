@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lander.arguments import Parser, positive
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 from lander.terminal import filtered
 from lander.trust import agree
-from sweeps.arguments import add_store, add_study, one_thread
-from sweeps.cores import usable_cores
-from sweeps.disk import blamed_on_disk, room
-from sweeps.masking import masked
-from sweeps.patience import silence
-from sweeps.process import prepare_process
-from sweeps.shell import settle_variables, wrong_variable
-from sweeps.storage import Store
+from sweeps.cli import add_store, add_study, one_thread, prepare_process
+from sweeps.errors import redacted
+from sweeps.run.cores import usable_cores
+from sweeps.store.disk import blamed_on_disk, room
+from sweeps.store.folder import Store
+from sweeps.store.retry import silence
+from sweeps.store.variables import settle_variables, wrong_variable
 
 COMMANDS = {
     "confirm": "Train a sweep's best trials and the defaults again, under seeds kept for that.",
@@ -44,7 +43,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     }
     for name in ("run", "check"):
         if name in argv[:1]:
-            from analysis.experiment import names  # and torch with it
+            from analysis.experiments.experiment import names  # and torch with it
 
             subs[name].add_argument("name", help=f"one of {', '.join(names())}")
     for name in ("confirm", "report", "notebooks"):
@@ -72,17 +71,17 @@ def perform(args: argparse.Namespace) -> int:
 
         return confirm(args)
     if args.command == "report":
-        from analysis.report import report
+        from analysis.report.report import report
 
         return report(args)
     if args.command == "notebooks":
         try:
-            from analysis.notebooks import notebooks
+            from analysis.notebooks.run import notebooks
         except ModuleNotFoundError as error:
             raise ConfigError(f"no {error.name} here: pip install '.[notebooks]'") from None
         return notebooks(args)
-    from analysis.experiment import check, read_experiment, run
-    from analysis.tables import write_tables
+    from analysis.experiments.experiment import check, read_experiment, run
+    from analysis.experiments.readme import write_tables
 
     if args.command == "run":
         run(read_experiment(args.name), jobs=args.jobs or usable_cores())
@@ -103,10 +102,10 @@ def main(argv: Sequence[str]) -> int:
         with guard(getattr(args, "store", Path())):
             return perform(args)
     except ConfigError as error:
-        print("analysis:", masked(" ".join(str(error).split())), file=sys.stderr)
+        print("analysis:", redacted(" ".join(str(error).split())), file=sys.stderr)
         return 2
     except RuntimeError as error:
-        print("analysis:", masked(" ".join(str(error).split())), file=sys.stderr)
+        print("analysis:", redacted(" ".join(str(error).split())), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("analysis: interrupted: the same command goes on", file=sys.stderr)

@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.winner import HEAD, Judgement, judge_sweep, legend, record, rows
-from lander.fields import ConfigError
+from analysis.judgement import HEAD, Judgement, judge_sweep, legend, record, rows
+from lander.errors import ConfigError
 from lander.terminal import printable, unfiltered
+from sweeps.commands import carry_out
 from sweeps.confirm import start_confirmation
-from sweeps.doctor import check_up
-from sweeps.programs import carry_out
-from sweeps.storage import Store, quiet
-from sweeps.study import CONFIRM
+from sweeps.doctor.doctor import check_up
+from sweeps.schema import CONFIRM
+from sweeps.store.folder import Store, quiet
 
 
 def confirm(args: argparse.Namespace) -> int:

@@ -16,13 +16,13 @@ from optuna.trial import FrozenTrial
 from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.env import AnyEnv
+from lander.errors import ConfigError
 from lander.evaluation import FLIGHT_SEED, evaluate, seed_range, whole_episode
-from lander.fields import ConfigError
 from lander.interface import handed
 from lander.policy import ActorCritic
-from sweeps.recording import POLICY, RUN_ID, seed_folder
+from sweeps.schema import POLICY, RUN_ID, seed_folder
 from sweeps.scores import seed_scores
-from sweeps.storage import find_trial
+from sweeps.store.folder import find_trial
 from sweeps.sweep import Sweep
 
 LANDER: Final = "LunarLander"
@@ -30,7 +30,7 @@ LANDER: Final = "LunarLander"
 
 
 @dataclass(frozen=True, slots=True)
-class Pilot:
+class TrainedPolicy:
     """A trained policy and where it is from."""
 
     policy: ActorCritic
@@ -45,7 +45,7 @@ class Pilot:
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class Episode:
     """One episode on the stock environment."""
 
     seed: int
@@ -72,7 +72,7 @@ class Flight:
         return "flew away" if abs(self.obs[-1, 0]) >= 1 else "crashed"
 
 
-def best_pilot(sweep: Sweep) -> Pilot:
+def best_pilot(sweep: Sweep) -> TrainedPolicy:
     """The policy of the best trial, or of the confirmed winner.
 
     Raises:
@@ -81,7 +81,7 @@ def best_pilot(sweep: Sweep) -> Pilot:
     return pilot_of(sweep, find_trial(sweep.optuna, "best"))
 
 
-def pilot_of(sweep: Sweep, trial: FrozenTrial) -> Pilot:
+def pilot_of(sweep: Sweep, trial: FrozenTrial) -> TrainedPolicy:
     """The policy of a finished trial; of several trainings that of the median one.
 
     Raises:
@@ -100,10 +100,10 @@ def pilot_of(sweep: Sweep, trial: FrozenTrial) -> Pilot:
             policy, config = load(path, origin=sweep.store.origin)
         except ConfigError as error:  # the folder is gone when that is read
             raise ConfigError(str(error).replace(str(path), name)) from None
-    return Pilot(policy, config, trial.number, training)
+    return TrainedPolicy(policy, config, trial.number, training)
 
 
-def fly(pilot: Pilot, episodes: int, *, sampled: bool = False) -> list[Flight]:
+def fly(pilot: TrainedPolicy, episodes: int, *, sampled: bool = False) -> list[Episode]:
     """Flights on reset seeds that nothing has been chosen by, those of `python -m lander fly`."""
     seeds = seed_range(FLIGHT_SEED, episodes)
     generator = torch.Generator().manual_seed(FLIGHT_SEED) if sampled else None
@@ -112,7 +112,7 @@ def fly(pilot: Pilot, episodes: int, *, sampled: bool = False) -> list[Flight]:
     return [retrace(pilot.config.env, seed, actions) for seed, actions in pairs]
 
 
-def retrace(env: AnyEnv, seed: int, actions: NDArray[np.generic]) -> Flight:
+def retrace(env: AnyEnv, seed: int, actions: NDArray[np.generic]) -> Episode:
     """Fly recorded actions again and keep every step: the same episode, to the bit, unless the
     environment does not repeat itself."""
     obs: list[NDArray[np.float32]] = []
@@ -126,16 +126,16 @@ def retrace(env: AnyEnv, seed: int, actions: NDArray[np.generic]) -> Flight:
             row, reward, terminated, truncated = one.step(handed(action))
             obs.append(np.array(row, dtype=np.float32))
             rewards.append(reward)
-    return Flight(seed, np.stack(obs), actions[: len(rewards)], np.array(rewards), terminated)
+    return Episode(seed, np.stack(obs), actions[: len(rewards)], np.array(rewards), terminated)
 
 
-def expected(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
+def expected(pilot: TrainedPolicy, flight: Episode) -> NDArray[np.float64]:
     """(T,): V(s_t) in raw units of reward."""
     return raw_values(pilot, flight.obs[:-1])
 
 
 @torch.no_grad()
-def raw_values(pilot: Pilot, obs: NDArray[np.float32]) -> NDArray[np.float64]:
+def raw_values(pilot: TrainedPolicy, obs: NDArray[np.float32]) -> NDArray[np.float64]:
     """V of states in raw units of reward: the critic speaks of scaled ones.
 
     With a running scale, of the scale that training ended with.
@@ -149,7 +149,7 @@ def raw_values(pilot: Pilot, obs: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(values.double().numpy() / scale)
 
 
-def realised(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
+def realised(pilot: TrainedPolicy, flight: Episode) -> NDArray[np.float64]:
     """(T,): G_t = sum_k gamma^k (r_{t+k} - step_cost), what V(s_t) should have been.
 
     A time limit hides what would have followed: V(s_T) stands for it there, as in training.
@@ -164,7 +164,7 @@ def realised(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
 
 
 @torch.no_grad()
-def entropies(pilot: Pilot, flight: Flight) -> NDArray[np.float64]:
+def entropies(pilot: TrainedPolicy, flight: Episode) -> NDArray[np.float64]:
     """(T,): entropy of pi(.|s_t), nats."""
     pi = pilot.policy.distribution(torch.from_numpy(flight.obs[:-1]))
     return np.asarray(pi.entropy().double().numpy())

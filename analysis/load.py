@@ -19,14 +19,12 @@ from mlflow.utils.rest_utils import http_request_safe
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from sweeps.budget import CANDIDATE, TEST_SEED_INDEX
-from sweeps.endings import REASON
-from sweeps.objective import trial_seeds
-from sweeps.ranges import Range
-from sweeps.recording import RUN_ID, seed_folder
-from sweeps.scores import RETURNS, last_return
+from sweeps.endings import NEVER, seconds, started
+from sweeps.run.objective import trial_seeds
+from sweeps.schema import CANDIDATE, REASON, RETURNS, RUN_ID, TEST_SEED_INDEX, seed_folder
+from sweeps.scores import last_return
+from sweeps.study.ranges import Range
 from sweeps.sweep import Sweep
-from sweeps.times import NEVER, seconds, started
 
 RUNS_PER_QUERY: Final = 1_000
 """Of a database: fewer, and SQLite looks through the whole curve of all runs too often; many more,

@@ -1,8 +1,4 @@
-"""What a handful of training seeds allows to say: thin over scipy.stats.
-
-The unit is always one training. Episodes of one policy are no independent repetitions of anything
-that a hyperparameter does: they are averaged before anything here looks at them.
-"""
+"""How closely two orders agree."""
 
 from __future__ import annotations
 
@@ -11,9 +7,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import optimize, stats
 
 from sweeps.scores import CONFIDENCE, iqm, mean
+
+
+def rank_correlation(values: Sequence[float], others: Sequence[float]) -> Estimate:
+    """Spearman's rho of pairs, with the 95 % interval of Bonett and Wright 2000 (Psychometrika 65,
+    23-28).
+
+    tanh(atanh(rho) +- z sqrt((1 + rho^2 / 2) / (n - 3))). No interval where n < 4 or rho is +-1,
+    not even a value where one side does not vary: then it is NaN.
+    """
+    x, y = np.asarray(values, float), np.asarray(others, float)
+    nothing = float("nan")
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Estimate(nothing, nothing, nothing)
+    rho = float(np.clip(stats.spearmanr(x, y).statistic, -1, 1))
+    if len(x) < 4 or 1 - abs(rho) < 1e-12:
+        return Estimate(rho, nothing, nothing)
+    z = stats.norm.ppf((1 + CONFIDENCE) / 2)
+    reach = z * np.sqrt((1 + rho**2 / 2) / (len(x) - 3))
+    low, high = np.tanh(np.arctanh(rho) + np.array([-reach, reach]))
+    return Estimate(rho, float(low), float(high))
+
 
 RESAMPLES = 9_999
 
@@ -107,3 +125,56 @@ def probability_better(values: Sequence[float], others: Sequence[float]) -> Esti
         return float(optimize.brentq(beyond, 0.0, top)) if found > 0 else 0.0
 
     return Estimate(found, lowest(found), 1 - lowest(1 - found))  # theta and 1 - theta err alike
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """The difference of two final returns."""
+
+    estimate: Estimate
+    over: str
+    """What was averaged, in words: trainings if each has several, or else episodes, and then the
+    interval is about two policies and not about what they were trained with."""
+
+
+def lead(episodes: pd.DataFrame, one: int, other: int) -> Lead | None:
+    """Candidate `one` minus candidate `other`, from `load_episodes`; None if one of them has none.
+
+    Of one training each, episodes of equal number make a pair.
+    """
+    mine, theirs = (by_training(episodes, candidate) for candidate in (one, other))
+    if mine.empty or theirs.empty:
+        return None
+    if min(mine.shape[1], theirs.shape[1]) > 1:
+        count = f"{mine.shape[1]} and {theirs.shape[1]}"
+        count = str(mine.shape[1]) if mine.shape[1] == theirs.shape[1] else count
+        means = mine.mean().tolist(), theirs.mean().tolist()
+        return Lead(difference(*means), f"{count} trainings each")
+    apart = (mine.iloc[:, 0] - theirs.iloc[:, 0]).dropna()
+    over = f"{len(apart)} paired episodes of one training each"
+    return Lead(mean_estimate(apart.tolist()), over)
+
+
+def by_training(episodes: pd.DataFrame, candidate: int) -> pd.DataFrame:
+    """A row per episode, a column per training of the candidate."""
+    own = episodes[episodes["candidate"] == candidate]
+    return own.pivot(index="episode", columns=["trial", "seed"], values="return")
+
+
+def seed_spread(episodes: pd.DataFrame) -> tuple[Estimate, int] | None:
+    """By how much a score moves when only the training seed changes: the standard deviation within
+    candidates, pooled, with its chi-square interval; and how many candidates tell. None if no
+    candidate has two trainings.
+
+    s^2 = sum of squares / d, sigma^2 in [d s^2 / chi2(0.975, d), d s^2 / chi2(0.025, d)]
+    """
+    scores = episodes.groupby(["candidate", "trial", "seed"])["return"].mean()
+    groups = [own.to_numpy() for _, own in scores.groupby("candidate") if len(own) > 1]
+    if not groups:
+        return None
+    squares = sum(float(np.sum((own - own.mean()) ** 2)) for own in groups)
+    freedom = sum(len(own) - 1 for own in groups)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = stats.chi2.ppf([1 - tail, tail], freedom)
+    found = Estimate(*(float(np.sqrt(squares / by)) for by in (freedom, low, high)))
+    return found, len(groups)

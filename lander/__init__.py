@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 from lander.resolve import resolve
 
 __all__ = [

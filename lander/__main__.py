@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lander.arguments import Parser, add_trust, between, hyphenated
 from lander.config import TrainConfig
-from lander.fields import KWARGS, ConfigError, configure, flatten, from_toml, read_text, typed
+from lander.dotted import KWARGS, configure, flatten, from_toml, read_text, typed
+from lander.errors import ConfigError
 from lander.options import describe, require_known
 from lander.terminal import filtered
 
@@ -162,7 +163,9 @@ def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     try:
         args = parse(argv)
-        from lander import programs  # and torch with it: not for --help, nor for a wrong word
+        from lander import (
+            commands as programs,  # and torch with it: not for --help, nor for a wrong word
+        )
 
         return programs.run(args)
     except ConfigError as error:

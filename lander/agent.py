@@ -17,11 +17,11 @@ from torch.func import functional_call
 from lander.advantages import ADVANTAGES
 from lander.config import PPOConfig
 from lander.distributions import Distribution
+from lander.graph import Tracer
 from lander.options import CHOICES
 from lander.policy import ActorCritic, Prediction
 from lander.rollout import Rollout
 from lander.surrogates import SURROGATES, Limits
-from lander.traced import Tracer
 
 EXPLODED = 2.0**24
 """Size from which a loss is lost: float32 has 24 bits, so that V and V + 1 are the same number, and

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 from lander.trust import OPTION
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, flatten
+from lander.dotted import configure, flatten
+from lander.errors import ConfigError
 from lander.policy import ActorCritic, make_policy
 from lander.trust import Origin
 

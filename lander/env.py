@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from lander.config import EnvConfig
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 
 ActionSpace = Box | Discrete
 AnyEnv = EnvConfig | str

@@ -83,7 +83,7 @@ class Evaluation:
         return cls(tuple(state["seeds"]), tuple(state["returns"]), lengths, actions)
 
 
-Pilot = Callable[[NDArray[np.float32]], NDArray[np.generic]]
+ActFn = Callable[[NDArray[np.float32]], NDArray[np.generic]]
 """Observations (B, obs) -> what `env.step` takes, one row per episode."""
 
 
@@ -115,7 +115,7 @@ def evaluate(
     )
 
 
-def policy_pilot(policy: ActorCritic, generator: torch.Generator | None = None) -> Pilot:
+def policy_pilot(policy: ActorCritic, generator: torch.Generator | None = None) -> ActFn:
     """A policy's most probable actions, or sampled ones if a generator is given."""
 
     @torch.no_grad()
@@ -148,7 +148,7 @@ class RandomPilot:
 
 
 def play(
-    pilot: Pilot,
+    pilot: ActFn,
     env: AnyEnv,
     *,
     seeds: Sequence[int],
@@ -187,7 +187,7 @@ Flown = tuple[float, NDArray[np.generic]]
 
 
 def play_rows(
-    pilot: Pilot, env: AnyEnv, *, seeds: Sequence[int], rows: range, check: Callable[[], None]
+    pilot: ActFn, env: AnyEnv, *, seeds: Sequence[int], rows: range, check: Callable[[], None]
 ) -> list[Flown]:
     """The episodes of some of the seeds, side by side."""
     # always the whole batch: its size, and the random numbers that it draws, change the last bit

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lander.env import AnyEnv, as_config
+from lander.errors import ConfigError
 from lander.evaluation import Evaluation, replay
-from lander.fields import ConfigError
-from lander.inside import replacing
+from lander.files import replacing
 from lander.interface import EnvFault
 
 LANDING = "landing.gif"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lander.config import TrainConfig
 from lander.distributions import Categorical, DiagonalGaussian, Distribution, SquashedGaussian
 from lander.env import ActionSpace
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 
 JOINT_LIMIT = 4096
 """Outputs beyond which a joint head is refused: its last layer would dwarf the rest."""

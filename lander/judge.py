@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lander.config import EnvConfig, Kwargs, TrainConfig
+from lander.dotted import KWARGS, configure, read_text
 from lander.env import AnyEnv, as_config, env_spec, make_env, make_whole
+from lander.errors import ConfigError
 from lander.evaluation import policy_pilot
-from lander.fields import KWARGS, ConfigError, configure, read_text
-from lander.inside import replacing
+from lander.files import replacing
 from lander.interface import CheckedEnv, handed
 from lander.policy import ActorCritic
 from lander.trust import Origin

@@ -8,7 +8,8 @@ from graphlib import TopologicalSorter
 from typing import Any, Final
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError, documented, flatten, unknown
+from lander.dotted import documented, flatten
+from lander.errors import ConfigError, unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from lander.config import PolicyConfig, TrainConfig
 from lander.distributions import Distribution
 from lander.env import ActionSpace, spaces
 from lander.heads import make_head
-from lander.moments import RunningMoments
+from lander.running_stats import RunningMeanStd
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -45,8 +45,8 @@ class ActorCritic(nn.Module):
         width = shape.hidden_sizes[-1]
         self.head = make_head(action_space, config)
         self._obs_clip = config.env.obs_clip
-        self.obs_moments = RunningMoments(obs_dim) if config.env.obs_norm else None
-        self.reward_moments = RunningMoments() if config.env.reward_scale == "running" else None
+        self.obs_moments = RunningMeanStd(obs_dim) if config.env.obs_norm else None
+        self.reward_moments = RunningMeanStd() if config.env.reward_scale == "running" else None
         self.actor_trunk = trunk(obs_dim, shape, generator=generator)
         self.critic_trunk: nn.Sequential | None = None
         self.critic: nn.Linear | None = None

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import atanh, erfc, sqrt
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 from lander.options import CHOICES, require_active, require_known
 
 LUNAR_LANDER = "LunarLanderContinuous"
@@ -32,8 +32,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
             options that exclude each other or would do nothing.
     """
     from lander.env import spaces
+    from lander.envpool_env import require_pooled
     from lander.heads import head_for, make_head
-    from lander.pooled import require_pooled
 
     require_known(config)
     if config.env.backend == "envpool":

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 from lander.policy import ActorCritic
 from lander.rollout import Rollout
-from lander.vector import Envs, Flight
+from lander.vector import EpisodeStart, VectorEnv
 
 REWARD_CLIP = 10.0
 """Bound of rewards divided by the running std of the return, as in baselines' VecNormalize."""
@@ -34,7 +34,7 @@ class Runner:
 
     def __init__(
         self,
-        envs: Envs,
+        envs: VectorEnv,
         policy: ActorCritic,
         config: TrainConfig,
         *,
@@ -206,7 +206,8 @@ class Runner:
             ConfigError: this environment does not repeat itself.
         """
         flights = [
-            Flight(flight["start"], list(flight["actions"].numpy())) for flight in state["flights"]
+            EpisodeStart(flight["start"], list(flight["actions"].numpy()))
+            for flight in state["flights"]
         ]
         obs = torch.from_numpy(self._envs.restore(flights))
         if not torch.equal(obs, state["obs"]):

@@ -14,7 +14,10 @@ import torch
 
 from lander.agent import Agent, Divergence, require_finite
 from lander.config import EnvConfig, TrainConfig
+from lander.dotted import flatten
 from lander.env import solved_return
+from lander.envpool_env import EnvPoolVectorEnv
+from lander.errors import ConfigError
 from lander.evaluation import (
     FINAL_SEED,
     Evaluation,
@@ -23,12 +26,10 @@ from lander.evaluation import (
     final_seeds,
     nothing,
 )
-from lander.fields import ConfigError, flatten
 from lander.policy import ActorCritic, make_policy
-from lander.pooled import PooledEnv
 from lander.resolve import resolve
 from lander.runner import Episode, Runner
-from lander.vector import Envs, VectorEnv
+from lander.vector import SerialVectorEnv, VectorEnv
 
 LARGE = 1000.0
 """Scaled rewards from which on a divergence is most likely theirs."""
@@ -121,22 +122,22 @@ def train(
     return training.result()
 
 
-def make_vector_env(env: EnvConfig) -> Envs:
+def make_vector_env(env: EnvConfig) -> VectorEnv:
     """The training environments of a config.
 
     Raises:
         ConfigError: the environment cannot be made.
     """
     if env.backend == "envpool":
-        return PooledEnv(env.id, env.num_envs, time_limit=env.time_limit)
-    return VectorEnv(env, env.num_envs, time_limit=env.time_limit)
+        return EnvPoolVectorEnv(env.id, env.num_envs, time_limit=env.time_limit)
+    return SerialVectorEnv(env, env.num_envs, time_limit=env.time_limit)
 
 
 class Training:
     """A training under way: everything that changes from update to update."""
 
     def __init__(
-        self, config: TrainConfig, envs: Envs, *, check: Callable[[], None] = nothing
+        self, config: TrainConfig, envs: VectorEnv, *, check: Callable[[], None] = nothing
     ) -> None:
         self.env_steps = 0
         self._config = config

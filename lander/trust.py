@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 
 VARIABLE: Final = "LANDER_TRUST_ENV"
 """Environment variable: modules with commas between them, trusted wherever their names are read.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lander.env import AnyEnv, as_config, env_spec, make_env, random_state, set_random_state
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 from lander.interface import CheckedEnv, handed
 
 
@@ -31,7 +31,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Flight:
+class EpisodeStart:
     """How an unfinished episode came about: enough to fly it again to the same state."""
 
     start: int | dict[str, Any] | None
@@ -41,14 +41,14 @@ class Flight:
     """One per step."""
 
 
-class Envs(Protocol):
+class VectorEnv(Protocol):
     """N copies of an environment.
 
     An ended episode is followed by the next one in the same step (Gymnasium's SAME_STEP), so every
     step of every copy is a transition that the agent can learn from.
     """
 
-    flights: list[Flight]
+    flights: list[EpisodeStart]
     """The unfinished episode of each copy; empty if it cannot be flown again."""
 
     def __len__(self) -> int: ...
@@ -56,7 +56,7 @@ class Envs(Protocol):
     def reset(self, seeds: Sequence[int]) -> NDArray[np.float32]:
         """First observations (N, obs); later episodes continue each copy's random stream."""
 
-    def restore(self, flights: Sequence[Flight], /) -> NDArray[np.float32]:
+    def restore(self, flights: Sequence[EpisodeStart], /) -> NDArray[np.float32]:
         """Observations (N, obs) after flying unfinished episodes again, action by action."""
 
     def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:
@@ -66,7 +66,7 @@ class Envs(Protocol):
         """Release the environments."""
 
 
-class VectorEnv:
+class SerialVectorEnv:
     """Stock Gymnasium environments, stepped in this process.
 
     A plain loop is a third faster than `gymnasium.vector.SyncVectorEnv`, and has no bookkeeping.
@@ -79,7 +79,7 @@ class VectorEnv:
             for copy in range(num_envs)
         ]
         self._name, self._obs_dim = name, env_spec(env).obs_dim
-        self.flights: list[Flight] = []
+        self.flights: list[EpisodeStart] = []
         """The unfinished episode of each copy."""
 
     def __len__(self) -> int:
@@ -91,14 +91,14 @@ class VectorEnv:
         Raises:
             EnvFault: an environment that departs from Gymnasium's interface, here as in `step`.
         """
-        self.flights = [Flight(seed) for seed in seeds]
+        self.flights = [EpisodeStart(seed) for seed in seeds]
         obs = np.empty((len(self), self._obs_dim), dtype=np.float32)
         for i, (env, seed) in enumerate(zip(self._envs, seeds, strict=True)):
             obs[i] = env.reset(seed)
         self._require_finite(obs, range(len(self)))
         return obs
 
-    def restore(self, flights: Sequence[Flight]) -> NDArray[np.float32]:
+    def restore(self, flights: Sequence[EpisodeStart]) -> NDArray[np.float32]:
         """Observations (N, obs) after flying unfinished episodes again, action by action.
 
         Raises:
@@ -119,7 +119,7 @@ class VectorEnv:
             for action in flight.actions:
                 row, *_ = env.step(handed(action))
             obs[i] = row
-        self.flights = [Flight(flight.start, list(flight.actions)) for flight in flights]
+        self.flights = [EpisodeStart(flight.start, list(flight.actions)) for flight in flights]
         return obs
 
     def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:
@@ -138,7 +138,7 @@ class VectorEnv:
                 env.require_finite(row)
                 if truncated[i]:
                     last_obs.append(np.array(row, dtype=np.float32))
-                self.flights[copy] = Flight(random_state(env.stock))
+                self.flights[copy] = EpisodeStart(random_state(env.stock))
                 row = env.reset()
             else:
                 self.flights[copy].actions.append(action)

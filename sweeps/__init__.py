@@ -2,5 +2,5 @@
 
 import os
 
-# MLflow looks at this once, when it is imported; the rest is for `sweeps.process` to set
+# MLflow looks at this once, when it is imported; the rest is for `sweeps.cli` to set
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -11,18 +11,17 @@ from pathlib import Path
 from secrets import randbelow
 
 from lander.arguments import Parser, positive, whole
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 from lander.resolve import UnflyableWarning
 from lander.terminal import filtered
 from lander.trust import agree
-from sweeps.arguments import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port
-from sweeps.disk import blamed_on_disk, room
-from sweeps.masking import masked
-from sweeps.patience import silence
-from sweeps.process import prepare_process
-from sweeps.shell import settle_variables, wrong_variable
-from sweeps.storage import Store, quiet
-from sweeps.study import shipped_studies
+from sweeps.cli import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port, prepare_process
+from sweeps.errors import redacted
+from sweeps.store.disk import blamed_on_disk, room
+from sweeps.store.folder import Store, quiet
+from sweeps.store.retry import silence
+from sweeps.store.variables import settle_variables, wrong_variable
+from sweeps.study.study import shipped_studies
 
 DASHBOARD_PORT = 8080
 TRAINING = ("run", "work", "reproduce")
@@ -87,7 +86,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     sub = command("ui", "Serve the MLflow UI on this machine, print a link per study.")
     if "ui" in argv[:1]:
-        from sweeps.publish import PORT  # and MLflow with it: the others start without
+        from sweeps.publish.publish import PORT  # and MLflow with it: the others start without
 
         sub.add_argument("--port", type=port, default=PORT, help=f"[{PORT}]")
 
@@ -105,10 +104,10 @@ def program(command: str) -> Callable[[argparse.Namespace], int]:
         from sweeps.status import status
 
         return status
-    from sweeps.programs import PROGRAMS
+    from sweeps.commands import COMMANDS
 
     one_thread()
-    return PROGRAMS[command]
+    return COMMANDS[command]
 
 
 @filtered()
@@ -126,10 +125,10 @@ def main(argv: Sequence[str]) -> int:
             warnings.simplefilter("ignore", UnflyableWarning)  # said in one line by `run`
             code = run(args)
     except ConfigError as error:
-        print("sweeps:", masked(" ".join(str(error).split())), file=sys.stderr)
+        print("sweeps:", redacted(" ".join(str(error).split())), file=sys.stderr)
         return 2
     except RuntimeError as error:
-        print("sweeps:", masked(" ".join(str(error).split())), file=sys.stderr)
+        print("sweeps:", redacted(" ".join(str(error).split())), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("sweeps: interrupted", file=sys.stderr)

@@ -12,23 +12,31 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from lander.fields import ConfigError
-from sweeps.budget import BUDGET, CANDIDATE, TEST_SEED_INDEX, taken
-from sweeps.creation import create, identify, is_created
-from sweeps.delivery import deliver_all
-from sweeps.endings import WITHDRAWN, Ending, attempt, ending, to_try_again
+from lander.errors import ConfigError
+from sweeps.endings import attempt, ending, to_try_again
 from sweeps.hints import hint
-from sweeps.presence import require_recorded
-from sweeps.scores import RETURNS, mean, ranked
-from sweeps.space import defaults
-from sweeps.storage import Store
-from sweeps.study import CONFIRM
-from sweeps.sweep import Sweep, open_sweep, recover
+from sweeps.lifecycle.creation import create, identify, is_created
+from sweeps.lifecycle.losses import recover
+from sweeps.record.delivery import deliver_all
+from sweeps.schema import (
+    BUDGET,
+    CANDIDATE,
+    CONFIRM,
+    RETURNS,
+    TEST_SEED_INDEX,
+    WANTED,
+    WITHDRAWN,
+    Ending,
+)
+from sweeps.scores import mean, ranked
+from sweeps.store.folder import Store
+from sweeps.store.presence import require_recorded
+from sweeps.store.trials import taken
+from sweeps.study.space import defaults
+from sweeps.sweep import Sweep, open_sweep
 
 DEFAULTS = 0
 """Number of the trial that is the study's base, as it is."""
-WANTED = "sweeps.wanted"
-"""Optuna user attribute of a confirmation: the test seeds and candidates last asked for."""
 
 
 @dataclass(frozen=True)

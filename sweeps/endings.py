@@ -1,44 +1,48 @@
-"""How a trial ended, and which trials count: one answer for every table, tag and budget."""
+"""When a trial began and ended, in UTC: Optuna writes the local time of each worker's host, without
+its zone."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import UTC, datetime
 from typing import Final
 
 from optuna.trial import FrozenTrial, TrialState
 
-REASON: Final = "sweeps.reason"
-"""Optuna user attribute of a trial, and tag of its run: why it failed."""
-RETRY_OF: Final = "sweeps.retry_of"
-"""Optuna user attribute of a trial: the number of the first trial of its parameters and seed, which
-was lost or interrupted."""
-SUPERSEDED: Final = "sweeps.superseded"
-"""Tag of a run: its trial was lost or interrupted, and does not count."""
-INTERRUPTED: Final = "interrupted"
-LOST: Final = "worker lost"
-LOST_AGAIN: Final = "worker lost twice"
-"""Of a trial whose retry was lost as well: it may be the trial that ends its workers."""
-WITHDRAWN: Final = "withdrawn"
-"""Reason of a trial that is not to be run any more."""
+from sweeps.schema import ENDED, INTERRUPTED, LOST, REASON, RETRY_OF, STARTED, WITHDRAWN, Ending
+
+NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
-class Ending(StrEnum):
-    """What has become of a trial, in the word that every table uses."""
+def now() -> str:
+    """This moment, as the attributes hold it."""
+    return datetime.now(UTC).isoformat()
 
-    FINISHED = "finished"
-    PRUNED = "pruned"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-    """Broken off, to be tried again."""
-    LOST = "lost"
-    """Its worker is gone; to be tried again, once."""
-    WITHDRAWN = "withdrawn"
-    """Never to be run: the budget has shrunk."""
-    RUNNING = "running"
-    WAITING = "waiting"
+
+def started(trial: FrozenTrial) -> datetime | None:
+    """When a trial began; None before it has."""
+    return _utc(trial, STARTED, trial.datetime_start)
+
+
+def ended(trial: FrozenTrial) -> datetime | None:
+    """When a trial ended; None before it has."""
+    return _utc(trial, ENDED, trial.datetime_complete) if trial.state.is_finished() else None
+
+
+def seconds(trial: FrozenTrial) -> float | None:
+    """From start to end, by the clocks of those who noted them; None before there is an end."""
+    start, end = started(trial), ended(trial)
+    return None if start is None or end is None else max(0.0, (end - start).total_seconds())
+
+
+def _utc(trial: FrozenTrial, attribute: str, naive: datetime | None) -> datetime | None:
+    """As recorded; of trials without a record Optuna's time, taken for that of this host."""
+    recorded = trial.user_attrs.get(attribute)
+    if recorded is not None:
+        return datetime.fromisoformat(str(recorded))
+    return None if naive is None else naive.astimezone(UTC)
 
 
 SETTLED: Final = (Ending.FINISHED, Ending.PRUNED, Ending.FAILED)

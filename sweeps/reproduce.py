@@ -14,27 +14,28 @@ from mlflow.entities import Metric, Run
 from optuna.trial import FrozenTrial
 
 from lander import Divergence, Progress, TrainConfig, train
-from lander.fields import ConfigError, flatten, from_toml
+from lander.dotted import flatten, from_toml
+from lander.errors import ConfigError
 from lander.metrics import FINALS
 from lander.terminal import say
 from lander.trust import UNKNOWN, Origin
-from sweeps import presence
-from sweeps.budget import WORKER
-from sweeps.disk import require_room
-from sweeps.endings import REASON
-from sweeps.presence import Presence, require_recorded
-from sweeps.provenance import differences, environment, source_tags
-from sweeps.recording import (
+from sweeps.record.provenance import differences, environment, source_tags
+from sweeps.schema import (
     CONFIG,
     DIVERGED,
     NUMBER,
     PARENT,
+    REASON,
     ROLE,
     RUN_ID,
     TRAINING_SEEDS,
+    WORKER,
     seed_folder,
 )
-from sweeps.storage import Store, find_begun
+from sweeps.store import presence
+from sweeps.store.disk import require_room
+from sweeps.store.folder import Store, find_begun
+from sweeps.store.presence import Presence, require_recorded
 from sweeps.sweep import open_sweep
 
 CHECKPOINT_METRICS = ("eval/return_mean", "eval/return_std")

@@ -9,16 +9,11 @@ from typing import Final
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.times import NEVER, ended
+from sweeps.endings import NEVER, ended
+from sweeps.schema import RETURNS
 
 CONFIDENCE: Final = 0.95
 """Of every interval that is shown."""
-RETURNS = "sweeps.returns"
-"""Optuna user attribute of a trial: return of each final episode, a list per training seed."""
-SCORE: Final = "score"
-"""Metric of a trial's run: what the sweep maximises. Of one training it is `final/return_mean`."""
-SHOWN_SCORE: Final = "sweeps.score"
-"""Optuna user attribute of a trial: the score that its run shows."""
 
 
 def mean(values: Sequence[float]) -> float:

@@ -10,11 +10,12 @@ from typing import Any
 import optuna
 
 from lander.terminal import say
-from sweeps.budget import left
-from sweeps.endings import Ending, ending
+from sweeps.endings import ending
 from sweeps.hints import no_sweep
+from sweeps.schema import WINNER, Ending
 from sweeps.scores import best_of
-from sweeps.storage import WINNER, Store
+from sweeps.store.folder import Store
+from sweeps.store.trials import left
 
 
 def status(args: argparse.Namespace) -> int:

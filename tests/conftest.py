@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
-from sweeps.process import prepare_process
-from sweeps.storage import Store, quiet
+from sweeps.cli import prepare_process
+from sweeps.store.folder import Store, quiet
 
 torch.set_num_threads(1)
 prepare_process()  # tests call what commands call

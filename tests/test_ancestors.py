@@ -35,8 +35,8 @@ from lander.advantages import ADVANTAGES, gae
 from lander.agent import Batch, normalised, ppo_loss, value_error
 from lander.checkpoint import load, save
 from lander.distributions import Categorical
+from lander.dotted import configure, flatten
 from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, FLIGHT_SEED, seed_range
-from lander.fields import configure, flatten
 from lander.heads import BOX_HEADS, bin_levels, make_head
 from lander.judge import ActionLists, judge, record
 from lander.policy import make_policy
@@ -44,7 +44,7 @@ from lander.resolve import UnflyableWarning
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits
-from lander.vector import VectorEnv
+from lander.vector import SerialVectorEnv
 
 torch.set_num_threads(1)
 
@@ -93,10 +93,10 @@ def untrained(*values: Mapping[str, Any]) -> ActorCritic:
 
 def make_runner(
     policy: ActorCritic, *values: Mapping[str, Any]
-) -> tuple[Runner, VectorEnv, torch.Generator]:
+) -> tuple[Runner, SerialVectorEnv, torch.Generator]:
     """A runner, its environments and its random stream."""
     config, generator = resolve(tiny(*values)), torch.Generator().manual_seed(2)
-    envs = VectorEnv(config.env.id, config.env.num_envs, time_limit=config.env.time_limit)
+    envs = SerialVectorEnv(config.env.id, config.env.num_envs, time_limit=config.env.time_limit)
     return Runner(envs, policy, config, generator=generator), envs, generator
 
 
@@ -286,7 +286,7 @@ def test_g01_terminated_wins_where_both_are_set() -> None:
     """The limit is the step at which the pole falls."""
 
     def steps(time_limit: int | None) -> list[tuple[bool, bool]]:
-        envs = VectorEnv("CartPole-v1", 1, time_limit=time_limit)
+        envs = SerialVectorEnv("CartPole-v1", 1, time_limit=time_limit)
         envs.reset([0])
         played = [envs.step(np.ones(1, np.int64)) for _ in range(12)]
         return [(bool(step.terminated[0]), bool(step.truncated[0])) for step in played]

@@ -17,10 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 import tests.bench.__main__ as command
 import tests.bench.solve
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure
+from lander.dotted import configure
+from lander.errors import ConfigError
 from lander.resolve import resolve
-from sweeps.recording import RUN_ID
-from sweeps.study import read_study
+from sweeps.schema import RUN_ID
+from sweeps.study.study import read_study
 from tests.bench.process import Options, interleaved
 from tests.bench.report import render
 from tests.bench.settings import SETTINGS, rollout_size, setting, stable_baselines

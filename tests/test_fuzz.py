@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 import analysis.__main__
 import lander.__main__
-import lander.programs
+import lander.commands
 import sweeps.__main__
-import sweeps.programs
+import sweeps.commands
 from lander import TrainConfig
-from lander.fields import ConfigError, flatten, from_toml, to_toml
-from sweeps.study import SHIPPED, read_study
+from lander.dotted import flatten, from_toml, to_toml
+from lander.errors import ConfigError
+from sweeps.study.study import SHIPPED, read_study
 
 STUDIES = [path.read_text() for path in sorted(SHIPPED.glob("*.toml"))]
 TABLES = """
@@ -162,8 +163,8 @@ def nothing_long(monkeypatch: pytest.MonkeyPatch) -> None:
     def begins(*_: object, **__: object) -> None:
         raise ConfigError("the arguments are right")
 
-    monkeypatch.setattr(sweeps.programs, "start_sweep", begins)
-    monkeypatch.setattr(lander.programs, "run", begins)
+    monkeypatch.setattr(sweeps.commands, "start_sweep", begins)
+    monkeypatch.setattr(lander.commands, "run", begins)
 
 
 @many

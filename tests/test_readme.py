@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from lander.metrics import CURVES, FINALS
-from sweeps.study import find_study, read_study, shipped_studies
+from sweeps.study.study import find_study, read_study, shipped_studies
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -15,7 +15,7 @@ import optuna
 import pytest
 
 import lander
-from sweeps.storage import Store
+from sweeps.store.folder import Store
 
 HEAVY = {"torch", "gymnasium", "mlflow", "matplotlib", "pandas", "scipy"}
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import analysis.experiment
-import analysis.notebooks
+import analysis.experiments.experiment
+import analysis.notebooks.run
 from analysis.__main__ import main
 
 ROOT = Path(__file__).parent.parent
-NOT_READ = {"analysis/figures", "sweeps/deploy", "analysis/results"}
+NOT_READ = {"analysis/figures", "sweeps/deploy", "analysis/experiments/results"}
 """Pictures of README, templates for people; of the results only what notebooks read is needed."""
 
 
@@ -33,7 +33,8 @@ def test_the_wheel_holds_every_file_that_the_program_reads() -> None:
     missing = {str(path.relative_to(ROOT)) for path in there - shipped}
     assert {name for name in missing if not name.startswith(tuple(NOT_READ))} == set()
     read_by_notebooks = {
-        ROOT / "analysis" / "results" / f"{name}.jsonl" for name in ("heads", "ladder", "tuned")
+        ROOT / "analysis" / "experiments" / "results" / f"{name}.jsonl"
+        for name in ("heads", "ladder", "tuned")
     }
     assert read_by_notebooks <= shipped
 
@@ -53,8 +54,8 @@ def test_an_installation_without_them_says_so_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(analysis.notebooks, "HERE", tmp_path)
-    monkeypatch.setattr(analysis.experiment, "HERE", tmp_path)
+    monkeypatch.setattr(analysis.notebooks.run, "HERE", tmp_path)
+    monkeypatch.setattr(analysis.experiments.experiment, "HERE", tmp_path)
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith(message)

@@ -13,16 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from optuna.trial import FrozenTrial, TrialState
 
-import sweeps.importance
-from analysis import sweep_answers
-from analysis.document import Picture
-from analysis.plots import averaged, curves
-from analysis.records import Records
-from analysis.report_plots import importance_part
-from sweeps.figures import figures_of
-from sweeps.importance import importances, shares
-from sweeps.study import read_study
-from sweeps.style import new_axes
+import sweeps.charts.importance
+from analysis.charts.curves import averaged, curves
+from analysis.notebooks import sweep as sweep_answers
+from analysis.report.document import Picture
+from analysis.report.figures import importance_part
+from analysis.report.records import Records
+from sweeps.charts.importance import importances, shares
+from sweeps.charts.search import figures_of
+from sweeps.charts.style import new_axes
+from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
 from tests.analysis.test_answers import PLAIN, sweep_of, trial
 
@@ -32,7 +32,7 @@ STUDY = read_study(PLAIN, source="plain")
 @pytest.fixture
 def mostly_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """The learning rate says who is pruned; among the finished ones the epochs say who is good."""
-    monkeypatch.setattr(sweeps.importance, "OVER_ALL", 0)  # few resamples are enough here
+    monkeypatch.setattr(sweeps.charts.importance, "OVER_ALL", 0)  # few resamples are enough here
     rng = np.random.default_rng(1)
 
     def one(i: int) -> FrozenTrial:
@@ -59,7 +59,7 @@ def test_what_matters_most_is_the_same_field_everywhere(mostly_pruned: Sweep) ->
     assert shares(finished, STUDY.space).idxmax() == "ppo.update_epochs"  # of another population
     assert importances(sweep.counted, STUDY.space).index[0] == first
 
-    labels = figures_of(sweep)["importances"].axes[0].get_yticklabels()
+    labels = figures_of(sweep.study, sweep.counted)["importances"].axes[0].get_yticklabels()
     assert labels[-1].get_text() == first  # the bar on top
     assert sweep_answers.importance(sweep).sentence.startswith(f"`{first}` has the largest share")
     assert f"`{first}`, which matters most," in sweep_answers.good_values(sweep).sentence
@@ -71,7 +71,7 @@ def test_what_matters_most_is_the_same_field_everywhere(mostly_pruned: Sweep) ->
 
 def test_the_picture_of_importances_has_the_intervals_of_the_table(mostly_pruned: Sweep) -> None:
     table = importances(mostly_pruned.counted, STUDY.space)
-    (axes,) = figures_of(mostly_pruned)["importances"].axes
+    (axes,) = figures_of(mostly_pruned.study, mostly_pruned.counted)["importances"].axes
     (bars,) = [container for container in axes.containers if hasattr(container, "patches")]
     widths = [patch.get_width() for patch in bars.patches]
     assert widths == table["share"].tolist()[::-1]

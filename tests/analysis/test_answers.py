@@ -14,13 +14,14 @@ import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis import budget_answers, sweep_answers, trial_answers
-from analysis.notebook import Answer
-from sweeps.presence import EXPERIMENT_ID
-from sweeps.scores import RETURNS
-from sweeps.space import defaults
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
+from analysis.notebooks import budget as budget_answers
+from analysis.notebooks import sweep as sweep_answers
+from analysis.notebooks import trials as trial_answers
+from analysis.notebooks.answer import Answer
+from sweeps.schema import EXPERIMENT_ID, RETURNS
+from sweeps.store.folder import Store
+from sweeps.study.space import defaults
+from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep
 
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, create_trial
 from PIL import Image, ImageSequence
 
-from analysis.contact_sheet import (
+from analysis.report.contact_sheet import (
     GAP,
     STRIP,
     Sheet,

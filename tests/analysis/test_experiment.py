@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-import analysis.experiment
+import analysis.experiments.experiment
 from analysis.__main__ import main
-from analysis.experiment import (
+from analysis.experiments.experiment import (
     UNSEEN,
     Experiment,
     Outcome,
@@ -25,12 +25,12 @@ from analysis.experiment import (
     run,
     write_outcomes,
 )
+from analysis.experiments.readme import bench_tables, confirm_table, table_of, write_tables
 from analysis.stats import mean_estimate
-from analysis.tables import bench_tables, confirm_table, table_of, write_tables
 from lander import Progress, TrainConfig, evaluate, resolve, train
+from lander.dotted import from_toml
 from lander.evaluation import CHECKPOINT_SEED
-from lander.fields import from_toml
-from sweeps.study import find_study
+from sweeps.study.study import find_study
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -57,9 +57,8 @@ gaussian = {}
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An analysis folder with one tiny experiment."""
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "tiny.toml").write_text(TINY)
-    monkeypatch.setattr(analysis.experiment, "HERE", tmp_path)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.setattr(analysis.experiments.experiment, "HERE", tmp_path)
     return tmp_path
 
 
@@ -67,7 +66,7 @@ def made_up(experiment: Experiment, variant: str, seed: int, level: float) -> Ou
     return Outcome(
         variant=variant,
         seed=seed,
-        config=analysis.experiment.recorded(experiment.variants[variant]),
+        config=analysis.experiments.experiment.recorded(experiment.variants[variant]),
         env_steps=32,
         returns=(level - 1, level + 1),
         seconds=30.0,
@@ -102,12 +101,12 @@ def test_the_shipped_experiments_are_valid_and_none_looks_at_the_unseen_episodes
 
 
 def test_the_studies_that_tuned_and_the_configurations_they_found_are_valid() -> None:
-    studies = sorted((ROOT / "analysis" / "studies").glob("*.toml"))
+    studies = sorted((ROOT / "analysis" / "experiments" / "studies").glob("*.toml"))
     assert len(studies) == 6
     for path in studies:
         assert find_study(str(path)).name == path.stem
-        assert (ROOT / "analysis" / "results" / f"{path.stem}.csv").is_file()
-    configs = sorted((ROOT / "analysis" / "tuned").glob("*.toml"))
+        assert (ROOT / "analysis" / "experiments" / "results" / f"{path.stem}.csv").is_file()
+    configs = sorted((ROOT / "analysis" / "experiments" / "tuned").glob("*.toml"))
     assert [f"tune-{path.stem}" for path in configs] == [path.stem for path in studies]
     for path in configs:
         config = from_toml(path.read_text(), source=path.name)
@@ -119,7 +118,7 @@ def test_the_studies_that_tuned_and_the_configurations_they_found_are_valid() ->
 
 def test_a_variant_may_rest_on_a_file(folder: Path) -> None:
     (folder / "found.toml").write_text('[env]\nid = "CartPole-v1"\nnum_envs = 8\n')
-    (folder / "experiments" / "filed.toml").write_text(
+    (folder / "filed.toml").write_text(
         'seeds = [1]\n[base]\n"env.num_envs" = 4\n'
         '[variants.filed]\nconfig = "found.toml"\n"ppo.minibatch_size" = 8\n'
     )
@@ -158,8 +157,8 @@ def test_one_training_that_fails_does_not_lose_the_others(
         return made_up(experiment, variant, seed, 1.0)
 
     experiment = read_experiment("tiny")
-    monkeypatch.setattr(analysis.experiment, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(analysis.experiment, "outcome_of", trained)
+    monkeypatch.setattr(analysis.experiments.experiment, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(analysis.experiments.experiment, "outcome_of", trained)
     with pytest.raises(RuntimeError, match="1 of 10 trainings failed, the first: ordinal, 3, seed"):
         run(experiment, jobs=1)
     assert set(read_outcomes(experiment)) == {*experiment.trainings()} - {("ordinal, 3", 4)}
@@ -190,8 +189,8 @@ def test_ctrl_c_keeps_what_has_ended_and_begins_nothing_more(
 
     experiment, ended = read_experiment("tiny"), Event()
     monkeypatch.setattr(Pool, "shutdown", shutdown)
-    monkeypatch.setattr(analysis.experiment, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(analysis.experiment, "outcome_of", trained)
+    monkeypatch.setattr(analysis.experiments.experiment, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(analysis.experiments.experiment, "outcome_of", trained)
     with pytest.raises(KeyboardInterrupt):
         run(experiment, jobs=1)
     assert len(begun) <= 4  # one may have been under way
@@ -204,7 +203,7 @@ def test_what_is_recorded_of_variants_no_longer_in_the_file_stays(folder: Path) 
     write_outcomes(experiment, outcomes)
     file = folder / "results" / "tiny.jsonl"
     before = file.read_text().splitlines()
-    path = folder / "experiments" / "tiny.toml"
+    path = folder / "tiny.toml"
     path.write_text(TINY.replace('["categorical", "ordinal"]', '["ordinal"]'))
     fewer = read_experiment("tiny")
     write_outcomes(fewer, read_outcomes(fewer))
@@ -226,7 +225,7 @@ def test_outcomes_of_another_configuration_are_not_counted(folder: Path) -> None
     write_outcomes(experiment, {key: made_up(experiment, *key, 1.0) for key in [("gaussian", 4)]})
     assert list(read_outcomes(experiment)) == [("gaussian", 4)]
     longer = TINY.replace("total_steps = 32", "total_steps = 64")
-    (folder / "experiments" / "tiny.toml").write_text(longer)
+    (folder / "tiny.toml").write_text(longer)
     assert read_outcomes(read_experiment("tiny")) == {}
 
 
@@ -250,7 +249,7 @@ def test_a_curve_is_the_mean_training_return_between_checkpoints_and_comes_back_
     )
     cart_pole = cart_pole.replace("total_steps = 32", "total_steps = 128\ncheckpoints = 2")
     cart_pole = cart_pole.partition("[variants]")[0] + "[variants]\nplain = {}\n"
-    (folder / "experiments" / "poles.toml").write_text(cart_pole)
+    (folder / "poles.toml").write_text(cart_pole)
     experiment = read_experiment("poles")
     outcome = outcome_of("plain", 4, experiment.variants["plain"])
     points: list[Progress] = []

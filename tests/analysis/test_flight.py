@@ -9,34 +9,39 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from analysis import action_answers, pilot_answers
-from analysis.flight import Flight, Pilot, best_pilot, entropies, expected, fly, realised
-from analysis.pilot_answers import Flown, fly_best
-from analysis.thrust import MAIN, SIDE, engines, idle, levels_of, thrust, usage
+from analysis.flight import Episode, TrainedPolicy, best_pilot, entropies, expected, fly, realised
+from analysis.notebooks import actions as action_answers
+from analysis.notebooks import pilot as pilot_answers
+from analysis.notebooks.pilot import Flown, fly_best
+from analysis.notebooks.thrust import MAIN, SIDE, engines, idle, levels_of, thrust, usage
 from lander.config import TrainConfig
+from lander.dotted import configure
+from lander.errors import ConfigError
 from lander.evaluation import FLIGHT_SEED, evaluate, seed_range
-from lander.fields import ConfigError, configure
 from lander.policy import make_policy
 from lander.resolve import resolve
-from sweeps.storage import Store
-from sweeps.study import find_study
-from sweeps.sweep import open_sweep, start_sweep
+from sweeps.lifecycle.start import start_sweep
+from sweeps.store.folder import Store
+from sweeps.study.study import find_study
+from sweeps.sweep import open_sweep
 
 CONTINUOUS = "LunarLanderContinuous-v3"
 
 
-def flight_of(*rewards: float, terminated: bool = True, x: float = 0.0) -> Flight:
+def flight_of(*rewards: float, terminated: bool = True, x: float = 0.0) -> Episode:
     """One without pictures."""
     obs = np.zeros((len(rewards) + 1, 8), dtype=np.float32)
     obs[-1, 0] = x
     actions: NDArray[np.generic] = np.zeros(len(rewards), dtype=np.int64)
-    return Flight(0, obs, actions, np.array(rewards), terminated)
+    return Episode(0, obs, actions, np.array(rewards), terminated)
 
 
-def pilot(fields: dict[str, Any] | None = None) -> Pilot:
+def pilot(fields: dict[str, Any] | None = None) -> TrainedPolicy:
     """An untrained policy."""
     config = resolve(configure(fields or {}, base=TrainConfig()))
-    return Pilot(make_policy(config, generator=torch.Generator().manual_seed(0)), config, 0, 0)
+    return TrainedPolicy(
+        make_policy(config, generator=torch.Generator().manual_seed(0)), config, 0, 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,7 @@ def pilot(fields: dict[str, Any] | None = None) -> Pilot:
         (flight_of(1.0, -1.0, terminated=False), "time limit"),
     ],
 )
-def test_an_ending_is_read_from_the_last_step(flight: Flight, ending: str) -> None:
+def test_an_ending_is_read_from_the_last_step(flight: Episode, ending: str) -> None:
     assert flight.ending == ending
 
 

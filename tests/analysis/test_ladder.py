@@ -13,16 +13,16 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-import analysis.experiment
-from analysis import by_hand, ladder
-from analysis.experiment import Outcome, read_experiment, recorded
-from analysis.ladder import Ladder
-from analysis.notebook import STEPS
+import analysis.experiments.experiment
+from analysis.experiments.experiment import Outcome, read_experiment, recorded
+from analysis.notebooks import by_hand, ladder
+from analysis.notebooks.answer import STEPS
+from analysis.notebooks.ladder import Ladder
 from lander import ConfigError, TrainConfig, resolve
 from lander.advantages import gae, n_step
-from lander.fields import flatten
+from lander.dotted import flatten
 from lander.options import inactive
-from sweeps.style import new_axes
+from sweeps.charts.style import new_axes
 
 NOTEBOOK = Path(ladder.__file__).with_name("05_ladder.ipynb")
 RUNGS = [
@@ -214,10 +214,9 @@ def test_an_unknown_rung_and_missing_trainings_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match='unknown rung "A3 base": did you mean A3 baseline'):
         ladder.sentence(made_up, "A3 base")
-    text = (NOTEBOOK.parent / "experiments" / "ladder.toml").read_text()
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "ladder.toml").write_text(text)
-    monkeypatch.setattr(analysis.experiment, "HERE", tmp_path)
+    text = (NOTEBOOK.parents[1] / "experiments" / "ladder.toml").read_text()
+    (tmp_path / "ladder.toml").write_text(text)
+    monkeypatch.setattr(analysis.experiments.experiment, "HERE", tmp_path)
     with pytest.raises(ConfigError, match="45 trainings of ladder are missing: run python -m ana"):
         ladder.read_ladder()
 

@@ -39,20 +39,29 @@ from analysis.load import (
     load_trials,
 )
 from sweeps.confirm import start_confirmation
-from sweeps.creation import create
-from sweeps.doctor import locations
-from sweeps.endings import INTERRUPTED, REASON, WITHDRAWN
-from sweeps.objective import trial_seeds
-from sweeps.ranges import read_range
-from sweeps.recording import DIVERGED, RUN_ID, MlflowRecorder, seed_folder
-from sweeps.scores import RETURNS
-from sweeps.space import suggest
-from sweeps.spool import Spool, spool_of
-from sweeps.storage import Store, quiet
-from sweeps.study import find_study, read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
-from sweeps.times import ENDED, STARTED
-from sweeps.workers import work
+from sweeps.doctor.doctor import locations
+from sweeps.lifecycle.creation import create
+from sweeps.lifecycle.start import start_sweep
+from sweeps.record.outbox import Outbox, spool_of
+from sweeps.record.recorder import MlflowRecorder
+from sweeps.run.objective import trial_seeds
+from sweeps.run.worker import work
+from sweeps.schema import (
+    DIVERGED,
+    ENDED,
+    INTERRUPTED,
+    REASON,
+    RETURNS,
+    RUN_ID,
+    STARTED,
+    WITHDRAWN,
+    seed_folder,
+)
+from sweeps.store.folder import Store, quiet
+from sweeps.study.ranges import read_range
+from sweeps.study.space import suggest
+from sweeps.study.study import find_study, read_study
+from sweeps.sweep import Sweep, open_sweep
 from tests.bench.load import LOADERS, insert, optuna_rows
 
 quiet()
@@ -173,7 +182,7 @@ def begin(sweep: Sweep) -> optuna.Trial:
     run = client.create_run(sweep.experiment_id)
     trial.set_user_attr(RUN_ID, run.info.run_id)
     link = partial(trial.set_user_attr, RUN_ID)
-    spool = Spool(spool_of(sweep.store, sweep.study.name, trial.number), client, link=link)
+    spool = Outbox(spool_of(sweep.store, sweep.study.name, trial.number), client, link=link)
     spool.write("known_run", run_id=run.info.run_id)
     seeds, recorder = sweep.study.settings.seeds_per_trial, MlflowRecorder(spool)
     for seed in range(seeds):

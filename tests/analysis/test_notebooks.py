@@ -13,10 +13,10 @@ from typing import Any
 import nbformat
 import pytest
 
-from analysis.notebook import STEPS
-from analysis.notebooks import CellFailed, as_html, executed, found, where
-from lander.fields import read_text
-from sweeps.storage import Store
+from analysis.notebooks.answer import STEPS
+from analysis.notebooks.run import CellFailed, as_html, executed, found, where
+from lander.dotted import read_text
+from sweeps.store.folder import Store
 
 FEW_STEPS = "512"
 PICTURES = {"01_sweep": 7, "02_trials": 4, "03_actions": 4, "04_pilot": 6, "05_ladder": 10}

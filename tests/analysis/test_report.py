@@ -15,30 +15,30 @@ import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-import analysis.report
+import analysis.report.report
 import analysis.stats
-import sweeps.objective
-import sweeps.study
+import sweeps.run.objective
+import sweeps.study.study
 from analysis.__main__ import main
-from analysis.document import Block, Box, Picture, Table, Text, inline_html, inline_markdown
-from analysis.records import Records, read_records
-from analysis.report import compose, write_report
-from analysis.report_plots import flights_part
-from analysis.report_result import brief, next_step, question, result_part, searched
-from analysis.report_tables import covered
+from analysis.judgement import judge_sweep, record, rows
+from analysis.report.document import Block, Box, Picture, Table, Text, inline_html, inline_markdown
+from analysis.report.figures import flights_part
+from analysis.report.records import Records, read_records
+from analysis.report.report import compose, write_report
+from analysis.report.result import brief, next_step, question, result_part, searched
+from analysis.report.tables import covered
 from analysis.stats import mean_estimate
-from analysis.winner import judge_sweep, record, rows
 from lander import Progress, TrainConfig, TrainResult, train
-from sweeps.budget import BUDGET
 from sweeps.confirm import start_confirmation
-from sweeps.ranges import read_range
-from sweeps.recording import PARTS, RUN_ID
-from sweeps.registry import move_alias
-from sweeps.scores import RETURNS, last_return, ranked, seed_scores
-from sweeps.storage import Store, quiet
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
-from sweeps.workers import work
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.registry import move_alias
+from sweeps.run.worker import work
+from sweeps.schema import BUDGET, PARTS, RETURNS, RUN_ID
+from sweeps.scores import last_return, ranked, seed_scores
+from sweeps.store.folder import Store, quiet
+from sweeps.study.ranges import read_range
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep, open_sweep
 
 torch.set_num_threads(1)
 quiet()
@@ -196,7 +196,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         return train(config, on_update=on_update, check=check)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps.objective, "train", sometimes)
+        patch.setattr(sweeps.run.objective, "train", sometimes)
         work(store, "tiny", index=0, seconds=None)
     sweep = open_sweep(store, "tiny")
     assert sweep.best is not None
@@ -215,7 +215,7 @@ def confirmed(swept: Sweep, report: Written) -> Written:
     """The same sweep, its best trial and the defaults confirmed under two seeds."""
     store = swept.store
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps.study, "TEST_EPISODES", 4)
+        patch.setattr(sweeps.study.study, "TEST_EPISODES", 4)
         start_confirmation(store, "tiny", top=1, seeds=2, command=["confirm", "--study", "tiny"])
         work(store, "tiny@confirm", index=0, seconds=None)
     record(store, "tiny", judge_sweep(store, "tiny"))
@@ -500,7 +500,7 @@ def test_a_part_that_fails_says_so_in_its_place(
     def whole(records: Records) -> list[Block]:
         return [Text("whole")]
 
-    monkeypatch.setattr(analysis.report, "SECTIONS", {"A": (broken, whole), "B": (whole,)})
+    monkeypatch.setattr(analysis.report.report, "SECTIONS", {"A": (broken, whole), "B": (whole,)})
     first, second = compose(report.records).sections
     assert first.blocks == [Text("This part could not be made: KeyError: 'torn'"), Text("whole")]
     assert second.blocks == [Text("whole")]

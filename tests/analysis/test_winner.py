@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from analysis.winner import Judgement, as_markdown, as_numbers, judge, numbers, rows
-from lander.fields import ConfigError
+from analysis.judgement import Judgement, as_markdown, as_numbers, judge, numbers, rows
+from lander.errors import ConfigError
 from sweeps.confirm import Confirmed
 
 THRESHOLD = 200.0

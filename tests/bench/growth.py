@@ -21,20 +21,21 @@ import optuna
 from optuna.trial import TrialState
 from sqlalchemy import make_url
 
-import sweeps.objective
-import sweeps.recording
-import sweeps.workers
+import sweeps.record.recorder
+import sweeps.run.objective
+import sweeps.run.worker
 from lander import Progress, TrainConfig, TrainResult, train
-from lander.fields import configure
-from sweeps.address import VARIABLE, of_file
-from sweeps.halves import MLFLOW_FILE
-from sweeps.objective import Objective
-from sweeps.recording import MlflowRecorder
-from sweeps.spool import Spool
-from sweeps.storage import Store, quiet
-from sweeps.study import Study, find_study, read_study
-from sweeps.sweep import open_sweep, start_sweep
-from sweeps.workers import work
+from lander.dotted import configure
+from sweeps.lifecycle.start import start_sweep
+from sweeps.record.outbox import Outbox
+from sweeps.record.recorder import MlflowRecorder
+from sweeps.run.objective import Objective
+from sweeps.run.worker import work
+from sweeps.store.database import VARIABLE, of_file
+from sweeps.store.folder import Store, quiet
+from sweeps.store.halves import MLFLOW_FILE
+from sweeps.study.study import Study, find_study, read_study
+from sweeps.sweep import open_sweep
 from tests.bench.load import SIZES, SIZES_QUICK, STUDY, fill
 from tests.bench.process import ONE_THREAD, ROOT, Options, interleaved, one_core, origin
 
@@ -244,15 +245,15 @@ class Clock:
         """Time what a worker calls."""
         for owner, attribute, name in (
             (optuna.Study, "ask", "ask"),
-            (sweeps.objective, "suggest", "sampler"),
+            (sweeps.run.objective, "suggest", "sampler"),
             (Objective, "_report", "reports"),
-            (sweeps.objective, "earlier_scores", "estimate"),
-            (Spool, "write", "record"),
-            (Spool, "deliver", "record"),
-            (sweeps.recording, "save", "record"),
+            (sweeps.run.objective, "earlier_scores", "estimate"),
+            (Outbox, "write", "record"),
+            (Outbox, "deliver", "record"),
+            (sweeps.record.recorder, "save", "record"),
             (optuna.Study, "tell", "tell"),
-            (sweeps.workers, "take_back", "look around"),
-            (sweeps.workers, "give_back_memory", "memory"),
+            (sweeps.run.worker, "take_back", "look around"),
+            (sweeps.run.worker, "give_back_memory", "memory"),
         ):
             setattr(owner, attribute, self.part(name, getattr(owner, attribute)))
 
@@ -292,7 +293,7 @@ def main(argv: list[str]) -> None:
     quiet()
     if argv[2] == "1":
         one_core()
-    stubs = ((sweeps.objective, "train", rehearse()), (MlflowRecorder, "summary", nothing))
+    stubs = ((sweeps.run.objective, "train", rehearse()), (MlflowRecorder, "summary", nothing))
     for owner, name, stub in stubs:
         setattr(owner, name, stub)
     clock = Clock()

@@ -25,14 +25,12 @@ from optuna.distributions import (
 from sqlalchemy import URL, create_engine, text
 
 from analysis.load import load_checkpoints, load_curves, load_episodes, load_trials
-from sweeps.address import of_file
-from sweeps.creation import create
-from sweeps.halves import MLFLOW_FILE
-from sweeps.presence import EXPERIMENT_ID
-from sweeps.recording import NUMBER, PARENT, ROLE, RUN_ID
-from sweeps.scores import RETURNS
-from sweeps.storage import Store, quiet
-from sweeps.study import Study, find_study
+from sweeps.lifecycle.creation import create
+from sweeps.schema import EXPERIMENT_ID, NUMBER, PARENT, RETURNS, ROLE, RUN_ID
+from sweeps.store.database import of_file
+from sweeps.store.folder import Store, quiet
+from sweeps.store.halves import MLFLOW_FILE
+from sweeps.study.study import Study, find_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.bench.process import Options, interleaved, measure, one_core, origin
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import torch
 
-from sweeps.provenance import package_version
+from sweeps.record.provenance import package_version
 
 ROOT: Final = Path(__file__).parents[2]
 ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -8,7 +8,7 @@ from math import inf, isfinite
 from statistics import median
 from typing import Any, Final
 
-from analysis.tables import markdown
+from analysis.markdown import markdown
 
 Part = Mapping[str, Any]
 Row = Sequence[str]

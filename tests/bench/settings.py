@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lander.config import TrainConfig
-from lander.fields import ConfigError, configure, flatten
+from lander.dotted import configure, flatten
+from lander.errors import ConfigError
 from lander.policy import ACTIVATIONS
 
 # ours is coef * mean((V - R)^2) / 2, theirs without the half: ours 1.0 is their 0.5

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from lander.config import TrainConfig
-from lander.evaluation import Pilot, play, policy_pilot, seed_range
-from lander.fields import configure
+from lander.dotted import configure
+from lander.evaluation import ActFn, play, policy_pilot, seed_range
 from lander.policy import make_policy
 from lander.resolve import resolve
 from lander.trainer import Training, make_vector_env
@@ -49,7 +49,7 @@ class Update:
     env_steps: int
     seconds: float
     """Since the update before."""
-    pilot: Pilot
+    pilot: ActFn
 
 
 Updates = Generator[Update, None, None]

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from lander.config import TrainConfig
+from lander.dotted import configure
 from lander.env import spaces
-from lander.fields import configure
 from lander.resolve import resolve
 from lander.trainer import Training, make_vector_env
 from tests.bench.process import (
@@ -35,7 +35,7 @@ BUDGET: Final = 100_000_000
 """Out of reach: schedules stand still, no evaluation comes due."""
 WARM_UPDATES: Final = 3
 WARM_GRADIENTS: Final = 200
-"""Before anything is timed: after 150 of them ours is recorded, see lander/traced.py."""
+"""Before anything is timed: after 150 of them ours is recorded, see lander/graph.py."""
 WARM_STEPS: Final = 4096
 """Of the environments alone."""
 

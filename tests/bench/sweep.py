@@ -17,9 +17,8 @@ from typing import Any, Final
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.budget import WORKER
-from sweeps.recording import PARTS, RUN_ID, SECONDS
-from sweeps.storage import Store, quiet
+from sweeps.schema import PARTS, RUN_ID, SECONDS, WORKER
+from sweeps.store.folder import Store, quiet
 from sweeps.sweep import open_sweep
 from tests.bench.process import QUICK, ROOT, Options, measure, origin
 

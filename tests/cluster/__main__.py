@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, LiteralString
 
 from lander.arguments import Parser
-from sweeps.address import VARIABLE
-from sweeps.masking import masked
+from sweeps.errors import redacted
+from sweeps.store.database import VARIABLE
 from tests.cluster.hosts import Host
 from tests.cluster.nodes import Nodes
 from tests.cluster.postgres import Postgres
@@ -65,7 +65,7 @@ def demonstrate(folder: Path, *, keep: bool) -> int:
         first, second = (
             everything.enter_context(Host(folder / name, environ)) for name in ("first", "second")
         )
-        say(f"set: {VARIABLE}={masked(environ[VARIABLE])} {TRACKING}={tracking.uri}")
+        say(f"set: {VARIABLE}={redacted(environ[VARIABLE])} {TRACKING}={tracking.uri}")
         code = sweep(first, second, placed, folder)
         if code == 0:
             show(second, postgres, tracking)

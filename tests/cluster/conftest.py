@@ -11,10 +11,10 @@ from typing import Final
 import mlflow
 import pytest
 
-from sweeps.address import VARIABLE, address
-from sweeps.budget import open_storage
-from sweeps.spool import Spool
-from sweeps.storage import Store
+from sweeps.record.outbox import Outbox
+from sweeps.store.database import VARIABLE, address
+from sweeps.store.folder import Store
+from sweeps.store.trials import open_storage
 from tests.cluster.hosts import Host
 from tests.cluster.postgres import Postgres
 from tests.cluster.tracking import TrackingServer
@@ -70,7 +70,7 @@ def kept_by(postgres: Postgres, tracking: TrackingServer, folder: Path) -> Gener
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, postgres.create_database(f"optuna_{next(NUMBERS)}"))
         patch.setenv(TRACKING, tracking.uri.replace("//", f"//me:{TOKEN}@"))
-        patch.setattr(Spool, "_not_before", {})
+        patch.setattr(Outbox, "_not_before", {})
         try:
             yield Store(folder / "mlruns")
         finally:

@@ -19,14 +19,14 @@ from typing import Final
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.address import VARIABLE
-from sweeps.budget import GRACE, WORKER
-from sweeps.doctor import examine
-from sweeps.endings import LOST, REASON, RETRY_OF
-from sweeps.recording import RUN_ID
-from sweeps.storage import Store, quiet
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
+from sweeps.doctor.doctor import examine
+from sweeps.lifecycle.start import start_sweep
+from sweeps.schema import LOST, REASON, RETRY_OF, RUN_ID, WORKER
+from sweeps.store.database import VARIABLE
+from sweeps.store.folder import Store, quiet
+from sweeps.store.trials import GRACE
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.hosts import Host
 from tests.cluster.postgres import Postgres
 from tests.cluster.tracking import TrackingServer

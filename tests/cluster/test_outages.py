@@ -15,11 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 from psycopg import sql
 
 from sweeps.__main__ import main
-from sweeps.address import VARIABLE
-from sweeps.endings import LOST, REASON, RETRY_OF
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, start_sweep
+from sweeps.lifecycle.start import start_sweep
+from sweeps.schema import LOST, REASON, RETRY_OF
+from sweeps.store.database import VARIABLE
+from sweeps.store.folder import Store
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep
 from tests.cluster.conftest import Hosts
 from tests.cluster.hosts import finished
 from tests.cluster.postgres import Postgres
@@ -38,7 +39,7 @@ from sweeps.__main__ import main
 
 name, grace, *args = sys.argv[1:]
 socket.gethostname = lambda: name
-sweeps.budget.HEARTBEAT, sweeps.budget.GRACE = 1, int(grace)
+sweeps.store.trials.HEARTBEAT, sweeps.store.trials.GRACE = 1, int(grace)
 sys.exit(main(args))
 """
 """`python -m sweeps` on a host of that name, whose processes nobody here can see; it gives signs of

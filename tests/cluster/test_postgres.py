@@ -16,13 +16,13 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 import analysis.__main__
-import sweeps.budget
+import sweeps.store.trials
 from sweeps.__main__ import main
-from sweeps.address import VARIABLE
-from sweeps.budget import CANDIDATE, WORKER
-from sweeps.creation import is_created
-from sweeps.endings import INTERRUPTED, REASON, RETRY_OF, root
-from sweeps.storage import WINNER, Store
+from sweeps.endings import root
+from sweeps.lifecycle.creation import is_created
+from sweeps.schema import CANDIDATE, INTERRUPTED, REASON, RETRY_OF, WINNER, WORKER
+from sweeps.store.database import VARIABLE
+from sweeps.store.folder import Store
 from sweeps.sweep import open_sweep
 from tests.cluster.conftest import TOKEN, TRACKING, kept_by
 from tests.cluster.hosts import Host, finished
@@ -221,7 +221,7 @@ def test_a_wrong_address_is_one_line_without_its_password(
 ) -> None:
     old, new = change
     right = server.address("postgres")
-    monkeypatch.setattr(sweeps.budget, "FIRST_PATIENCE", 0.2)
+    monkeypatch.setattr(sweeps.store.trials, "FIRST_PATIENCE", 0.2)
     monkeypatch.setenv(VARIABLE, right.replace(str(server.port) if old == "PORT" else old, new))
     monkeypatch.setenv(TRACKING, tracking.uri)
     study = tmp_path / "mini.toml"

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from sweeps.budget import WORKER
-from sweeps.creation import is_created
-from sweeps.doctor import examine
-from sweeps.endings import LOST, REASON
-from sweeps.storage import Store
+from sweeps.doctor.doctor import examine
+from sweeps.lifecycle.creation import is_created
+from sweeps.schema import LOST, REASON, WORKER
+from sweeps.store.folder import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.nodes import Nodes
 from tests.sweeps.test_survival import DEADLINE, SHORT

@@ -17,14 +17,14 @@ import lander.agent
 from lander import ActorCritic, Divergence, PPOConfig, TrainConfig, resolve, train
 from lander.advantages import ADVANTAGES
 from lander.agent import Agent, Batch, Loss, approximate_kl, ppo_loss
-from lander.fields import configure
+from lander.dotted import configure
 from lander.heads import BOX_HEADS
 from lander.metrics import CURVES
 from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits
-from lander.vector import VectorEnv
+from lander.vector import SerialVectorEnv
 
 BASE = {
     "env.id": "CartPole-v1",
@@ -58,7 +58,9 @@ def played(trunk: str = "separate") -> tuple[ActorCritic, Rollout]:
     config = made({"policy.trunk": trunk})
     generator = torch.Generator().manual_seed(0)
     policy = make_policy(config, generator=generator)
-    rollout, _ = Runner(VectorEnv("CartPole-v1", 4), policy, config, generator=generator).collect()
+    rollout, _ = Runner(
+        SerialVectorEnv("CartPole-v1", 4), policy, config, generator=generator
+    ).collect()
     return policy, rollout
 
 
@@ -305,7 +307,9 @@ def test_without_a_critic_nothing_is_said_of_one() -> None:
     generator = torch.Generator().manual_seed(0)
     policy = make_policy(config, generator=generator)
     assert not any("critic" in name for name, _ in policy.named_parameters())
-    rollout, _ = Runner(VectorEnv("CartPole-v1", 4), policy, config, generator=generator).collect()
+    rollout, _ = Runner(
+        SerialVectorEnv("CartPole-v1", 4), policy, config, generator=generator
+    ).collect()
     assert not rollout.values.any()
     assert not rollout.next_values.any()
     metrics = Agent(policy, config.ppo).update(rollout, remaining=1.0, generator=generator)
@@ -347,7 +351,9 @@ def test_the_ratio_is_1_on_the_first_minibatch_with_every_head(
     config = made(values)
     generator = torch.Generator().manual_seed(2)
     policy = make_policy(config, generator=generator)
-    rollout, _ = Runner(VectorEnv(config.env.id, 4), policy, config, generator=generator).collect()
+    rollout, _ = Runner(
+        SerialVectorEnv(config.env.id, 4), policy, config, generator=generator
+    ).collect()
     Agent(policy, config.ppo).update(rollout, remaining=1.0, generator=generator)
     assert asked[0].ratio.shape == (32,)
     assert float((asked[0].ratio - 1).abs().max()) < 1e-6

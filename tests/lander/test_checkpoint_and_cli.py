@@ -14,8 +14,8 @@ from PIL import Image
 from lander import ConfigError, EnvConfig, PolicyConfig, TrainConfig, evaluate, resolve
 from lander.__main__ import main
 from lander.checkpoint import load, save
+from lander.dotted import configure, from_toml
 from lander.evaluation import seed_range
-from lander.fields import configure, from_toml
 from lander.metrics import CURVES
 from lander.policy import make_policy
 from tests.lander.conftest import refused
@@ -354,7 +354,7 @@ def test_what_the_system_refuses_is_one_line_with_the_file_where_it_is_known(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("lander.folder.RunFolder.write_state", refuse)
+    monkeypatch.setattr("lander.run_folder.RunFolder.write_state", refuse)
     assert refused([*TINY, "--out", str(tmp_path / "run")], capsys) == f"lander: {line}\n"
 
 

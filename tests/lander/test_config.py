@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lander import ConfigError, EnvConfig, PolicyConfig, PPOConfig, TrainConfig, resolve
-from lander.fields import configure, flatten, from_toml, to_toml
+from lander.dotted import configure, flatten, from_toml, to_toml
 
 CONFIGS = [
     TrainConfig(),

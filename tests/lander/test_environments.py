@@ -19,9 +19,9 @@ from lander import env as env_module
 from lander.__main__ import main
 from lander.checkpoint import load
 from lander.config import Scalar
+from lander.dotted import configure, flatten, from_toml, to_toml
 from lander.env import make_env, solved_return, spaces
 from lander.evaluation import FINAL_SEED, play, random_pilot, replay
-from lander.fields import configure, flatten, from_toml, to_toml
 from lander.gif import save_landing
 from lander.heads import GaussianHead
 from lander.interface import CheckedEnv

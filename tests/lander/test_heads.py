@@ -39,7 +39,7 @@ from lander.heads import (
 from lander.options import CHOICES
 from lander.policy import make_policy
 from lander.runner import Runner
-from lander.vector import Step, VectorEnv
+from lander.vector import SerialVectorEnv, Step
 
 HEADS = CHOICES["policy.head"]
 UNBOUNDED = Box(-np.inf, np.inf, (1,), np.float32)
@@ -330,7 +330,7 @@ def test_log_prob_is_of_the_unclipped_action_and_the_environment_gets_the_bounde
 ) -> None:
     received: list[NDArray[np.generic]] = []
 
-    class Recorder(VectorEnv):
+    class Recorder(SerialVectorEnv):
         def step(
             self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None
         ) -> Step:

@@ -12,8 +12,8 @@ import torch
 
 from lander import ConfigError, EnvConfig, TrainConfig, evaluate, resolve, train
 from lander.__main__ import main
+from lander.dotted import configure
 from lander.env import env_spec, make_env, spaces
-from lander.fields import configure
 from lander.interface import CheckedEnv, EnvFault, handed
 from lander.policy import make_policy
 from tests.lander import odd_envs

@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lander import ActorCritic, TrainConfig, TrainResult, train
-from lander.fields import configure
+from lander.dotted import configure
 
 Floats = NDArray[np.float32]
 See = Callable[[int, Generator], list[float]]

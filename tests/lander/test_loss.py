@@ -27,12 +27,12 @@ from lander.agent import (
     value_error,
 )
 from lander.distributions import Categorical
-from lander.fields import configure
+from lander.dotted import configure
 from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits
-from lander.vector import VectorEnv
+from lander.vector import SerialVectorEnv
 
 Floats = NDArray[np.float64]
 Norm = Literal["none", "batch", "minibatch"]
@@ -96,7 +96,7 @@ def lunar_rollout() -> tuple[dict[str, Tensor], Rollout]:
     )
     generator = torch.Generator().manual_seed(0)
     rollout, _ = Runner(
-        VectorEnv("LunarLander-v3", 4), policy, config, generator=generator
+        SerialVectorEnv("LunarLander-v3", 4), policy, config, generator=generator
     ).collect()
     return {name: tensor.clone() for name, tensor in policy.state_dict().items()}, rollout
 

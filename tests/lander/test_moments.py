@@ -30,13 +30,13 @@ from lander import (
 from lander import checkpoint as files
 from lander.agent import Batch, Loss, ppo_loss
 from lander.evaluation import CHECKPOINT_SEED
-from lander.moments import RunningMoments
 from lander.policy import Prediction, make_policy
 from lander.rollout import Rollout
 from lander.runner import Runner
+from lander.running_stats import RunningMeanStd
 from lander.surrogates import Limits
 from lander.trainer import Training
-from lander.vector import Step, VectorEnv
+from lander.vector import SerialVectorEnv, Step
 
 CONFIG = TrainConfig(
     EnvConfig(id="Pendulum-v1", num_envs=2, obs_norm=True, obs_clip=1.5, reward_scale="running"),
@@ -55,7 +55,7 @@ def trained() -> TrainResult:
     return train(CONFIG)
 
 
-def moments(policy: ActorCritic) -> RunningMoments:
+def moments(policy: ActorCritic) -> RunningMeanStd:
     assert policy.obs_moments is not None
     return policy.obs_moments
 
@@ -72,7 +72,7 @@ def with_prior(samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 
 def test_moments_of_batches_are_those_of_all_samples() -> None:
     samples = np.random.default_rng(0).normal([0.5, -2.0, 30.0], [1.0, 0.1, 7.0], (261, 3))
-    running = RunningMoments(3)
+    running = RunningMeanStd(3)
     for batch in np.split(samples, [1, 8, 108, 111, 161]):
         running.update(torch.from_numpy(batch))
     mean, variance = with_prior(samples)
@@ -84,7 +84,7 @@ def test_moments_of_batches_are_those_of_all_samples() -> None:
 
 
 def test_moments_of_single_numbers_have_no_dimension() -> None:
-    running = RunningMoments()
+    running = RunningMeanStd()
     running.update(torch.tensor([1.0, 2.0, 6.0]))
     running.update(torch.tensor([7.0]))
     assert running.mean.shape == running.std.shape == ()
@@ -93,7 +93,7 @@ def test_moments_of_single_numbers_have_no_dimension() -> None:
 
 
 def test_normalised_samples_are_shifted_scaled_and_clipped() -> None:
-    running = RunningMoments(2)
+    running = RunningMeanStd(2)
     running.mean.copy_(torch.tensor([1.0, -2.0]))
     running.variance.copy_(torch.tensor([4.0, 0.25]))
     samples = torch.tensor([[1.0, -2.0], [3.0, -3.0], [99.0, -99.0], [-9.0, 0.0]])
@@ -104,14 +104,14 @@ def test_normalised_samples_are_shifted_scaled_and_clipped() -> None:
 
 
 def test_before_the_first_sample_nothing_is_changed_but_clipped() -> None:
-    normalised = RunningMoments(3).normalise(OBS, clip=5.0)
+    normalised = RunningMeanStd(3).normalise(OBS, clip=5.0)
     assert normalised.dtype == torch.float32
     torch.testing.assert_close(normalised, OBS.clamp(-5, 5))
 
 
 def test_a_number_that_never_changes_stays_finite() -> None:
     """1e-8 is added to the variance: the smallest std is 1e-4."""
-    running = RunningMoments(1)
+    running = RunningMeanStd(1)
     for _ in range(100):
         running.update(torch.full((1000, 1), 0.25))
     assert float(running.variance) == pytest.approx(1.0625e-9)
@@ -226,7 +226,7 @@ def test_statistics_take_in_each_rollout_after_the_agent_has_learned_from_it(
 
     monkeypatch.setattr("lander.agent.ppo_loss", watched)
     config = resolve(CONFIG)
-    with closing(VectorEnv("Pendulum-v1", 2)) as envs:
+    with closing(SerialVectorEnv("Pendulum-v1", 2)) as envs:
         training = Training(config, envs)
         for _ in range(3):
             training.update()
@@ -240,7 +240,7 @@ def test_statistics_take_in_each_rollout_after_the_agent_has_learned_from_it(
 # rewards
 
 
-class Heavy(VectorEnv):
+class Heavy(SerialVectorEnv):
     """Rewards with heavy tails, the same in every instance."""
 
     def __init__(self) -> None:

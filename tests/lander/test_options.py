@@ -10,7 +10,7 @@ import pytest
 
 from lander import ConfigError, TrainConfig, resolve
 from lander.advantages import ADVANTAGES, BASELINES
-from lander.fields import KWARGS, configure, documented, flatten
+from lander.dotted import KWARGS, configure, documented, flatten
 from lander.heads import BOX_HEADS
 from lander.options import (
     CHOICES,

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from lander import ConfigError, TrainConfig, resolve, train
-from lander.fields import configure
-from lander.pooled import PooledEnv, require_pooled
+from lander.dotted import configure
+from lander.envpool_env import EnvPoolVectorEnv, require_pooled
 from lander.trainer import Training, make_vector_env
-from lander.vector import Envs, Step, VectorEnv
+from lander.vector import SerialVectorEnv, Step, VectorEnv
 
 FAST = {
     "env.backend": "envpool",
@@ -82,7 +82,7 @@ def shuffling_envpool(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("shuffling_envpool")
 def test_results_belong_to_their_copies_in_whatever_order_they_come() -> None:
-    envs = PooledEnv("Any-v0", 8)
+    envs = EnvPoolVectorEnv("Any-v0", 8)
     assert envs.reset(range(8))[:, 0].tolist() == [copy + 0.125 for copy in range(8)]
     for copies in (np.arange(8), np.array([1, 4, 6]), np.array([7, 0, 3])):
         step = envs.step(10 * copies, copies)
@@ -95,7 +95,7 @@ def test_results_belong_to_their_copies_in_whatever_order_they_come() -> None:
 
 
 def played(
-    envs: Envs, *, copies: int, steps: int, actions: int = 4
+    envs: VectorEnv, *, copies: int, steps: int, actions: int = 4
 ) -> Iterator[tuple[NDArray[np.int64], Step]]:
     """Random actions and what came of them."""
     stream = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def played(
         yield chosen, envs.step(chosen)
 
 
-def returns(envs: Envs, *, copies: int) -> NDArray[np.float64]:
+def returns(envs: VectorEnv, *, copies: int) -> NDArray[np.float64]:
     """Of the first episode of each copy: the first to end, whoever flies, would be the short."""
     total, ended = np.zeros(copies), np.zeros(copies, dtype=bool)
     for _, step in played(envs, copies=copies, steps=1000):
@@ -119,8 +119,8 @@ def returns(envs: Envs, *, copies: int) -> NDArray[np.float64]:
 def test_random_flights_score_as_on_gymnasium() -> None:
     """Two samples of 250 from one distribution: means within 4 standard errors, spreads alike."""
     with (
-        closing(PooledEnv("LunarLander-v3", 250)) as pool,
-        closing(VectorEnv("LunarLander-v3", 250)) as stock,
+        closing(EnvPoolVectorEnv("LunarLander-v3", 250)) as pool,
+        closing(SerialVectorEnv("LunarLander-v3", 250)) as stock,
     ):
         ours, theirs = (returns(envs, copies=250) for envs in (pool, stock))
     error = np.sqrt((ours.var() + theirs.var()) / 250)
@@ -131,7 +131,7 @@ def test_random_flights_score_as_on_gymnasium() -> None:
 
 def test_the_row_after_an_ended_episode_is_a_first_row_and_no_step_is_lost() -> None:
     seen = 0
-    with closing(PooledEnv("LunarLander-v3", 8)) as envs:
+    with closing(EnvPoolVectorEnv("LunarLander-v3", 8)) as envs:
         for _, step in played(envs, copies=8, steps=400):
             ended = step.terminated | step.truncated
             # a craft begins in the middle, at the top, with its legs in the air
@@ -146,8 +146,8 @@ def test_the_row_after_an_ended_episode_is_a_first_row_and_no_step_is_lost() -> 
 
 def test_a_time_limit_truncates_and_hands_out_the_true_successor() -> None:
     with (
-        closing(PooledEnv("LunarLander-v3", 4, time_limit=5)) as envs,
-        closing(PooledEnv("LunarLander-v3", 4)) as unlimited,
+        closing(EnvPoolVectorEnv("LunarLander-v3", 4, time_limit=5)) as envs,
+        closing(EnvPoolVectorEnv("LunarLander-v3", 4)) as unlimited,
     ):
         pairs = zip(
             played(envs, copies=4, steps=5), played(unlimited, copies=4, steps=5), strict=True
@@ -162,8 +162,8 @@ def test_a_time_limit_truncates_and_hands_out_the_true_successor() -> None:
 
 def test_a_step_of_some_copies_leaves_the_others_where_they_were() -> None:
     with (
-        closing(PooledEnv("LunarLander-v3", 3)) as envs,
-        closing(PooledEnv("LunarLander-v3", 3)) as all_of_them,
+        closing(EnvPoolVectorEnv("LunarLander-v3", 3)) as envs,
+        closing(EnvPoolVectorEnv("LunarLander-v3", 3)) as all_of_them,
     ):
         envs.reset([5, 6, 7])
         all_of_them.reset([5, 6, 7])

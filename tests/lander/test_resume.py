@@ -25,8 +25,8 @@ from torch import Tensor
 from lander import ConfigError, Evaluation, Progress, TrainConfig, TrainResult, train
 from lander.__main__ import main
 from lander.checkpoint import load
-from lander.fields import configure
-from lander.folder import RunFolder
+from lander.dotted import configure
+from lander.run_folder import RunFolder
 from lander.trainer import State
 from tests.lander.conftest import refused
 

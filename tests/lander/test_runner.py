@@ -16,12 +16,12 @@ from torch import Tensor
 
 from lander import ActorCritic, EnvConfig, PPOConfig, TrainConfig, resolve, train
 from lander.advantages import gae
+from lander.dotted import configure
 from lander.env import make_env
-from lander.fields import configure
 from lander.policy import make_policy
 from lander.rollout import Rollout
 from lander.runner import Episode, Runner
-from lander.vector import Flight, Step, VectorEnv
+from lander.vector import EpisodeStart, SerialVectorEnv, Step
 
 
 class Counter(gym.Env[NDArray[np.float32], np.int64]):
@@ -103,7 +103,7 @@ def make_runner(
     }
     config = resolve(configure(values | more, base=TrainConfig()))
     policy = make_policy(config, generator=torch.Generator().manual_seed(1))
-    envs = VectorEnv(config.env.id, num_envs, time_limit=config.env.time_limit)
+    envs = SerialVectorEnv(config.env.id, num_envs, time_limit=config.env.time_limit)
     return policy, Runner(envs, policy, config, generator=torch.Generator().manual_seed(2))
 
 
@@ -192,7 +192,7 @@ def test_log_probs_are_those_of_the_policy_that_acted() -> None:
 
 
 def test_training_seeds_lie_above_those_of_every_evaluation() -> None:
-    class Recorder(VectorEnv):
+    class Recorder(SerialVectorEnv):
         def reset(self, seeds: Any) -> NDArray[np.float32]:
             seen.extend(seeds)
             return super().reset(seeds)
@@ -340,8 +340,8 @@ def assert_same_step(left: Step, right: Step) -> None:
 
 def test_a_step_of_some_copies_leaves_the_others_where_they_were() -> None:
     env_id, seeds = "runner/mixed-truncated-v0", (11, 12, 13)
-    together = VectorEnv(env_id, 3)
-    alone = [VectorEnv(env_id, 1) for _ in seeds]
+    together = SerialVectorEnv(env_id, 3)
+    alone = [SerialVectorEnv(env_id, 1) for _ in seeds]
     together.reset(seeds)
     for envs, seed in zip(alone, seeds, strict=True):
         envs.reset([seed])
@@ -359,11 +359,11 @@ def test_a_step_of_some_copies_leaves_the_others_where_they_were() -> None:
 @pytest.mark.parametrize("env_id", ["LunarLander-v3", "LunarLanderContinuous-v3"])
 def test_restored_flights_stand_where_they_were_and_have_the_same_future(env_id: str) -> None:
     stream = np.random.default_rng(3)
-    envs, other = VectorEnv(env_id, 8), VectorEnv(env_id, 8)
+    envs, other = SerialVectorEnv(env_id, 8), SerialVectorEnv(env_id, 8)
     obs = envs.reset(range(21, 29))
     for _ in range(80):
         obs = envs.step(random_actions(env_id, stream, 8)).obs
-    flights: list[Flight] = deepcopy(envs.flights)
+    flights: list[EpisodeStart] = deepcopy(envs.flights)
     assert {type(flight.start) for flight in flights} == {int, dict}  # first episodes and later
     assert np.array_equal(other.restore(flights), obs)
     ends = 0

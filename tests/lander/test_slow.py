@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lander import TrainConfig, evaluate, train
-from lander.fields import configure
+from lander.dotted import configure
 
 pytestmark = pytest.mark.slow
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 import lander.agent
-import lander.traced
+import lander.graph
 from lander import PPOConfig, TrainConfig, resolve
-from lander.fields import configure
+from lander.dotted import configure
+from lander.graph import Function, Tracer, recorded
 from lander.surrogates import SURROGATES, Limits
-from lander.traced import Function, Tracer, recorded
 from lander.trainer import Training, make_vector_env
 
 BASE = {
@@ -32,14 +32,14 @@ CONTINUOUS = {"env.id": "LunarLanderContinuous-v3"}
 @pytest.fixture
 def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The shapes of the inputs of every recording that is made, of each as soon as it is hot."""
-    monkeypatch.setattr(lander.traced, "PAID", 0)
+    monkeypatch.setattr(lander.graph, "PAID", 0)
     made: list[Any] = []
 
     def spy(function: Function, inputs: Any) -> Function:
         made.append([tuple(part.shape) for part in inputs])
         return recorded(function, inputs)
 
-    monkeypatch.setattr(lander.traced, "recorded", spy)
+    monkeypatch.setattr(lander.graph, "recorded", spy)
     return made
 
 
@@ -83,10 +83,10 @@ def tensors(tree: Any) -> list[Tensor]:
 def test_a_training_is_the_same_to_the_bit_with_and_without_records(
     values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.traced, "HOT", 3)
+    monkeypatch.setattr(lander.graph, "HOT", 3)
     replayed = tensors(state_after(values, updates=6))
     assert recordings
-    monkeypatch.setattr(lander.traced, "HOT", 10**9)
+    monkeypatch.setattr(lander.graph, "HOT", 10**9)
     recordings.clear()
     plain = tensors(state_after(values, updates=6))
     assert not recordings
@@ -98,7 +98,7 @@ def test_a_training_is_the_same_to_the_bit_with_and_without_records(
 def test_a_record_is_made_of_the_call_that_pays_and_used_from_then_on(
     monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.traced, "HOT", 3)
+    monkeypatch.setattr(lander.graph, "HOT", 3)
     calls: list[int] = []
 
     def triple(x: Tensor) -> tuple[Tensor, ...]:
@@ -116,7 +116,7 @@ def test_a_record_is_made_of_the_call_that_pays_and_used_from_then_on(
 def test_other_constants_or_shapes_are_another_function(
     monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.traced, "HOT", 2)
+    monkeypatch.setattr(lander.graph, "HOT", 2)
     tracer = Tracer()
 
     def called(factor: float, size: int) -> list[float]:
@@ -152,7 +152,7 @@ SHORT = {
 def test_what_changes_from_update_to_update_needs_no_record_of_its_own(
     changing: dict[str, Any], recordings: list[Any]
 ) -> None:
-    assert lander.traced.HOT < 32 * 5
+    assert lander.graph.CAPTURE_AFTER < 32 * 5
     config = resolve(configure(BASE | SHORT | changing, base=TrainConfig()))
     with closing(make_vector_env(config.env)) as envs:
         training = Training(config, envs)
@@ -166,7 +166,7 @@ def test_a_record_serves_every_clip_range_and_every_beta(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Frozen, a record of one update would give its gradient in all that follow."""
-    monkeypatch.setattr(lander.traced, "HOT", 5)
+    monkeypatch.setattr(lander.graph, "HOT", 5)
     tracer = Tracer()
     ratios = torch.linspace(0.5, 1.5, 9)
 
@@ -189,15 +189,15 @@ def test_however_many_shapes_come_a_few_records_are_held(
     monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
     """Rollouts of whole episodes give minibatches of many sizes; those used last stay."""
-    monkeypatch.setattr(lander.traced, "HOT", 2)
+    monkeypatch.setattr(lander.graph, "HOT", 2)
     tracer = Tracer()
-    sizes = range(1, 2 * lander.traced.KEPT)
+    sizes = range(1, 2 * lander.graph.KEPT)
     for size in sizes:
         for _ in range(3):
             assert tracer(double, [torch.ones(size)], constants="")[0].tolist() == [2.0] * size
         tracer(double, [torch.ones(1)], constants="")
     assert len(recordings) == len(sizes)
-    assert len(tracer._records) == lander.traced.KEPT
+    assert len(tracer._records) == lander.graph.KEPT
     recordings.clear()
     for size in (1, sizes[-1], sizes[-2]):
         tracer(double, [torch.ones(size)], constants="")
@@ -208,9 +208,9 @@ def test_shapes_that_never_come_again_are_recorded_once_and_their_counts_are_bou
     monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
     """A record that has not paid for itself is the last: time does not go into the next one."""
-    monkeypatch.setattr(lander.traced, "HOT", 2)
-    monkeypatch.setattr(lander.traced, "PAID", 400)
-    monkeypatch.setattr(lander.traced, "COUNTED", 50)
+    monkeypatch.setattr(lander.graph, "HOT", 2)
+    monkeypatch.setattr(lander.graph, "PAID", 400)
+    monkeypatch.setattr(lander.graph, "COUNTED", 50)
     tracer = Tracer()
     for size in range(1, 200):
         for _ in range(3):
@@ -248,7 +248,7 @@ def changed_torch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def test_without_torchs_private_parts_a_function_is_called_as_it_is(
     monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.traced, "HOT", 2)
+    monkeypatch.setattr(lander.graph, "HOT", 2)
     tracer = Tracer()
     for k in range(1, 6):
         found, _ = tracer(double, [torch.full((2,), float(k))], constants="")
@@ -262,7 +262,7 @@ def test_without_torchs_private_parts_a_training_is_the_same_to_the_bit(
     expected = tensors(state_after(SHORT, updates=2))
     monkeypatch.setitem(sys.modules, "torch.fx.experimental.proxy_tensor", None)
     monkeypatch.setitem(sys.modules, "torch.jit._trace", None)
-    spec = spec_from_file_location("traced_again", lander.traced.__file__)
+    spec = spec_from_file_location("traced_again", lander.graph.__file__)
     assert spec is not None
     assert spec.loader is not None
     again = module_from_spec(spec)

@@ -26,7 +26,7 @@ from lander import (
     TrainResult,
     train,
 )
-from lander.fields import configure, flatten
+from lander.dotted import configure, flatten
 from lander.metrics import CURVES, FINALS
 from lander.options import CHOICES
 
@@ -318,8 +318,8 @@ def test_options_record_curves_of_their_own() -> None:
     assert (first.metrics["policy/kl_coef"], second.metrics["policy/kl_coef"]) == (1.0, 0.5)
     assert 1 <= first.metrics["policy/gradient_steps"] < 20  # 10 epochs of 2 minibatches
     assert "policy/clip_fraction" not in first.metrics
-    _, (patient, _) = followed(knobs_and({"ppo.kl_stop": 1e6}))
-    assert patient.metrics["policy/gradient_steps"] == 20
+    _, (retrying, _) = followed(knobs_and({"ppo.kl_stop": 1e6}))
+    assert retrying.metrics["policy/gradient_steps"] == 20
     _, (plain, _) = followed(knobs_and(PLAIN))
     assert not {"loss/value", "value/explained_variance"} & plain.metrics.keys()
 

@@ -15,7 +15,8 @@ import torch
 from lander.__main__ import main
 from lander.checkpoint import load
 from lander.config import EnvConfig, TrainConfig
-from lander.fields import ConfigError, flatten
+from lander.dotted import flatten
+from lander.errors import ConfigError
 from lander.trust import (
     TYPED,
     UNKNOWN,

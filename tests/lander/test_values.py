@@ -10,7 +10,7 @@ import pytest
 
 from lander import ConfigError, TrainConfig
 from lander.__main__ import parse, shown
-from lander.fields import (
+from lander.dotted import (
     as_read_before,
     configure,
     documented,
@@ -21,7 +21,7 @@ from lander.fields import (
     typed,
 )
 from lander.options import CHOICES
-from sweeps.study import read_study
+from sweeps.study.study import read_study
 from tests.lander.conftest import refused
 
 OPTIONAL = sorted(name for name in documented() if type(None) in kinds_of(name))

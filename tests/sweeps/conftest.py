@@ -14,11 +14,11 @@ import pytest
 from mlflow import MlflowClient
 
 import sweeps.__main__
-from sweeps.publish import publish
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import start_sweep
-from sweeps.workers import work
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import publish
+from sweeps.run.worker import work
+from sweeps.store.folder import Store
+from sweeps.study.study import read_study
 
 TINY = """
 [study]
@@ -76,7 +76,7 @@ def kept(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
     sweep = start_sweep(read_study(TINY, source="tiny.toml"), store, trials=None, command=["run"])
     work(store, "tiny", index=0, seconds=None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.publish.write_figures", lambda *_: [])
+        patch.setattr("sweeps.publish.publish.write_figures", lambda *_: [])
         publish(sweep)
     return store.folder, Path(shutil.copytree(store.folder, folder / "copy"))
 
@@ -132,7 +132,7 @@ def wrapped(
     return call
 
 
-class Interruption:
+class DeferredSignals:
     """Ctrl-C when one of a sequence of calls was carried out, which is before the next one."""
 
     def __init__(self, number: int) -> None:
@@ -147,7 +147,7 @@ class Interruption:
 def was_interrupted(call: Callable[[], object], number: int) -> bool:
     """Interrupt a function after that call; False if it made fewer."""
     try:
-        with at_each_call(lambda _: None, Interruption(number)):
+        with at_each_call(lambda _: None, DeferredSignals(number)):
             call()
     except KeyboardInterrupt:
         return True

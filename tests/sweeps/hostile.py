@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from lander.config import EnvConfig, TrainConfig
-from lander.fields import flatten
-from sweeps.definition import BASE
-from sweeps.recording import RUN_ID, MlflowRecorder
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import open_sweep, start_sweep
-from sweeps.workers import work
+from lander.dotted import flatten
+from sweeps.lifecycle.start import start_sweep
+from sweeps.record.recorder import MlflowRecorder
+from sweeps.run.worker import work
+from sweeps.schema import BASE, RUN_ID
+from sweeps.store.folder import Store
+from sweeps.study.study import read_study
+from sweeps.sweep import open_sweep
 
 MODULE = "payload"
 ID = f"{MODULE}:Env-v0"

@@ -9,11 +9,12 @@ import optuna
 import pytest
 from optuna import pruners, samplers
 
-from lander.fields import ConfigError
-from sweeps.search import ARGUMENTS, make_pruner
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
-from sweeps.sweep import open_sweep, proposer, pruner_of, start_sweep
+from lander.errors import ConfigError
+from sweeps.lifecycle.start import start_sweep
+from sweeps.store.folder import Store
+from sweeps.study.samplers import ARGUMENTS, make_pruner
+from sweeps.study.study import Study, read_study
+from sweeps.sweep import open_sweep, proposer, pruner_of
 from tests.conftest import MINI
 
 CLASSES: dict[str, Any] = {

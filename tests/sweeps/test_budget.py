@@ -25,21 +25,15 @@ from optuna.storages._rdb.models import TrialHeartbeatModel
 from optuna.trial import TrialState
 from sqlalchemy import text, update
 
-from sweeps.budget import WORKER, NoTrialLeft, taken
-from sweeps.endings import (
-    INTERRUPTED,
-    REASON,
-    RETRY_OF,
-    SETTLED,
-    Ending,
-    counts,
-    ending,
-    root,
-)
-from sweeps.identity import parse, this_worker
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep, take_back
+from sweeps.endings import SETTLED, counts, ending, root
+from sweeps.lifecycle.losses import requeue_lost
+from sweeps.lifecycle.start import start_sweep
+from sweeps.schema import INTERRUPTED, REASON, RETRY_OF, WORKER, Ending
+from sweeps.store.folder import Store
+from sweeps.store.identity import parse, this_worker
+from sweeps.store.trials import NoTrialLeft, taken
+from sweeps.study.study import Study, read_study
+from sweeps.sweep import Sweep, open_sweep
 
 TEXT = """
 [study]
@@ -131,7 +125,7 @@ def lose(sweep: Sweep, trial: optuna.Trial, *, elsewhere: bool) -> None:
             )
             here = TrialHeartbeatModel.trial_id == trial._trial_id
             connection.execute(silent.where(here))
-    take_back(sweep)
+    requeue_lost(sweep)
 
 
 class AnySweep(RuleBasedStateMachine):

@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.curves import seed_curves
-from sweeps.figures import history, parallel_coordinates, slices
-from sweeps.ranges import Range
-from sweeps.scores import RETURNS, best_of, best_so_far
-from sweeps.style import floor_of, solved_line
+from sweeps.charts.search import history, parallel_coordinates, slices
+from sweeps.charts.seeds import seed_curves
+from sweeps.charts.style import floor_of, solved_line
+from sweeps.schema import RETURNS
+from sweeps.scores import best_of, best_so_far
+from sweeps.study.ranges import Range
 
 FIELD = "ppo.gae_lambda"
 RANGES = [Range(FIELD, FloatDistribution(0.001, 0.1), one_minus=True)]

@@ -14,8 +14,10 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState, create_trial
 
 from analysis.__main__ import main
-from analysis.winner import judge_sweep, record
+from analysis.judgement import judge_sweep, record
 from lander.config import TrainConfig
+from lander.dotted import configure, from_toml
+from lander.errors import ConfigError
 from lander.evaluation import (
     CHECKPOINT_SEED,
     FINAL_SEED,
@@ -24,19 +26,17 @@ from lander.evaluation import (
     checkpoint_seeds,
     final_seeds,
 )
-from lander.fields import ConfigError, configure, from_toml
-from sweeps.budget import CANDIDATE, TEST_SEED_INDEX
 from sweeps.confirm import DEFAULTS, candidates, missing, read_confirmation, start_confirmation
-from sweeps.objective import confirmation_seed, training_seeds, trial_seeds
-from sweeps.publish import publish
-from sweeps.recording import PARENT, ROLE, RUN_ID
-from sweeps.registry import ALIAS
-from sweeps.scores import RETURNS, ranked
-from sweeps.space import defaults
-from sweeps.storage import WINNER, Store, find_trial
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
-from sweeps.workers import work
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import publish
+from sweeps.run.objective import confirmation_seed, training_seeds, trial_seeds
+from sweeps.run.worker import work
+from sweeps.schema import ALIAS, CANDIDATE, PARENT, RETURNS, ROLE, RUN_ID, TEST_SEED_INDEX, WINNER
+from sweeps.scores import ranked
+from sweeps.store.folder import Store, find_trial
+from sweeps.study.space import defaults
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import MINI, sweeps
 
 STUDY = read_study(MINI, source="mini.toml")
@@ -212,7 +212,7 @@ def test_without_a_picture_a_confirmation_ends_well_and_without_a_policy_nothing
     before = open_sweep(swept.store, "mini").optuna.user_attrs[WINNER]
     alias = client.get_model_version_by_alias("mini", ALIAS)
     client.delete_registered_model_alias("mini", ALIAS)
-    monkeypatch.setattr("analysis.winner.GIF", "nothing.gif")
+    monkeypatch.setattr("analysis.judgement.GIF", "nothing.gif")
     for _ in range(2):  # it can be repeated
         assert record(swept.store, "mini", judgement).startswith("models:/mini@best is now")
         assert "sweeps: warning: winner.gif is missing: " in capsys.readouterr().err

@@ -14,23 +14,25 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from analysis.records import read_records
-from analysis.report_result import state
-from analysis.report_tables import spent
+from analysis.report.records import read_records
+from analysis.report.result import state
+from analysis.report.tables import spent
 from lander import Divergence
 from sweeps.__main__ import main
 from sweeps.confirm import fill, missing
-from sweeps.creation import create
-from sweeps.delivery import deliver_all
-from sweeps.endings import COUNTED, LOST, REASON, RETRY_OF, WITHDRAWN, Ending, ending
-from sweeps.publish import run_table, summarise
-from sweeps.recording import NUMBER, trial_run
-from sweeps.space import defaults, suggest
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
-from sweeps.watch import Watch
-from sweeps.workers import run_next
+from sweeps.endings import COUNTED, ending
+from sweeps.lifecycle.creation import create
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import run_table, summarise
+from sweeps.record.delivery import deliver_all
+from sweeps.record.recorder import trial_run
+from sweeps.run.progress import ProgressTable
+from sweeps.run.worker import run_next
+from sweeps.schema import LOST, NUMBER, REASON, RETRY_OF, WITHDRAWN, Ending
+from sweeps.store.folder import Store
+from sweeps.study.space import defaults, suggest
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import MINI
 from tests.sweeps.test_survival import TINY
 from tests.sweeps.test_sweep import finish, start, take
@@ -109,7 +111,7 @@ def test_every_table_counts_the_same_trials(
     rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert Counter(row["state"] for row in rows) == Counter(map(ending, mixed.trials))
 
-    watch = Watch(trials=7, reports=2, steps=1024)
+    watch = ProgressTable(trials=7, reports=2, steps=1024)
     for trials in (mixed.trials, mixed.counted):
         shown = watch.summary(trials)
         words = {how: shown[how] for how in ("finished", "pruned", "failed", "running")}

@@ -11,13 +11,13 @@ from pathlib import Path
 import optuna
 import pytest
 
-from lander.fields import ConfigError
-from sweeps.creation import SWEEP
-from sweeps.doctor import examine
-from sweeps.recording import ROLE, RUN_ID
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
-from sweeps.sweep import open_sweep, start_sweep
+from lander.errors import ConfigError
+from sweeps.doctor.doctor import examine
+from sweeps.lifecycle.start import start_sweep
+from sweeps.schema import ROLE, RUN_ID, SWEEP
+from sweeps.store.folder import Store
+from sweeps.study.study import Study, read_study
+from sweeps.sweep import open_sweep
 from tests.sweeps.conftest import TINY, Command, was_interrupted
 
 
@@ -28,7 +28,7 @@ def named(name: str) -> Study:
 @pytest.fixture(autouse=True)
 def _without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which takes a process for each question."""
-    monkeypatch.setattr("sweeps.creation.source_tags", lambda _: {})
+    monkeypatch.setattr("sweeps.lifecycle.creation.source_tags", lambda _: {})
 
 
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
@@ -77,7 +77,7 @@ def test_a_study_that_was_only_partly_created_is_one_line_for_every_command(
 ) -> None:
     study = read_study(TINY, source="tiny.toml")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.creation.own_run", interrupt)
+        patch.setattr("sweeps.lifecycle.creation.own_run", interrupt)
         with pytest.raises(KeyboardInterrupt):
             start_sweep(study, store, trials=None, command=["run"])
     for name in ("trials", "export", "reproduce", "work"):

@@ -16,12 +16,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-import sweeps.dashboard
+import sweeps.publish.dashboard
 from sweeps.__main__ import main
-from sweeps.dashboard import Server, serve
-from sweeps.storage import Store, quiet
-from sweeps.study import find_study
-from sweeps.sweep import start_sweep
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.dashboard import Server, serve
+from sweeps.store.folder import Store, quiet
+from sweeps.study.study import find_study
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_without_the_package_it_says_how_to_get_it(
     filled: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sweeps.dashboard, "find_spec", lambda name: None)
+    monkeypatch.setattr(sweeps.publish.dashboard, "find_spec", lambda name: None)
     line = refused(["--store", str(filled.folder)], capsys)
     remedy = f"make dashboard STORE={filled.folder} installs and starts it"
     assert line == f"sweeps: optuna-dashboard is missing: {remedy}\n"
@@ -161,7 +161,7 @@ def test_it_answers_to_its_own_names_and_its_own_pages_only(
         statuses.append(status)
         return bytes
 
-    guard = sweeps.dashboard.guarded(application, port=8080)
+    guard = sweeps.publish.dashboard.guarded(application, port=8080)
     body = b"".join(guard({"REQUEST_METHOD": method, **headers}, start))
     assert statuses == ["200 OK" if allowed else "403 Forbidden"]
     assert (body == b"studies") == allowed

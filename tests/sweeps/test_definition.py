@@ -12,19 +12,20 @@ from mlflow.artifacts import load_text
 from optuna.trial import create_trial
 
 import lander.options
-import sweeps.definition
-import sweeps.space
-import sweeps.study
+import sweeps.study.space
+import sweeps.study.stored
+import sweeps.study.study
 from lander import TrainConfig
-from lander.fields import ConfigError, flatten, from_toml
-from sweeps import programs
+from lander.dotted import flatten, from_toml
+from lander.errors import ConfigError
+from sweeps import commands as programs
 from sweeps.confirm import start_confirmation
-from sweeps.creation import DEFINITION
-from sweeps.definition import BASE, BASE_FILE
-from sweeps.space import defaults
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
+from sweeps.lifecycle.start import start_sweep
+from sweeps.schema import BASE, BASE_FILE, DEFINITION
+from sweeps.store.folder import Store
+from sweeps.study.space import defaults
+from sweeps.study.study import Study, read_study
+from sweeps.sweep import Sweep, open_sweep
 
 TEXT = """
 [study]
@@ -68,7 +69,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Later:
             base = today()
             return replace(base, ppo=replace(base.ppo, **ppo))
 
-        for module in (sweeps.study, sweeps.space, sweeps.definition, lander.options):
+        for module in (sweeps.study.study, sweeps.study.space, sweeps.study.stored, lander.options):
             monkeypatch.setattr(module, "TrainConfig", config)
 
     return change

@@ -15,11 +15,11 @@ from optuna.trial import TrialState
 
 import analysis.__main__
 from analysis.flight import best_pilot
-from lander.fields import ConfigError
-from sweeps.doctor import examine
-from sweeps.endings import REASON, Ending, ending
-from sweeps.recording import NUMBER, PARENT, ROLE, RUN_ID, STATE
-from sweeps.storage import Store
+from lander.errors import ConfigError
+from sweeps.doctor.doctor import examine
+from sweeps.endings import ending
+from sweeps.schema import NUMBER, PARENT, REASON, ROLE, RUN_ID, STATE, Ending
+from sweeps.store.folder import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import sweeps as python_m_sweeps
 from tests.sweeps.conftest import Command

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.recording import RUN_ID
-from sweeps.spool import Spool, spool_of
-from sweeps.storage import Store
+from sweeps.record.outbox import Outbox, spool_of
+from sweeps.schema import RUN_ID
+from sweeps.store.folder import Store
 from sweeps.sweep import open_sweep
 from tests.sweeps.conftest import Command
 
@@ -71,7 +71,7 @@ def lost_heartbeat(store: Store) -> None:
 
 def undelivered(store: Store) -> None:
     sweep = open_sweep(store, "tiny")
-    spool = Spool(spool_of(store, "tiny", 0), store.runs(), link=lambda _: None)
+    spool = Outbox(spool_of(store, "tiny", 0), store.runs(), link=lambda _: None)
     spool.write("known_run", run_id=sweep.trials[0].user_attrs[RUN_ID])
     spool.write("batch", tags={"late": "yes"})
 

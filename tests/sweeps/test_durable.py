@@ -17,13 +17,14 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from sweeps.__main__ import main
-from sweeps.delivery import hand_over
-from sweeps.durable import local_folder, sync
-from sweeps.recording import trial_run
-from sweeps.spool import RECORDS, Spool, spool_of
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, start_sweep
+from sweeps.lifecycle.start import start_sweep
+from sweeps.record.delivery import drain
+from sweeps.record.durable import local_folder, sync
+from sweeps.record.outbox import RECORDS, Outbox, spool_of
+from sweeps.record.recorder import trial_run
+from sweeps.store.folder import Store
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep
 from tests.conftest import MINI
 from tests.sweeps.faithful import FakeMlflow, FakeStore
 
@@ -69,7 +70,7 @@ def run_one(store: FakeStore, names: list[str]) -> optuna.Study:
 def test_a_record_that_waits_is_forced_onto_the_disk_before_its_trial_is_complete(
     tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Spool, "_not_before", {})
+    monkeypatch.setattr(Outbox, "_not_before", {})
     store = FakeStore(tmp_path / "store", {}, FakeMlflow(repeat("before")))
     run_one(store, synced)
     folder = spool_of(store.store, "mini", 0)
@@ -85,7 +86,7 @@ def test_artifacts_on_this_machine_are_forced_onto_the_disk_before_their_copies_
     client = store.runs()
     experiment = client.create_experiment("mini", f"{store.place}/mini")
     run = client.create_run(experiment)
-    spool = Spool(store.folder / "mini-0000", client, link=print, run_id=run.info.run_id)
+    spool = Outbox(store.folder / "mini-0000", client, link=print, run_id=run.info.run_id)
     (spool.folder / "policy.pt").write_text("weights")
     spool.write("file", path="policy.pt")
     assert spool.deliver(now=True)
@@ -161,13 +162,13 @@ def test_a_folder_that_an_earlier_sweep_left_is_not_taken_for_the_record_of_a_ne
 @pytest.fixture
 def waiting(store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """A sweep whose trials have all ended, one of them with a record that MLflow does not take."""
-    monkeypatch.setattr("sweeps.delivery.deliver", lambda *_, **__: ("no answer", True))
+    monkeypatch.setattr("sweeps.record.delivery.deliver", lambda *_, **__: ("no answer", True))
     study = read_study(MINI, source="mini.toml")
     sweep = start_sweep(study, store, trials=2, command=["run"])
     for _ in range(2):
         with pytest.warns(UserWarning, match="Heartbeat"):
             sweep.optuna.tell(sweep.optuna.ask(), 1.0)
-    spool = Spool(spool_of(store, "mini", 0), store.runs(), link=print)
+    spool = Outbox(spool_of(store, "mini", 0), store.runs(), link=print)
     spool.write("known_run", run_id=sweep.run_id)
     return sweep
 
@@ -178,8 +179,8 @@ def test_a_worker_and_a_run_that_leave_records_behind_exit_with_1(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sweeps.workers.PATIENCE", 0.0)
-    monkeypatch.setattr("sweeps.programs.PATIENCE", 0.0)
+    monkeypatch.setattr("sweeps.run.worker.PATIENCE", 0.0)
+    monkeypatch.setattr("sweeps.commands.PATIENCE", 0.0)
     (tmp_path / "mini.toml").write_text(MINI)
     place = ["--store", str(waiting.store.folder)]
     warning = f"sweeps: warning: records stay in {waiting.store.folder}/spool: no answer; later: "
@@ -198,14 +199,14 @@ def test_records_that_another_process_is_delivering_are_not_delivered_yet(
     waiting: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FileLock(waiting.store.folder / "spool" / ".lock"):
-        assert not hand_over(waiting.store, seconds=0, later="doctor")
+        assert not drain(waiting.store, seconds=0, later="doctor")
     assert "another process is delivering them" in capsys.readouterr().err
 
 
 def test_an_mlflow_that_does_not_answer_is_left_alone_and_another_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Spool, "_not_before", {})
+    monkeypatch.setattr(Outbox, "_not_before", {})
     away, there = FakeMlflow(["before"]), FakeMlflow()
     there.tracking_uri = "another"
     stores = [
@@ -214,7 +215,7 @@ def test_an_mlflow_that_does_not_answer_is_left_alone_and_another_is_asked(
     spools = []
     for store in stores:
         client: MlflowClient = store.runs()
-        spools.append(Spool(spool_of(store.store, "mini", 0), client, link=lambda _: None))
+        spools.append(Outbox(spool_of(store.store, "mini", 0), client, link=lambda _: None))
         spools[-1].write("run", experiment_id="1", name="trial", start=1, tags={})
     assert [spool.deliver() for spool in spools] == [False, True]
     assert not spools[0].deliver()

@@ -10,13 +10,14 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from lander import Progress
-from sweeps.endings import REASON
-from sweeps.objective import Objective
-from sweeps.recording import RUN_ID, MlflowRecorder, trial_run
+from sweeps.lifecycle.start import start_sweep
+from sweeps.record.recorder import MlflowRecorder, trial_run
 from sweeps.reproduce import reproduce
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, start_sweep
+from sweeps.run.objective import Objective
+from sweeps.schema import REASON, RUN_ID
+from sweeps.store.folder import Store
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep
 from tests.conftest import MINI
 
 

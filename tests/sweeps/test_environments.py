@@ -15,14 +15,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FixedTrial, TrialState
 
 from lander import ConfigError
-from lander.fields import from_toml, to_toml
-from sweeps.endings import REASON
-from sweeps.objective import Objective, trial_configs
-from sweeps.recording import CONFIG, GIF, RUN_ID, WARNING, trial_run
-from sweeps.space import suggest
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
-from sweeps.sweep import open_sweep, start_sweep
+from lander.dotted import from_toml, to_toml
+from sweeps.lifecycle.start import start_sweep
+from sweeps.record.recorder import trial_run
+from sweeps.run.objective import Objective, trial_configs
+from sweeps.schema import CONFIG, GIF, REASON, RUN_ID, WARNING
+from sweeps.store.folder import Store
+from sweeps.study.space import suggest
+from sweeps.study.study import Study, read_study
+from sweeps.sweep import open_sweep
 from tests.lander import odd_envs
 
 assert odd_envs.STEPS == 20

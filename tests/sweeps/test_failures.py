@@ -18,15 +18,16 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lander import Divergence, TrainConfig, train
 from lander.agent import EXPLODED
-from lander.fields import configure
-from sweeps.endings import REASON
-from sweeps.failures import bug
-from sweeps.objective import Objective
-from sweeps.publish import publish
-from sweeps.recording import RUN_ID, WARNING, trial_run
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
+from lander.dotted import configure
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import publish
+from sweeps.record.recorder import trial_run
+from sweeps.run.failures import bug
+from sweeps.run.objective import Objective
+from sweeps.schema import REASON, RUN_ID, WARNING
+from sweeps.store.folder import Store
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import MINI
 
 SMALL: dict[str, Any] = {
@@ -203,9 +204,9 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
-        ("sweeps.recording.save_landing", "landing.gif"),
+        ("sweeps.record.recorder.save_landing", "landing.gif"),
         ("mlflow.pytorch.save_model", "the model"),
-        ("sweeps.curves.seed_curves", "seeds.png"),
+        ("sweeps.charts.seeds.seed_curves", "seeds.png"),
     ],
 )
 def test_what_adorns_a_record_is_missed_with_a_warning_and_the_score_stays(
@@ -234,8 +235,8 @@ def test_a_sweep_is_published_without_the_figures_and_the_registry_that_fail(
     run_one(sweep)
     run_one(sweep)
     with monkeypatch.context() as patch:
-        patch.setattr("sweeps.publish.write_figures", fails("matplotlib"))
-        patch.setattr("sweeps.publish.move_alias", fails("registry"))
+        patch.setattr("sweeps.publish.publish.write_figures", fails("matplotlib"))
+        patch.setattr("sweeps.publish.publish.move_alias", fails("registry"))
         publish(sweep)
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" is missing")[0] for line in lines] == [

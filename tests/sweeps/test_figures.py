@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, create_trial
 
-from sweeps.columns import drawn, position
-from sweeps.figures import parallel_coordinates, slices
-from sweeps.ranges import Range
-from sweeps.study import read_study
+from sweeps.charts.columns import drawn, position
+from sweeps.charts.search import parallel_coordinates, slices
+from sweeps.study.ranges import Range
+from sweeps.study.study import read_study
 from tests.sweeps.test_space import HEADS
 
 SPACE = read_study(HEADS, source="heads.toml").space

@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lander import TrainConfig
-from lander.fields import ConfigError, configure, flatten
+from lander.dotted import configure, flatten
+from lander.errors import ConfigError
 from lander.options import inactive
-from sweeps.fitting import RULES, untrainable
-from sweeps.grid import Grid
-from sweeps.objective import trial_configs
-from sweeps.space import defaults
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
-from sweeps.sweep import open_sweep, proposer, start_sweep
+from sweeps.lifecycle.start import start_sweep
+from sweeps.run.objective import trial_configs
+from sweeps.store.folder import Store
+from sweeps.study.fitting import RULES, untrainable
+from sweeps.study.grid import Grid
+from sweeps.study.space import defaults
+from sweeps.study.study import Study, read_study
+from sweeps.sweep import open_sweep, proposer
 
 HEAD = """
 [study]

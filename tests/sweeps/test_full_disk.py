@@ -18,12 +18,12 @@ from mlflow.exceptions import MlflowException
 
 import analysis.__main__
 import sweeps.__main__
-from lander.fields import ConfigError
-from sweeps.disk import FILES, ROOM, blamed_on_disk, is_full, lack_of_room, unless_full
-from sweeps.programs import copy_pictures
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import start_sweep
+from lander.errors import ConfigError
+from sweeps.commands import copy_pictures
+from sweeps.lifecycle.start import start_sweep
+from sweeps.store.disk import FILES, ROOM, blamed_on_disk, is_full, lack_of_room, unless_full
+from sweeps.store.folder import Store
+from sweeps.study.study import read_study
 from tests.conftest import MINI
 
 Full = Callable[[], None]

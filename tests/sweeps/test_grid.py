@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from optuna.trial import FixedTrial
 
-from lander.fields import flatten
-from sweeps.budget import NoTrialLeft
-from sweeps.endings import WITHDRAWN
-from sweeps.grid import Grid, shuffled
-from sweeps.space import grid, suggest
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
+from lander.dotted import flatten
+from sweeps.schema import WITHDRAWN
+from sweeps.store.folder import Store
+from sweeps.store.trials import NoTrialLeft
+from sweeps.study.grid import Grid, shuffled
+from sweeps.study.space import grid, suggest
+from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep
 from tests.sweeps.test_sweep import finish, start
 

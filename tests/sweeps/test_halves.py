@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.halves import RECORDED, Half, half, rows
-from sweeps.storage import Store
+from sweeps.store.folder import Store
+from sweeps.store.halves import RECORDED, Half, half, rows
 from tests.sweeps.conftest import Command
 from tests.sweeps.test_dry_run import with_hot_journal
 

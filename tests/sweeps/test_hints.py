@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.commands import conclude
 from sweeps.hints import CHECKOUT, COMMANDS, DEFAULT_STORE, hint, no_sweep
-from sweeps.programs import conclude
-from sweeps.publish import describe
-from sweeps.space import suggest
-from sweeps.storage import Store
-from sweeps.study import find_study
-from sweeps.sweep import start_sweep
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import describe
+from sweeps.store.folder import Store
+from sweeps.study.space import suggest
+from sweeps.study.study import find_study
 
 OTHER = Path("/data/store")
 

@@ -18,17 +18,18 @@ import torch
 import analysis.__main__
 import lander.__main__
 import sweeps.__main__
-import sweeps.dashboard
+import sweeps.publish.dashboard
 from analysis.flight import best_pilot
 from analysis.load import load_trials
-from analysis.notebook import STORE, STUDY, sweep_here
+from analysis.notebooks.answer import STORE, STUDY, sweep_here
 from lander.config import EnvConfig, TrainConfig
-from lander.fields import ConfigError, flatten
+from lander.dotted import flatten
+from lander.errors import ConfigError
 from lander.resolve import resolve
 from lander.trust import VARIABLE
-from sweeps.doctor import rewrite
-from sweeps.programs import PROGRAMS
-from sweeps.storage import Store
+from sweeps.commands import COMMANDS
+from sweeps.doctor.doctor import rewrite
+from sweeps.store.folder import Store
 from sweeps.sweep import open_sweep
 from tests.sweeps.hostile import ID, MODULE, PATH, Hostile, build, study_text
 
@@ -103,7 +104,7 @@ def files_of(hostile: Hostile, name: str) -> Path:
 
 
 def test_every_command_that_reads_a_store_is_tried_here() -> None:
-    names = {*PROGRAMS, "status", *analysis.__main__.COMMANDS, *lander.__main__.COMMANDS, "train"}
+    names = {*COMMANDS, "status", *analysis.__main__.COMMANDS, *lander.__main__.COMMANDS, "train"}
     tried = {case[0].split()[1] for case in CASES} | {"notebooks"}
     assert names - tried <= OTHERS
 
@@ -140,7 +141,7 @@ def test_a_command_runs_nothing_of_the_store_and_stays_in_it(
         argv += ["--store", str(hostile.store.folder)]
     monkeypatch.setattr("os.execv", lambda *_: None)
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
-    monkeypatch.setattr(sweeps.dashboard.Server, "serve_forever", interrupted)
+    monkeypatch.setattr(sweeps.publish.dashboard.Server, "serve_forever", interrupted)
     monkeypatch.setitem(sys.modules, "optuna_dashboard", imitation())
     before = hostile.bystanders()
     capfd.readouterr()

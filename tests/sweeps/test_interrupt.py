@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from sweeps.creation import is_created
-from sweeps.endings import REASON
-from sweeps.recording import RUN_ID
-from sweeps.storage import Store
+from sweeps.lifecycle.creation import is_created
+from sweeps.schema import REASON, RUN_ID
+from sweeps.store.folder import Store
 from sweeps.sweep import open_sweep
 from tests.conftest import MINI
 

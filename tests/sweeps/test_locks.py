@@ -8,15 +8,15 @@ from typing import cast
 import pytest
 from filelock import FileLock, Timeout
 
-import sweeps.publish
-from sweeps.address import key_of
-from sweeps.publish import publish
-from sweeps.record import Point
-from sweeps.recording import MlflowRecorder
-from sweeps.spool import POINTS_LIMIT, Spool
-from sweeps.storage import Store
-from sweeps.study import find_study
-from sweeps.sweep import Sweep, start_sweep
+import sweeps.publish.publish
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import publish
+from sweeps.record.entries import Point
+from sweeps.record.outbox import POINTS_LIMIT, Outbox
+from sweeps.record.recorder import MlflowRecorder
+from sweeps.store.database import key_of
+from sweeps.store.folder import Store
+from sweeps.study.study import find_study
 
 
 def test_while_a_sweep_is_published_its_trials_can_be_taken_but_nobody_else_publishes(
@@ -25,7 +25,7 @@ def test_while_a_sweep_is_published_its_trials_can_be_taken_but_nobody_else_publ
     sweep = start_sweep(find_study("smoke"), store, trials=1, command=["run"])
     drawn: list[str] = []
 
-    def write_figures(sweep: Sweep, folder: Path) -> list[Path]:
+    def write_figures(*_: object) -> list[Path]:
         lock, publication = sweep.store.lock, sweep.store.publication_lock
         assert isinstance(lock, FileLock)
         assert isinstance(publication, FileLock)
@@ -35,7 +35,7 @@ def test_while_a_sweep_is_published_its_trials_can_be_taken_but_nobody_else_publ
             publication.acquire(timeout=0)
         return []
 
-    monkeypatch.setattr(sweeps.publish, "write_figures", write_figures)
+    monkeypatch.setattr(sweeps.publish.publish, "write_figures", write_figures)
     publish(sweep)
     assert drawn == ["with the budget's lock free"]
     assert capsys.readouterr().err == ""  # what fails in there would be a warning
@@ -54,7 +54,7 @@ def test_a_recorder_holds_few_points_however_many_updates_lie_between_checkpoint
             self.batches.append(len(points))
 
     disk = Disk()
-    recorder = MlflowRecorder(cast(Spool, disk))
+    recorder = MlflowRecorder(cast(Outbox, disk))
     for step in range(POINTS_LIMIT):
         recorder.metrics({"a": 1.0, "b": 2.0, "c": 3.0}, step=step)
         assert len(recorder._pending) < POINTS_LIMIT

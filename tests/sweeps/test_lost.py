@@ -19,19 +19,22 @@ from optuna.storages._rdb.models import TrialHeartbeatModel
 from optuna.trial import TrialState
 from sqlalchemy import text, update
 
-from sweeps import identity, workers
-from sweeps.budget import WORKER
-from sweeps.delivery import deliver_all
-from sweeps.doctor import examine
-from sweeps.endings import LOST, REASON, RETRY_OF, Ending, ending
-from sweeps.identity import is_alive, is_gone, parse, start_of, this_worker
-from sweeps.objective import Objective
-from sweeps.recording import RUN_ID, MlflowRecorder, trial_run
-from sweeps.spool import SPOOL, spool_of
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, find_lost, open_sweep, start_sweep, take_back
-from sweeps.workers import run_next
+from sweeps.doctor.doctor import examine
+from sweeps.endings import ending
+from sweeps.lifecycle.losses import find_lost, requeue_lost
+from sweeps.lifecycle.start import start_sweep
+from sweeps.record.delivery import deliver_all
+from sweeps.record.outbox import SPOOL, spool_of
+from sweeps.record.recorder import MlflowRecorder, trial_run
+from sweeps.run import worker as workers
+from sweeps.run.objective import Objective
+from sweeps.run.worker import run_next
+from sweeps.schema import LOST, REASON, RETRY_OF, RUN_ID, WORKER, Ending
+from sweeps.store import identity
+from sweeps.store.folder import Store
+from sweeps.store.identity import is_alive, is_gone, parse, start_of, this_worker
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep, open_sweep
 from tests.sweeps.test_survival import TINY
 
 ME = parse(this_worker())
@@ -105,7 +108,11 @@ def test_of_workers_that_cannot_be_seen_from_here_nothing_is_said(
 
 def test_two_processes_have_two_names_and_one_process_keeps_its_own() -> None:
     other = subprocess.run(
-        [sys.executable, "-c", "from sweeps.identity import this_worker; print(this_worker())"],
+        [
+            sys.executable,
+            "-c",
+            "from sweeps.store.identity import this_worker; print(this_worker())",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -153,7 +160,7 @@ def test_a_worker_that_lives_here_is_not_lost_whatever_the_clock_says(
         set_clock_forward(store)
         assert find_lost(sweep) == []
         optuna.storages.fail_stale_trials(sweep.optuna)
-        take_back(sweep)
+        requeue_lost(sweep)
         start_sweep(sweep.study, store, trials=None, command=["run"])
         assert sweep.trials[trial.number].state == TrialState.RUNNING
         sweep.optuna.tell(trial, 1.0)
@@ -165,7 +172,7 @@ def test_a_silent_worker_that_cannot_be_seen_from_here_is_lost(store: Store, fie
     assert find_lost(sweep) == []
     set_clock_forward(store)
     assert [lost.number for lost in find_lost(sweep)] == [trial.number]
-    take_back(sweep)
+    requeue_lost(sweep)
     assert ending(sweep.trials[0]) == Ending.LOST
     assert sweep.left == sweep.total == 3
 
@@ -236,10 +243,10 @@ MOMENTS = [
     "recorder.config",  # before the first report
     "recorder.result",  # after the last one, in the final evaluation
     "recorder.summary",
-    "sweeps.recording.save_landing",  # its GIF
+    "sweeps.record.recorder.save_landing",  # its GIF
     "recorder.model",
     "recorder.close",  # its record is being closed
-    "sweeps.workers.close",  # all is done but for telling Optuna
+    "sweeps.run.worker.close",  # all is done but for telling Optuna
 ]
 
 
@@ -276,7 +283,7 @@ def test_a_trial_that_is_taken_away_at_any_moment_costs_its_worker_that_trial_on
     assert list(examine(store, dry_run=False)) == []
     run = store.runs().get_run(sweep.trials[0].user_attrs[RUN_ID])
     assert run.info.status == "FAILED"
-    if spool == "kept" and moment not in ("recorder.close", "sweeps.workers.close"):
+    if spool == "kept" and moment not in ("recorder.close", "sweeps.run.worker.close"):
         assert run.data.tags[REASON] == LOST
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.masking import masked
+from sweeps.errors import redacted
 
 PASSWORDS = st.text(string.ascii_letters + string.digits + "@:%#?!$*+-._~^", max_size=12).map(
     lambda text: f"s3cr{text}et"
@@ -47,8 +47,8 @@ PASSWORDS = st.text(string.ascii_letters + string.digits + "@:%#?!$*+-._~^", max
     ],
 )
 def test_a_secret_of_every_kind_is_masked(text: str, shown: str) -> None:
-    assert masked(text) == shown
-    assert masked(shown) == shown
+    assert redacted(text) == shown
+    assert redacted(shown) == shown
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_secret_of_every_kind_is_masked(text: str, shown: str) -> None:
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
-    assert masked(text) == text
+    assert redacted(text) == text
 
 
 @settings(max_examples=100, deadline=None)
@@ -80,7 +80,7 @@ def test_ordinary_text_stays(text: str) -> None:
 )
 def test_no_password_survives_in_an_address(password: str, user: str, tail: str) -> None:
     for written in (password, quote(password, safe="")):
-        shown = masked(f"cannot reach postgresql://{user}:{written}@host{tail}: refused")
+        shown = redacted(f"cannot reach postgresql://{user}:{written}@host{tail}: refused")
         assert shown == f"cannot reach postgresql://***@host{tail}: refused"
 
 
@@ -94,5 +94,5 @@ def test_no_password_survives_in_an_address(password: str, user: str, tail: str)
 )
 def test_no_secret_survives_in_a_query(secret: str, name: str, case: object) -> None:
     assert callable(case)
-    shown = masked(f"GET https://h/p?a=1&{case(name)}={secret}&b=2 failed")
+    shown = redacted(f"GET https://h/p?a=1&{case(name)}={secret}&b=2 failed")
     assert shown == f"GET https://h/p?a=1&{case(name)}=***&b=2 failed"

@@ -14,8 +14,8 @@ from mlflow.exceptions import MlflowException
 from requests import HTTPError, Response
 
 from sweeps.__main__ import main
-from sweeps.outage import concerns_all, may_pass
-from sweeps.spool import RECORDS, Spool
+from sweeps.record.outbox import RECORDS, Outbox
+from sweeps.store.outage import concerns_all, may_pass
 from tests.conftest import MINI
 
 HTML = "<html>please log in</html>"
@@ -57,15 +57,15 @@ for method in ("GET", "POST", "PUT", "PATCH"):
 
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> Generator[Odd]:
-    monkeypatch.setattr(Spool, "_not_before", {})
+    monkeypatch.setattr(Outbox, "_not_before", {})
     with Odd(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
 
 
-def spooled(odd: Odd, folder: Path) -> Spool:
-    spool = Spool(folder / "mini-0000", MlflowClient(odd.uri), link=lambda _: None)
+def spooled(odd: Odd, folder: Path) -> Outbox:
+    spool = Outbox(folder / "mini-0000", MlflowClient(odd.uri), link=lambda _: None)
     spool.write("run", experiment_id="1", name="trial-0000", start=1, tags={})
     (spool.folder / "policy.pt").write_text("weights")
     spool.write("file", path="policy.pt")

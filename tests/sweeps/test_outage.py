@@ -25,16 +25,17 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.budget import WORKER
-from sweeps.delivery import deliver_all, hand_over
-from sweeps.identity import parse, this_worker
-from sweeps.objective import Objective
-from sweeps.publish import publish
-from sweeps.recording import RUN_ID, MlflowRecorder, trial_run
-from sweeps.spool import RECORDS, Spool, spool_of
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import publish
+from sweeps.record.delivery import deliver_all, drain
+from sweeps.record.outbox import RECORDS, Outbox, spool_of
+from sweeps.record.recorder import MlflowRecorder, trial_run
+from sweeps.run.objective import Objective
+from sweeps.schema import RUN_ID, WORKER
+from sweeps.store.folder import Store
+from sweeps.store.identity import parse, this_worker
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import MINI
 
 FILES = {"config.toml", "policy.pt", "landing.gif"}
@@ -164,7 +165,7 @@ def proxy(server: Server) -> Generator[Proxy]:
 @pytest.fixture(autouse=True)
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a process that has not yet seen MLflow silent; later tests too."""
-    monkeypatch.setattr(Spool, "_not_before", {})
+    monkeypatch.setattr(Outbox, "_not_before", {})
 
 
 @pytest.fixture
@@ -268,13 +269,13 @@ def test_a_server_killed_during_a_trial_gets_all_of_it_once_it_is_back(
     assert trial.state == TrialState.COMPLETE
     assert deliver_all(store) != ""
     with pytest.raises(KeyboardInterrupt):
-        hand_over(store, seconds=60, later="doctor", check=interrupted)
+        drain(store, seconds=60, later="doctor", check=interrupted)
     waiting, warning = capsys.readouterr().err.splitlines()
     assert waiting.startswith("sweeps: waiting for MLflow: MlflowException: ")
     assert warning.startswith(f"sweeps: warning: records stay in {store.folder}/spool: Mlflow")
     assert warning.endswith("; later: doctor")
     server.start()
-    assert hand_over(store, seconds=0, later="doctor", check=interrupted)
+    assert drain(store, seconds=0, later="doctor", check=interrupted)
     assert deliver_all(store) == ""
     require_whole(sweep, told)
 
@@ -324,7 +325,7 @@ def test_what_a_killed_worker_left_arrives_before_its_run_is_closed(store: Store
     with pytest.warns(UserWarning, match="Heartbeat"):
         trial = sweep.optuna.ask()
     trial.set_user_attr(WORKER, str(replace(parse(this_worker()), started="1")))
-    spool = Spool(spool_of(store, "mini", 0), store.runs(), link=print)
+    spool = Outbox(spool_of(store, "mini", 0), store.runs(), link=print)
     tags = {"sweeps.role": "trial"}
     spool.write("run", experiment_id=sweep.experiment_id, name="trial-0000", start=1, tags=tags)
     spool.points([("loss/policy", 0.5, 1, 256), ("loss/policy", 0.25, 1, 512)])
@@ -346,7 +347,7 @@ def test_a_record_that_mlflow_refuses_is_set_aside_with_a_warning(
     sweep = start_sweep(study, store, trials=2, command=["run"])
     with pytest.warns(UserWarning, match="Heartbeat"):
         sweep.optuna.tell(sweep.optuna.ask(), 1.0)
-    spool = Spool(spool_of(store, "mini", 0), store.runs(), link=print)
+    spool = Outbox(spool_of(store, "mini", 0), store.runs(), link=print)
     spool.write("known_run", run_id=sweep.run_id)
     spool.write("batch", params={"x" * 1000: "1"})
     assert deliver_all(store) == ""

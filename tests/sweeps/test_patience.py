@@ -8,8 +8,8 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import exc
 
-from sweeps import patience
-from sweeps.patience import is_silence, patient
+from sweeps.store import retry as patience
+from sweeps.store.retry import is_transient, retrying
 
 
 class Refusal(Exception):
@@ -44,7 +44,7 @@ def wrapped(cause: Exception) -> StorageInternalError:
     ],
 )
 def test_a_server_that_is_away_is_waited_for(error: Exception) -> None:
-    assert is_silence(error)
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_server_that_is_away_is_waited_for(error: Exception) -> None:
     ],
 )
 def test_what_will_not_change_by_itself_is_not(error: Exception) -> None:
-    assert not is_silence(error)
+    assert not is_transient(error)
 
 
 def test_it_is_asked_again_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_it_is_asked_again_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> 
             raise answer
         return answer
 
-    assert patient(ask)() == 7
+    assert retrying(ask)() == 7
 
 
 def test_there_is_an_end_to_it() -> None:
@@ -84,5 +84,5 @@ def test_there_is_an_end_to_it() -> None:
         raise operational(Refusal("connection refused"))
 
     with pytest.raises(exc.OperationalError):
-        patient(ask, seconds=0.0)()
+        retrying(ask, seconds=0.0)()
     assert len(asked) in {1, 2}

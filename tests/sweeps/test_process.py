@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-import sweeps.provenance
-from sweeps.process import VARIABLES
-from sweeps.storage import Store
+import sweeps.record.provenance
+from sweeps.cli import VARIABLES
+from sweeps.store.folder import Store
 
 PROGRAM = """
 import json, os, warnings
 before = dict(os.environ)
-import analysis.load, analysis.flight, sweeps.programs
+import analysis.load, analysis.flight, sweeps.commands
 from sqlalchemy import create_engine
 with create_engine("sqlite://").connect() as connection:
     text = connection.exec_driver_sql("SELECT 'busy_timeout = 20000'").scalar()
@@ -66,17 +66,19 @@ def git(folder: Path, *command: str) -> str:
 def test_a_commit_is_recorded_only_of_a_checkout_of_this_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, tracked: bool
 ) -> None:
-    package = tmp_path / place / "sweeps"
+    package = tmp_path / place / "sweeps" / "record"
     package.mkdir(parents=True)
-    shutil.copy(sweeps.provenance.__file__, package)
+    shutil.copy(sweeps.record.provenance.__file__, package)
     git(tmp_path, "init")
     (tmp_path / "notes.txt").write_text("mine")
     git(tmp_path, "add", "." if tracked else "notes.txt")
     git(tmp_path, "commit", "-m", "first")
-    monkeypatch.setattr(sweeps.provenance, "HERE", (package / "provenance.py").resolve())
+    monkeypatch.setattr(sweeps.record.provenance, "HERE", (package / "provenance.py").resolve())
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))  # as a hook of git sets it
-    tags = sweeps.provenance.source_tags(["run"])
+    tags = sweeps.record.provenance.source_tags(["run"])
     monkeypatch.delenv("GIT_DIR")
     expected = git(tmp_path, "rev-parse", "HEAD") if place == "." and tracked else None
     assert tags.get("mlflow.source.git.commit") == expected
-    assert tags["version.lander-sweeps"] == sweeps.provenance.package_version("lander-sweeps")
+    assert tags["version.lander-sweeps"] == sweeps.record.provenance.package_version(
+        "lander-sweeps"
+    )

@@ -12,15 +12,16 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import TrialState, create_trial
 
-from lander.fields import ConfigError
-from sweeps.creation import SWEEP
-from sweeps.doctor import check_up, examine
-from sweeps.publish import publish
-from sweeps.recording import RUN_ID
-from sweeps.registry import ALIAS, move_alias
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import open_sweep, start_sweep, take_back
+from lander.errors import ConfigError
+from sweeps.doctor.doctor import check_up, examine
+from sweeps.lifecycle.losses import requeue_lost
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import publish
+from sweeps.publish.registry import move_alias
+from sweeps.schema import ALIAS, RUN_ID, SWEEP
+from sweeps.store.folder import Store
+from sweeps.study.study import read_study
+from sweeps.sweep import open_sweep
 from tests.sweeps.conftest import TINY, Command, at_each_call, was_interrupted
 from tests.sweeps.test_dry_run import lost_trial
 
@@ -28,7 +29,7 @@ from tests.sweeps.test_dry_run import lost_trial
 @pytest.fixture(autouse=True)
 def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which take seconds to draw."""
-    monkeypatch.setattr("sweeps.publish.write_figures", lambda *_: [])
+    monkeypatch.setattr("sweeps.publish.publish.write_figures", lambda *_: [])
 
 
 def test_a_registration_interrupted_at_any_call_is_completed_and_not_repeated(
@@ -164,9 +165,9 @@ def test_workers_take_trials_while_others_create_publish_and_deliver(finished: S
 
     lost_trial(finished)
     with at_each_call(note_mlflow, note_mlflow), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.publish.write_figures", draw)
+        patch.setattr("sweeps.publish.publish.write_figures", draw)
         sweep = start_sweep(read_study(TINY, source=""), finished, trials=4, command=["run"])
-        take_back(sweep)
+        requeue_lost(sweep)
         publish(sweep)
         new = TINY.replace('"tiny"', '"other"')
         start_sweep(read_study(new, source=""), finished, trials=None, command=["run"])
@@ -178,7 +179,7 @@ def test_workers_take_trials_while_others_create_publish_and_deliver(finished: S
 def test_a_start_examines_its_own_sweep_and_what_ended_since_the_last_one(
     finished: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeps import reconcile
+    from sweeps.doctor import reconcile
 
     examined: list[str] = []
 

@@ -18,15 +18,15 @@ from mlflow.entities import Run
 from PIL import Image
 
 from lander.checkpoint import load
+from lander.dotted import flatten, from_toml
 from lander.evaluation import FINAL_SEED, evaluate, seed_range
-from lander.fields import flatten, from_toml
 from lander.metrics import CURVES, FINALS
 from lander.options import inactive
 from sweeps.endings import ending
-from sweeps.objective import trial_configs
-from sweeps.publish import link, run_table
-from sweeps.recording import RUN_ID
-from sweeps.storage import Store
+from sweeps.publish.publish import link, run_table
+from sweeps.run.objective import trial_configs
+from sweeps.schema import RUN_ID
+from sweeps.store.folder import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import MINI, sweeps
 

@@ -10,7 +10,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import trim_mean
 
-from sweeps.scores import RETURNS, SCORES, best_of, iqm, last_return, mean, ranked, seed_scores
+from sweeps.schema import RETURNS
+from sweeps.scores import SCORES, best_of, iqm, last_return, mean, ranked, seed_scores
 
 START = datetime(2030, 1, 1)
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-import sweeps.workers
-from sweeps.objective import Objective
-from sweeps.space import suggest
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import open_sweep, start_sweep
+import sweeps.run.worker
+from sweeps.lifecycle.start import start_sweep
+from sweeps.run.objective import Objective
+from sweeps.store.folder import Store
+from sweeps.study.space import suggest
+from sweeps.study.study import read_study
+from sweeps.sweep import open_sweep
 from tests.conftest import MINI
 
 
@@ -31,7 +32,7 @@ def sequence(
     monkeypatch.setattr(Objective, "__call__", propose)
     for part in range(1, parts + 1):
         start_sweep(study, store, trials=4 * part // parts, command=["run"])
-        sweeps.workers.work(store, name, index=0, seconds=None)
+        sweeps.run.worker.work(store, name, index=0, seconds=None)
     trials = open_sweep(store, name).trials
     assert len(trials) == 4
     return [trial.params for trial in trials]

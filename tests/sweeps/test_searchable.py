@@ -16,15 +16,17 @@ import optuna
 import pytest
 
 from lander import TrainConfig
-from lander.fields import ConfigError, flatten, from_toml, kinds_of, to_toml
+from lander.dotted import flatten, from_toml, kinds_of, to_toml
+from lander.errors import ConfigError
 from lander.options import CHOICES, CONDITIONS
-from sweeps import programs
-from sweeps.columns import drawn
-from sweeps.objective import trial_configs
-from sweeps.space import ELSEWHERE, MEASURES, defaults
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
-from sweeps.sweep import Sweep, open_sweep, proposer, start_sweep
+from sweeps import commands as programs
+from sweeps.charts.columns import drawn
+from sweeps.lifecycle.start import start_sweep
+from sweeps.run.objective import trial_configs
+from sweeps.store.folder import Store
+from sweeps.study.space import ELSEWHERE, MEASURES, defaults
+from sweeps.study.study import Study, read_study
+from sweeps.sweep import Sweep, open_sweep, proposer
 
 DEFAULTS = flatten(TrainConfig())
 OTHERS: dict[str, Any] = {

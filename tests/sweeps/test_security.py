@@ -16,17 +16,18 @@ import pytest
 import torch
 
 from lander.checkpoint import load
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 from sweeps.__main__ import main
-from sweeps.creation import DEFINITION
-from sweeps.masking import masked
-from sweeps.provenance import source_tags
-from sweeps.publish import HOST
-from sweeps.search import Pruner, make_pruner, make_sampler
-from sweeps.spool import spool_of
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import proposer, start_sweep
+from sweeps.errors import redacted
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import HOST
+from sweeps.record.outbox import spool_of
+from sweeps.record.provenance import source_tags
+from sweeps.schema import DEFINITION
+from sweeps.store.folder import Store
+from sweeps.study.samplers import Pruner, make_pruner, make_sampler
+from sweeps.study.study import read_study
+from sweeps.sweep import proposer
 from tests.conftest import MINI
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +129,7 @@ def test_cmaes_is_refused_with_what_to_take_and_its_sweeps_are_still_read(
     ],
 )
 def test_passwords_are_masked_in_addresses_of_every_kind(text: str, shown: str) -> None:
-    assert masked(text) == shown
+    assert redacted(text) == shown
 
 
 def test_no_message_names_the_password_of_a_tracking_server(
@@ -174,7 +175,7 @@ def test_the_ui_serves_this_machine_only_and_lists_of_processes_show_no_address(
 def test_consent_for_a_server_is_kept_without_its_password_and_for_every_user(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.address.find_spec", lambda _: object())
+    monkeypatch.setattr("sweeps.store.database.find_spec", lambda _: object())
     names = set()
     for user in ("me", "you:pass-word"):
         address = f"postgresql://{user}@host:5433/db?sslmode=require&port=1&password=pass-word"

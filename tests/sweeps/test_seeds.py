@@ -17,26 +17,28 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 
-import sweeps.objective
 import sweeps.reproduce
+import sweeps.run.objective
 from lander import Divergence, Progress, TrainConfig, TrainResult, train
 from lander.checkpoint import load
-from lander.fields import ConfigError, from_toml
+from lander.dotted import from_toml
+from lander.errors import ConfigError
 from lander.gif import save_landing
 from lander.metrics import FINALS
 from lander.policy import DeterministicActor
 from lander.trainer import UpdateHook, ignore
-from sweeps.endings import REASON
-from sweeps.objective import Objective, training_seeds, trial_configs, trial_seeds
-from sweeps.publish import correct_scores
-from sweeps.recording import RUN_ID, median_of, trial_run
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import correct_scores
+from sweeps.record.recorder import median_of, trial_run
 from sweeps.reproduce import reproduce
-from sweeps.scores import RETURNS, SHOWN_SCORE, best_of, last_return
-from sweeps.space import defaults
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
-from sweeps.sweep import Sweep, open_sweep, pruner_of, start_sweep
-from sweeps.workers import work
+from sweeps.run.objective import Objective, training_seeds, trial_configs, trial_seeds
+from sweeps.run.worker import work
+from sweeps.schema import REASON, RETURNS, RUN_ID, SHOWN_SCORE
+from sweeps.scores import best_of, last_return
+from sweeps.store.folder import Store
+from sweeps.study.space import defaults
+from sweeps.study.study import Study, read_study
+from sweeps.sweep import Sweep, open_sweep, pruner_of
 from tests.conftest import MINI
 
 pytestmark = pytest.mark.filterwarnings("ignore:WilcoxonPruner is experimental")
@@ -340,7 +342,7 @@ def test_a_trial_that_diverged_in_its_second_training_reproduces(
 
         return train(config, on_update=hook, check=check)
 
-    monkeypatch.setattr(sweeps.objective, "train", diverge)
+    monkeypatch.setattr(sweeps.run.objective, "train", diverge)
     monkeypatch.setattr(sweeps.reproduce, "train", diverge)
     sweep = start(store, STUDY)
     trial, run = run_first(sweep)
@@ -410,7 +412,7 @@ def play(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> Played:
         study: Study, trials: optuna.Study, *returns: Sequence[float]
     ) -> tuple[FrozenTrial, list[int]]:
         script = Script(recorded.again[0], returns)
-        monkeypatch.setattr(sweeps.objective, "train", script)
+        monkeypatch.setattr(sweeps.run.objective, "train", script)
         trials.enqueue_trial(defaults(study.space, study.base))
         trials.optimize(Objective(study, silent, check=lambda: None), n_trials=1)
         return trials.trials[-1], script.seeds

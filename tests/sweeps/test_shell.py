@@ -11,12 +11,12 @@ import mlflow
 import pytest
 
 import analysis.__main__
-from lander.fields import ConfigError
+from lander.errors import ConfigError
 from sweeps.__main__ import main
-from sweeps.address import TRACKING, VARIABLE
-from sweeps.programs import serve_runs
-from sweeps.shell import NO_PICKLE, UNSERVED, UNUSED, wrong_variable
-from sweeps.storage import Store
+from sweeps.commands import serve_runs
+from sweeps.store.database import TRACKING, VARIABLE
+from sweeps.store.folder import Store
+from sweeps.store.variables import NO_PICKLE, UNSERVED, UNUSED, wrong_variable
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ import optuna
 import pytest
 
 from lander import ConfigError, TrainConfig, resolve
-from lander.fields import flatten
-from sweeps.endings import RETRY_OF
-from sweeps.objective import training_seeds, trial_configs
-from sweeps.space import defaults, suggest
-from sweeps.study import read_study
+from lander.dotted import flatten
+from sweeps.run.objective import training_seeds, trial_configs
+from sweeps.schema import RETRY_OF
+from sweeps.study.space import defaults, suggest
+from sweeps.study.study import read_study
 from tests.conftest import MINI
 
 STUDY = read_study(MINI, source="mini.toml")

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.delivery import close_run, deliver_all, strays, undelivered
-from sweeps.recording import RUN_ID
-from sweeps.spool import RECORDS, SPOOL, Spool, spool_of
+from sweeps.record.delivery import close_run, deliver_all, strays, undelivered
+from sweeps.record.outbox import RECORDS, SPOOL, Outbox, spool_of
+from sweeps.schema import RUN_ID
 from tests.sweeps.faithful import FakeMlflow, FakeRun, FakeStore
 
 SECRET = "not for MLflow"
@@ -60,9 +60,9 @@ NO_RECORDS: Sequence[bytes] = (
 """Lines that nobody can deliver."""
 
 
-def spooled(store: FakeStore, number: int) -> Spool:
+def spooled(store: FakeStore, number: int) -> Outbox:
     """The whole record of a trial, as its worker leaves it while MLflow is away."""
-    spool = Spool(spool_of(store.store, "mini", number), store.runs(), link=lambda _: None)
+    spool = Outbox(spool_of(store.store, "mini", number), store.runs(), link=lambda _: None)
     tags = {"n": str(number), "sweeps.record": spool.key(7)}
     spool.write("run", experiment_id="1", name=f"trial-{number}", start=7, tags=tags)
     spool.write("batch", params={"lr": str(number)})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lander.fields import ConfigError
-from sweeps.study import find_study, read_study, shipped_studies
+from lander.errors import ConfigError
+from sweeps.study.study import find_study, read_study, shipped_studies
 from tests.conftest import MINI
 
 SIX = [

@@ -21,15 +21,16 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.__main__ import main
-from sweeps.budget import WORKER
-from sweeps.creation import is_created
-from sweeps.doctor import examine
-from sweeps.endings import LOST, REASON, RETRY_OF, attempt, to_try_again
-from sweeps.identity import parse
-from sweeps.recording import RUN_ID
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, open_sweep, start_sweep, take_back
+from sweeps.doctor.doctor import examine
+from sweeps.endings import attempt, to_try_again
+from sweeps.lifecycle.creation import is_created
+from sweeps.lifecycle.losses import requeue_lost
+from sweeps.lifecycle.start import start_sweep
+from sweeps.schema import LOST, REASON, RETRY_OF, RUN_ID, WORKER
+from sweeps.store.folder import Store
+from sweeps.store.identity import parse
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep, open_sweep
 
 TINY = """
 [study]
@@ -288,7 +289,7 @@ def test_stopped_workers_keep_their_trials(store: Store, tmp_path: Path, start: 
     os.killpg(run.pid, signal.SIGSTOP)  # Ctrl-Z stops the command as well
     silence(store)
     assert main(["doctor", "--store", str(store.folder), "--dry-run"]) == 0
-    take_back(open_sweep(store, "mini"))
+    requeue_lost(open_sweep(store, "mini"))
     assert len(at_work(store)) == 2
     os.killpg(run.pid, signal.SIGCONT)
     silence(store)
@@ -317,7 +318,7 @@ def test_two_containers_with_one_host_name_are_two_workers(store: Store, tmp_pat
     try:
         until(lambda: len(at_work(store)) == 2)
         assert len({parse(trial.user_attrs[WORKER]).namespace for trial in trials(store)}) == 2
-        take_back(open_sweep(store, "mini"))
+        requeue_lost(open_sweep(store, "mini"))
         assert main(["doctor", "--store", str(store.folder), "--dry-run"]) == 0
         assert len(at_work(store)) == 2
         assert all(worker.poll() is None for worker in workers)

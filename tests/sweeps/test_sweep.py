@@ -9,15 +9,16 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from lander.fields import ConfigError
-from sweeps.budget import NoTrialLeft
-from sweeps.endings import INTERRUPTED, REASON, RETRY_OF
-from sweeps.identity import parse, this_worker
-from sweeps.ranges import read_range
-from sweeps.space import defaults, suggest
-from sweeps.storage import Store
-from sweeps.study import Study, read_study
-from sweeps.sweep import Sweep, start_sweep
+from lander.errors import ConfigError
+from sweeps.lifecycle.start import start_sweep
+from sweeps.schema import INTERRUPTED, REASON, RETRY_OF
+from sweeps.store.folder import Store
+from sweeps.store.identity import parse, this_worker
+from sweeps.store.trials import NoTrialLeft
+from sweeps.study.ranges import read_range
+from sweeps.study.space import defaults, suggest
+from sweeps.study.study import Study, read_study
+from sweeps.sweep import Sweep
 from tests.conftest import MINI
 
 STUDY = read_study(MINI, source="mini.toml")

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.report_tables import at_once, covered
-from sweeps.endings import REASON
-from sweeps.failures import bug
+from analysis.report.tables import at_once, covered
+from sweeps.endings import ended, seconds, started
+from sweeps.run.failures import bug
+from sweeps.schema import ENDED, REASON, STARTED
 from sweeps.scores import ranked
-from sweeps.storage import Store
-from sweeps.times import ENDED, STARTED, ended, seconds, started
+from sweeps.store.folder import Store
 from tests.sweeps.test_sweep import finish, start, take
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

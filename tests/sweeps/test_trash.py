@@ -10,12 +10,12 @@ import optuna
 import pytest
 
 import analysis.__main__
-from lander.fields import ConfigError
-from sweeps.recording import RUN_ID
-from sweeps.registry import ALIAS
-from sweeps.storage import Store
-from sweeps.study import find_study, read_study
-from sweeps.sweep import open_sweep, start_sweep
+from lander.errors import ConfigError
+from sweeps.lifecycle.start import start_sweep
+from sweeps.schema import ALIAS, RUN_ID
+from sweeps.store.folder import Store
+from sweeps.study.study import find_study, read_study
+from sweeps.sweep import open_sweep
 from tests.sweeps.conftest import TINY, Command
 
 

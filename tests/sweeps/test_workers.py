@@ -8,16 +8,17 @@ from collections.abc import Sequence
 import pytest
 from optuna.trial import TrialState
 
-from sweeps import crew
-from sweeps.crew import HERE, Crew, run_workers
-from sweeps.endings import LOST, LOST_AGAIN, REASON
-from sweeps.storage import Store
-from sweeps.study import read_study
-from sweeps.sweep import Sweep, start_sweep
-from sweeps.watch import Watch, clock
+from sweeps.lifecycle.start import start_sweep
+from sweeps.run import supervisor as crew
+from sweeps.run.progress import ProgressTable, clock
+from sweeps.run.supervisor import HERE, Supervisor, run_workers
+from sweeps.schema import LOST, LOST_AGAIN, REASON
+from sweeps.store.folder import Store
+from sweeps.study.study import read_study
+from sweeps.sweep import Sweep
 from tests.conftest import MINI
 
-WATCH = Watch(trials=6, reports=2, steps=1_024)
+WATCH = ProgressTable(trials=6, reports=2, steps=1_024)
 
 TAKES_ONE_AND_DIES = """
 import os, signal, sys, warnings
@@ -45,7 +46,7 @@ def test_workers_that_cannot_begin_are_not_started_again(
 
     monkeypatch.setattr(crew, "worker_command", command)
     with pytest.raises(RuntimeError, match=r"the workers broke down: see .*mini-worker-1\.log"):
-        run_workers(Crew(begin(store, trials=6), HERE, 2, None), watch=WATCH)
+        run_workers(Supervisor(begin(store, trials=6), HERE, 2, None), watch=WATCH)
     assert started == [0, 1]
 
 
@@ -57,7 +58,7 @@ def test_a_trial_that_ends_its_workers_is_tried_twice_and_has_failed_then(
 
     monkeypatch.setattr(crew, "worker_command", command)
     sweep = begin(store, trials=1)
-    assert run_workers(Crew(sweep, HERE, 1, None), watch=WATCH)
+    assert run_workers(Supervisor(sweep, HERE, 1, None), watch=WATCH)
     assert [trial.user_attrs[REASON] for trial in sweep.trials] == [LOST, LOST_AGAIN]
     assert [trial.state for trial in sweep.counted] == [TrialState.FAIL]
 

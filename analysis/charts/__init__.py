@@ -1,0 +1,1 @@
+"""The figures of report and notebooks: data and Axes in, the Axes out."""

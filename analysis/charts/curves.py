@@ -1,0 +1,67 @@
+"""The figures of report and notebooks: data and Axes in, the Axes out."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+from numpy.typing import NDArray
+
+from analysis.stats import mean_estimate
+from sweeps.charts.style import COLOURS, STYLES
+
+FEW: Final = 20
+"""Points of a curve up to which each is marked."""
+
+
+def curves(tables: dict[str, pd.DataFrame], axes: Axes, *, label: str, points: int = 60) -> Axes:
+    """Curves side by side, from tables of `load_curves`: mean over trainings, its 95 % interval.
+
+    A training is a pair of trial and seed. Few points, as of checkpoints, are marked.
+    """
+    for i, (name, table) in enumerate(tables.items()):
+        steps, values = averaged(table, points=points)
+        if not len(steps):
+            continue
+        colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
+        marker = "o" if len(steps) <= FEW else ""
+        mean = values.mean(axis=0)
+        axes.plot(
+            steps, mean, color=colour, linestyle=style, marker=marker, markersize=4, label=name
+        )
+        if len(values) > 1:
+            bands = [mean_estimate(column.tolist()) for column in values.T]
+            low, high = [band.low for band in bands], [band.high for band in bands]
+            axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel(label)
+    axes.legend(fontsize=8, loc="best")
+    return axes
+
+
+def averaged(
+    table: pd.DataFrame, *, points: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps (P,) and the values there (trainings, P), as far as every training of the table came.
+
+    The recorded points themselves, wherever all trainings have theirs at about the same steps, as
+    checkpoints are. Where rollouts differ in size: read at `points` equal steps.
+    """
+    known = table.dropna(subset=["env_steps", "value"])
+    x, y = (known[name].to_numpy(dtype="float64") for name in ("env_steps", "value"))
+    rows = known.groupby(["trial", "seed"]).indices.values()
+    trainings = [(x[own], y[own]) for own in rows if len(own) > 1]
+    if not trainings:
+        return np.empty(0), np.empty((0, 0))
+    common = min(len(steps) for steps, _ in trainings)
+    each = np.stack([steps[:common] for steps, _ in trainings])
+    if 2 * np.ptp(each, axis=0).max() <= np.diff(each).min():
+        return each.mean(axis=0), np.stack([values[:common] for _, values in trainings])
+    first = max(steps[0] for steps, _ in trainings)
+    last = min(steps[-1] for steps, _ in trainings)
+    steps = np.linspace(first, last, points)
+    return steps, np.stack([np.interp(steps, *training) for training in trainings])

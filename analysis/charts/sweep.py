@@ -1,0 +1,123 @@
+"""The figures of notebook 01 that a sweep itself does not draw: data and Axes in, Axes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from analysis.stats import Estimate
+from sweeps.charts.style import COLOURS, GREY
+
+HATCHES = ("", "//", "..", "xx", "--")
+"""Bars differ by more than their colour."""
+STATES = {
+    "COMPLETE": ("finished", COLOURS[0]),
+    "PRUNED": ("pruned", COLOURS[4]),
+    "FAIL": ("failed", COLOURS[1]),
+}
+BINS = 20
+"""Bars of a histogram, where there are more places than that."""
+
+
+def forest(estimates: Mapping[str, Estimate], axes: Axes, *, label: str, middle: float) -> Axes:
+    """A line per estimate, the first on top; `middle` is the value that says nothing."""
+    axes.axvline(middle, color=GREY, linewidth=0.8)
+    names = list(estimates)[::-1]
+    for y, name in enumerate(names):
+        estimate = estimates[name]
+        clear = estimate.low > middle or estimate.high < middle
+        whiskers(axes, estimate, y, colour=COLOURS[0] if clear else GREY)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(estimates) - 0.4)
+    axes.set_xlabel(label)
+    return axes
+
+
+def whiskers(
+    axes: Axes,
+    estimate: Estimate,
+    y: float,
+    *,
+    colour: str,
+    marker: str = "o",
+    label: str | None = None,
+) -> None:
+    """A value and its interval, lying."""
+    reach = np.nan_to_num([[estimate.value - estimate.low], [estimate.high - estimate.value]])
+    axes.errorbar(
+        estimate.value, y, xerr=reach, marker=marker, capsize=4, color=colour, label=label
+    )
+
+
+def endings(trials: pd.DataFrame, axes: Axes, *, reports: int) -> Axes:
+    """How many trials ended after which share of the budget; `trials` as `load_trials` gives them.
+
+    A bar per report, if there are few enough.
+    """
+    count = min(reports, BINS)
+    edges = (np.arange(count + 2) - 0.5) * 100 / count  # the first bar: before any report
+    below = np.zeros(count + 1)
+    for (state, (name, colour)), hatch in zip(STATES.items(), HATCHES, strict=False):
+        share = 100 * trials.loc[trials["state"] == state, "share"]
+        height = np.histogram(share, edges)[0]
+        if not height.any():
+            continue
+        middles = (edges[:-1] + edges[1:]) / 2
+        width = min(80 / count, 10)  # of few reports, bars stay bars
+        axes.bar(
+            middles, height, width, below, color=colour, hatch=hatch, edgecolor="white", label=name
+        )
+        below += height
+    axes.set_xlim(-8, 108)
+    axes.set_xlabel("share of the budget at which a trial ended [%]")
+    axes.set_ylabel("trials")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8, loc="best")
+    return axes
+
+
+def predictions(shares: Sequence[float], estimates: Sequence[Estimate], axes: Axes) -> Axes:
+    """Rank correlation with the final return over the share of the budget, 0 to 1, at which trials
+    were looked at."""
+    values = np.array([estimate.value for estimate in estimates])
+    low = np.array([estimate.low for estimate in estimates])
+    high = np.array([estimate.high for estimate in estimates])
+    reach = np.nan_to_num([values - low, high - values])
+    axes.errorbar(
+        100 * np.asarray(shares), values, yerr=reach, marker="o", capsize=4, color=COLOURS[0]
+    )
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.set_ylim(-1.05, 1.05)
+    axes.set_xlim(0, 103)
+    axes.set_xlabel("share of the budget [%]")
+    axes.set_ylabel("rank correlation with the final return")
+    return axes
+
+
+def times(parts: pd.DataFrame, axes: Axes) -> Axes:
+    """Stacked seconds: a row per trial, a column per part, the largest at the bottom."""
+    below = np.zeros(len(parts))
+    width = 0.85 if len(parts) <= 100 else 1.0
+    for i, name in enumerate(parts):
+        axes.bar(
+            parts.index,
+            parts[name],
+            width,
+            below,
+            color=COLOURS[i % len(COLOURS)],
+            hatch=HATCHES[i % len(HATCHES)],
+            edgecolor="white",
+            linewidth=0 if len(parts) > 100 else 0.5,
+            label=name,
+        )
+        below += parts[name].to_numpy()
+    axes.set_xlabel("trial")
+    axes.set_ylabel("time [s]")
+    axes.set_ylim(0, 1.25 * below.max() or 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8, loc="upper right", ncols=len(parts.columns))
+    return axes

@@ -1,0 +1,1 @@
+"""The notebooks, and the answers they show."""

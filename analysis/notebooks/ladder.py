@@ -1,0 +1,223 @@
+"""From plain policy gradient to PPO, a rung at a time: what each changes and what it is worth.
+
+The rungs are the variants of `experiments/ladder.toml`, from the bottom up. Notebook 05_ladder
+explains them; here is what it says and draws of their outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.charts.curves import curves
+from analysis.experiments.experiment import (
+    UNSEEN,
+    Experiment,
+    Outcome,
+    read_experiment,
+    read_outcomes,
+)
+from analysis.notebooks.answer import Answer
+from analysis.stats import difference, mean_estimate
+from lander.dotted import flatten
+from lander.env import AnyEnv
+from lander.errors import ConfigError, unknown
+from lander.evaluation import play, random_pilot
+from lander.options import inactive
+from sweeps.charts.style import COLOURS, GREY, new_axes, solved_line
+
+POINTS: Final = 12
+"""Of a learning curve: a training has as many checkpoints."""
+MARGIN: Final = 30.0
+"""Of return, above and below the curves of single trainings; wider intervals are cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """The rungs, and how their trainings came out."""
+
+    experiment: Experiment
+    outcomes: Mapping[tuple[str, int], Outcome]
+
+    @property
+    def rungs(self) -> list[str]:
+        """Their names, from the bottom up."""
+        return list(self.experiment.variants)
+
+    def below(self, rung: str) -> str | None:
+        """The rung before, if this is not the first.
+
+        Raises:
+            ConfigError: no such rung.
+        """
+        if rung not in self.rungs:
+            raise ConfigError(unknown("rung", rung, self.rungs))
+        place = self.rungs.index(rung)
+        return self.rungs[place - 1] if place else None
+
+    def trainings(self, rung: str) -> list[Outcome]:
+        """One per seed."""
+        return [self.outcomes[rung, seed] for seed in self.experiment.seeds]
+
+    def returns(self, rung: str) -> list[float]:
+        """Mean return of each training's flights with sampled actions."""
+        return [float(np.mean(outcome.sampled)) for outcome in self.trainings(rung)]
+
+
+def read_ladder() -> Ladder:
+    """The rungs with all their outcomes.
+
+    Raises:
+        ConfigError: trainings are missing.
+    """
+    experiment = read_experiment("ladder")
+    outcomes = read_outcomes(experiment)
+    missing = len(list(experiment.trainings())) - len(outcomes)
+    if missing:
+        raise ConfigError(
+            f"{missing} trainings of ladder are missing: run python -m analysis run ladder"
+        )
+    return Ladder(experiment, outcomes)
+
+
+def changes(ladder: Ladder, rung: str) -> dict[str, Any]:
+    """Fields that act in this rung and have another value in the one below: {name: value}.
+
+    A field that does nothing stands at its default, whatever it was below.
+    """
+    below = ladder.below(rung)
+    if below is None:
+        return {}
+    here, before = (flatten(ladder.experiment.variants[name]) for name in (rung, below))
+    idle = inactive(here)
+    return {
+        name: value for name, value in here.items() if value != before[name] and name not in idle
+    }
+
+
+def sentence(ladder: Ladder, rung: str, *, below: str | None = None) -> str:
+    """What the step up to this rung is worth: difference of mean returns, Welch's 95 % interval.
+
+    Against the rung before, or any other `below`; of the first rung by itself the mean alone, with
+    Student's interval.
+    """
+    below = below or ladder.below(rung)
+    seeds, flights = len(ladder.experiment.seeds), len(ladder.trainings(rung)[0].sampled)
+    made = f"({seeds} training seeds, {flights} unseen flights of each)"
+    if below is None:
+        return f"{rung}: mean return {mean_estimate(ladder.returns(rung))} {made}."
+    gain = difference(ladder.returns(rung), ladder.returns(below))
+    verdict = "that can be chance"
+    if gain.low > 0 or gain.high < 0:
+        verdict = f"{rung} is {'better' if gain.low > 0 else 'worse'}"
+    return f"{rung} minus {below}: {gain.shown('+.1f')} of return {made}: {verdict}."
+
+
+def pilot_sentence(ladder: Ladder, rung: str) -> str:
+    """What becomes of a rung's policies when the most probable action is flown, not a sampled one:
+    mean over trainings of the difference within each, Student's 95 % interval."""
+    pairs = [
+        (outcome.return_mean, float(np.mean(outcome.sampled))) for outcome in ladder.trainings(rung)
+    ]
+    change = mean_estimate([probable - sampled for probable, sampled in pairs])
+    return f"{rung}, most probable minus sampled actions: {change.shown('+.1f')} of return."
+
+
+def step(ladder: Ladder, rung: str) -> Answer:
+    """How did this rung learn beside the one below, and what is it worth?"""
+    figure, axes = new_axes()
+    learning(ladder, rung, axes)
+    return Answer(sentence(ladder, rung), figure)
+
+
+def whole(ladder: Ladder) -> Answer:
+    """Where does every rung end, and how far is it from the first to the last?"""
+    figure, axes = new_axes()
+    overview(ladder, axes)
+    return Answer(sentence(ladder, ladder.rungs[-1], below=ladder.rungs[0]), figure)
+
+
+def learning(ladder: Ladder, rung: str, axes: Axes) -> Axes:
+    """Learning curves of this rung and of the one below: mean over seeds, its 95 % interval."""
+    names = [name for name in (ladder.below(rung), rung) if name is not None]
+    tables = {name: curve_table(ladder.trainings(name)) for name in names}
+    curves(tables, axes, label="return of training episodes", points=POINTS)
+    if len(names) > 1:
+        axes.get_lines()[0].set_linestyle("--")  # in grey, too, it is told from the other
+    axes.legend(fontsize=8, loc="best")
+    values = pd.concat(tables.values())["value"]
+    axes.set_ylim(values.min() - MARGIN, values.max() + MARGIN)
+    solved_line(axes, ladder.experiment.variants[rung].env)
+    return axes
+
+
+def curve_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Curves of some trainings as `analysis.charts.curves.curves` takes them."""
+    rows = [
+        {"trial": 0, "seed": outcome.seed, "env_steps": steps, "value": value}
+        for outcome in outcomes
+        for steps, value in outcome.curve
+    ]
+    return pd.DataFrame(rows, columns=["trial", "seed", "env_steps", "value"])
+
+
+def overview(ladder: Ladder, axes: Axes) -> Axes:
+    """The whole ladder, first rung at the bottom: every seed, their mean and its 95 % interval."""
+    for y, rung in enumerate(ladder.rungs):
+        scores = ladder.returns(rung)
+        estimate = mean_estimate(scores)
+        first = y == 0
+        axes.plot(
+            scores,
+            np.full(len(scores), y),
+            linestyle="none",
+            marker="|",
+            markersize=12,
+            color=GREY,
+            label="one seed" if first else None,
+        )
+        axes.errorbar(
+            estimate.value,
+            y,
+            xerr=np.nan_to_num([[estimate.value - estimate.low], [estimate.high - estimate.value]]),
+            marker="o",
+            capsize=4,
+            color=COLOURS[0],
+            label="mean and its 95 % interval" if first else None,
+        )
+    axes.set_yticks(range(len(ladder.rungs)), ladder.rungs)
+    axes.set_xlabel("return of unseen flights, actions sampled")
+    axes.legend(fontsize=8, loc="best")
+    return axes
+
+
+def summary(ladder: Ladder) -> pd.DataFrame:
+    """A row per rung: its changes, and the mean return of its flights with actions sampled and
+    with the most probable ones, over seeds."""
+    rows = [
+        {
+            "rung": rung,
+            "what changes": ", ".join(
+                f"{k} = {worded(v)}" for k, v in changes(ladder, rung).items()
+            ),
+            "sampled": str(mean_estimate(ladder.returns(rung))),
+            "most probable": str(mean_estimate([o.return_mean for o in ladder.trainings(rung)])),
+        }
+        for rung in ladder.rungs
+    ]
+    return pd.DataFrame(rows).set_index("rung")
+
+
+def worded(value: object) -> str:
+    """As a study file writes it, without quotes."""
+    return {"True": "true", "False": "false", "None": "none"}.get(str(value), str(value))
+
+
+def random_return(env: AnyEnv) -> float:
+    """Mean return of random actions on the unseen episodes."""
+    return play(random_pilot(env, seed=0), env, seeds=UNSEEN).return_mean

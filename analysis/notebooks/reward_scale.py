@@ -1,0 +1,152 @@
+"""Where the reward scale acts: the same short training under two scales, in several setups.
+
+Rewards times s make advantages times s. Normalised they are the same for every s, and without a
+critic nothing else depends on it: then the actor cannot know the scale. A critic starts with
+values of its own size, whatever s is, and is in every advantage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analysis.charts.trials import disagreements
+from analysis.notebooks.answer import Answer
+from analysis.stats import mean_estimate
+from lander import Progress, TrainConfig, resolve, train
+from lander.distributions import Distribution
+from lander.dotted import configure, flatten, is_kwarg
+from lander.env import AnyEnv, make_whole
+from lander.policy import make_policy
+from sweeps.charts.style import new_axes
+
+WITHOUT: Final = "no critic, normalised"
+SEPARATE: Final = "separate trunks, normalised"
+SHARED: Final = "shared trunk, not normalised"
+SETUPS: Final[Mapping[str, Mapping[str, Any]]] = {
+    WITHOUT: {
+        "policy.critic": False,
+        "ppo.advantage": "reward_to_go",
+        "ppo.rollout_episodes": 8,
+    },
+    SEPARATE: {},
+    "separate trunks, not normalised": {"ppo.advantage_norm": "none"},
+    "shared trunk, normalised": {"policy.trunk": "shared"},
+    SHARED: {"policy.trunk": "shared", "ppo.advantage_norm": "none"},
+}
+KEPT: Final = ("env.id", "env.bins", "policy.head")
+"""What a training has from the study; the rest is default, or one of these:"""
+SHORT: Final[Mapping[str, Any]] = {
+    "env.num_envs": 8,
+    "env.time_limit": 128,
+    "ppo.learning_rate_schedule": "constant",
+    "checkpoints": 1,
+}
+SMALL, LARGE = 1 / 64, 1.0
+"""Powers of two: products with them are exact, so that equal can mean equal to the bit."""
+BY_SCALE: Final = "reward scale 1/64 and 1, one seed"
+BY_SEED: Final = "reward scale 1, two seeds"
+STATES, DRAWS = 512, 8
+OTHER_SEEDS = 1000
+"""Added to a seed to have another one."""
+
+
+class Enough(Exception):
+    """The training has had its steps."""
+
+
+def answer(base: TrainConfig, *, steps: int, seeds: int = 3) -> Answer:
+    """Where does the reward scale act?"""
+    found = measure(base, steps=steps, seeds=seeds)
+    figure, axes = new_axes(8.5, 4)
+    disagreements(found, axes)
+    told = {
+        (setup, which): mean_estimate(values).shown(".2f")
+        for setup, group in found.items()
+        for which, values in group.items()
+    }
+    same = "equal to the bit" if max(found[WITHOUT][BY_SCALE]) == 0 else "float error grows"
+    return Answer(
+        f"After {steps:,} steps policies that learned from rewards times 1/64 and times 1 differ "
+        f"in a share of {told[WITHOUT, BY_SCALE]} of their actions without a critic ({same}), "
+        f"{told[SEPARATE, BY_SCALE]} with separate trunks and normalised advantages and "
+        f"{told[SHARED, BY_SCALE]} with a shared trunk and without; those of two seeds in "
+        f"{told[SEPARATE, BY_SEED]} with separate and {told[SHARED, BY_SEED]} with shared trunks.",
+        figure,
+    )
+
+
+def measure(base: TrainConfig, *, steps: int, seeds: int) -> dict[str, dict[str, list[float]]]:
+    """Setup -> how far policies lie apart that differ in the scale or in the seed, per seed."""
+    obs = random_states(base.env)
+    found = {}
+    for setup, options in SETUPS.items():
+        groups: dict[str, list[float]] = {BY_SCALE: [], BY_SEED: []}
+        for seed in range(seeds):
+            small, large, other = (
+                policy_after(short(base, options, scale=scale, seed=its_seed), steps, obs)
+                for scale, its_seed in ((SMALL, seed), (LARGE, seed), (LARGE, seed + OTHER_SEEDS))
+            )
+            groups[BY_SCALE].append(disagreement(small, large))
+            groups[BY_SEED].append(disagreement(other, large))
+        found[setup] = groups
+    return found
+
+
+def short(base: TrainConfig, options: Mapping[str, Any], *, scale: float, seed: int) -> TrainConfig:
+    """A quick training in one of the setups, in the environment of a study."""
+    flat = flatten(base)
+    kept = {name: value for name, value in flat.items() if name in KEPT or is_kwarg(name)}
+    varied = {"env.reward_scale": scale, "seed": seed}
+    return resolve(configure({**kept, **SHORT, **options, **varied}, base=TrainConfig()))
+
+
+def policy_after(config: TrainConfig, steps: int, obs: Tensor) -> Distribution:
+    """pi(.|s) in the given states after the update in which training reaches so many steps."""
+    policy = make_policy(config, generator=torch.Generator())
+
+    def on_update(progress: Progress) -> None:
+        if progress.env_steps >= steps:
+            policy.load_state_dict(progress.state()["policy"])
+            raise Enough
+
+    # a budget far beyond, so that no time is spent on an evaluation at its end
+    with suppress(Enough):
+        train(configure({"total_steps": 2 * steps + 10**6}, base=config), on_update=on_update)
+    with torch.no_grad():
+        return policy.distribution(obs)
+
+
+def random_states(env: AnyEnv) -> Tensor:
+    """(STATES, obs): where random actions lead."""
+    rows = []
+    with closing(make_whole(env)) as craft:
+        craft.action_space.seed(0)
+        obs, _ = craft.reset(seed=0)
+        for _ in range(STATES):
+            rows.append(np.array(obs, np.float32))
+            obs, _, terminated, truncated, _ = craft.step(craft.action_space.sample())
+            if terminated or truncated:
+                obs, _ = craft.reset()
+    return torch.from_numpy(np.stack(rows))
+
+
+@torch.no_grad()
+def disagreement(pi: Distribution, other: Distribution) -> float:
+    """In which share of actions two policies must differ at least, over some states.
+
+    Their total variation, E_{a ~ other}[max(0, 1 - pi(a|s) / other(a|s))]: exactly 0 for equal
+    policies, 1 for policies that have no action in common.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shares = []
+    for _ in range(DRAWS):
+        actions = other.sample(generator)
+        ratio = (pi.log_prob(actions) - other.log_prob(actions)).exp()
+        shares.append(float((1 - ratio).clamp(min=0).mean()))
+    return float(np.mean(shares))

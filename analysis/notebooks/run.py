@@ -1,0 +1,215 @@
+"""python -m analysis notebooks: every notebook run against a store, each kept as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import nbformat
+from ipykernel.kernelspec import get_kernel_dict
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from markupsafe import Markup
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+
+from analysis.notebooks.answer import STORE, STUDY
+from lander.errors import ConfigError
+from lander.files import inside, replacing
+from lander.trust import inherited
+from sweeps.commands import carry_out
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.publish import publish
+from sweeps.store.folder import Store, quiet
+from sweeps.study.study import find_study
+
+HERE: Final = Path(__file__).parent
+FOLDER: Final = Path("reports") / "notebooks"
+"""Where the pages stand in a store."""
+STAND_IN: Final = "smoke"
+"""The study that is swept where the one asked for is missing."""
+
+
+class CellFailed(Exception):
+    """A cell did not come to its end: which one of which notebook, and why."""
+
+
+class ThisInterpreter(KernelSpecManager):
+    """Gives every notebook a kernel of the running Python, whatever Jupyter has been told."""
+
+    def get_kernel_spec(self, _kernel_name: str) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict())
+
+
+def notebooks(args: argparse.Namespace) -> int:
+    """Run all of them, say of each what became of it; the exit code."""
+    quiet()
+    pages, failed = inside(args.store, args.store / FOLDER), False
+    if not found():
+        raise ConfigError(f"there are no notebooks in {HERE}: install the package again")
+    try:
+        pages.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write pages to {pages}: {error.strerror}") from None
+    with sweep_for(args.store, args.study) as (store, study):
+        for path in found():
+            started = time.monotonic()
+            try:
+                notebook = executed(path, store=store, study=study)
+            except CellFailed as error:
+                print(f"analysis: {error}", file=sys.stderr, flush=True)
+                failed = True
+                continue
+            page = pages / f"{path.stem}.html"
+            write(page, as_html(notebook, study=study))
+            print(f"{path.name}: {time.monotonic() - started:.0f} s, {page}", flush=True)
+    return 1 if failed else 0
+
+
+def found() -> Sequence[Path]:
+    """Every notebook, in its order."""
+    return sorted(HERE.glob("[0-9]*.ipynb"))
+
+
+@contextmanager
+def sweep_for(folder: Path, study: str) -> Generator[tuple[Store, str]]:
+    """A store and the name of a study in it: the one asked for, or one that is swept for the time
+    being, elsewhere."""
+    store = Store(folder)
+    names = store.study_names()
+    if study in names:
+        yield store, study
+        return
+    there = f"there are {', '.join(names)}" if names else "there is none"
+    print(
+        f"no study {study} in {folder}, {there}: the notebooks show study {STAND_IN} instead, "
+        "swept for them into a temporary store",
+        flush=True,
+    )
+    with TemporaryDirectory() as place:
+        store = Store(Path(place))
+        sweep = start_sweep(find_study(STAND_IN), store, trials=None, command=["notebooks"])
+        if not carry_out(sweep, workers=None):
+            raise KeyboardInterrupt
+        publish(sweep)
+        yield store, STAND_IN
+
+
+def executed(path: Path, *, store: Store, study: str) -> NotebookNode:
+    """A notebook with its outputs, run from top to bottom where it lies; the file stays as it is.
+
+    Raises:
+        CellFailed: at the first cell that fails.
+        KeyboardInterrupt: after its kernel has been shut down.
+    """
+    read: Any = nbformat.read  # not typed
+    notebook: NotebookNode = read(path, as_version=4)
+    begun: list[int] = []
+    with TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            km=AsyncKernelManager(
+                kernel_spec_manager=ThisInterpreter(),
+                transport="ipc",  # files of this user, no port that others could listen at
+                connection_file=str(Path(folder) / "kernel.json"),
+            ),
+            timeout=None,
+            coalesce_streams=True,  # printed lines stay together
+            resources={"metadata": {"path": str(path.parent)}},
+            on_cell_start=lambda **told: begun.append(told["cell_index"]),
+        )
+        paths = [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environ = os.environ | {
+            STORE: str(store.folder.resolve()),
+            STUDY: study,
+            **inherited(store.origin),
+            "PYTHONPATH": os.pathsep.join(paths),  # found without being installed
+            "IPYTHONDIR": folder,  # no start-up files, no history
+            # no warnings about a debugger and a progress bar that nobody uses
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "PYTHONWARNINGS": "ignore:IProgress not found",
+        }
+        try:
+            asyncio.run(run(client, environ))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+        except CellExecutionError as error:
+            why = f"{error.ename}: {error.evalue}"
+            raise CellFailed(f"{where(path, notebook, begun)}: {' '.join(why.split())}") from None
+        except RuntimeError as error:  # the kernel did not start, or died
+            raise CellFailed(f"{where(path, notebook, begun)}: {error}") from None
+    return notebook
+
+
+async def run(client: NotebookClient, environ: dict[str, str]) -> None:
+    """Execute all cells; Ctrl-C and SIGTERM cancel this task, which shuts the kernel down."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def handle_signals(**_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+
+    # nbclient's own handlers, set before, kill the kernel and leave the rest to chance
+    client.on_notebook_start = handle_signals
+    await client.async_execute(env=environ, cleanup_kc=True)
+
+
+def where(path: Path, notebook: NotebookNode, begun: Sequence[int]) -> str:
+    """The cell that was begun last, for people: its number among those of code, its section."""
+    if not begun:
+        return path.name
+    cells = notebook.cells[: begun[-1] + 1]
+    number = sum(cell.cell_type == "code" for cell in cells)
+    titles = [title for cell in cells for title in headings(cell)]
+    return f"{path.name}, cell {number}" + (f' under "{titles[-1]}"' if titles else "")
+
+
+def headings(cell: NotebookNode) -> list[str]:
+    """Of a text cell, without their marks."""
+    if cell.cell_type != "markdown":
+        return []
+    lines = cell.source.splitlines()
+    return [line.lstrip("# ") for line in lines if line.startswith("#")]
+
+
+def as_html(notebook: NotebookNode, *, study: str) -> str:
+    """An executed notebook as one page that loads nothing and runs nothing."""
+    make: Any = HTMLExporter  # not typed
+    exporter = make(
+        template_name="basic",
+        exclude_anchor_links=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        embed_images=True,
+    )
+    body, resources = exporter.from_notebook_node(notebook)
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined
+    )
+    titles = [title for cell in notebook.cells for title in headings(cell)]
+    return environment.get_template("notebook.html.j2").render(
+        title=titles[0] if titles else "",
+        body=Markup(body),
+        colours=Markup("\n".join(resources["inlining"]["css"])),
+        origin=f"Study {study}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+    )
+
+
+def write(path: Path, text: str) -> None:
+    """Aside first, so that a reader never sees half a page."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")

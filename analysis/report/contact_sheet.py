@@ -1,0 +1,192 @@
+"""One episode flown by a sweep's best, median and worst policies and at random, in one GIF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+from PIL import Image, ImageDraw, ImageFont
+
+from analysis.flight import LANDER, pilot_of, retrace
+from lander.env import AnyEnv, as_config
+from lander.evaluation import Evaluation, evaluate, final_seeds, play, random_pilot, replay
+from lander.gif import EVERY, SHRINK, write
+from sweeps.schema import RETURNS
+from sweeps.sweep import Sweep
+
+MAX_FRAMES: Final = 150
+"""Of a longer flight fewer are kept, and it plays faster than it was."""
+MAX_BYTES: Final = 1_500_000
+STRIP: Final = 40
+"""Pixels above each picture, for two lines of text."""
+GAP: Final = 6
+"""Pixels between two pictures."""
+INK, PAPER = (0, 0, 0), (255, 255, 255)
+TOP: Final = 1.5
+"""Height in LunarLander's observations from which no part of the craft is in the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An episode that is shown, and who flew it."""
+
+    role: str
+    evaluation: Evaluation
+    """Its first episode is the one that is shown."""
+    trial: int | None = None
+    """Whose policy it is."""
+    recorded: Sequence[float] = ()
+    """What its episodes returned at the end of training."""
+    score: float | None = None
+    """Of the trial, over all its final episodes; the one that is shown may differ a lot."""
+    env: AnyEnv | None = None
+    """Where it was flown, if not in the environment of all."""
+
+    @property
+    def seed(self) -> int:
+        return self.evaluation.seeds[0]
+
+    @property
+    def label(self) -> str:
+        pilot = self.role if self.trial is None else f"{self.role}: trial {self.trial}"
+        score = "" if self.score is None else f", score {self.score:.1f}"
+        returned, steps = self.evaluation.returns[0], self.evaluation.lengths[0]
+        return f"{pilot}{score}\nthis episode {returned:.1f}, {steps} steps"
+
+    @property
+    def is_recorded(self) -> bool | None:
+        """Whether every episode returned what it did when it was recorded, to the bit; None where
+        no returns are recorded."""
+        return None if not self.recorded else list(self.evaluation.returns) == list(self.recorded)
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The flights as files."""
+
+    gif: bytes
+    still: bytes
+    """PNG of the last frames."""
+
+
+def chosen(ranked: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:
+    """The best, median (of two the worse) and worst of finished trials, each once."""
+    places = {"best": 0, "worst": len(ranked) - 1, "median": len(ranked) // 2}
+    found: dict[str, FrozenTrial] = {}
+    for role, place in places.items() if ranked else ():
+        if ranked[place] not in found.values():
+            found[role] = ranked[place]
+    return {role: found[role] for role in ("best", "median", "worst") if role in found}
+
+
+def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Shown:
+    """Its final episodes once more, from the recorded weights of its median training.
+
+    Raises:
+        ConfigError: the weights are missing, or not those of this program.
+    """
+    pilot = pilot_of(sweep, trial)
+    # all of them at once, as it was done then: the size of a batch can change the last bit
+    flown = evaluate(pilot.policy, pilot.config.env, seeds=final_seeds(pilot.config))
+    recorded = trial.user_attrs.get(RETURNS, [])
+    own = recorded[pilot.training] if recorded else ()
+    score = trial.values[0]
+    return Shown(role, flown, trial.number, own, score=score, env=pilot.config.env)
+
+
+def fly_at_random(sweep: Sweep) -> Shown:
+    """The first of the final episodes, actions drawn uniformly."""
+    env, seeds = sweep.study.base.env, final_seeds(sweep.study.base)
+    return Shown("at random", play(random_pilot(env, seed=seeds[0]), env, seeds=seeds[:1]))
+
+
+def contact_sheet(env: AnyEnv, flights: Sequence[Shown], *, limit: int = MAX_BYTES) -> Sheet:
+    """Draw flights of the same reset seed on one clock; who has ended rests on its last frame.
+
+    The file stays below `limit` bytes at the cost of frames.
+
+    Raises:
+        ValueError: the flights began differently.
+    """
+    if len({flight.seed for flight in flights}) != 1:
+        seeds = ", ".join(str(flight.seed) for flight in flights)
+        raise ValueError(f"flights side by side need one reset seed, got {seeds}")
+    longest = max(flight.evaluation.lengths[0] for flight in flights)
+    every = max(EVERY, -(-longest // MAX_FRAMES))
+    columns = []
+    for flight in flights:
+        actions = flight.evaluation.actions[0]
+        flown_in = env if flight.env is None else flight.env
+        shown = replay(flown_in, seed=flight.seed, actions=actions, every=every, shrink=SHRINK)
+        above = places_above(flown_in, flight)
+        kept = [*above[:-1:every], above[-1]]
+        columns.append(
+            [
+                labelled(frame, flight.label, above=position)
+                for frame, position in zip(shown.frames, kept, strict=True)
+            ]
+        )
+    frames = side_by_side(columns)
+    milliseconds = round(1000 * EVERY / shown.fps)
+    gif = encoded(frames, milliseconds=milliseconds)
+    while len(gif) > limit and len(frames) > 1:
+        frames, milliseconds = [*frames[:-1:2], frames[-1]], 2 * milliseconds
+        gif = encoded(frames, milliseconds=milliseconds)
+    still = BytesIO()
+    Image.fromarray(frames[-1]).quantize(64).save(still, "PNG", optimize=True)
+    return Sheet(gif, still.getvalue())
+
+
+def places_above(env: AnyEnv, flight: Shown) -> list[float | None]:
+    """After the reset and each step: where, from 0, on the left, to 1 the craft is above the
+    picture; None where it is in the picture, or the environment is not a LunarLander."""
+    steps = flight.evaluation.lengths[0]
+    if not as_config(env).id.startswith(LANDER):
+        return [None] * (steps + 1)
+    obs = retrace(env, flight.seed, flight.evaluation.actions[0]).obs
+    across = np.clip((obs[:, 0] + 1) / 2, 0, 1)
+    return [float(x) if y > TOP else None for x, y in zip(across, obs[:, 1], strict=True)]
+
+
+def labelled(
+    frame: NDArray[np.uint8], text: str, *, above: float | None = None
+) -> NDArray[np.uint8]:
+    """A frame (H, W, 3) under a strip with two lines of text; an arrow points at a craft above."""
+    height, width, _ = frame.shape
+    picture = Image.new("RGB", (width, STRIP + height), PAPER)
+    picture.paste(Image.fromarray(frame), (0, STRIP))
+    font = ImageFont.load_default(14)
+    draw = ImageDraw.Draw(picture)
+    draw.multiline_text((2, 2), text, fill=INK, font=font, spacing=3)
+    if above is not None:
+        x, y = min(max(above * width, 6), width - 6), STRIP + 3
+        draw.polygon([(x, y), (x - 6, y + 10), (x + 6, y + 10)], fill=PAPER)
+        side, anchor = (10, "lt") if above < 0.5 else (-10, "rt")
+        draw.text((x + side, y), "above the picture", fill=PAPER, font=font, anchor=anchor)
+    return np.asarray(picture)
+
+
+def side_by_side(columns: Sequence[Sequence[NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:
+    """Rows of pictures, one per moment; the last picture of a short column stays."""
+    height = columns[0][0].shape[0]
+    gap = np.full((height, GAP, 3), PAPER, dtype=np.uint8)
+    rows = []
+    for moment in range(max(map(len, columns))):
+        pictures = [column[min(moment, len(column) - 1)] for column in columns]
+        rows.append(np.hstack([part for picture in pictures for part in (gap, picture)][1:]))
+    return rows
+
+
+def encoded(frames: Sequence[NDArray[np.uint8]], *, milliseconds: int) -> bytes:
+    """The frames as a looping GIF."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "sheet.gif"
+        write(path, frames, milliseconds=milliseconds)
+        return path.read_bytes()

@@ -1,0 +1,168 @@
+"""The pictures of a report, each with the sentence that stands under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.charts.curves import curves
+from analysis.judgement import Judgement, draw_confirmation
+from analysis.load import load_curves
+from analysis.report.contact_sheet import Shown, chosen, contact_sheet, fly_again, fly_at_random
+from analysis.report.document import Block, Picture, Text, drawing
+from analysis.report.records import Records
+from analysis.stats import Estimate
+from lander.gif import as_line
+from sweeps.charts.importance import ended, importances
+from sweeps.charts.search import finished, history, importance_bars, parallel_coordinates, slices
+from sweeps.charts.style import new_axes, solved_line
+from sweeps.confirm import DEFAULTS
+
+BEST = 5
+"""Trials whose learning curves stand against those of all other finished ones."""
+METRIC = "eval/return_mean"
+
+
+def history_part(records: Records) -> list[Block]:
+    """Return by trial."""
+    begun = [trial for trial in records.counted if trial.params]
+    if not begun:
+        return [Text("No trial has begun.")]
+    caption = (
+        "Each trial's score, of pruned ones the return so far; the line is the best score so far."
+    )
+    first = next((trial for trial in finished(records.counted) if trial.number == DEFAULTS), None)
+    if first is not None:
+        caption += f" The defaults, trial {first.number}, scored {first.values[0]:.1f}."
+    if records.best is not None and records.best != first:
+        caption += f" The best, trial {records.best.number}: {records.best.values[0]:.1f}."
+    return [
+        drawing(
+            history(begun, env=records.sweep.study.base.env),
+            "history",
+            alt="Score by trial number",
+            caption=caption,
+        )
+    ]
+
+
+def importance_part(records: Records) -> list[Block]:
+    """How much each field matters."""
+    table = importances(records.counted, records.sweep.study.space)
+    if table.empty:
+        return [Text("Importances: too few trials have ended with a return.")]
+    first, row = table.index[0], table.iloc[0]
+    weight = Estimate(row["share"], row["low"], row["high"])
+    caption = (
+        f"`{first}` comes first, with a share of {weight.shown('.2f')}. How far each field's "
+        "values in the best quarter of trials lie from those in all (PED-ANOVA), over "
+        f"{len(ended(records.counted))} trials, pruned ones with their return so far; interval: "
+        "95 % of resamples of these trials."
+    )
+    return [
+        drawing(
+            importance_bars(table), "importances", alt="Importance of each field", caption=caption
+        )
+    ]
+
+
+def slices_part(records: Records) -> list[Block]:
+    """Return over each field."""
+    if len(finished(records.counted)) < 2:
+        return [Text("Score over each field: fewer than two trials have finished.")]
+    study = records.sweep.study
+    figure = slices(records.counted, list(study.space.values()), env=study.base.env)
+    caption = (
+        "Score over each field by itself, as wide as it was searched. Grey crosses: pruned "
+        "trials, at their return so far."
+    )
+    return [drawing(figure, "slices", alt="Score over each searched field", caption=caption)]
+
+
+def parallel_part(records: Records) -> list[Block]:
+    """One line per trial."""
+    if len(finished(records.counted)) < 2:
+        return []
+    ranges = list(records.sweep.study.space.values())
+    figure = parallel_coordinates(records.counted, ranges)
+    caption = "One line per finished trial across all fields; bright lines are good trials."
+    alt = "Parallel coordinates of the finished trials"
+    return [drawing(figure, "parallel_coordinates", alt=alt, caption=caption)]
+
+
+def curves_part(records: Records) -> list[Block]:
+    """How the best learned, beside the others."""
+    best = [trial.number for trial in records.ranked[: min(BEST, (len(records.ranked) + 1) // 2)]]
+    others = [trial.number for trial in finished(records.counted) if trial.number not in best]
+    if not best:
+        return [Text("No trial has finished.")]
+    tables = {
+        f"{name} ({len(numbers)} trial{'s' if len(numbers) > 1 else ''})": load_curves(
+            records.sweep, METRIC, trials=numbers
+        )
+        for name, numbers in (("the best", best), ("other finished trials", others))
+        if numbers
+    }
+    figure, axes = new_axes(9, 4.2)
+    curves(tables, axes, label=METRIC)
+    solved_line(axes, records.sweep.study.base.env)
+    caption = (
+        f"Mean return of the checkpoints' deterministic episodes, `{METRIC}`. Line: mean over "
+        "trainings; band: its 95 % interval (Student's). The best: "
+        f"{', '.join(map(str, best))}, chosen by how they ended, so that some distance at the end "
+        "is no wonder. Pruned trials are left out."
+    )
+    alt = "Learning curves of the best trials and of the others"
+    return [drawing(figure, "curves", alt=alt, caption=caption)]
+
+
+def confirmation_picture(records: Records, judgement: Judgement) -> Picture:
+    """Every candidate under every test seed."""
+    figure, axes = new_axes(9, 1.6 + 0.5 * len(judgement.standings))
+    draw_confirmation(judgement, axes, env=records.sweep.study.base.env)
+    caption = "Each candidate's trainings under the test seeds, beside its score in the sweep."
+    alt = "Return of each candidate under the test seeds"
+    return drawing(figure, "confirmation", alt=alt, caption=caption)
+
+
+def flights_part(records: Records) -> list[Block]:
+    """The contact sheet, and who is missing on it."""
+    if not records.ranked:
+        return [Text("No trial has finished: there is nothing to fly yet.")]
+    flights: list[Shown] = []
+    troubles: list[str] = []
+    for role, trial in chosen(records.ranked).items():
+        try:
+            flights.append(fly_again(records.sweep, role, trial))
+        except Exception as error:  # weights can be missing or damaged in many ways
+            troubles.append(f"The {role}, trial {trial.number}, could not be flown: {error}")
+    if not flights:
+        return [Text(trouble) for trouble in troubles]
+    flights.append(fly_at_random(records.sweep))
+    try:
+        sheet = contact_sheet(records.sweep.study.base.env, flights)
+    except Exception as error:  # an environment's rendering may raise anything
+        troubles.append(f"The flights cannot be drawn: {as_line(error)}")
+        return [Text(text) for text in (checked(flights), *troubles) if text]
+    caption = (
+        f"One episode, reset seed {flights[0].seed}, on one clock; who has ended rests on the last "
+        "frame. Policies act deterministically. "
+    )
+    still = Picture("flights", "png", sheet.still, "", "")
+    alt = "The same episode flown by " + ", ".join(flight.role for flight in flights)
+    picture = Picture("flights", "gif", sheet.gif, alt, caption + checked(flights), still)
+    return [picture, *(Text(trouble) for trouble in troubles)]
+
+
+def checked(flights: Sequence[Shown]) -> str:
+    """Whether the policies still fly as they did."""
+    same = [flight.role for flight in flights if flight.is_recorded]
+    other = [flight.role for flight in flights if flight.is_recorded is False]
+    told = []
+    if same:
+        told.append(
+            f"Flown anew from the recorded weights, all final episodes of {', '.join(same)} "
+            "returned what is recorded, to the last bit."
+        )
+    if other:
+        told.append(f"Not as recorded, to the last bit: {', '.join(other)}.")
+    return " ".join(told)

@@ -1,0 +1,143 @@
+"""Everything recorded of a sweep, read once: what its report rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from optuna.trial import FrozenTrial, TrialState
+
+from analysis.judgement import Judgement, judge_sweep
+from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
+from lander.errors import ConfigError
+from sweeps.endings import ending
+from sweeps.schema import ALIAS, CONFIRM, PARENT, RETURNS, ROLE, Ending
+from sweeps.scores import ranked, seed_scores
+from sweeps.store.folder import Store
+from sweeps.sweep import Sweep, open_sweep
+
+PAGE = 1000
+"""Runs that MLflow is asked for at once."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """A sweep, its runs and its confirmation."""
+
+    sweep: Sweep
+    trials: Sequence[FrozenTrial]
+    """All, the lost ones and those that nobody has begun included."""
+    counted: Sequence[FrozenTrial]
+    """Those of the budget."""
+    ranked: Sequence[FrozenTrial]
+    """Finished ones from the best down, one of equal parameters."""
+    parent: Run
+    runs: Sequence[Run]
+    """One per trial that has begun, the lost ones included."""
+    judgement: Judgement | None
+    unconfirmed: str
+    """Why there is no judgement."""
+    confirmation: Run | None
+    """The parent run of the confirmation."""
+    published: Run | None
+    """The run whose policy is the registered one."""
+
+    @property
+    def name(self) -> str:
+        return self.sweep.study.name
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The first of the ranked ones."""
+        return self.ranked[0] if self.ranked else None
+
+    def count(self, how: Ending) -> int:
+        """Trials of the budget with this ending."""
+        if how == Ending.WAITING:
+            return self.sweep.left
+        return sum(ending(trial) == how for trial in self.counted)
+
+    def scores(self, trial: FrozenTrial) -> list[float]:
+        """Of every finished training under the parameters of a trial."""
+        same = [other for other in self.counted if other.params == trial.params]
+        finished = [other for other in same if other.state == TrialState.COMPLETE]
+        return [score for other in finished for score in seed_scores(other)]
+
+    def estimate(self, trial: FrozenTrial) -> Estimate:
+        """A finished trial's score with its interval over trainings, if there were several."""
+        scores = self.scores(trial)
+        if len(scores) < 2:
+            return Estimate(trial.values[0], float("nan"), float("nan"))
+        iqm = self.sweep.study.settings.score == "iqm"
+        return bootstrap_estimate(scores) if iqm else mean_estimate(scores)
+
+    def episodes(self, trial: FrozenTrial) -> Estimate | None:
+        """Mean over the final episodes of a trial of one training; None where they are not
+        recorded, or there were more trainings."""
+        returns = trial.user_attrs.get(RETURNS, [])
+        return mean_estimate(returns[0]) if len(returns) == 1 else None
+
+
+def read_records(store: Store, name: str) -> Records:
+    """Everything about a sweep.
+
+    Raises:
+        ConfigError: no such sweep in the store.
+    """
+    if name.endswith(CONFIRM):
+        plain = name.removesuffix(CONFIRM)
+        raise ConfigError(f"{name} is a confirmation: it is part of the report of {plain}")
+    sweep, client = open_sweep(store, name), store.runs()
+    confirmation = None
+    if name + CONFIRM in store.study_names():
+        confirmation = client.get_run(open_sweep(store, name + CONFIRM).run_id)
+    counted = sweep.counted
+    judgement, unconfirmed = read_judgement(store, name)
+    return Records(
+        sweep=sweep,
+        trials=sweep.trials,
+        counted=counted,
+        ranked=ranked(counted),
+        parent=client.get_run(sweep.run_id),
+        runs=trial_runs(sweep),
+        judgement=judgement,
+        unconfirmed=unconfirmed,
+        confirmation=confirmation,
+        published=published_run(store, name),
+    )
+
+
+def read_judgement(store: Store, name: str) -> tuple[Judgement | None, str]:
+    """What the confirmation says, or why it says nothing."""
+    if name + CONFIRM not in store.study_names():
+        return None, "It is not confirmed yet"
+    try:
+        return judge_sweep(store, name), ""
+    except Exception as error:  # the rest of the records can still be told
+        return None, f"It cannot be judged yet, {error}"
+
+
+def published_run(store: Store, name: str) -> Run | None:
+    """Whose policy is models:/NAME@best; None before there is one."""
+    client = store.runs()
+    try:
+        return client.get_run(str(client.get_model_version_by_alias(name, ALIAS).run_id))
+    except MlflowException:
+        return None
+
+
+def trial_runs(sweep: Sweep) -> list[Run]:
+    """The MLflow run of every trial that has begun."""
+    client, found = sweep.store.runs(), list[Run]()
+    condition = f"tags.`{PARENT}` = '{sweep.run_id}' and tags.`{ROLE}` = 'trial'"
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [sweep.experiment_id], condition, max_results=PAGE, page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found

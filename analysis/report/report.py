@@ -1,0 +1,114 @@
+"""python -m analysis report: one sweep as one page, with nothing but what was recorded."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from analysis.report.document import Block, Document, Section, Text, as_html, as_markdown
+from analysis.report.figures import (
+    curves_part,
+    flights_part,
+    history_part,
+    importance_part,
+    parallel_part,
+    slices_part,
+)
+from analysis.report.records import Records, read_records
+from analysis.report.result import question, result_part
+from analysis.report.tables import (
+    best_part,
+    budget_part,
+    confirmation_part,
+    failures_part,
+    origin_part,
+    seeds_part,
+    space_part,
+    trials_part,
+)
+from lander.files import inside
+from lander.terminal import say
+from sweeps.store.folder import Store, quiet
+from sweeps.store.presence import require_recorded
+from sweeps.store.trials import collector_paused
+
+Part = Callable[[Records], list[Block]]
+
+SECTIONS: Final[Mapping[str, Sequence[Part]]] = {
+    "Result": (result_part,),
+    "Search space": (space_part,),
+    "Budget and time": (budget_part,),
+    "Seeds": (seeds_part,),
+    "History": (history_part,),
+    "What mattered": (importance_part, slices_part, parallel_part),
+    "Learning curves": (curves_part,),
+    "Confirmation": (confirmation_part,),
+    "Best trials": (best_part,),
+    "Failures": (failures_part,),
+    "Flights": (flights_part,),
+    "Origin": (origin_part,),
+    "All trials": (trials_part,),
+}
+FOLDER: Final = "reports"
+ARTIFACTS: Final = "report"
+"""Where the same files stand among the artifacts of the sweep's run."""
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write the report of a sweep, say where it is; the exit code."""
+    quiet()
+    store = Store(args.store)
+    with collector_paused():  # a large sweep is many objects, and all of them stay
+        records = read_records(store, args.study)
+        require_recorded(store, records.sweep.optuna)  # the report is an artifact of its run
+        for path in write_report(records):
+            print(path)
+    return 0
+
+
+def write_report(records: Records) -> list[Path]:
+    """STUDY.html, STUDY.md and its pictures in the store's folder of reports, and on the run."""
+    store, name = records.sweep.store, records.name
+    folder = inside(store.folder, store.folder / FOLDER)
+    folder.mkdir(exist_ok=True)
+    files = f"{name}_files"
+    document = compose(records)
+    with TemporaryDirectory(dir=folder, prefix=f".{name}.") as place:
+        aside = Path(place)
+        (aside / files).mkdir()
+        for picture in document.pictures:
+            (aside / files / picture.file).write_bytes(picture.data)
+        (aside / f"{name}.html").write_text(as_html(document), encoding="utf-8")
+        markdown = as_markdown(document, files=files)
+        (aside / f"{name}.md").write_text(markdown, encoding="utf-8")
+        records.sweep.store.runs().log_artifacts(records.sweep.run_id, str(aside), ARTIFACTS)
+        shutil.rmtree(folder / files, ignore_errors=True)  # a folder cannot be replaced by another
+        for path in sorted(aside.iterdir()):
+            path.replace(folder / path.name)
+    return [folder / f"{name}.html", folder / f"{name}.md"]
+
+
+def compose(records: Records) -> Document:
+    """Every section, made as far as the records allow."""
+    now = datetime.now(UTC)
+    sections = [
+        Section(title, [block for part in parts for block in attempted(part, records)])
+        for title, parts in SECTIONS.items()
+    ]
+    asked = question(records)
+    return Document(f"Study {records.name}", asked, sections, f"Written {now:%Y-%m-%d %H:%M} UTC.")
+
+
+def attempted(part: Part, records: Records) -> list[Block]:
+    """A part, or in its place why there is none: one missing file must not cost the rest."""
+    try:
+        return part(records)
+    except Exception as error:
+        told = f"This part could not be made: {type(error).__name__}: {error}"
+        say(f"report: {part.__name__}: {error}", error=True)
+        return [Text(told)]

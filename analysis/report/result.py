@@ -1,0 +1,201 @@
+"""The head of a report: what was asked, what came out, how anybody can see it for themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+from analysis.judgement import Judgement, Standing
+from analysis.report.document import Block, Box, Code, Text
+from analysis.report.records import Records
+from sweeps.confirm import DEFAULTS
+from sweeps.endings import SETTLED
+from sweeps.errors import redacted
+from sweeps.hints import hint
+from sweeps.schema import ALIAS, CONFIRM, NUMBER, ROLE, Ending
+from sweeps.study.ranges import Range
+from sweeps.study.space import Space
+
+CHOICES = "choices"
+
+FLY = """\
+import gymnasium as gym, mlflow, torch
+
+mlflow.set_tracking_uri("{tracking}")
+policy = mlflow.pytorch.load_model("models:/{name}@{alias}")
+env = gym.make("{env_id}", {arguments}render_mode="human")
+obs, over = env.reset(seed=1)[0], False
+while not over:
+    obs, _, terminated, truncated, _ = env.step(policy(torch.from_numpy(obs[None])).numpy()[0])
+    over = terminated or truncated"""
+
+
+def question(records: Records) -> str:
+    """What the sweep asks, in one sentence."""
+    study = records.sweep.study
+    ranges = {name: searched(range_) for name, range_ in study.space.items()}
+    fields = [
+        f"`{name}` ({values})" if scale == CHOICES else f"`{name}` ({values}, {scale})"
+        for name, (values, scale) in ranges.items()
+    ]
+    listed = " and ".join([", ".join(fields[:-1]), fields[-1]] if len(fields) > 1 else fields)
+    seeds = study.settings.seeds_per_trial
+    how = {"mean": "averaged", "iqm": "their interquartile mean"}[study.settings.score]
+    return (
+        f"Which {listed} give PPO on `{study.base.env.id}` the highest score: the mean "
+        f"return of {study.base.final_episodes} deterministic episodes after "
+        f"{study.base.total_steps:,} environment steps"
+        + (f", {how} over {seeds} training seeds" if seeds > 1 else "")
+        + f", as far as {records.sweep.total} trials can tell?"
+    )
+
+
+def searched(range_: Range) -> tuple[str, str]:
+    """Which values, and on what scale."""
+    match range_.distribution:
+        case CategoricalDistribution(choices=choices):
+            return ", ".join(map(str, choices)), CHOICES
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            scale = "whole numbers" + (", log" if log else f" by {step}" if step > 1 else "")
+            return f"{low} to {high}", scale
+        case FloatDistribution(low=low, high=high, log=log):
+            least, most = sorted((range_.to_field(low), range_.to_field(high)))
+            scale = "log distance to 1" if range_.one_minus else "log" if log else "linear"
+            return f"{brief(least)} to {brief(most)}", scale
+    raise TypeError(f"no words for {range_.distribution}")
+
+
+def brief(value: object) -> str:
+    """A field's value for people; None: it did nothing."""
+    if value is None:
+        return "not used"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def values_in(params: Mapping[str, Any], space: Space) -> list[str]:
+    """Every searched field's value, from Optuna's parameters."""
+    return [
+        brief(range_.to_field(params[range_.parameter]) if range_.parameter in params else None)
+        for range_ in space.values()
+    ]
+
+
+def next_step(records: Records, target: str, *, trial: int | str | None = None) -> str:
+    """A command about this sweep."""
+    return hint(target, records.sweep.store.folder, study=records.name, trial=trial)
+
+
+def result_part(records: Records) -> list[Block]:
+    """The box."""
+    best, judgement = records.best, records.judgement
+    if best is None:
+        return [Box("No trial has finished yet", [Text(state(records))])]
+    if judgement is None:
+        open_ = records.count(Ending.RUNNING) + records.count(Ending.WAITING)
+        so_far = " so far" if open_ else ""
+        headline = f"Best{so_far}: trial {best.number}, score {records.estimate(best)}"
+        told = best_told(records, best)
+        number = best.number
+    else:
+        winner = judgement.winner
+        sure = winner.gain is None or winner.gain.low > 0
+        word = ("Confirmed" if sure else "Ahead") + (" so far" if judgement.waiting else "")
+        headline = f"{word}: {named(winner)}, return {winner.mean}"
+        told = confirmed_told(records, judgement, best)
+        number = winner.candidate.number
+    return [Box(headline, [*map(Text, told), *receipt(records, number), *flying(records)])]
+
+
+def state(records: Records) -> str:
+    """How far the sweep is."""
+    counts = ", ".join(
+        f"{records.count(how)} {how}"
+        for how in (*SETTLED, Ending.RUNNING, Ending.WAITING)
+        if records.count(how) or how in SETTLED
+    )
+    return f"{records.sweep.total} trials: {counts}."
+
+
+def best_told(records: Records, best: FrozenTrial) -> Iterator[str]:
+    """An unconfirmed score, with what it is worth."""
+    yield state(records)
+    trainings, episodes = len(records.scores(best)), records.episodes(best)
+    if trainings > 1:
+        how = {"mean": "Mean", "iqm": "Interquartile mean"}[records.sweep.study.settings.score]
+        yield f"{how} over its {trainings} trainings, in brackets the 95 % interval."
+    elif episodes is not None:
+        yield (
+            "From one training, which cannot tell how much of it is the luck of its seed. The "
+            f"{records.sweep.study.base.final_episodes} final episodes of that one policy: "
+            f"{episodes}, mean and its 95 % interval over episodes."
+        )
+    yield (
+        f"The best of {len(records.counted)} trials is also a lucky one: on fresh seeds it "
+        f"will likely return less. {records.unconfirmed}: "
+        f"`{next_step(records, 'confirm')}` measures it."
+    )
+
+
+def confirmed_told(records: Records, judgement: Judgement, best: FrozenTrial) -> Iterator[str]:
+    """A confirmed score, beside what the sweep thought."""
+    winner = judgement.winner
+    yield judgement.verdict
+    yield (
+        f"Mean over {len(winner.candidate.scores)} trainings under seeds that the sweep never "
+        f"used, each flown on {len(winner.candidate.returns[0])} episodes that nothing was chosen "
+        "by; in brackets Student's 95 % interval."
+    )
+    if judgement.waiting:
+        command = next_step(records, "confirm")
+        yield f"{judgement.waiting} trainings are missing: `{command}` does them."
+    score, gap = winner.candidate.sweep_score, winner.gap
+    told = state(records)
+    if score is not None and gap is not None:
+        told += f" In the sweep {named(winner)} scored {score:.1f}, optimism gap {gap:+.1f}."
+    if best.number != winner.candidate.number:
+        told += f" The sweep's best score was {best.values[0]:.1f}, of trial {best.number}."
+    yield told
+
+
+def named(standing: Standing) -> str:
+    """A candidate within a sentence."""
+    return "the defaults" if standing.candidate.number == DEFAULTS else standing.name
+
+
+def receipt(records: Records, number: int) -> Iterator[Text | Code]:
+    """How to see the number made again."""
+    lines = [next_step(records, "reproduce", trial=number)]
+    published = records.published
+    if published is not None and published.data.tags[ROLE] == "confirm":
+        trial = published.data.tags[NUMBER]
+        study, folder = records.name + CONFIRM, records.sweep.store.folder
+        lines.append(hint("reproduce", folder, study=study, trial=trial))
+    yield Text("The receipt: trains it again and compares every recorded number, bit for bit.")
+    yield Code("\n".join(lines))
+
+
+def flying(records: Records) -> Iterator[Text | Code]:
+    """How to fly it."""
+    store, published = records.sweep.store, records.published
+    if published is None:
+        yield Text(f"`models:/{records.name}@{ALIAS}` is registered when the sweep ends.")
+        return
+    yield Text(
+        f"To fly it, in stock Gymnasium: `models:/{records.name}@{ALIAS}` is the policy of "
+        f"`{published.info.run_name}`."
+    )
+    env = records.sweep.study.base.env
+    yield Code(
+        FLY.format(
+            tracking=redacted(store.tracking_uri)
+            if store.tracked_remotely
+            else f"sqlite:///{store.folder}/mlflow.db",
+            name=records.name,
+            alias=ALIAS,
+            env_id=env.id,
+            arguments="".join(f"{name}={value!r}, " for name, value in env.kwargs),
+        )
+    )

@@ -1,0 +1,266 @@
+"""The tables of a report: what was searched, spent and found, and where it was made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import accumulate
+
+from mlflow.entities import Run
+from optuna.trial import FrozenTrial
+
+from analysis.judgement import legend, rows
+from analysis.load import load_curves
+from analysis.report.document import Block, Code, Table, Text
+from analysis.report.figures import METRIC, confirmation_picture
+from analysis.report.records import Records
+from analysis.report.result import brief, next_step, searched, state, values_in
+from lander.evaluation import TEST_SEED, checkpoint_seeds, final_seeds, seed_range
+from lander.options import inactive
+from sweeps.confirm import DEFAULTS
+from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
+from sweeps.record.recorder import shown
+from sweeps.run.cores import usable_cores
+from sweeps.run.objective import trial_seeds
+from sweeps.run.progress import clock
+from sweeps.schema import PARTS, REASON, SECONDS, WORKER, Ending
+from sweeps.scores import last_return
+from sweeps.study.space import flat_base
+from sweeps.study.study import TEST_EPISODES
+
+TOP = 10
+"""Rows of the table of the best."""
+LISTED = 200
+"""Rows of a table that could have any number of them."""
+COMMIT, COMMAND, VERSION = "mlflow.source.git.commit", "sweeps.command", "version."
+"""Tags of a run, the last one the beginning of several."""
+
+
+def space_part(records: Records) -> list[Block]:
+    """What was searched, and what was found."""
+    study, best = records.sweep.study, records.best
+    flat = flat_base(study.space, study.base)
+    idle = inactive(flat)
+    columns = [
+        ["field", *(f"`{name}`" for name in study.space)],
+        ["searched", *(searched(range_)[0] for range_ in study.space.values())],
+        ["scale", *(searched(range_)[1] for range_ in study.space.values())],
+        ["default", *(brief(None if name in idle else flat[name]) for name in study.space)],
+    ]
+    if best is not None:
+        columns.append([f"best: trial {best.number}", *values_in(best.params, study.space)])
+    if records.judgement is not None:
+        winner = records.judgement.winner.candidate
+        if winner.number not in (DEFAULTS, best.number if best else None):
+            head = f"confirmed: trial {winner.number}"
+            columns.append([head, *values_in(winner.params, study.space)])
+    told = (
+        f"Sampler `{study.settings.sampler}`, pruner `{study.settings.pruner}`. Trial 0 is the "
+        "defaults. What is not listed stands at its value in the study file."
+    )
+    return [Table(list(zip(*columns, strict=True))), Text(told)]
+
+
+def budget_part(records: Records) -> list[Block]:
+    """Trials, steps and time."""
+    return [Table([("of the sweep", ""), *spent(records)]), *seconds_blocks(records)]
+
+
+def spent(records: Records) -> Iterator[tuple[str, str]]:
+    """What went into the sweep, for people."""
+    study, seeds = records.sweep.study, records.sweep.study.settings.seeds_per_trial
+    yield "trials", state(records).partition(": ")[2].rstrip(".")
+    count = Counter(map(ending, records.trials))
+    again = {how: count[how] for how in SUPERSEDING if count[how]}
+    if again:
+        superseded = ", ".join(f"{number} {how}" for how, number in again.items())
+        yield "beside these", f"{superseded}: tried again under the same seeds, and not counted"
+    trainings = f"{seeds} trainings of " if seeds > 1 else ""
+    yield "budget of a trial", f"{trainings}{study.base.total_steps:,} environment steps"
+    curves = load_curves(records.sweep, METRIC)
+    trained = int(curves.groupby(["trial", "seed"])["env_steps"].max().sum())
+    yield "trained", f"{trained:,} environment steps, counted to each training's last checkpoint"
+    spans = spans_of(records.trials)
+    if spans:
+        whole = (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
+        each = sum((end - start).total_seconds() for start, end in spans)
+        yield "wall time", f"{clock(whole)} from the first trial's start to the last one's end"
+        yield "with a trial under way", clock(covered(spans))
+        yield "time of all trials", f"{clock(each)}, added up"
+
+
+def spans_of(trials: Sequence[FrozenTrial]) -> list[tuple[datetime, datetime]]:
+    """Start and end of every trial that has both."""
+    both = [(started(trial), ended(trial)) for trial in trials]
+    return [(start, end) for start, end in both if start is not None and end is not None]
+
+
+def at_once(spans: Sequence[tuple[datetime, datetime]]) -> int:
+    """How many of them overlapped, at most."""
+    ends = [(end, -1) for _, end in spans]  # at the same moment before the next one starts
+    steps = accumulate(step for _, step in sorted([*((start, 1) for start, _ in spans), *ends]))
+    return max(steps, default=0)
+
+
+def covered(spans: Sequence[tuple[datetime, datetime]]) -> float:
+    """Seconds that lie in at least one span."""
+    total, until = 0.0, NEVER
+    for start, end in sorted(spans):
+        total += max(0.0, (end - max(start, until)).total_seconds())
+        until = max(until, end)
+    return total
+
+
+def seconds_blocks(records: Records) -> list[Block]:
+    """What the time of trials went into, as their runs tell."""
+    timed = [
+        run.data.tags
+        for run in records.runs
+        if all(f"{SECONDS}.{part}" in run.data.tags for part in PARTS)
+    ]
+    whole = sum(float(tags[SECONDS]) for tags in timed)
+    if not whole:
+        return [Text("What the time went into is not recorded.")]
+    parts = {part: sum(float(tags[f"{SECONDS}.{part}"]) for tags in timed) for part in PARTS}
+    every = {"training": whole - sum(parts.values())} | parts
+    table = [["part of trials", "seconds", "share"]]
+    table += [[part, f"{took:.1f}", f"{took / whole:.1%}"] for part, took in every.items()]
+    return [Table(table)]
+
+
+def seeds_part(records: Records) -> list[Block]:
+    """Which seeds were for what."""
+    study, best = records.sweep.study, records.best
+    table = [
+        ["for", "seeds"],
+        [
+            "training of trial n",
+            f"derived from the study's seed {study.settings.seed} and n, below 2^31 "
+            "(NumPy's `SeedSequence`)",
+        ],
+    ]
+    if best is not None:
+        seeds = ", ".join(map(str, trial_seeds(best, study)))
+        table.append([f"training of the best, trial {best.number}", seeds])
+    table += [
+        ["checkpoints, which prune: resets", shown(checkpoint_seeds(study.base))],
+        ["the score of a trial: resets", shown(final_seeds(study.base))],
+        ["trainings of a confirmation", "from 2^31 up: no trial of a sweep trains under them"],
+        ["test episodes of a confirmation: resets", shown(seed_range(TEST_SEED, TEST_EPISODES))],
+    ]
+    return [Table(table), Text("By the seeds of a confirmation nothing is ever chosen.")]
+
+
+def confirmation_part(records: Records) -> list[Block]:
+    """The table as `make confirm` prints it."""
+    if records.judgement is None:
+        unconfirmed = f"{records.unconfirmed}. What the best trials are worth on fresh seeds tells:"
+        return [Text(unconfirmed), Code(next_step(records, "confirm"))]
+    judgement = records.judgement
+    blocks: list[Block] = [
+        Text(judgement.verdict),
+        Table(list(rows(judgement))),
+        Text(legend(len(judgement.winner.candidate.returns[0]))),
+        confirmation_picture(records, judgement),
+    ]
+    if judgement.waiting:
+        blocks.append(Text(f"{judgement.waiting} trainings are missing; to go on:"))
+        blocks.append(Code(next_step(records, "confirm")))
+    return blocks
+
+
+def best_part(records: Records) -> list[Block]:
+    """The best trials, with what they had."""
+    space = records.sweep.study.space
+    if not records.ranked:
+        return [Text("No trial has finished.")]
+    table = [["trial", "score", *(f"`{name}`" for name in space), "time"]]
+    for trial in records.ranked[:TOP]:
+        value = f"{trial.values[0]:.1f}"
+        if records.sweep.study.settings.seeds_per_trial > 1:
+            value = str(records.estimate(trial))
+        table.append([str(trial.number), value, *values_in(trial.params, space), took(trial)])
+    return [Table(table)]
+
+
+def took(trial: FrozenTrial) -> str:
+    """How long, from start to end."""
+    spent = seconds(trial)
+    return "" if spent is None else clock(spent)
+
+
+def failures_part(records: Records) -> list[Block]:
+    """What went wrong, in the words of the error."""
+    failed = [trial for trial in records.counted if ending(trial) == Ending.FAILED]
+    if not failed:
+        return [Text("None.")]
+    table = [["trial", "reason"]]
+    table += [
+        [str(t.number), str(t.user_attrs.get(REASON, "not recorded"))] for t in failed[:LISTED]
+    ]
+    return [Table(table), *rest(records, len(failed))]
+
+
+def trials_part(records: Records) -> list[Block]:
+    """Every trial that has begun."""
+    study = records.sweep.study
+    begun = [trial for trial in records.counted if trial.datetime_start is not None]
+    if not begun:
+        return [Text("No trial has begun.")]
+    table = [["trial", "state", "score", "of the budget", *(f"`{n}`" for n in study.space), "time"]]
+    for trial in begun[:LISTED]:
+        value = last_return(trial)
+        table.append(
+            [
+                str(trial.number),
+                ending(trial),
+                "" if value is None else f"{value:.1f}",
+                f"{max(trial.intermediate_values, default=0) / study.reports:.0%}",
+                *values_in(trial.params, study.space),
+                took(trial),
+            ]
+        )
+    caption = "Score: of a pruned trial its return so far."
+    return [Table(table), Text(caption), *rest(records, len(begun))]
+
+
+def rest(records: Records, count: int) -> list[Block]:
+    """Where the rows are that a table has no room for."""
+    if count <= LISTED:
+        return []
+    command = next_step(records, "trials")
+    return [Text(f"The first {LISTED} of {count}; all of them: `{command}`.")]
+
+
+def origin_part(records: Records) -> list[Block]:
+    """Versions, machine, commit and commands."""
+    runs = [records.parent, *records.runs]
+    names = sorted({tag for run in runs for tag in run.data.tags if tag.startswith(VERSION)})
+    workers = {str(t.user_attrs[WORKER]) for t in records.trials if WORKER in t.user_attrs}
+    hosts = {worker.partition(":")[0] for worker in workers}
+    table = [
+        ["", ""],
+        ["study", f"`{records.name}`, fingerprint `{records.sweep.study.fingerprint}`"],
+        ["commit", of(runs, COMMIT) or "not in a git checkout"],
+        *([name.removeprefix(VERSION), of(runs, name)] for name in names),
+        [
+            "workers",
+            f"{at_once(spans_of(records.trials))} at the same time, {len(workers)} processes in "
+            f"all, on {len(hosts)} machine{'s' * (len(hosts) != 1)}",
+        ],
+        ["cores", f"{usable_cores()}, where this report was written"],
+    ]
+    made = [records.parent, *([records.confirmation] if records.confirmation else [])]
+    commands = [run.data.tags[COMMAND] for run in made if COMMAND in run.data.tags]
+    commands.append(next_step(records, "report"))
+    return [
+        Table(table),
+        Text("Made by these commands; what runs the trials is started by them:"),
+        Code("\n".join(" ".join(command.split()) for command in commands)),
+    ]
+
+
+def of(runs: Sequence[Run], tag: str) -> str:
+    """A tag's values, usually one."""
+    return ", ".join(sorted({run.data.tags[tag] for run in runs if tag in run.data.tags}))

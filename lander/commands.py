@@ -1,0 +1,251 @@
+"""What `python -m lander` runs, once its arguments are known to be right."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from lander import judge as judge_rules
+from lander import trainer
+from lander.agent import Divergence
+from lander.checkpoint import load
+from lander.config import EnvConfig, TrainConfig
+from lander.dotted import flatten, reason
+from lander.env import require_limit, solved_return
+from lander.errors import ConfigError
+from lander.evaluation import Evaluation, evaluate, play, random_pilot, seed_range
+from lander.files import inside
+from lander.gif import LANDING, save_landing
+from lander.interface import EnvFault
+from lander.judge import TIERS
+from lander.options import require_active
+from lander.policy import ActorCritic
+from lander.resolve import UnflyableWarning, dead_zones, resolve
+from lander.run_folder import RunFolder, policy_path
+from lander.signals import DeferredSignals
+from lander.terminal import printable, unfiltered
+from lander.trust import Origin, agree, modules
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a command; the exit code."""
+    torch.set_num_threads(1)  # before the first op: sums depend on the number of threads
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnflyableWarning)  # said in one line by `train`
+            COMMANDS[args.command](args)
+    except OSError as error:
+        print(f"lander: {reason(error)}", file=sys.stderr)
+        return 2
+    except Divergence as error:
+        print(f"lander: training diverged: {error}", file=sys.stderr)
+        return 1
+    except EnvFault as error:
+        print(f"lander: environment {error}", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        print(f"lander: interrupted: {error}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def train(args: argparse.Namespace) -> None:
+    """One run with a progress bar, written to a folder."""
+    config = resolve(args.typed)
+    require_active(config, args.given)
+    require_limit(config.env)
+    for trouble in dead_zones(config):
+        warn(trouble)
+    out = args.out or Path("runs") / f"{config.env.id.replace('/', '-')}-seed-{config.seed}"
+    folder = RunFolder(out)
+    folder.require_new()
+    agree(folder.origin, modules(flatten(config)))  # typed: it may be resumed and flown as well
+    finish(config, folder, state=None)
+
+
+def resume(args: argparse.Namespace) -> None:
+    """The rest of a run that was interrupted."""
+    folder = RunFolder(args.run)
+    agree(folder.origin, args.trust_env)
+    config, state = folder.read_state()
+    finish(config, folder, state=state)
+
+
+def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | None) -> None:
+    """Train with a progress bar; write checkpoints, and in the end everything."""
+    console = Console(file=unfiltered(sys.stdout))
+    first = folder.resumed_at
+    started = time.perf_counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]:>6,.0f} steps/s  return {task.fields[score]}"),
+        TimeRemainingColumn(),
+    )
+    bar = ProgressBar(*columns, console=console, disable=not console.is_terminal)
+    held: trainer.Progress | None = None
+    with DeferredSignals() as interruption, bar:
+        task = bar.add_task(
+            escape(printable(config.env.id)), total=config.budget, rate=0.0, score="-"
+        )
+
+        def on_update(progress: trainer.Progress) -> None:
+            nonlocal held
+            folder.add(progress)
+            rate = (progress.env_steps - first) / (time.perf_counter() - started)
+            score = progress.metrics.get("train/return_mean")
+            bar.update(task, completed=progress.env_steps, rate=rate)
+            if score is not None:
+                bar.update(task, score=f"{score:.1f}")
+            held = None
+            if progress.evaluation is not None or interruption.signals:
+                folder.write_state(progress, config)
+            elif trainer.may_evaluate(config, progress):
+                held = trainer.frozen(progress)
+            if progress.evaluation is not None and not console.is_terminal:
+                print(
+                    f"{progress.env_steps:>9,} steps  {rate:,.0f} steps/s  "
+                    f"return {progress.evaluation.return_mean:.1f}",
+                    flush=True,
+                )
+            if interruption.signals:
+                raise Interrupted(f"go on with python -m lander resume {folder.folder}")
+
+        def check() -> None:
+            if not interruption.signals:
+                return
+            if held is not None:
+                folder.write_state(held, config)
+            if not folder.can_resume:
+                raise KeyboardInterrupt
+            raise Interrupted(f"go on with python -m lander resume {folder.folder}")
+
+        result = trainer.train(config, on_update=on_update, check=check, state=state)
+    seconds = time.perf_counter() - started
+    folder.finish(result)
+    print(
+        f"{summary(result.final, config.env)}; sampled {result.final_sampled.return_mean:.1f}; "
+        f"{result.env_steps - first:,} steps in {seconds:.0f} s -> {folder.folder}"
+    )
+    try:
+        warn(save_landing(folder.folder / LANDING, config.env, result.final))
+    except KeyboardInterrupt:
+        raise Interrupted(f"{folder.folder} is complete but for {LANDING}") from None
+
+
+def warn(trouble: str | None) -> None:
+    """What is missing or wrong, and no reason to stop."""
+    if trouble is not None:
+        print(f"lander: warning: {trouble}", file=sys.stderr)
+
+
+class Interrupted(Exception):
+    """A signal ended the run at a safe point; the message says how to go on."""
+
+
+def fly(args: argparse.Namespace) -> None:
+    """A trained policy on reset seeds that nothing has looked at."""
+    policy, config = saved_policy(args)
+    generator = torch.Generator().manual_seed(args.seed) if args.sampled else None
+    seeds = seed_range(args.seed, args.episodes)
+    gif = args.gif or inside(args.run, args.run / "flight.gif")
+    require_parent("--gif", gif)
+    flights = evaluate(policy, config.env, seeds=seeds, generator=generator)
+    report(flights, config.env, gif)
+
+
+def saved_policy(args: argparse.Namespace) -> tuple[ActorCritic, TrainConfig]:
+    """The policy of a run that the arguments choose, and its config."""
+    origin = Origin.folder(args.run)
+    agree(origin, args.trust_env)
+    path = policy_path(args.run, best=args.best, env_steps=args.checkpoint)
+    return load(inside(args.run, path), origin=origin)
+
+
+def record(args: argparse.Namespace) -> None:
+    """A trained policy's actions, for the judge."""
+    policy, config = saved_policy(args)
+    out = args.out or inside(args.run, args.run / "actions.json")
+    require_parent("--out", out)
+    lists = judge_rules.record(policy, config.env, seed=args.seed, episodes=args.episodes)
+    judge_rules.write(out, lists)
+    lengths = ", ".join(str(len(actions)) for actions in lists.actions)
+    print(f"{config.env.id}: {args.episodes} episodes of {lengths} actions -> {out}")
+
+
+def judge(args: argparse.Namespace) -> None:
+    """Recorded actions, flown again."""
+    agree(Origin.folder(args.file.parent), args.trust_env)
+    lists = judge_rules.read(args.file)
+    verdict = judge_rules.judge(lists)
+    flown = zip(verdict.returns, verdict.lengths, strict=True)
+    for episode, (total_reward, length) in enumerate(flown, 1):
+        print(f"episode {episode}: return {total_reward:.1f} in {length} steps")
+    line = (
+        f"{lists.env_id}: return {verdict.return_mean:.1f} over {len(verdict.returns)} episodes "
+        f"after reset(seed={lists.seed})"
+    )
+    if lists.env_id.startswith("LunarLander"):
+        line += f", tier {verdict.tier} of 4: {TIERS[verdict.tier]}"
+    print(line)
+
+
+def random(args: argparse.Namespace) -> None:
+    """The random pilot, for comparison."""
+    env = args.typed.env
+    require_limit(env)
+    gif = args.gif or Path("random.gif")
+    require_parent("--gif", gif)
+    pilot, seeds = random_pilot(env, seed=args.seed), seed_range(args.seed, args.episodes)
+    flights = play(pilot, env, seeds=seeds, copies=env.num_envs, rewind=pilot.rewind)
+    report(flights, env, gif)
+
+
+def require_parent(option: str, path: Path) -> None:
+    """A file can be written there; said before the flights, not after."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder: name a file")
+
+
+def report(flights: Evaluation, env: EnvConfig, gif: Path) -> None:
+    """Print the returns, write the first episode as a GIF."""
+    print(summary(flights, env))
+    trouble = save_landing(gif, env, flights)
+    warn(trouble)
+    if trouble is None:
+        seed, total_reward = flights.seeds[0], flights.returns[0]
+        print(f"first episode, reset seed {seed}, return {total_reward:.1f} -> {gif}")
+
+
+def summary(flights: Evaluation, env: EnvConfig) -> str:
+    """Mean and spread of the returns, and how often the environment was solved."""
+    line = (
+        f"{env.id}: return {flights.return_mean:.1f} +- {flights.return_std:.1f} "
+        f"over {len(flights.returns)} episodes"
+    )
+    threshold = solved_return(env)
+    if threshold is None:
+        return line
+    return f"{line}, {flights.success_rate(threshold):.0%} reach {threshold:g}"
+
+
+COMMANDS = {
+    "train": train,
+    "resume": resume,
+    "fly": fly,
+    "random": random,
+    "record": record,
+    "judge": judge,
+}

@@ -1,0 +1,289 @@
+"""Dotted names: one word for a config field, its CLI flag, search key and MLflow parameter."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, Literal, cast, get_args, get_origin
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from lander.config import RULES, Scalar, TrainConfig
+from lander.errors import ConfigError, unknown
+
+KWARGS: Final = "env.kwargs"
+"""The one field that is a table: any name may stand behind it."""
+
+
+def flatten(config: TrainConfig) -> dict[str, Any]:
+    """{"env.id": ..., "ppo.learning_rate": ..., "total_steps": ...}, every field, resolved.
+
+    Of the environment's arguments those that are given: {"env.kwargs.gravity": ...}.
+    """
+    return _flatten(_tables(config))
+
+
+def is_kwarg(name: str) -> bool:
+    """Whether a dotted name is that of an argument of the environment.
+
+    Raises:
+        ConfigError: it should be, and is not.
+    """
+    if name != KWARGS and not name.startswith(f"{KWARGS}."):
+        return False
+    if not name.removeprefix(f"{KWARGS}.").isidentifier():
+        raise ConfigError(f"{name}: name one argument, as in {KWARGS}.gravity")
+    return True
+
+
+def configure(values: Mapping[str, Any], *, base: TrainConfig) -> TrainConfig:
+    """`base` with the dotted fields in `values` replaced, types and ranges checked.
+
+    "none" is None where a field takes None and has no word "none": TOML has no null. An argument of
+    the environment that is None is left out: the environment's default.
+
+    Raises:
+        ConfigError: an unknown field, or a value that its field does not take.
+    """
+    flat = flatten(base)
+    for name in values:
+        if name not in flat and not is_kwarg(name):
+            raise ConfigError(unknown("field", name, list(flat)))
+    nested: dict[str, Any] = {}
+    given = {name: _none(name, value) for name, value in values.items()}
+    for name, value in (flat | given).items():
+        if value is None and is_kwarg(name):
+            continue
+        *parents, leaf = name.split(".")
+        table = nested
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[leaf] = value
+    try:
+        return TypeAdapter(TrainConfig).validate_python(nested)
+    except ValidationError as error:
+        raise ConfigError(first_line(error)) from None
+
+
+def typed(name: str, text: str) -> object:
+    """What a text on the command line stands for in a dotted field; "64,64" is a tuple.
+
+    Raises:
+        ConfigError: nothing that the field takes.
+    """
+    kinds = kinds_of(name)
+    if text.lower() == "none" and NoneType in kinds:
+        return None
+    if is_kwarg(name):
+        return scalar(text)
+    annotation = _field(name).rebuild_annotation()
+    try:
+        if tuple in kinds:
+            element = TypeAdapter[Any](get_args(_field(name).annotation)[0])
+            return tuple(element.validate_strings(part) for part in text.split(","))
+        return TypeAdapter[object](annotation, config=RULES).validate_strings(text)
+    except ValidationError as error:
+        raise ConfigError(first_line(error, name)) from None
+
+
+def as_read_before(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted fields as versions took them that were not strict about types: 1e5 or "100" for 100.
+
+    For what they have recorded; everything else is refused with the way to write it.
+    """
+    known = flatten(TrainConfig())
+    return {
+        name: _converted(value, kinds_of(name)) if name in known else value
+        for name, value in values.items()
+    }
+
+
+def _converted(value: object, kinds: set[type]) -> object:
+    if type(value) not in kinds:
+        for kind in kinds & {int, float, bool}:
+            try:
+                return TypeAdapter[object](kind).validate_python(value)
+            except ValidationError:
+                pass  # the strict reading says what is wrong
+    return value
+
+
+def scalar(text: str) -> Scalar:
+    """What an argument of the environment is given: a number, true or false, else a word."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def documented() -> dict[str, str]:
+    """The docstring of each dotted field in `lander.config`."""
+    return _documented(TrainConfig)
+
+
+def kinds_of(name: str) -> set[type]:
+    """The plain types that a dotted field takes: {int}, {float, str}, ..."""
+    if name.startswith(f"{KWARGS}."):
+        return {*get_args(Scalar), NoneType}
+    open_, found = [cast(Any, _field(name).annotation)], set[type]()
+    while open_:
+        part = open_.pop()
+        if isinstance(part, type):
+            found.add(part)
+        elif get_origin(part) is tuple:
+            found.add(tuple)
+        elif get_origin(part) is Literal:
+            found |= {type(word) for word in get_args(part)}
+        else:
+            open_ += [arg for arg in get_args(part) if not isinstance(arg, FieldInfo)]
+    return found
+
+
+def _field(name: str) -> FieldInfo:
+    """What pydantic knows of a dotted field."""
+    table, leaf = cast(Any, TrainConfig), name
+    while "." in leaf:
+        parent, leaf = leaf.split(".", 1)
+        table = table.__pydantic_fields__[parent].annotation
+    return cast(FieldInfo, table.__pydantic_fields__[leaf])
+
+
+def _none(name: str, value: object) -> object:
+    """None for the word that stands for it."""
+    is_none = isinstance(value, str) and value.lower() == "none"
+    return None if is_none and NoneType in kinds_of(name) else value
+
+
+def to_toml(config: TrainConfig) -> str:
+    """A TOML document that `from_toml` and `python -m lander --config` read back unchanged.
+
+    Every field is in it, so that a default of a later version changes nothing.
+    """
+    return tomli_w.dumps(_without_null(_tables(config)))
+
+
+def from_toml(text: str, *, source: str) -> TrainConfig:
+    """The config in a TOML document, nested tables or dotted keys; absent fields keep defaults.
+
+    Raises:
+        ConfigError: `source` is not TOML, or holds an unknown field or a bad value.
+    """
+    try:
+        return configure(_flatten(read_toml(text)), base=TrainConfig())
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML document.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError("not a TOML file: nested too deeply") from None
+    except ValueError as error:  # also a number of more digits than Python reads
+        raise ConfigError(f"not a TOML file: {error}") from None
+
+
+def read_text(path: Path) -> str:
+    """Contents of a file that a person named; ConfigError if it cannot be read."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ConfigError(f"cannot read {path}: {why}") from None
+
+
+def reason(error: OSError) -> str:
+    """What the system refused, and of which file where it says so: a full disk names none."""
+    why = error.strerror or str(error) or type(error).__name__
+    return why if error.filename is None else f"{error.filename}: {why}"
+
+
+def first_line(error: ValidationError, field: str = "") -> str:
+    """The first thing wrong, as one line that starts with the dotted field; with the name of a
+    field, of that one."""
+    errors = [(field or field_of(found["loc"]), found) for found in error.errors()]
+    name, first = errors[0]
+    # a field of several types is wrong in several ways
+    rules = [found["msg"].removeprefix("Value error, ") for other, found in errors if other == name]
+    if not name:
+        return rules[0]
+    line = " or ".join(rule[0].lower() + rule[1:] for rule in dict.fromkeys(rules))
+    return f"{name}: {line}, got {short(first['input'])}{without_point(first)}"
+
+
+def without_point(error: ErrorDetails) -> str:
+    """How to write a whole number that was written as 1e5 or 64.0."""
+    value = error["input"]
+    if error["type"] != "int_type" or not isinstance(value, float) or not value.is_integer():
+        return ""
+    return f": write {int(value)}"
+
+
+def short(value: object) -> str:
+    """A value in a message; the beginning of a long one."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no whole number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def field_of(location: Sequence[int | str]) -> str:
+    """Dotted name in pydantic's path to an error, which also names the types it tried."""
+    names = [str(part) for part in location]
+    tried = re.compile(r"(constrained|function|literal)\b.*|int|float|str|none")
+    return ".".join(name for name in names if not tried.fullmatch(name))
+
+
+def _tables(config: TrainConfig) -> dict[str, Any]:
+    """Tables in tables, that of the environment's arguments only if it holds some."""
+    tables = asdict(cast(Any, config))
+    del tables["env"]["kwargs"]
+    if config.env.kwargs:
+        tables["env"]["kwargs"] = dict(config.env.kwargs)
+    return tables
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= (
+            _flatten(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
+    return flat
+
+
+def _without_null(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """TOML has no null: "none" stands for it."""
+    return {
+        name: _without_null(value)
+        if isinstance(value, Mapping)
+        else ("none" if value is None else value)
+        for name, value in nested.items()
+    }
+
+
+def _documented(table: Any, prefix: str = "") -> dict[str, str]:
+    docs: dict[str, str] = {}
+    for name, info in table.__pydantic_fields__.items():
+        if isinstance(info.annotation, type) and is_dataclass(info.annotation):
+            docs |= _documented(info.annotation, f"{prefix}{name}.")
+        else:
+            docs[f"{prefix}{name}"] = " ".join((info.description or "").split())
+    return docs

@@ -1,0 +1,51 @@
+"""Links and names of somebody else's lead nowhere outside of the folder that holds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkstemp
+from typing import Final
+
+from lander.errors import ConfigError
+
+ORDINARY: Final = 0o666
+"""Permissions that a new file asks for; the user's mask takes some away."""
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """The path, if it lies in the folder with all links followed.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    found, root = path.resolve(), folder.resolve()
+    if found == root or root in found.parents:
+        return path
+    raise ConfigError(f"{path} leads out of {folder}, to {found}: nothing is read or written there")
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """A new file beside `path`, which takes its name when it is written.
+
+    The new one never stood there before, so that it is no link, and nobody sees half of it.
+    """
+    handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(ORDINARY & ~mask())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def mask() -> int:
+    """Of this process; it can only be read by setting it."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found

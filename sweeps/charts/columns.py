@@ -1,0 +1,87 @@
+"""A searched field over some trials, ready to be drawn: values, scale, ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+from sweeps.study.ranges import Range
+
+
+@dataclass(frozen=True)
+class Column:
+    """One searched field over some trials, ready to be drawn."""
+
+    label: str
+    values: list[float]
+    """Field values; choices by their index; NaN where the field did nothing."""
+    log: bool
+    names: list[str] | None
+    """Of the choices, by index."""
+    searched: tuple[float, float]
+    """Both ends of the range."""
+
+    @property
+    def known(self) -> list[float]:
+        """Values of the trials in which the field did something; the range if there are none."""
+        return [value for value in self.values if not np.isnan(value)] or list(self.searched)
+
+
+def drawn(trials: Sequence[FrozenTrial], range_: Range) -> Column:
+    """A field's values in `trials`, choices as indices; NaN in a trial in which it did nothing."""
+    distribution = range_.distribution
+
+    def value_in(trial: FrozenTrial) -> float:
+        if range_.parameter not in trial.params:
+            return float("nan")
+        value = range_.to_field(trial.params[range_.parameter])
+        if isinstance(distribution, CategoricalDistribution):
+            return float(distribution.choices.index(value))
+        return float(value)
+
+    values = [value_in(trial) for trial in trials]
+    if isinstance(distribution, CategoricalDistribution):
+        names = [str(choice) for choice in distribution.choices]
+        return Column(range_.field, values, False, names, (0.0, len(names) - 1.0))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = sorted((range_.to_field(distribution.low), range_.to_field(distribution.high)))
+    log = distribution.log and not range_.one_minus
+    return Column(range_.field, values, log, None, (low, high))
+
+
+def scale(axes: Axes, column: Column) -> None:
+    """The x axis that suits a column: the whole range that was searched."""
+    if column.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    low, high = column.searched
+    margin = (high / low) ** 0.05 if column.log else 0.05 * (high - low) or 0.5
+    axes.set_xlim(*((low / margin, high * margin) if column.log else (low - margin, high + margin)))
+    if column.names is not None:
+        axes.set_xticks(range(len(column.names)), column.names)
+
+
+def position(column: Column, values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Heights between 0 and 1 within the column's own span."""
+    every = np.array(column.known if column.names is None else range(len(column.names)), float)
+    at = np.asarray(values, float)
+    if column.log:
+        every, at = np.log(every), np.log(at)
+    span = every.max() - every.min()
+    return (at - every.min()) / span if span > 0 else np.where(np.isnan(at), at, 0.5)
+
+
+def ticks(column: Column) -> list[tuple[float, str]]:
+    """Where an axis is labelled: every choice, or both ends and the middle."""
+    if column.names is not None:
+        return [(float(i), name) for i, name in enumerate(column.names)]
+    low, high = min(column.known), max(column.known)
+    middle = float(np.sqrt(low * high)) if column.log else (low + high) / 2
+    return [(value, f"{value:.3g}") for value in dict.fromkeys((low, middle, high))]

@@ -1,0 +1,189 @@
+"""The pictures a study leaves on its run: history, importances, slices, parallel coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial, TrialState
+
+from lander.env import AnyEnv
+from sweeps.charts.columns import Column, drawn, position, scale, ticks
+from sweeps.charts.importance import ended, importances
+from sweeps.charts.style import BLUE, GREY, ORANGE, SKY, at_least, cut_off, floor_of, solved_line
+from sweeps.schema import SCORE
+from sweeps.scores import best_so_far, last_return
+from sweeps.study.ranges import Range
+from sweeps.study.study import Study
+
+CROSSES = "pruned: its return so far"
+
+
+def figures_of(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Figure]:
+    """Every figure that the trials of a study allow, by the name of its file."""
+    trials, env = [trial for trial in trials if trial.params], study.base.env
+    ranges = list(study.space.values())
+    figures = {"history": history(trials, env=env)}
+    if len(finished(trials)) >= 2:
+        figures["slices"] = slices(trials, ranges, env=env)
+        figures["parallel_coordinates"] = parallel_coordinates(trials, ranges)
+    table = importances(trials, study.space)
+    if not table.empty:
+        figures["importances"] = importance_bars(table)
+    return figures
+
+
+def write_figures(study: Study, trials: Sequence[FrozenTrial], folder: Path) -> list[Path]:
+    """The figures of a study as PNG files in `folder`."""
+    paths: list[Path] = []
+    for name, figure in figures_of(study, trials).items():
+        figure.suptitle(f"{study.name}: {name.replace('_', ' ')}", fontsize=11)
+        paths.append(folder / f"{name}.png")
+        figure.savefig(paths[-1], dpi=110)
+    return paths
+
+
+def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that came to the end of their budget."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
+
+
+def pruned(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that were ended early, with a return so far."""
+    return [trial for trial in ended(trials) if trial.state == TrialState.PRUNED]
+
+
+def returns_of(trials: Sequence[FrozenTrial]) -> list[float]:
+    """The score of finished trials, of pruned ones the return so far; one per ended trial."""
+    return [value for trial in trials if (value := last_return(trial)) is not None]
+
+
+def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
+    """Score by trial number, and the best so far."""
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    complete, early = finished(trials), pruned(trials)
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    every = returns_of([*complete, *early])
+    floor = floor_of(every)
+    for group, marker, colour, label in (
+        (early, "x", GREY, CROSSES),
+        (complete, "o", BLUE, "finished"),
+    ):
+        numbers = [trial.number for trial in group]
+        heights = at_least(floor, returns_of(group))
+        axes.scatter(numbers, heights, marker=marker, color=colour, label=label)
+    if failed:
+        numbers = [trial.number for trial in failed]
+        heights = [floor] * len(failed)
+        axes.scatter(numbers, heights, marker="v", color=ORANGE, label="failed, without a score")
+    if complete:
+        best = at_least(floor, best_so_far(complete))
+        numbers = sorted(trial.number for trial in complete)
+        axes.step(numbers, best, where="post", color=BLUE, linewidth=1, label="best so far")
+    solved_line(axes, env)
+    axes.set_xlabel("trial (0: the defaults)")
+    axes.set_ylabel(SCORE + cut_off(floor, every))
+    axes.legend(loc="best", fontsize=8)
+    return figure
+
+
+def importance_bars(table: pd.DataFrame) -> Figure:
+    """The table of `importances`, the most important field on top, each with its interval."""
+    figure = Figure(figsize=(8, 0.4 * len(table) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    table = table.iloc[::-1]
+    names, low, high = list(table.index), table["low"], table["high"]
+    axes.barh(names, table["share"], color=SKY)
+    # around its own middle: a percentile interval need not hold the share
+    axes.errorbar(
+        (low + high) / 2, names, xerr=(high - low) / 2, fmt="none", ecolor="black", capsize=4
+    )
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of the importance (PED-ANOVA), with its 95 % interval")
+    return figure
+
+
+def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEnv) -> Figure:
+    """Score over each searched field by itself; colour is the trial's number.
+
+    Pruned trials stand behind in grey, with their return so far.
+    """
+    columns = min(3, len(ranges))
+    rows = -(-len(ranges) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.0 * rows + 0.3), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    complete, early = finished(trials), pruned(trials)
+    every = returns_of([*complete, *early])
+    floor = floor_of(every)
+    scores, so_far = (at_least(floor, returns_of(group)) for group in (complete, early))
+    numbers = [trial.number for trial in complete]
+    shown = None
+    for axes, range_ in zip(grid.flat, ranges, strict=False):
+        values = drawn(early, range_).values
+        crosses = axes.scatter(values, so_far, marker="x", color=GREY, s=14, lw=0.8)
+        column = drawn(complete, range_)
+        shown = axes.scatter(column.values, scores, c=numbers, cmap="viridis", s=22)
+        scale(axes, column)
+        axes.set_xlabel(column.label)
+        solved_line(axes, env)
+        if early and axes is grid.flat[0]:
+            figure.legend([crosses], [CROSSES], loc="outside upper left", fontsize=8)
+    for axes in grid.flat[len(ranges) :]:
+        axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(SCORE + cut_off(floor, every))
+    if shown is not None and complete:
+        figure.colorbar(shown, ax=grid, label="trial", pad=0.01)
+    return figure
+
+
+def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range]) -> Figure:
+    """One line per finished trial across all fields; good trials are drawn last."""
+    figure = Figure(figsize=(1.7 * (len(ranges) + 1) + 1.5, 4.8), layout="constrained")
+    axes = figure.subplots()
+    complete = finished(trials)
+    floor = floor_of(returns_of(complete))
+    scores = np.array(at_least(floor, returns_of(complete)))
+    label = SCORE + cut_off(floor, returns_of(complete)).replace("; ", "\n")
+    columns = [drawn(complete, range_) for range_ in ranges]
+    columns.append(Column(label, scores.tolist(), False, None, (floor, float(scores.max()))))
+    heights = np.stack([position(column, column.values) for column in columns], axis=1)
+    norm = Normalize(float(scores.min()), float(scores.max()))
+    colours = ScalarMappable(norm, "viridis")
+    order = np.argsort(scores)
+    lines = [np.column_stack([np.arange(len(columns)), heights[i]]) for i in order]
+    axes.add_collection(
+        LineCollection(
+            # a line skips fields that did nothing
+            [line[~np.isnan(line[:, 1])] for line in lines],
+            colors=colours.to_rgba(scores[order]),
+            linewidth=1.3,
+            alpha=0.85,
+        )
+    )
+    for x, column in enumerate(columns):
+        axes.axvline(x, color="black", linewidth=0.8)
+        for value, text in ticks(column):
+            height = float(position(column, [value])[0])
+            axes.annotate(
+                text,
+                (x, height),
+                xytext=(4, 0),
+                textcoords="offset points",
+                fontsize=8,
+                va="center",
+                bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75},
+            )
+    axes.set_xticks(range(len(columns)), [column.label for column in columns], fontsize=9)
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(columns) - 0.6)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    return figure

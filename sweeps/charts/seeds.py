@@ -1,0 +1,32 @@
+"""The learning curve of a trial of several training seeds: their mean, and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from lander.env import AnyEnv
+from sweeps.charts.style import BLUE, solved_line
+
+
+def seed_curves(points: Sequence[Sequence[tuple[int, float]]], *, env: AnyEnv) -> Figure:
+    """From every checkpoint's (environment steps, return) of each training."""
+    table = np.array(points)  # (checkpoints, seeds, 2)
+    steps, returns = table[:, :, 0].max(axis=1), table[:, :, 1]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, returns, color=BLUE, linewidth=0.6, alpha=0.5)
+    label = f"{returns.shape[1]} training seeds: lowest to highest"
+    axes.fill_between(
+        steps, returns.min(axis=1), returns.max(axis=1), color=BLUE, alpha=0.15, label=label
+    )
+    axes.plot(steps, returns.mean(axis=1), color=BLUE, linewidth=2, marker="o", label="mean")
+    solved_line(axes, env)
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("eval/return_mean")
+    axes.legend(loc="lower right", fontsize=8)
+    return figure

@@ -1,0 +1,295 @@
+"""What `python -m sweeps` runs, apart from `status`: torch and MLflow come with it."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from mlflow.exceptions import MlflowException
+from optuna.trial import TrialState
+
+from lander.dotted import to_toml
+from lander.env import require_limit
+from lander.errors import ConfigError
+from lander.terminal import say
+from sweeps.doctor.doctor import check_up, doctor
+from sweeps.endings import ending
+from sweeps.errors import one_line
+from sweeps.hints import hint, no_sweep
+from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.dashboard import serve
+from sweeps.publish.publish import HOST, link, page, publish, warn
+from sweeps.reproduce import reproduce
+from sweeps.run.failures import ENOUGH, bug
+from sweeps.run.objective import trial_configs, trial_seeds
+from sweeps.run.progress import ProgressTable, clock
+from sweeps.run.ray import connected
+from sweeps.run.supervisor import HERE, Launcher, Supervisor, run_workers
+from sweeps.run.worker import work
+from sweeps.schema import CONFIRM, EXPERIMENT_ID, REASON, TRACEBACK, WINNER, Ending
+from sweeps.scores import last_return
+from sweeps.store.disk import blamed_on_disk, require_room
+from sweeps.store.folder import Store, find_begun
+from sweeps.store.presence import require_recorded
+from sweeps.store.retry import PATIENCE
+from sweeps.store.variables import settle_server_variables
+from sweeps.study.fitting import dead_zones_in
+from sweeps.study.study import find_study
+from sweeps.sweep import Sweep, open_sweep
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start or resume, show progress, publish; the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
+    study = find_study(args.study)
+    for trouble in dead_zones_in(study.space, study.base):
+        print(f"sweeps: warning: {trouble}", file=sys.stderr)
+    store = Store(args.store)
+    with launching(args) as launcher:
+        check_up(store, study.name)
+        if study.name not in store.study_names() and "env.time_limit" not in study.space:
+            require_limit(study.base.env)
+        sweep = start_sweep(
+            study,
+            store,
+            trials=args.trials,
+            command=sys.argv[1:],
+            warm_start=args.warm_start,
+        )
+        if sweep.grid is not None and sweep.total < sweep.grid.size:
+            covered = f"{sweep.total:,} of {sweep.grid.size:,} points"
+            print(f"sweeps: warning: the grid is tried at {covered}, by chance", file=sys.stderr)
+        finished, complete = True, not sweep.left
+        if not complete or (args.workers == 0 and sweep.running):
+            seconds = args.hours and args.hours * 3600
+            finished = carry_out(sweep, launcher=launcher, workers=args.workers, seconds=seconds)
+        delivered = publish(sweep, patience=PATIENCE if finished else 0)
+    if not finished:
+        return 130
+    if sweep.left and bug(sweep.counted):
+        raise RuntimeError(
+            f"stopped, as the last {ENOUGH} trials failed alike: {bug(sweep.counted)} "
+            f"(see {TRACEBACK} of their runs): fix it, then the same command goes on; a study "
+            "whose [base] or [space] changes needs another name"
+        )
+    if sweep.running:
+        print(f"study {study.name}: {sweep.running} of its trials are running elsewhere")
+    elif complete:
+        total = len(sweep.counted)
+        print(f"study {study.name} is complete: {total} trials in {store.folder}")
+        if sweep.grid is None or sweep.grid.untried(sweep.trials):
+            extend = hint("sweep", store.folder, study=args.study, trials=2 * total)
+            print(f"extend it: {extend}")
+    elif sweep.left:
+        trials = None if sweep.total == study.settings.trials else sweep.total
+        resume = hint("sweep", store.folder, study=args.study, trials=trials)
+        why = "time is up: " if args.hours else ""
+        print(f"{why}{sweep.left} of {sweep.total} trials are left; resume: {resume}")
+    conclude(sweep)
+    return 0 if delivered else 1
+
+
+@contextmanager
+def launching(args: argparse.Namespace) -> Generator[Launcher]:
+    """What starts the workers."""
+    if args.launcher == "ray":
+        with connected(Store(args.store), address=args.address) as tasks:
+            yield tasks
+    elif args.address is not None:
+        raise ConfigError("--address is that of a Ray cluster: give --launcher ray as well")
+    else:
+        yield HERE
+
+
+def carry_out(
+    sweep: Sweep, *, launcher: Launcher = HERE, workers: int | None, seconds: float | None = None
+) -> bool:
+    """Run the trials that are left with as many workers, or one for each core that may be used;
+    False if interrupted."""
+    study, left = sweep.study, sweep.left
+    workers = min(launcher.places if workers is None else workers, left)
+    steps = study.base.total_steps * study.settings.seeds_per_trial
+    total, done = sweep.total, sweep.total - left - sweep.running
+    begun = f"study {study.name}: {total} trials"
+    if any(trial.state != TrialState.WAITING for trial in sweep.trials):
+        begun = f"resuming {study.name}: {done} of {total} done, {left} to go"
+    print(f"{begun}; {steps:,} steps each, {workers} workers", flush=True)
+    watch = ProgressTable(trials=total, reports=study.reports, steps=steps)
+    started = time.monotonic()
+    if not run_workers(Supervisor(sweep, launcher, workers, seconds), watch=watch):
+        print("\ninterrupted: the same command takes the sweep up again", file=sys.stderr)
+        return False
+    print(f"study {study.name}: {clock(time.monotonic() - started)}")
+    return True
+
+
+def conclude(sweep: Sweep) -> None:
+    """The best trial, and where to look."""
+    best, name, folder = sweep.best, sweep.study.name, sweep.store.folder
+    if best is None:
+        failed = [trial for trial in sweep.trials if ending(trial) == Ending.FAILED]
+        reason = failed[0].user_attrs[REASON] if failed else "none ended"
+        say(f"no trial finished; first failure: {reason}")
+        return
+    for field, range_ in sweep.study.space.items():
+        if range_.parameter not in best.params:
+            continue  # did nothing in this trial
+        value = range_.to_field(best.params[range_.parameter])
+        say(f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}")
+    print(f"best: trial {best.number}, score {best.values[0]:.1f}")
+    winner = sweep.optuna.user_attrs.get(WINNER)
+    if winner is None:
+        confirm = hint("confirm", folder, study=name)
+        print(f"      models:/{name}@best; how much of its score is luck: {confirm}")
+    else:
+        say(f"      models:/{name}@best is trial {winner}, confirmed on fresh seeds")
+    ui = "" if sweep.store.tracked_remotely else f"{hint('ui', folder)}  ->  "
+    print(f"next: {ui}{link(sweep)}")
+    print(f"      {hint('reproduce', folder, study=name, trial='best')}")
+
+
+def run_worker(args: argparse.Namespace) -> int:
+    """One worker; 1 if records stay here, so that whoever started it starts it again."""
+    seconds = args.hours and args.hours * 3600
+    store = Store(args.store)
+    done = work(store, args.study, index=args.worker, seconds=seconds, parent=args.parent)
+    return 0 if done else 1
+
+
+def run_reproduce(args: argparse.Namespace) -> int:
+    """0 if every number is bit-equal, else 1."""
+    return 0 if reproduce(Store(args.store), args.study, args.trial) else 1
+
+
+def export(args: argparse.Namespace) -> int:
+    """A trial's resolved config as TOML."""
+    sweep = open_sweep(Store(args.store), args.study)
+    trial = find_begun(sweep.optuna, args.trial)
+    try:
+        config, *_ = trial_configs(trial, sweep.study)
+    except ValueError as error:  # Optuna's: another tool added it
+        raise ConfigError(f"trial {trial.number} has no config in this study: {error}") from None
+    print(to_toml(config), end="")
+    return 0
+
+
+def trials(args: argparse.Namespace) -> int:
+    """Every trial of a sweep as a line of CSV, searched fields by their own names."""
+    sweep = open_sweep(Store(args.store), args.study)
+    space = sweep.study.space
+    columns = ["trial", "state", "value", "reports", "seeds", *space]
+    lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    lines.writeheader()
+    for trial in sweep.trials:
+        found = {
+            name: range_.to_field(trial.params[range_.parameter])
+            for name, range_ in space.items()
+            if range_.parameter in trial.params
+        }
+        lines.writerow(
+            {
+                "trial": trial.number,
+                "state": ending(trial),
+                "value": last_return(trial),
+                "reports": max(trial.intermediate_values, default=0),
+                "seeds": " ".join(map(str, trial_seeds(trial, sweep.study))),
+                **found,
+            }
+        )
+    return 0
+
+
+def figures(args: argparse.Namespace) -> int:
+    """What the sweep and its confirmation show on their own runs, as files; 1 if one is missing."""
+    store = Store(args.store)
+    sweeps = [open_sweep(store, args.study)]
+    if args.study + CONFIRM in store.study_names():
+        sweeps.append(open_sweep(store, args.study + CONFIRM))
+    for sweep in sweeps:
+        require_recorded(store, sweep.optuna)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with blamed_on_disk(args.out):
+        copied = [copy_pictures(sweep, args.out) for sweep in sweeps]
+    return 0 if all(copied) else 1
+
+
+def copy_pictures(sweep: Sweep, folder: Path) -> bool:
+    """Every picture on the run of a sweep; False if one is missing, which is named."""
+    client, name = sweep.store.runs(), sweep.study.name
+    listed = [artifact.path for artifact in client.list_artifacts(sweep.run_id)]
+    pictures = [path for path in listed if path.endswith((".png", ".gif", ".md"))]
+    copied = 0
+    for picture in pictures:
+        try:
+            say(client.download_artifacts(sweep.run_id, picture, str(folder)))
+            copied += 1
+        except MlflowException as error:
+            require_room(folder, cause=error)
+            warn(f"{picture} of {name} cannot be copied: {one_line(error)}")
+    if not pictures:
+        again = hint("sweep", sweep.store.folder, study=name)
+        warn(f"the run of {name} has no pictures: when the sweep is over, {again} draws them")
+    return 0 < copied == len(pictures)
+
+
+def ui(args: argparse.Namespace) -> int:
+    """Becomes the MLflow server of the store, unless there is one already."""
+    store = Store(args.store)
+    for name in require_sweeps(store):
+        experiment_id = store.load_study(name).user_attrs.get(EXPERIMENT_ID)
+        if experiment_id is not None:  # else its creation was broken off, and there is no page
+            say(f"{name}: {page(store, str(experiment_id), port=args.port)}")
+    if not store.tracked_remotely:
+        serve_runs(store, port=args.port)
+    return 0
+
+
+def serve_runs(store: Store, *, port: int) -> NoReturn:
+    """Become MLflow's server of the runs in a store."""
+    settle_server_variables(hosts=f"{HOST}:{port},localhost:{port}")
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    server += ["--host", HOST, "--port", str(port)]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.tracking_uri  # lists of processes show the rest
+    os.execv(sys.executable, server)
+
+
+def dashboard(args: argparse.Namespace) -> int:
+    """Serves Optuna's dashboard of the store."""
+    store = Store(args.store)
+    require_sweeps(store)
+    serve(store, port=args.port)
+    return 0
+
+
+def require_sweeps(store: Store) -> list[str]:
+    """Names of the sweeps in a store, one at least.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    names = store.study_names()
+    if not names:
+        raise ConfigError(no_sweep(store.folder))
+    return names
+
+
+COMMANDS = {
+    "run": run,
+    "work": run_worker,
+    "reproduce": run_reproduce,
+    "export": export,
+    "trials": trials,
+    "figures": figures,
+    "ui": ui,
+    "dashboard": dashboard,
+    "doctor": doctor,
+}

@@ -1,0 +1,1 @@
+"""Compares what the two databases say of a store, and repairs it."""

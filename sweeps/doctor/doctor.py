@@ -1,0 +1,197 @@
+"""python -m sweeps doctor: what Optuna and MLflow say of each sweep, compared and made to agree."""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from typing import Final
+
+from lander.errors import ConfigError
+from lander.files import inside, replacing
+from lander.terminal import say
+from sweeps.doctor.finding import Finding
+from sweeps.doctor.reconcile import first_to_check, note_check, reconcile
+from sweeps.hints import no_sweep
+from sweeps.lifecycle.creation import belongs_to_another, is_created
+from sweeps.record.delivery import strays
+from sweeps.schema import EXPERIMENT_ID, PLACE, ROLE
+from sweeps.store.database import explaining_errors, of_file
+from sweeps.store.folder import Store, snapshot
+from sweeps.store.halves import MLFLOW_FILE, connect
+from sweeps.store.presence import require_recorded
+from sweeps.sweep import open_sweep
+
+COLUMNS: Final = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
+"""Where MLflow keeps absolute places."""
+FOLDERS: Final = ("artifacts", "spool", "logs", "reports")
+"""Of a store."""
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Say what is wrong and repair it; 1 if something is left for people."""
+    store = Store(args.store)
+    with snapshot(store) if args.dry_run else nullcontext(store) as seen:
+        findings = told(examine(seen, dry_run=args.dry_run), dry_run=args.dry_run)
+        names = ", ".join(seen.study_names())
+    if not findings:
+        say(f"nothing is wrong in {store.folder}: {names or 'no sweep'}")
+    return 0 if all(finding.mended for finding in findings) else 1
+
+
+def check_up(store: Store, *names: str) -> None:
+    """What precedes every resumption of a sweep, whose names these are: it begins in order.
+
+    Only trials that have ended since the last time are examined.
+
+    Raises:
+        ConfigError: a database is damaged, or of another version; or the experiment or the run of
+            the sweep was deleted, which only `doctor` itself undoes.
+    """
+    created = [name for name in names if store.exists and is_created(store, name)]
+    if not created:
+        return
+    require_sound(store)
+    told(locations(store, dry_run=False))
+    for name in created:
+        sweep = open_sweep(store, name)
+        require_recorded(store, sweep.optuna)
+        note_check(sweep, told(reconcile(sweep, dry_run=False, first=first_to_check(sweep))))
+
+
+def told(found: Iterable[Finding], *, dry_run: bool = False) -> list[Finding]:
+    """Print every finding, each when it is repaired."""
+    findings = []
+    for finding in found:
+        done = "would mend" if dry_run else "mended"
+        say(f"{done if finding.mended else 'left'}: {finding.text}")
+        findings.append(finding)
+    return findings
+
+
+def examine(store: Store, *, dry_run: bool) -> Iterator[Finding]:
+    """Every finding in a store, repaired unless it is a dry run, which writes nothing there.
+
+    Others may be at work in it.
+
+    Raises:
+        ConfigError: a database is damaged, missing, or of another version; or there is no sweep.
+    """
+    if dry_run and store.databases is None:
+        with snapshot(store) as seen:
+            yield from examine(seen, dry_run=True)
+        return
+    for finding in everything(store, dry_run=dry_run):
+        text = finding.text
+        if store.databases is not None:  # of which only copies are examined
+            text = text.replace(str(store.databases), str(store.folder.resolve()))
+        yield replace(finding, text=text)
+
+
+def everything(store: Store, *, dry_run: bool) -> Iterator[Finding]:
+    """What `examine` finds, with the addresses of what was examined."""
+    if not store.exists:
+        for name in store.study_names():
+            store.load_study(name)  # or it says who keeps the rest
+        raise ConfigError(no_sweep(store.folder))
+    require_sound(store)
+    for path in (store.folder / name for name in FOLDERS):
+        if path.exists() and not path.is_dir():
+            yield Finding(f"{path} is a file, and should be a folder: move it aside", mended=False)
+    moved = list(locations(store, dry_run=dry_run))
+    yield from moved
+    if moved and dry_run:
+        return  # nothing is where MLflow looks for it until that is repaired
+    for name in store.study_names():
+        try:
+            sweep = open_sweep(store, name)
+        except ConfigError as error:
+            yield Finding(str(error), mended=False)
+            continue
+        try:
+            yield from reconcile(sweep, dry_run=dry_run)
+        except ConfigError as error:
+            yield Finding(f"{name}: {error}", mended=False)
+    yield from unknown_experiments(store)
+    for path, what in strays(store):
+        yield Finding(f"{path} {what}", mended=False)
+
+
+def unknown_experiments(store: Store) -> Iterator[Finding]:
+    """Sweeps in MLflow's database that are not, or no longer, in Optuna's."""
+    if store.tracked_remotely:
+        return  # they are those of other stores
+    studies = [store.load_study(name, anywhere=True) for name in store.study_names()]
+    known = {study.user_attrs.get(EXPERIMENT_ID) for study in studies}
+    client = store.runs()
+    for experiment in client.search_experiments():
+        if experiment.experiment_id in known:
+            continue
+        query = f"tags.`{ROLE}` = 'study'"
+        if client.search_runs([experiment.experiment_id], query, max_results=1):
+            yield Finding(belongs_to_another(store, experiment.name), mended=False)
+
+
+def require_sound(store: Store) -> None:
+    """Raise ConfigError if pages of a database file are damaged."""
+    for path in store.files:
+        with (
+            explaining_errors(of_file(path), upgrade=""),
+            closing(connect(path, "rw")) as connection,
+        ):
+            first = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if first != "ok":
+                raise sqlite3.DatabaseError(first)
+
+
+def locations(store: Store, *, dry_run: bool) -> Iterator[Finding]:
+    """A store that was moved or copied: MLflow still looks for artifacts where it was before."""
+    here = store.place
+    for name in store.study_names():
+        found = store.load_study(name, anywhere=True)
+        before = str(found.user_attrs.get(PLACE, here))
+        if before == here or not (before.startswith("file:") and here.startswith("file:")):
+            continue
+        yield Finding(f"{name} was written to {before}: its places now begin with {here}")
+        if not dry_run:
+            rewrite(store, before, here)
+            found.set_user_attr(PLACE, here)
+
+
+def rewrite(store: Store, before: str, here: str) -> None:
+    """Every place of MLflow's that begins with `before`, at once or not at all; then the files of
+    models that name theirs."""
+    with closing(connect(store.file(MLFLOW_FILE), "rw")) as connection, connection:
+        require_columns(connection)
+        for table, columns in COLUMNS.items():
+            for column in columns:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (here, len(before) + 1, before, len(before) + 1, before + "/"),
+                )
+    for path in inside(store.folder, store.artifacts).rglob("MLmodel"):
+        if path.is_symlink() or not path.is_file():
+            continue  # what it leads to is not the store's
+        content = path.read_bytes()
+        if before.encode() in content:
+            with replacing(path) as aside:
+                aside.write_bytes(content.replace(before.encode(), here.encode()))
+
+
+def require_columns(connection: sqlite3.Connection) -> None:
+    """Raise ConfigError unless every column is there that a moved store must have changed."""
+    for table, columns in COLUMNS.items():
+        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        if not there.issuperset(columns):
+            raise ConfigError(
+                f"{MLFLOW_FILE} was written by another version of MLflow, whose table {table} has "
+                f"no {', '.join(sorted(set(columns) - there))}: install that version"
+            )

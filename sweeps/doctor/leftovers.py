@@ -1,0 +1,105 @@
+"""Finds what of a sweep was deleted in MLflow, and what interrupted commands left there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweeps.doctor.finding import Finding
+from sweeps.hints import hint
+from sweeps.lifecycle.creation import role
+from sweeps.publish.registry import (
+    describe_version,
+    is_described,
+    move_alias,
+    registered_model,
+    versions,
+)
+from sweeps.schema import ALIAS, BEST_TRIAL, PARENT, ROLE, RUN_ID, SWEEP, WINNER
+from sweeps.store import presence
+from sweeps.store.folder import Store
+from sweeps.store.presence import Presence
+from sweeps.sweep import Sweep
+
+
+def restored(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """The experiment or the run of a sweep that somebody deleted."""
+    client, name, before = sweep.store.runs(), sweep.study.name, None
+    while True:
+        entity = presence.absent(sweep.store, sweep.optuna)
+        if entity is None or entity == before:
+            return
+        if entity.presence == Presence.GONE:
+            text = presence.described(sweep.store, sweep.optuna, entity)
+            yield Finding(text, mended=False)
+            return
+        yield Finding(
+            f"the {entity.kind} of {name} is in MLflow's trash: restored, as by "
+            f"{entity.command(sweep.store)}"
+        )
+        if not dry_run:
+            entity.restore(client)
+        before = entity
+
+
+def unknown_parents(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """Runs that stand for a whole sweep, and that no study knows: what an interrupted start left,
+    or a database that is not the one in which their trials were."""
+    client, store, name = sweep.store.runs(), sweep.store, sweep.study.name
+    identity = sweep.optuna.user_attrs.get(SWEEP)
+    query = f"tags.`{ROLE}` = '{role(sweep.study)}'"
+    for run in client.search_runs([sweep.experiment_id], query):
+        run_id = run.info.run_id
+        if run_id == sweep.run_id or run_id in known_parents(store):
+            continue
+        if store.tracked_remotely and run.data.tags.get(SWEEP) != identity:
+            continue  # of another store
+        of_trials = f"tags.`{PARENT}` = '{run_id}'"
+        if client.search_runs([sweep.experiment_id], of_trials, max_results=1):
+            text = f"run {run_id} in the experiment of {name} has trials which no study here knows"
+            yield Finding(text, mended=False)
+            continue
+        yield Finding(
+            f"run {run_id} was left by an interrupted start of {name}: moved to MLflow's trash"
+        )
+        if not dry_run:
+            client.delete_run(run_id)
+
+
+def known_parents(store: Store) -> set[str]:
+    """Runs that stand for the studies of a store."""
+    studies = [store.load_study(name, anywhere=True) for name in store.study_names()]
+    return {str(study.user_attrs.get(RUN_ID)) for study in studies}
+
+
+def registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """The registered policies of a sweep that was published."""
+    client, name = sweep.store.runs(), sweep.study.name
+    number = client.get_run(sweep.run_id).data.tags.get(BEST_TRIAL)
+    if number is None or sweep.study.confirms:
+        return
+    model = registered_model(client, name)
+    if model is None or ALIAS not in model.aliases:
+        yield from unregistered(sweep, int(number), dry_run=dry_run)
+    for version in [] if model is None else versions(client, sweep):
+        run_id = str(version.run_id)
+        if is_described(version) or presence.run(client, run_id).presence == Presence.GONE:
+            continue
+        yield Finding(f"version {version.version} of models:/{name} does not say what it is: added")
+        if not dry_run:
+            describe_version(client, sweep, version)
+
+
+def unregistered(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Finding]:
+    """Somebody deleted the registered model of a sweep, or its alias."""
+    client, what = sweep.store.runs(), f"models:/{sweep.study.name}@{ALIAS} is gone"
+    if WINNER in sweep.optuna.user_attrs:
+        remedy = hint("confirm", sweep.store.folder, study=sweep.study.name)
+        yield Finding(f"{what}: to register the winner again: {remedy}", mended=False)
+        return
+    run_id = str(sweep.trials[number].user_attrs[RUN_ID])
+    if not client.search_logged_models([sweep.experiment_id], f"source_run_id = '{run_id}'"):
+        return  # it could not be made, which a tag of the run says
+    yield Finding(f"{what}: registered again")
+    if not dry_run:
+        with sweep.store.publication_lock:  # two at once would each register it
+            move_alias(client, sweep, run_id=run_id)

@@ -1,0 +1,1 @@
+"""How a sweep begins, continues, and recovers lost trials."""

@@ -1,0 +1,200 @@
+"""Creates a sweep in both databases, so that whoever is interrupted continues where that was.
+
+Optuna's study comes first, with a random id. The experiment and the run are tagged with it, which
+is how the next attempt recognises its own, and how sweeps of one name on one server are told apart.
+The id of the run is noted last: without it a study is only partly created.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, ViewType
+from mlflow.exceptions import MlflowException
+
+from lander.dotted import flatten, to_toml
+from lander.errors import ConfigError
+from lander.terminal import say
+from sweeps.record.provenance import environment, source_tags
+from sweeps.schema import BASE, BASE_FILE, DEFINITION, EXPERIMENT_ID, PLACE, ROLE, RUN_ID, SWEEP
+from sweeps.store.folder import Store
+from sweeps.store.halves import OPTUNA_FILE
+from sweeps.store.outage import answered
+from sweeps.store.presence import UNKNOWN, Entity, presence
+from sweeps.study.study import Study
+
+
+def is_created(store: Store, name: str) -> bool:
+    """Whether a sweep is in the store, and its creation was not interrupted."""
+    if name not in store.study_names():
+        return False
+    return RUN_ID in store.load_study(name, anywhere=True).user_attrs
+
+
+def role(study: Study) -> str:
+    """Of the run that stands for the whole sweep."""
+    return "confirmation" if study.confirms else "study"
+
+
+def create(
+    study: Study,
+    store: Store,
+    *,
+    command: Sequence[str],
+    points: Sequence[Mapping[str, Any]] = (),
+) -> optuna.Study:
+    """The Optuna study, the MLflow experiment and its parent run, linked to each other.
+
+    A sweep and its confirmation share an experiment. The `points` are the first to be tried.
+
+    Raises:
+        ConfigError: MLflow has an experiment or a model of that name which is not of this sweep.
+    """
+    client, name = store.runs(), study.settings.name
+    confirmed = study.confirms and name in store.study_names()
+    shared = store.load_study(name).user_attrs if confirmed else {}
+    identity = str(shared.get(SWEEP) or own_id(store, name) or uuid4().hex)
+    if not study.confirms:
+        require_free(client, store, name, identity)
+    found = optuna.create_study(
+        study_name=study.name,
+        storage=store.trials(),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    found.set_user_attr(SWEEP, identity)
+    found.set_user_attr(DEFINITION, study.text)
+    found.set_user_attr(BASE, flatten(study.base))
+    found.set_user_attr(PLACE, store.place)
+    experiment_id = str(shared.get(EXPERIMENT_ID) or own_experiment(client, store, name, identity))
+    found.set_user_attr(EXPERIMENT_ID, experiment_id)
+    run_id = own_run(client, study, experiment_id, identity, command=command)
+    client.log_text(run_id, study.text, DEFINITION)
+    client.log_text(run_id, to_toml(study.base), BASE_FILE)
+    for point in points[len(found.get_trials(deepcopy=False)) :]:  # that are not there yet
+        found.enqueue_trial(dict(point))
+    found.set_user_attr(RUN_ID, run_id)
+    return found
+
+
+def own_id(store: Store, name: str) -> str | None:
+    """Of a sweep whose creation was interrupted."""
+    if name not in store.study_names():
+        return None
+    return store.load_study(name, anywhere=True).user_attrs.get(SWEEP)
+
+
+def require_free(client: MlflowClient, store: Store, name: str, identity: str) -> None:
+    """Raise ConfigError if a new sweep would mix its records with those of another one."""
+    found = experiment_named(client, name)
+    if found is not None and found.lifecycle_stage != "active":
+        trashed = Entity("experiment", found.experiment_id, presence(found.lifecycle_stage))
+        raise ConfigError(
+            f"an experiment {name} is in MLflow's trash: give the study another name, or restore "
+            f"it: {trashed.command(store)}"
+        )
+    if found is not None and not store.tracked_remotely:
+        place = str(found.artifact_location)
+        if not place.startswith(f"{store.place}/"):
+            raise ConfigError(
+                f"MLflow has an experiment {name} whose artifacts are outside of {store.folder}, "
+                f"in {place}: give the study another name"
+            )
+    owner = None if found is None else found.tags.get(SWEEP)
+    if owner == identity:
+        return
+    if found is not None and (owner is not None or has_trials(client, found)):
+        raise ConfigError(belongs_to_another(store, name))
+    if registered(client, name):
+        raise ConfigError(
+            f"MLflow's registry has a model {name} which is not of this sweep: give the study "
+            "another name"
+        )
+
+
+def experiment_named(client: MlflowClient, name: str) -> Experiment | None:
+    """MLflow's experiment of that name, deleted ones included; None if there is none."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        answered(found.experiment_id)
+    return found
+
+
+def belongs_to_another(store: Store, name: str) -> str:
+    """Whose experiment that may be, in one line with the remedy."""
+    if store.tracked_remotely:
+        return (
+            f"experiment {name} on the tracking server belongs to another sweep: give the study "
+            f"another name, or continue that sweep with its own store or {OPTUNA_FILE}"
+        )
+    return (
+        f"MLflow holds records of a sweep {name} which {store.file(OPTUNA_FILE)} does not know: "
+        "put a copy of that database back, give the study another name, or move the store aside "
+        "and start anew"
+    )
+
+
+def has_trials(client: MlflowClient, experiment: Experiment) -> bool:
+    """Whether a sweep recorded any there."""
+    query = f"tags.`{ROLE}` = 'trial'"
+    ids = [experiment.experiment_id]
+    return bool(client.search_runs(ids, query, ViewType.ALL, max_results=1))
+
+
+def registered(client: MlflowClient, name: str) -> bool:
+    """Whether the registry has a model of that name."""
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != UNKNOWN:
+            raise
+        return False
+    return True
+
+
+def own_experiment(client: MlflowClient, store: Store, name: str, identity: str) -> str:
+    """The experiment of a sweep, created and tagged as far as it is not yet."""
+    found = experiment_named(client, name)
+    if found is None:
+        place = None if store.tracked_remotely else f"{store.place}/{name}"
+        return answered(client.create_experiment(name, place, tags={SWEEP: identity}))
+    if SWEEP not in found.tags:
+        client.set_experiment_tag(found.experiment_id, SWEEP, identity)
+    return found.experiment_id
+
+
+def own_run(
+    client: MlflowClient,
+    study: Study,
+    experiment_id: str,
+    identity: str,
+    *,
+    command: Sequence[str],
+) -> str:
+    """The run that stands for the whole sweep, created unless an earlier attempt did."""
+    query = f"tags.`{SWEEP}` = '{identity}' and tags.`{ROLE}` = '{role(study)}'"
+    earlier = client.search_runs([experiment_id], query, max_results=1)
+    if earlier:
+        return str(earlier[0].info.run_id)
+    tags = {ROLE: role(study), SWEEP: identity, **environment(), **source_tags(command)}
+    return answered(client.create_run(experiment_id, run_name=study.name, tags=tags).info.run_id)
+
+
+def identify(store: Store, study: optuna.Study) -> None:
+    """Give an id to a sweep of a version that had none; warn if its experiment is not its own."""
+    if SWEEP not in study.user_attrs:
+        study.set_user_attr(SWEEP, uuid4().hex)
+    client, experiment_id = store.runs(), str(study.user_attrs[EXPERIMENT_ID])
+    owner = client.get_experiment(experiment_id).tags.get(SWEEP)
+    if owner is None:
+        client.set_experiment_tag(experiment_id, SWEEP, study.user_attrs[SWEEP])
+    elif owner != study.user_attrs[SWEEP]:
+        say(
+            f"sweeps: warning: experiment {study.study_name} belongs to another sweep as well: its "
+            "table shows the trials of both",
+            error=True,
+        )

@@ -1,0 +1,135 @@
+"""Starts a sweep, or resumes one: its budget is set, and lost trials are closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from optuna.trial import TrialState
+
+from lander.dotted import flatten
+from lander.errors import ConfigError
+from lander.trust import agree, modules
+from sweeps.endings import attempt, to_try_again
+from sweeps.lifecycle.creation import create, identify, is_created
+from sweeps.lifecycle.losses import recover
+from sweeps.record.delivery import deliver_all
+from sweeps.schema import BUDGET, DEFINITION, RUN_ID, WITHDRAWN
+from sweeps.scores import best_of, ranked
+from sweeps.store.folder import Store
+from sweeps.store.presence import require_recorded
+from sweeps.store.trials import taken
+from sweeps.study.proposing import trainable_part
+from sweeps.study.space import defaults
+from sweeps.study.stored import difference, remedy
+from sweeps.study.study import Study
+from sweeps.sweep import Sweep, drawn_from_grid, kept_study, open_sweep
+
+WARM_TRIALS = 5
+"""How many trials of another sweep a new one begins with."""
+
+
+def start_sweep(
+    study: Study,
+    store: Store,
+    *,
+    trials: int | None,
+    command: Sequence[str],
+    warm_start: str | None = None,
+) -> Sweep:
+    """Create the sweep or take up an earlier one, with the whole budget waiting or done.
+
+    A new one tries the best trials of the sweep `warm_start` right after its defaults.
+
+    Raises:
+        ConfigError: the store has a sweep of this name with another definition.
+    """
+    points = [] if warm_start is None else warm_points(study, open_sweep(store, warm_start))
+    if points:
+        points = [defaults(study.space, study.base), *points]
+    store.create()
+    agree(store.origin, modules(flatten(study.base)))  # typed by whoever starts it
+    with store.publication_lock:  # two at once would each create it
+        if is_created(store, study.name):
+            sweep = resumed(study, store)
+        else:
+            sweep = Sweep(study, create(study, store, command=command, points=points), store)
+        sweep = drawn_from_grid(sweep)
+        deliver_all(store)
+        with store.lock:  # two at once would each fill the budget
+            recover(sweep)
+            fill(sweep, trials=trials or max(study.settings.trials, sweep.total))
+        deliver_all(store)
+        store.runs().update_run(sweep.run_id, status="RUNNING")
+    return sweep
+
+
+def resumed(study: Study, store: Store) -> Sweep:
+    """A sweep that was created before, with the sampler and the pruner of the study as it is now.
+
+    Raises:
+        ConfigError: it has another definition; its experiment or run is deleted or gone.
+    """
+    found = store.load_study(study.name)
+    earlier = kept_study(found, store)
+    if earlier.fingerprint != study.fingerprint:
+        can_warm_start = best_of(found.get_trials(deepcopy=False)) is not None
+        raise ConfigError(
+            f"study {study.name} in {store.folder} was started differently "
+            f"({difference(earlier, study)}): "
+            f"{remedy(earlier, study, can_warm_start=can_warm_start)}"
+        )
+    require_recorded(store, found)
+    identify(store, found)
+    if study.text != found.user_attrs[DEFINITION]:
+        store.runs().log_text(str(found.user_attrs[RUN_ID]), study.text, DEFINITION)
+        found.set_user_attr(DEFINITION, study.text)
+    base = earlier.base  # also where it is searched: trial 0
+    return Sweep(replace(study, base=base), found, store)
+
+
+def fill(sweep: Sweep, *, trials: int) -> None:
+    """Set the budget, of a grid at most its points, and withdraw what waits beyond it.
+
+    The first trial is the defaults; each later one is drawn when a worker asks for it.
+    """
+    grid = sweep.grid
+    if not sweep.trials:
+        study = sweep.study
+        sweep.optuna.enqueue_trial(grid.first() if grid else defaults(study.space, study.base))
+    if grid is not None:
+        again = len(to_try_again(map(attempt, sweep.trials)))
+        trials = min(trials, taken(sweep.trials) + again + grid.untried(sweep.trials))
+    sweep.optuna.set_user_attr(BUDGET, trials)
+    waiting = [trial for trial in sweep.trials if trial.state == TrialState.WAITING]
+    excess = max(0, taken(sweep.trials) - trials)
+    for trial in waiting[max(0, len(waiting) - excess) :]:
+        sweep.fail(trial, WITHDRAWN)
+
+
+def warm_points(study: Study, earlier: Sweep) -> list[dict[str, Any]]:
+    """Optuna's parameters of another sweep's best trials, each as far as it lies in this space;
+    what is missing the sampler draws.
+
+    Raises:
+        ConfigError: nothing of them fits, or the study is a grid.
+    """
+    if study.settings.sampler == "grid":
+        raise ConfigError(f"study {study.name} is a grid, which tries all points: no --warm-start")
+    points: list[dict[str, Any]] = []
+    for trial in ranked(earlier.trials)[:WARM_TRIALS]:
+        point = {
+            range_.parameter: trial.params[range_.parameter]
+            for range_ in study.space.values()
+            if range_.parameter in trial.params and range_.holds(trial.params[range_.parameter])
+        }
+        point = trainable_part(point, study.space, study.base)
+        if point and point not in points:
+            points.append(point)
+    if not points:
+        raise ConfigError(
+            f"no finished trial of {earlier.study.name} lies in the space of {study.name}: "
+            "leave --warm-start out"
+        )
+    return points

@@ -1,0 +1,197 @@
+"""What a sweep leaves for its readers: figures, the registered best model, a page in the UI."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from optuna.trial import FrozenTrial, TrialState
+
+from lander.terminal import say
+from sweeps.charts.search import write_figures
+from sweeps.endings import SETTLED, SUPERSEDING, ending
+from sweeps.errors import redacted
+from sweeps.hints import hint
+from sweeps.publish.registry import move_alias
+from sweeps.record.delivery import drain
+from sweeps.record.recorder import tolerated
+from sweeps.schema import (
+    ALIAS,
+    BEST_TRIAL,
+    GIF,
+    ROLE,
+    RUN_ID,
+    SCORE,
+    SHOWN_SCORE,
+    SUPERSEDED,
+    WARNING,
+    WINNER,
+)
+from sweeps.scores import best_of, parameters, ranked
+from sweeps.store.folder import Store
+from sweeps.store.retry import PATIENCE
+from sweeps.sweep import Sweep, open_sweep
+
+VIEW = "sweep"
+"""Key of the table that the printed link opens."""
+HOST, PORT = "127.0.0.1", 5000
+
+
+def publish(sweep: Sweep, *, patience: float = PATIENCE) -> bool:
+    """Figures and best.gif on the parent run, the best model registered, the parent run closed.
+
+    What cannot be made is missing there, with a warning: the scores do not depend on it. Without
+    an MLflow that answers within `patience` seconds all of it is. Whether no record of a trial
+    waits for MLflow any more.
+    """
+    delivered = drain(sweep.store, seconds=patience, later="the same command again")
+    if not delivered and not answers(sweep):
+        return False
+    with sweep.store.publication_lock:  # two at once would each register the best model
+        for warning in show(sweep):
+            warn(warning)
+    return delivered
+
+
+def answers(sweep: Sweep) -> bool:
+    """Whether MLflow does."""
+    try:
+        return bool(sweep.store.runs().get_run(sweep.run_id).info.run_id)
+    except (MlflowException, OSError):
+        return False
+
+
+def show(sweep: Sweep) -> list[str]:
+    """What `publish` does where MLflow answers; what is missing."""
+    warnings = list[str]()
+    sweep = open_sweep(sweep.store, sweep.study.name)  # by now every trial knows its run
+    client, best = sweep.store.runs(), best_recorded(sweep)
+    if sweep.best is not None and sweep.best != best:
+        warnings.append(
+            f"trial {sweep.best.number}, the best, has no run in MLflow: another one is published"
+        )
+    with tolerated(warnings, "a score"):
+        correct_scores(client, sweep)
+    with tolerated(warnings, "a figure"), TemporaryDirectory() as folder:
+        for path in write_figures(sweep.study, sweep.counted, Path(folder)):
+            client.log_artifact(sweep.run_id, str(path))
+    if best is not None:
+        best_run = str(best.user_attrs[RUN_ID])
+        with tolerated(warnings, "best.gif"), TemporaryDirectory() as folder:
+            gif = client.download_artifacts(best_run, GIF, folder)
+            client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / "best.gif")))
+        if WINNER not in sweep.optuna.user_attrs:  # a higher score is not a better policy
+            with tolerated(warnings, "the best policy in the registry"):
+                move_alias(client, sweep, run_id=best_run)
+    with tolerated(warnings, "the summary"):
+        summarise(client, sweep, warnings)
+    return warnings
+
+
+def best_recorded(sweep: Sweep) -> FrozenTrial | None:
+    """The best trial that has a run in MLflow: one that another tool added has none to show."""
+    return best_of([trial for trial in sweep.trials if RUN_ID in trial.user_attrs])
+
+
+def warn(text: str) -> None:
+    """One line beside what is printed."""
+    say(f"sweeps: warning: {text}", error=True)
+
+
+def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> None:
+    """The best score, how many trials ended how, and how to go on; the parent run closed."""
+    best = best_recorded(sweep)
+    if best is not None:
+        client.log_metric(sweep.run_id, "best/score", best.values[0], step=len(sweep.trials))
+        client.set_tag(sweep.run_id, BEST_TRIAL, str(best.number))
+    count = Counter(map(ending, sweep.trials))
+    for how in (*SETTLED, *SUPERSEDING):
+        client.set_tag(sweep.run_id, f"sweeps.trials_{how}", str(count[how]))
+    describe(client, sweep)
+    if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
+        client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
+    if not sweep.running:  # nor is it resumed just now: that takes the lock that `publish` holds
+        client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
+
+
+def correct_scores(client: MlflowClient, sweep: Sweep) -> None:
+    """The runs of equal parameters show what their last trial scored, which rests on all of them.
+
+    So MLflow's table, sorted by the score, has the best trial first. Also of trials that a version
+    without this metric has recorded.
+    """
+    finished = [trial for trial in sweep.trials if trial.state == TrialState.COMPLETE]
+    final = {parameters(trial): trial.values[0] for trial in ranked(finished)}
+    for trial in finished:
+        score = final[parameters(trial)]
+        if trial.user_attrs.get(SHOWN_SCORE) != score and RUN_ID in trial.user_attrs:
+            client.log_metric(str(trial.user_attrs[RUN_ID]), SCORE, score, step=0)
+            sweep.store.trials().set_late_attr(trial, SHOWN_SCORE, score)
+
+
+def describe(client: MlflowClient, sweep: Sweep) -> None:
+    """The note that the UI shows on the experiment and on the parent run, and its table."""
+    name, best, store = sweep.study.name, best_recorded(sweep) or sweep.best, sweep.store.folder
+    lines = [
+        f"**{name}**: PPO on `{sweep.study.base.env.id}`, {sweep.total} trials of "
+        f"{sweep.study.base.total_steps:,} environment steps, searching "
+        + ", ".join(f"`{field}`" for field in sweep.study.space)
+        + "."
+    ]
+    if best is not None:
+        lines += [
+            "",
+            f"Best: trial {best.number}, score {best.value:.1f} over "
+            f"{sweep.study.base.final_episodes} episodes of fixed seeds. It is the best of "
+            "many, so its score on fresh seeds will be lower; to measure it: "
+            f"`{hint('confirm', store, study=name)}`",
+            "",
+            f"Reproduce it bit for bit: `{hint('reproduce', store, study=name, trial='best')}`",
+            "",
+            f"Its config: `{hint('export', store, study=name, trial='best')}`",
+            "",
+            f'Its policy: `mlflow.pytorch.load_model("models:/{name}@{ALIAS}")`',
+        ]
+    note = "\n".join(lines)
+    for key, value in (
+        ("mlflow.note.content", note),
+        ("mlflow.experimentKind", "custom_model_development"),
+        (f"mlflow.sharedViewState.{VIEW}", json.dumps(run_table(sweep))),
+    ):
+        client.set_experiment_tag(sweep.experiment_id, key, value)
+    client.set_tag(sweep.run_id, "mlflow.note.content", note)
+
+
+def run_table(sweep: Sweep) -> dict[str, object]:
+    """State of MLflow's run table: the trials that count, best first, the searched parameters
+    beside."""
+    order = f"metrics.`{SCORE}`"
+    return {
+        "searchFilter": f"tags.`{ROLE}` = 'trial' and tags.`{SUPERSEDED}` IS NULL",
+        "orderByKey": order,
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [order, *(f"params.`{field}`" for field in sweep.study.space)],
+        "runsExpanded": {},
+    }
+
+
+def link(sweep: Sweep, *, port: int = PORT) -> str:
+    """The page of a sweep in the MLflow UI that `make ui` serves, or the tracking server."""
+    return page(sweep.store, sweep.experiment_id, port=port)
+
+
+def page(store: Store, experiment_id: str, *, port: int) -> str:
+    """The same of an experiment, whatever the sweep in it is."""
+    server = redacted(store.tracking_uri) if store.tracked_remotely else f"http://{HOST}:{port}"
+    query = f"workflowType=machine_learning&viewStateShareKey={quote(VIEW)}"
+    return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{query}"

@@ -1,0 +1,124 @@
+"""The best policy of a sweep in MLflow's registry: models:/STUDY@best."""
+
+from __future__ import annotations
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from lander.errors import ConfigError
+from sweeps.schema import ALIAS, NUMBER, RETURN, SWEEP
+from sweeps.store.presence import UNKNOWN
+from sweeps.sweep import Sweep
+
+
+def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
+    """models:/STUDY@best becomes the model of this run. To do it again changes nothing.
+
+    Raises:
+        ConfigError: the run has no model, or the registered one belongs to another sweep.
+    """
+    name = sweep.study.name
+    model = registered_model(client, name)
+    require_model(client, sweep, run_id=run_id)
+    if model is None:
+        text = f"Policies of study {name}: raw observations in, env actions out."
+        model = client.create_registered_model(name, tags=owner(sweep), description=text)
+    require_own(sweep, model)
+    for key, value in owner(sweep).items():
+        if key not in model.tags:
+            client.set_registered_model_tag(name, key, value)
+    version = registered_version(client, sweep, run_id=run_id)
+    if str(model.aliases.get(ALIAS)) != str(version.version):
+        client.set_registered_model_alias(name, ALIAS, version.version)
+
+
+def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
+    """The registry's entry of a study."""
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != UNKNOWN:
+            raise
+        return None
+
+
+def owner(sweep: Sweep) -> dict[str, str]:
+    """The tag by which the models of two sweeps of one name are told apart."""
+    identity = sweep.optuna.user_attrs.get(SWEEP)
+    return {} if identity is None else {SWEEP: str(identity)}
+
+
+def require_own(sweep: Sweep, model: RegisteredModel) -> None:
+    """Raise ConfigError if another sweep of this name on the same server registered it."""
+    if SWEEP in model.tags and model.tags[SWEEP] != sweep.optuna.user_attrs.get(SWEEP):
+        raise ConfigError(
+            f"models:/{model.name} in the registry belongs to another sweep of this name: "
+            "its alias stays as it is"
+        )
+
+
+def registered_version(client: MlflowClient, sweep: Sweep, *, run_id: str) -> ModelVersion:
+    """The version of a run's model, registered unless an earlier attempt did.
+
+    Raises:
+        ConfigError: the run has no model.
+    """
+    for version in versions(client, sweep):
+        if version.run_id == run_id:
+            describe_version(client, sweep, version)
+            return version
+    model = require_model(client, sweep, run_id=run_id)
+    tags, text = origin(client, run_id)
+    return client.create_model_version(
+        sweep.study.name,
+        model.model_uri,
+        run_id=run_id,
+        model_id=model.model_id,
+        tags={**tags, **owner(sweep)},
+        description=text,
+    )
+
+
+def require_model(client: MlflowClient, sweep: Sweep, *, run_id: str) -> LoggedModel:
+    """The model of a run.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    models = client.search_logged_models(
+        [sweep.experiment_id], filter_string=f"source_run_id = '{run_id}'"
+    )
+    if not models:
+        raise ConfigError(f"run {run_id} has no model in its record")
+    return models[0]
+
+
+def versions(client: MlflowClient, sweep: Sweep) -> list[ModelVersion]:
+    """All that are registered under the name of a study."""
+    return list(client.search_model_versions(f"name = '{sweep.study.name}'"))
+
+
+def origin(client: MlflowClient, run_id: str) -> tuple[dict[str, str], str]:
+    """What a version says of the training that it comes from: tags, and a line for people."""
+    run = client.get_run(run_id)
+    tags = {NUMBER: run.data.tags[NUMBER]} if NUMBER in run.data.tags else {}
+    value = run.data.metrics.get(RETURN)
+    text = f"The policy of {run.info.run_name}"
+    return tags, text if value is None else f"{text}: {RETURN} {value:.1f}"
+
+
+def is_described(version: ModelVersion) -> bool:
+    """It says which training it comes from."""
+    return bool(version.description)
+
+
+def describe_version(client: MlflowClient, sweep: Sweep, version: ModelVersion) -> None:
+    """Say what it comes from, unless it does."""
+    if is_described(version):
+        return
+    tags, text = origin(client, str(version.run_id))
+    for key, value in {**tags, **owner(sweep)}.items():
+        client.set_model_version_tag(version.name, version.version, key, value)
+    client.update_model_version(version.name, version.version, text)

@@ -1,0 +1,1 @@
+"""Workers, who starts them, and who watches them."""

@@ -1,0 +1,116 @@
+"""What Optuna maximises: the final evaluations of a trial's trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import optuna
+from optuna.trial import BaseTrial, TrialState
+
+from lander import Progress, TrainConfig, TrainResult, train
+from sweeps.record.recorder import Recorder
+from sweeps.schema import RETRY_OF, RETURNS, SHOWN_SCORE, TEST_SEED_INDEX
+from sweeps.scores import SCORES, mean, seed_scores
+from sweeps.study.space import suggest
+from sweeps.study.study import Study
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Trains the trial's configuration under each of its seeds: mean deterministic return on the
+    final seeds, over all trials of these parameters."""
+
+    study: Study
+    open_record: Callable[[optuna.Trial], AbstractContextManager[Recorder]]
+    check: Callable[[], None]
+    """Called after every update and during evaluations; raises to end the trial."""
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        results: list[TrainResult] = []
+        with self.open_record(trial) as record:
+            configs = trial_configs(trial, self.study)
+            record.config(configs)
+            for seed, config in enumerate(configs):
+                on_update = self._hook(trial, record, [r.final.return_mean for r in results])
+                results.append(train(config, on_update=on_update, check=self.check))
+                returns = [list(result.final.returns) for result in results]
+                trial.set_user_attr(RETURNS, returns)
+                record.result(results[-1], seed=seed)
+                if self._between_seeds:
+                    first = 1 + seed * config.final_episodes
+                    self._report(trial, dict(enumerate(returns[-1], first)))
+            scores = [*earlier_scores(trial), *(result.final.return_mean for result in results)]
+            score = SCORES[self.study.settings.score](scores)
+            trial.set_user_attr(SHOWN_SCORE, score)
+            record.summary(results, score=score)
+        return score
+
+    @property
+    def _between_seeds(self) -> bool:
+        """A trial may end early after a training only, not at a checkpoint."""
+        return self.study.settings.pruner == "wilcoxon"
+
+    def _hook(
+        self, trial: optuna.Trial, record: Recorder, earlier: Sequence[float]
+    ) -> Callable[[Progress], None]:
+        """What follows every update of the training after `earlier` ones with these scores."""
+        seed = len(earlier)
+
+        def on_update(progress: Progress) -> None:
+            self.check()
+            record.progress(progress, seed=seed)
+            if progress.evaluation is None or self._between_seeds:
+                return
+            # the checkpoint's index, not env steps: pruners compare equal steps only
+            step = seed * self.study.base.checkpoints + progress.checkpoint
+            self._report(trial, {step: mean([*earlier, progress.evaluation.return_mean])})
+
+        return on_update
+
+    def _report(self, trial: optuna.Trial, values: Mapping[int, float]) -> None:
+        """Tell Optuna; end the trial if it is behind and not over anyway."""
+        for step, value in values.items():
+            trial.report(value, step=step)
+        if max(values) < self.study.reports and trial.should_prune():
+            raise optuna.TrialPruned
+
+
+def earlier_scores(trial: optuna.Trial) -> list[float]:
+    """Of every training under the parameters of this trial that another one has finished.
+
+    A sampler that repeats itself gets a better estimate, not the same number again.
+    """
+    finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    params = trial.params  # a copy each time
+    return [score for other in finished if other.params == params for score in seed_scores(other)]
+
+
+def trial_configs(trial: BaseTrial, study: Study) -> list[TrainConfig]:
+    """The config of a trial, once for each of its training seeds."""
+    config = suggest(trial, study.space, study.base)
+    return [replace(config, seed=seed) for seed in trial_seeds(trial, study)]
+
+
+def trial_seeds(trial: BaseTrial, study: Study) -> list[int]:
+    """The training seeds of a trial: its number's, or those of the lost trial that it stands for.
+
+    In a confirmation: the test seed that it was given.
+    """
+    if study.confirms:
+        return [confirmation_seed(study.settings.seed, int(trial.user_attrs[TEST_SEED_INDEX]))]
+    number = int(trial.user_attrs.get(RETRY_OF, trial.number))
+    return training_seeds(study.settings.seed, number, study.settings.seeds_per_trial)
+
+
+def training_seeds(study_seed: int, number: int, count: int = 1) -> list[int]:
+    """Seeds for each trial of each study, below 2^31."""
+    words = np.random.SeedSequence((study_seed, number)).generate_state(count)
+    return [int(word >> 1) for word in words]
+
+
+def confirmation_seed(study_seed: int, index: int) -> int:
+    """A seed to confirm with, from 2^31 up: no trial of any sweep trains under it."""
+    return 2**31 + training_seeds(study_seed, index)[0]

@@ -1,0 +1,127 @@
+"""Places the workers of a sweep on a Ray cluster: each is a task with a CPU of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lander.errors import ConfigError
+from lander.trust import inherited
+from sweeps.cli import prepare_process
+from sweeps.errors import one_line
+from sweeps.run.worker import work
+from sweeps.store.database import VARIABLE
+from sweeps.store.folder import Store, quiet
+from sweeps.sweep import Sweep
+
+HANDED_OVER = ("SWEEPS_", "MLFLOW_", "LANDER_")
+"""Beginnings of the environment variables that a worker on another host gets as well."""
+
+
+class RayWorker:
+    """A worker somewhere in the cluster."""
+
+    def __init__(self, ray: Any, reference: Any) -> None:
+        self._ray = ray
+        self._reference = reference
+        self._trouble = ""
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        if not self._ended and self._ray.wait([self._reference], timeout=0)[0]:
+            self._ended = True
+            try:
+                self._ray.get(self._reference)
+            except self._ray.exceptions.RayError as error:  # its node is gone, or it was killed
+                self._trouble = one_line(error)
+        return self._ended
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble
+
+    def interrupt(self) -> None:
+        self._cancel(force=False)  # arrives as SIGINT
+
+    def kill(self) -> None:
+        self._cancel(force=True)
+
+    def _cancel(self, *, force: bool) -> None:
+        if not self.ended:
+            self._ray.cancel(self._reference, force=force)
+
+
+class RayLauncher:
+    """Starts workers in the cluster that this process is connected to."""
+
+    elsewhere = True
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self.places = int(ray.cluster_resources().get("CPU", 1))
+        # a process of its own for each, as elsewhere; who tries again after a failure is the crew
+        self._run = ray.remote(num_cpus=1, max_retries=0, max_calls=1)(run_task)
+
+    def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> RayWorker:
+        """Its log is among Ray's."""
+        environ = {
+            name: value for name, value in os.environ.items() if name.startswith(HANDED_OVER)
+        }
+        environ |= inherited(sweep.store.origin)
+        folder = str(sweep.store.folder.resolve())
+        return RayWorker(
+            self._ray, self._run.remote(folder, sweep.study.name, index, seconds, environ)
+        )
+
+
+def run_task(
+    folder: str, name: str, index: int, seconds: float | None, environ: Mapping[str, str]
+) -> None:
+    """A worker, in a process of Ray's."""
+    os.environ.update(environ)
+    prepare_process()
+    quiet()
+    work(Store(Path(folder)), name, index=index, seconds=seconds)
+
+
+@contextmanager
+def connected(store: Store, *, address: str | None) -> Generator[RayLauncher]:
+    """The Ray cluster at an address, or a new one on this machine.
+
+    Raises:
+        ConfigError: Ray is missing, or nobody answers, or hosts would not share a database.
+    """
+    if find_spec("ray") is None:
+        raise ConfigError("--launcher ray needs Ray: .venv/bin/pip install '.[cluster]'")
+    if address is not None and store.files:
+        raise ConfigError(
+            f"workers on other hosts need servers: set {VARIABLE} and MLFLOW_TRACKING_URI"
+        )
+    if address is None:  # it listens to the network: nobody else is to use it
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    options: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+    ray = import_module("ray")  # reads the environment
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level="ERROR",
+            configure_logging=False,
+            **options,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"no Ray cluster at {address or 'this machine'}: {one_line(error)}"
+        ) from None
+    try:
+        yield RayLauncher(ray)
+    finally:
+        ray.shutdown()

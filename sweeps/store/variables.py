@@ -1,0 +1,93 @@
+"""What a shell may already hold for MLflow or Optuna: it acts as documented, or one line says that
+it does not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from lander.errors import ConfigError
+from lander.terminal import say
+from sweeps.errors import redacted
+from sweeps.store.database import TRACKING
+from sweeps.store.folder import Store
+from sweeps.store.halves import MLFLOW_FILE
+
+UNUSED: Final = {
+    "MLFLOW_RUN_ID": "every trial has a run of its own",
+    "MLFLOW_EXPERIMENT_ID": "every study has an experiment of its own",
+    "MLFLOW_EXPERIMENT_NAME": "every study has an experiment of its own",
+    "MLFLOW_ACTIVE_MODEL_ID": "every trial has a model of its own",
+    "MLFLOW_RUN_CONTEXT": "a run has the tags that README names",
+    "MLFLOW_REGISTRY_URI": "models are registered where runs are recorded",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "records are on disk before they are sent",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "a run has the metrics that README names",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "no pickle is loaded",
+    "OPTUNA_STORAGE": "SWEEPS_STORAGE names the server of the trials",
+}
+"""Variables that choose what is chosen here -> why they are left aside, for people."""
+UNSERVED: Final = (
+    "MLFLOW_ARTIFACTS_DESTINATION",
+    "MLFLOW_ARTIFACTS_ONLY",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+    "MLFLOW_ENABLE_WORKSPACES",
+    "MLFLOW_GUNICORN_OPTS",
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+    "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE",
+    "MLFLOW_STATIC_PREFIX",
+    "MLFLOW_UVICORN_OPTS",
+    "MLFLOW_WORKSPACE_STORE_URI",
+)
+"""Of a server for others; what `ui` starts serves one store to this machine."""
+OFF: Final = ("", "0", "false")
+NO_PICKLE: Final = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
+
+
+def settle_variables(store: Store) -> None:
+    """Report and remove what has no effect here, for this process and its children.
+
+    Raises:
+        ConfigError: a variable contradicts the store, or another one.
+    """
+    leave_aside({name: why for name, why in UNUSED.items() if name != NO_PICKLE or held(name)})
+    os.environ[NO_PICKLE] = "false"
+    named = os.environ.get(TRACKING, "")
+    if named.startswith("sqlite:"):
+        file = Path(named.removeprefix("sqlite:///").partition("?")[0]).resolve()
+        if file != store.file(MLFLOW_FILE):
+            raise ConfigError(
+                f"{TRACKING} must be http://HOST:PORT or https://HOST of an MLflow server, got "
+                f"{redacted(named)!r}: runs are recorded in {store.folder}, unset it"
+            )
+    if held("MLFLOW_TRACKING_INSECURE_TLS") and held("MLFLOW_TRACKING_SERVER_CERT_PATH"):
+        raise ConfigError(
+            "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each "
+            "other: unset one"
+        )
+
+
+def settle_server_variables(*, hosts: str) -> None:
+    """The same for a server of MLflow; it answers to `hosts`, unless the shell names others."""
+    leave_aside(dict.fromkeys(UNSERVED, "one store is served, to this machine"))
+    os.environ.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", hosts)
+
+
+def leave_aside(reasons: dict[str, str]) -> None:
+    """Remove variables from the environment, with a line for each that would do something."""
+    for name, why in reasons.items():
+        if held(name):
+            say(f"sweeps: warning: {name} has no effect here: {why}", error=True)
+        os.environ.pop(name, None)
+
+
+def held(name: str) -> bool:
+    """The shell holds a variable, and it would do something."""
+    return os.environ.get(name, "").lower() not in OFF
+
+
+def wrong_variable(error: Exception) -> str:
+    """One line about a variable that MLflow cannot read; empty if it is something else."""
+    line = " ".join(str(error).split())
+    return redacted(line)[:300] if isinstance(error, ValueError) and "MLFLOW_" in line else ""

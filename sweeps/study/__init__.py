@@ -1,0 +1,1 @@
+"""What a study file says: settings, base, search space, sampler and pruner."""

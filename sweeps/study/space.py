@@ -1,0 +1,116 @@
+"""The search space: from an Optuna trial to a `TrainConfig`.
+
+A searched field, its Optuna parameter and its MLflow parameter have one dotted name. The one
+exception is a field searched on the scale of its distance to 1: Optuna's parameter then holds that
+distance, and is called "1 - ppo.gae_lambda".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import BaseTrial
+
+from lander.config import TrainConfig
+from lander.dotted import configure, flatten, is_kwarg
+from lander.errors import ConfigError, unknown
+from lander.options import inactive, owners_first
+from sweeps.study.ranges import Range, read_range
+
+Space = Mapping[str, Range]
+ELSEWHERE = ("seed", "env.id")
+"""Fields that cannot be searched: the study's seed, and what the trials are about."""
+MEASURES = ("final_episodes", "eval_episodes", "checkpoints", "final_seeds")
+"""Nor can these: trials that are measured differently cannot be compared."""
+
+
+def suggest(trial: BaseTrial, space: Space, base: TrainConfig) -> TrainConfig:
+    """`base` with the searched fields drawn from `trial`.
+
+    Any trial works: a live `Trial` samples, a `FrozenTrial` from storage replays its values, and
+    `FixedTrial({...})` takes them from a dict.
+    """
+    return settle(space, base, lambda name: space[name].suggest(trial))
+
+
+def settle(space: Space, base: TrainConfig, choose: Callable[[str], Any]) -> TrainConfig:
+    """`base` with the searched fields as chosen; those that do nothing then are not asked for.
+
+    A study may search the head and the bins: a trial with a Gaussian head has no bins.
+    """
+    flat, unused = flatten(base), flatten(TrainConfig())
+    for name in owners_first(space):
+        # not the base's: what does nothing stands at its default, or it would be refused
+        flat[name] = unused[name] if name in inactive(flat) else choose(name)
+    return configure(flat, base=base)
+
+
+def flat_base(names: Iterable[str], base: TrainConfig) -> dict[str, Any]:
+    """The base's fields; None for searched arguments that it leaves to the environment.
+
+    Raises:
+        ConfigError: a name that no argument of the environment can have.
+    """
+    return dict.fromkeys(filter(is_kwarg, names)) | flatten(base)
+
+
+def defaults(space: Space, base: TrainConfig) -> dict[str, Any]:
+    """Optuna's parameters of the base config itself, trial 0: of fields that have a value in it."""
+    flat = flat_base(space, base)
+    values = {name: range_.parameter_value(flat[name]) for name, range_ in space.items()}
+    return {
+        range_.parameter: values[name]
+        for name, range_ in space.items()
+        if (flat[name] is not None or range_.holds(values[name])) and name not in inactive(flat)
+    }
+
+
+def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
+    """The [space] table. Whether all of it can be trained is asked in `sweeps.study.study.fitting`.
+
+    Raises:
+        ConfigError: an unknown field or key, an impossible range, a default outside its range.
+    """
+    flat = flat_base(table, base)
+    space: dict[str, Range] = {}
+    for name, spec in table.items():
+        if name not in flat:
+            raise ConfigError(unknown("field", name, list(flat)))
+        space[name] = read_range(name, spec)
+    for name, range_ in space.items():
+        value = defaults(space, base).get(range_.parameter)
+        if value is not None and not range_.holds(value):
+            raise ConfigError(
+                f"{name}: its default {flat[name]!r} (trial 0) lies outside the range searched: "
+                f'widen the range, or put "{name}" under [base]'
+            )
+    if not space:
+        raise ConfigError("nothing to search: name at least one field")
+    return space
+
+
+def require_searchable(names: Iterable[str]) -> None:
+    """Refuse to search what decides how trials are compared."""
+    for name in names:
+        if name in ELSEWHERE:
+            raise ConfigError(f"{name} cannot be searched: set it under [study] or [base]")
+        if name in MEASURES:
+            raise ConfigError(
+                f"{name} cannot be searched, as it decides how a trial is measured: set it under "
+                "[base], the same for all trials"
+            )
+
+
+def grid(space: Space) -> dict[str, list[Any]]:
+    """Every Optuna value of every discrete parameter."""
+    values: dict[str, list[Any]] = {}
+    for range_ in space.values():
+        distribution = range_.distribution
+        if isinstance(distribution, CategoricalDistribution):
+            values[range_.parameter] = list(distribution.choices)
+        elif isinstance(distribution, IntDistribution):
+            whole = range(distribution.low, distribution.high + 1, distribution.step)
+            values[range_.parameter] = list(whole)
+    return values

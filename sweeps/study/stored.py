@@ -1,0 +1,78 @@
+"""What makes the trials of a sweep comparable: kept with it, and compared when it is resumed."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from lander.config import TrainConfig
+from lander.dotted import configure, flatten
+from lander.errors import ConfigError
+from lander.options import inactive
+from sweeps.schema import BASE
+from sweeps.study.ranges import NONE
+from sweeps.study.study import Study
+
+
+def base_of(attributes: Mapping[str, Any]) -> TrainConfig | None:
+    """The base that a sweep was started with; None if it was before bases were kept.
+
+    Raises:
+        ConfigError: it is damaged, or has a field that this version does not know.
+    """
+    kept = attributes.get(BASE)
+    if kept is None:
+        return None
+    if not isinstance(kept, Mapping):
+        raise ConfigError(f"{BASE} must be a table of fields, got {kept!r}")
+    base = configure(kept, base=TrainConfig())
+    unused = flatten(TrainConfig())
+    # what does nothing stands at the default of today, or training would refuse it
+    return configure({name: unused[name] for name in inactive(flatten(base))}, base=base)
+
+
+def difference(earlier: Study, study: Study) -> str:
+    """All in which two definitions differ, for people."""
+    lines = []
+    changed = changed_defaults(earlier, study)
+    for part, old in earlier.definition.items():
+        new = study.definition[part]
+        if part == "space":
+            old, new = earlier.space, study.space
+        if not isinstance(old, Mapping):
+            old, new = {part: old}, {part: new}
+        for name in sorted({*old, *new}):
+            then, now = str(old.get(name, "absent")), str(new.get(name, "absent"))
+            if then != now:
+                why = " (default changed)" if name in changed else ""
+                lines.append(f"{name}: {then} then, {now} now{why}")
+    return "; ".join(lines)
+
+
+def changed_defaults(earlier: Study, study: Study) -> dict[str, Any]:
+    """Fields of the base that neither study's file names, and that differ: what they were."""
+    named = {*base_table(earlier), *base_table(study)}
+    old, new = earlier.definition["base"], study.definition["base"]
+    return {
+        name: value
+        for name, value in old.items()
+        if name in new and value != new[name] and name not in named
+    }
+
+
+def remedy(earlier: Study, study: Study, *, can_warm_start: bool) -> str:
+    """What makes `study` run after all, where it is not what `earlier` was started as."""
+    lines = [
+        f'"{name}" = {json.dumps(NONE if value is None else value)}'
+        for name, value in changed_defaults(earlier, study).items()
+    ]
+    keep = f"put {' and '.join(lines)} under [base] to go on as it began, or " if lines else ""
+    warm = f", and with --warm-start {study.name} it begins with the best trials of this one"
+    return f"{keep}give it another name{warm if can_warm_start else ''}"
+
+
+def base_table(study: Study) -> dict[str, Any]:
+    """What a study's file says under [base]."""
+    return dict(tomllib.loads(study.text)["base"])
