@@ -163,11 +163,9 @@ def main(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     try:
         args = parse(argv)
-        from lander import (
-            commands as programs,  # and torch with it: not for --help, nor for a wrong word
-        )
+        from lander.commands import run  # imports torch, which --help and errors do without
 
-        return programs.run(args)
+        return run(args)
     except ConfigError as error:
         print("lander:", " ".join(str(error).split()), file=sys.stderr)
         return 2

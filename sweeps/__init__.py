@@ -1,4 +1,4 @@
-"""Optuna sweeps over `lander.train`, every trial recorded in MLflow."""
+"""Optuna sweeps over `lander.trainer.train`, every trial recorded in MLflow."""
 
 import os
 

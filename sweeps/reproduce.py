@@ -13,11 +13,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from optuna.trial import FrozenTrial
 
-from lander import Divergence, Progress, TrainConfig, train
+from lander.agent import Divergence
+from lander.config import TrainConfig
 from lander.dotted import flatten, from_toml
 from lander.errors import ConfigError
 from lander.metrics import FINALS
 from lander.terminal import say
+from lander.trainer import Progress, train
 from lander.trust import UNKNOWN, Origin
 from sweeps.record.provenance import differences, environment, source_tags
 from sweeps.schema import (

@@ -17,33 +17,30 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 import lander.trainer
-from lander import (
-    ActorCritic,
-    ConfigError,
-    Divergence,
-    Evaluation,
-    PPOConfig,
-    Progress,
-    TrainConfig,
-    TrainResult,
-    evaluate,
-    resolve,
-    train,
-)
 from lander.__main__ import parse
 from lander.advantages import ADVANTAGES, gae
-from lander.agent import Batch, normalised, ppo_loss, value_error
+from lander.agent import Batch, Divergence, normalised, ppo_loss, value_error
 from lander.checkpoint import load, save
+from lander.config import PPOConfig, TrainConfig
 from lander.distributions import Categorical
 from lander.dotted import configure, flatten
-from lander.evaluation import CHECKPOINT_SEED, FINAL_SEED, FLIGHT_SEED, seed_range
+from lander.errors import ConfigError
+from lander.evaluation import (
+    CHECKPOINT_SEED,
+    FINAL_SEED,
+    FLIGHT_SEED,
+    Evaluation,
+    evaluate,
+    seed_range,
+)
 from lander.heads import BOX_HEADS, bin_levels, make_head
 from lander.judge import ActionLists, judge, record
-from lander.policy import make_policy
-from lander.resolve import UnflyableWarning
+from lander.policy import ActorCritic, make_policy
+from lander.resolve import UnflyableWarning, resolve
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits
+from lander.trainer import Progress, TrainResult, train
 from lander.vector import SerialVectorEnv
 
 torch.set_num_threads(1)

@@ -18,7 +18,7 @@ import lander.__main__
 import lander.commands
 import sweeps.__main__
 import sweeps.commands
-from lander import TrainConfig
+from lander.config import TrainConfig
 from lander.dotted import flatten, from_toml, to_toml
 from lander.errors import ConfigError
 from sweeps.study.study import SHIPPED, read_study

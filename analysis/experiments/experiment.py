@@ -23,9 +23,12 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from lander import Progress, TrainConfig, evaluate, resolve, train
+from lander.config import TrainConfig
 from lander.dotted import configure, flatten, from_toml, read_text
 from lander.errors import ConfigError, unknown
+from lander.evaluation import evaluate
+from lander.resolve import resolve
+from lander.trainer import Progress, train
 from sweeps.record.provenance import package_version
 
 HERE: Final = Path(__file__).parent

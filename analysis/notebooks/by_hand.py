@@ -11,8 +11,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from lander import PPOConfig
 from lander.advantages import gae, n_step, reward_to_go, td_errors
+from lander.config import PPOConfig
 from lander.distributions import Categorical
 from lander.rollout import Rollout
 from lander.surrogates import SURROGATES, Limits

@@ -18,11 +18,13 @@ from torch import Tensor
 from analysis.charts.trials import disagreements
 from analysis.notebooks.answer import Answer
 from analysis.stats import mean_estimate
-from lander import Progress, TrainConfig, resolve, train
+from lander.config import TrainConfig
 from lander.distributions import Distribution
 from lander.dotted import configure, flatten, is_kwarg
 from lander.env import AnyEnv, make_whole
 from lander.policy import make_policy
+from lander.resolve import resolve
+from lander.trainer import Progress, train
 from sweeps.charts.style import new_axes
 
 WITHOUT: Final = "no critic, normalised"

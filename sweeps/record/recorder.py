@@ -19,13 +19,16 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from lander import DeterministicActor, Divergence, Progress, TrainConfig, TrainResult
+from lander.agent import Divergence
 from lander.checkpoint import save
+from lander.config import TrainConfig
 from lander.dotted import flatten, to_toml
 from lander.env import env_spec
 from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.gif import save_landing
 from lander.options import inactive
+from lander.policy import DeterministicActor
+from lander.trainer import Progress, TrainResult
 from sweeps.endings import SUPERSEDING, ending
 from sweeps.errors import one_line, redacted
 from sweeps.record.entries import Point

@@ -10,7 +10,8 @@ import numpy as np
 import optuna
 from optuna.trial import BaseTrial, TrialState
 
-from lander import Progress, TrainConfig, TrainResult, train
+from lander.config import TrainConfig
+from lander.trainer import Progress, TrainResult, train
 from sweeps.record.recorder import Recorder
 from sweeps.schema import RETRY_OF, RETURNS, SHOWN_SCORE, TEST_SEED_INDEX
 from sweeps.scores import SCORES, mean, seed_scores

@@ -27,9 +27,11 @@ from analysis.experiments.experiment import (
 )
 from analysis.experiments.readme import bench_tables, confirm_table, table_of, write_tables
 from analysis.stats import mean_estimate
-from lander import Progress, TrainConfig, evaluate, resolve, train
+from lander.config import TrainConfig
 from lander.dotted import from_toml
-from lander.evaluation import CHECKPOINT_SEED
+from lander.evaluation import CHECKPOINT_SEED, evaluate
+from lander.resolve import resolve
+from lander.trainer import Progress, train
 from sweeps.study.study import find_study
 
 ROOT = Path(__file__).parent.parent.parent

@@ -18,10 +18,12 @@ from analysis.experiments.experiment import Outcome, read_experiment, recorded
 from analysis.notebooks import by_hand, ladder
 from analysis.notebooks.answer import STEPS
 from analysis.notebooks.ladder import Ladder
-from lander import ConfigError, TrainConfig, resolve
 from lander.advantages import gae, n_step
+from lander.config import TrainConfig
 from lander.dotted import flatten
+from lander.errors import ConfigError
 from lander.options import inactive
+from lander.resolve import resolve
 from sweeps.charts.style import new_axes
 
 NOTEBOOK = Path(ladder.__file__).with_name("05_ladder.ipynb")

@@ -28,7 +28,8 @@ from analysis.report.report import compose, write_report
 from analysis.report.result import brief, next_step, question, result_part, searched
 from analysis.report.tables import covered
 from analysis.stats import mean_estimate
-from lander import Progress, TrainConfig, TrainResult, train
+from lander.config import TrainConfig
+from lander.trainer import Progress, TrainResult, train
 from sweeps.confirm import start_confirmation
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.registry import move_alias

@@ -24,8 +24,9 @@ from sqlalchemy import make_url
 import sweeps.record.recorder
 import sweeps.run.objective
 import sweeps.run.worker
-from lander import Progress, TrainConfig, TrainResult, train
+from lander.config import TrainConfig
 from lander.dotted import configure
+from lander.trainer import Progress, TrainResult, train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.outbox import Outbox
 from sweeps.record.recorder import MlflowRecorder

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lander import PPOConfig
 from lander.advantages import (
     ADVANTAGES,
     BASELINES,
@@ -17,6 +16,7 @@ from lander.advantages import (
     reward_to_go,
     total_return,
 )
+from lander.config import PPOConfig
 from lander.distributions import Categorical
 from lander.rollout import Rollout
 

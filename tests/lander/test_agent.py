@@ -14,16 +14,18 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
 import lander.agent
-from lander import ActorCritic, Divergence, PPOConfig, TrainConfig, resolve, train
 from lander.advantages import ADVANTAGES
-from lander.agent import Agent, Batch, Loss, approximate_kl, ppo_loss
+from lander.agent import Agent, Batch, Divergence, Loss, approximate_kl, ppo_loss
+from lander.config import PPOConfig, TrainConfig
 from lander.dotted import configure
 from lander.heads import BOX_HEADS
 from lander.metrics import CURVES
-from lander.policy import make_policy
+from lander.policy import ActorCritic, make_policy
+from lander.resolve import resolve
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits
+from lander.trainer import train
 from lander.vector import SerialVectorEnv
 
 BASE = {

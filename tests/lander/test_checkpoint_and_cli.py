@@ -11,13 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from lander import ConfigError, EnvConfig, PolicyConfig, TrainConfig, evaluate, resolve
 from lander.__main__ import main
 from lander.checkpoint import load, save
+from lander.config import EnvConfig, PolicyConfig, TrainConfig
 from lander.dotted import configure, from_toml
-from lander.evaluation import seed_range
+from lander.errors import ConfigError
+from lander.evaluation import evaluate, seed_range
 from lander.metrics import CURVES
 from lander.policy import make_policy
+from lander.resolve import resolve
 from tests.lander.conftest import refused
 
 TINY = [

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from lander import ConfigError, EnvConfig, PolicyConfig, PPOConfig, TrainConfig, resolve
+from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
 from lander.dotted import configure, flatten, from_toml, to_toml
+from lander.errors import ConfigError
+from lander.resolve import resolve
 
 CONFIGS = [
     TrainConfig(),

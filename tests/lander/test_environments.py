@@ -14,18 +14,19 @@ import torch
 from gymnasium.spaces import Box
 from PIL import Image
 
-from lander import DeterministicActor, EnvConfig, Evaluation, TrainConfig, evaluate, resolve, train
 from lander import env as env_module
 from lander.__main__ import main
 from lander.checkpoint import load
-from lander.config import Scalar
+from lander.config import EnvConfig, Scalar, TrainConfig
 from lander.dotted import configure, flatten, from_toml, to_toml
 from lander.env import make_env, solved_return, spaces
-from lander.evaluation import FINAL_SEED, play, random_pilot, replay
+from lander.evaluation import FINAL_SEED, Evaluation, evaluate, play, random_pilot, replay
 from lander.gif import save_landing
 from lander.heads import GaussianHead
 from lander.interface import CheckedEnv
-from lander.policy import make_policy
+from lander.policy import DeterministicActor, make_policy
+from lander.resolve import resolve
+from lander.trainer import train
 from tests.lander import odd_envs
 from tests.lander.conftest import refused
 from tests.lander.test_interface import config, options

@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from lander import ActorCritic, DeterministicActor, EnvConfig, Evaluation, TrainConfig, resolve
-from lander import evaluate as evaluate_policy
+from lander.config import EnvConfig, TrainConfig
 from lander.evaluation import (
     CHECKPOINT_SEED,
     FINAL_SEED,
     FLIGHT_SEED,
+    Evaluation,
     play,
     random_pilot,
     replay,
     seed_range,
 )
-from lander.policy import make_policy
+from lander.evaluation import evaluate as evaluate_policy
+from lander.policy import ActorCritic, DeterministicActor, make_policy
+from lander.resolve import resolve
 
 ENVS = [
     EnvConfig(id="LunarLander-v3"),

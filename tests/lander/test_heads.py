@@ -13,19 +13,10 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lander import (
-    ActorCritic,
-    ConfigError,
-    DeterministicActor,
-    EnvConfig,
-    PolicyConfig,
-    PPOConfig,
-    TrainConfig,
-    resolve,
-    train,
-)
+from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
 from lander.distributions import SquashedGaussian
 from lander.env import spaces
+from lander.errors import ConfigError
 from lander.heads import (
     BOX_HEADS,
     BoxHead,
@@ -37,8 +28,10 @@ from lander.heads import (
     make_head,
 )
 from lander.options import CHOICES
-from lander.policy import make_policy
+from lander.policy import ActorCritic, DeterministicActor, make_policy
+from lander.resolve import resolve
 from lander.runner import Runner
+from lander.trainer import train
 from lander.vector import SerialVectorEnv, Step
 
 HEADS = CHOICES["policy.head"]

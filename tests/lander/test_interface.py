@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from lander import ConfigError, EnvConfig, TrainConfig, evaluate, resolve, train
 from lander.__main__ import main
+from lander.config import EnvConfig, TrainConfig
 from lander.dotted import configure
 from lander.env import env_spec, make_env, spaces
+from lander.errors import ConfigError
+from lander.evaluation import evaluate
 from lander.interface import CheckedEnv, EnvFault, handed
 from lander.policy import make_policy
+from lander.resolve import resolve
+from lander.trainer import train
 from tests.lander import odd_envs
 from tests.lander.conftest import refused
 

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from lander import ActorCritic, ConfigError, EnvConfig, TrainConfig, resolve
 from lander.__main__ import main
 from lander.checkpoint import save
+from lander.config import EnvConfig, TrainConfig
+from lander.errors import ConfigError
 from lander.judge import TIERS, ActionLists, Verdict, judge, read, record, write
-from lander.policy import make_policy
+from lander.policy import ActorCritic, make_policy
+from lander.resolve import resolve
 from tests.lander.conftest import refused
 
 DISCRETE = EnvConfig(id="LunarLander-v3")

@@ -13,8 +13,10 @@ from gymnasium.spaces import Box, Discrete
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lander import ActorCritic, TrainConfig, TrainResult, train
+from lander.config import TrainConfig
 from lander.dotted import configure
+from lander.policy import ActorCritic
+from lander.trainer import TrainResult, train
 
 Floats = NDArray[np.float32]
 See = Callable[[int, Generator], list[float]]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import lander.agent
-from lander import ActorCritic, EnvConfig, PolicyConfig, PPOConfig, TrainConfig, resolve
 from lander.advantages import gae
 from lander.agent import (
     Agent,
@@ -26,9 +25,11 @@ from lander.agent import (
     ppo_loss,
     value_error,
 )
+from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
 from lander.distributions import Categorical
 from lander.dotted import configure
-from lander.policy import make_policy
+from lander.policy import ActorCritic, make_policy
+from lander.resolve import resolve
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.surrogates import Limits

@@ -15,27 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lander import (
-    ActorCritic,
-    DeterministicActor,
-    EnvConfig,
-    PolicyConfig,
-    PPOConfig,
-    TrainConfig,
-    TrainResult,
-    evaluate,
-    resolve,
-    train,
-)
 from lander import checkpoint as files
 from lander.agent import Batch, Loss, ppo_loss
-from lander.evaluation import CHECKPOINT_SEED
-from lander.policy import Prediction, make_policy
+from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
+from lander.evaluation import CHECKPOINT_SEED, evaluate
+from lander.policy import ActorCritic, DeterministicActor, Prediction, make_policy
+from lander.resolve import resolve
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.running_stats import RunningMeanStd
 from lander.surrogates import Limits
-from lander.trainer import Training
+from lander.trainer import Training, TrainResult, train
 from lander.vector import SerialVectorEnv, Step
 
 CONFIG = TrainConfig(

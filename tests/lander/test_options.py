@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from lander import ConfigError, TrainConfig, resolve
 from lander.advantages import ADVANTAGES, BASELINES
+from lander.config import TrainConfig
 from lander.dotted import KWARGS, configure, documented, flatten
+from lander.errors import ConfigError
 from lander.heads import BOX_HEADS
 from lander.options import (
     CHOICES,
@@ -21,7 +22,7 @@ from lander.options import (
     owners_first,
     require_active,
 )
-from lander.resolve import UnflyableWarning, dead_zones
+from lander.resolve import UnflyableWarning, dead_zones, resolve
 from lander.surrogates import SURROGATES
 
 LANDER = "LunarLanderContinuous-v3"

@@ -13,10 +13,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lander import ConfigError, TrainConfig, resolve, train
+from lander.config import TrainConfig
 from lander.dotted import configure
 from lander.envpool_env import EnvPoolVectorEnv, require_pooled
-from lander.trainer import Training, make_vector_env
+from lander.errors import ConfigError
+from lander.resolve import resolve
+from lander.trainer import Training, make_vector_env, train
 from lander.vector import SerialVectorEnv, Step, VectorEnv
 
 FAST = {

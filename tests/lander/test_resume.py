@@ -22,12 +22,14 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lander import ConfigError, Evaluation, Progress, TrainConfig, TrainResult, train
 from lander.__main__ import main
 from lander.checkpoint import load
+from lander.config import TrainConfig
 from lander.dotted import configure
+from lander.errors import ConfigError
+from lander.evaluation import Evaluation
 from lander.run_folder import RunFolder
-from lander.trainer import State
+from lander.trainer import Progress, State, TrainResult, train
 from tests.lander.conftest import refused
 
 SMALL: dict[str, Any] = {

@@ -14,13 +14,15 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lander import ActorCritic, EnvConfig, PPOConfig, TrainConfig, resolve, train
 from lander.advantages import gae
+from lander.config import EnvConfig, PPOConfig, TrainConfig
 from lander.dotted import configure
 from lander.env import make_env
-from lander.policy import make_policy
+from lander.policy import ActorCritic, make_policy
+from lander.resolve import resolve
 from lander.rollout import Rollout
 from lander.runner import Episode, Runner
+from lander.trainer import train
 from lander.vector import EpisodeStart, SerialVectorEnv, Step
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from lander import TrainConfig, evaluate, train
+from lander.config import TrainConfig
 from lander.dotted import configure
+from lander.evaluation import evaluate
+from lander.trainer import train
 
 pytestmark = pytest.mark.slow
 

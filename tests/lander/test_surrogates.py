@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lander import PPOConfig
+from lander.config import PPOConfig
 from lander.surrogates import BETA_MAX, BETA_MIN, SURROGATES, Limits, adapted
 
 RATIOS = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1, 0.9])

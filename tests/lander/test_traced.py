@@ -13,9 +13,10 @@ from torch import Tensor
 
 import lander.agent
 import lander.graph
-from lander import PPOConfig, TrainConfig, resolve
+from lander.config import PPOConfig, TrainConfig
 from lander.dotted import configure
 from lander.graph import Function, Tracer, recorded
+from lander.resolve import resolve
 from lander.surrogates import SURROGATES, Limits
 from lander.trainer import Training, make_vector_env
 

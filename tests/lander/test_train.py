@@ -14,21 +14,14 @@ import torch
 from torch import Tensor
 
 import lander.trainer
-from lander import (
-    ActorCritic,
-    Divergence,
-    EnvConfig,
-    Evaluation,
-    PolicyConfig,
-    PPOConfig,
-    Progress,
-    TrainConfig,
-    TrainResult,
-    train,
-)
+from lander.agent import Divergence
+from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
 from lander.dotted import configure, flatten
+from lander.evaluation import Evaluation
 from lander.metrics import CURVES, FINALS
 from lander.options import CHOICES
+from lander.policy import ActorCritic
+from lander.trainer import Progress, TrainResult, train
 
 SMALL = {
     "env.num_envs": 2,

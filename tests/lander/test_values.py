@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lander import ConfigError, TrainConfig
 from lander.__main__ import parse, shown
+from lander.config import TrainConfig
 from lander.dotted import (
     as_read_before,
     configure,
@@ -20,6 +20,7 @@ from lander.dotted import (
     to_toml,
     typed,
 )
+from lander.errors import ConfigError
 from lander.options import CHOICES
 from sweeps.study.study import read_study
 from tests.lander.conftest import refused

@@ -17,7 +17,7 @@ from optuna.trial import TrialState, create_trial
 from analysis.report.records import read_records
 from analysis.report.result import state
 from analysis.report.tables import spent
-from lander import Divergence
+from lander.agent import Divergence
 from sweeps.__main__ import main
 from sweeps.confirm import fill, missing
 from sweeps.endings import COUNTED, ending

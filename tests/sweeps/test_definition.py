@@ -15,7 +15,7 @@ import lander.options
 import sweeps.study.space
 import sweeps.study.stored
 import sweeps.study.study
-from lander import TrainConfig
+from lander.config import TrainConfig
 from lander.dotted import flatten, from_toml
 from lander.errors import ConfigError
 from sweeps import commands as programs

@@ -9,7 +9,7 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from lander import Progress
+from lander.trainer import Progress
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import MlflowRecorder, trial_run
 from sweeps.reproduce import reproduce

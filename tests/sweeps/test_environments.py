@@ -14,8 +14,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial, TrialState
 
-from lander import ConfigError
 from lander.dotted import from_toml, to_toml
+from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import trial_run
 from sweeps.run.objective import Objective, trial_configs

@@ -16,9 +16,10 @@ import torch
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lander import Divergence, TrainConfig, train
-from lander.agent import EXPLODED
+from lander.agent import EXPLODED, Divergence
+from lander.config import TrainConfig
 from lander.dotted import configure
+from lander.trainer import train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.record.recorder import trial_run

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lander import TrainConfig
+from lander.config import TrainConfig
 from lander.dotted import configure, flatten
 from lander.errors import ConfigError
 from lander.options import inactive

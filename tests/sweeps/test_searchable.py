@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 import pytest
 
-from lander import TrainConfig
+from lander.config import TrainConfig
 from lander.dotted import flatten, from_toml, kinds_of, to_toml
 from lander.errors import ConfigError
 from lander.options import CHOICES, CONDITIONS

@@ -19,14 +19,15 @@ from PIL import Image
 
 import sweeps.reproduce
 import sweeps.run.objective
-from lander import Divergence, Progress, TrainConfig, TrainResult, train
+from lander.agent import Divergence
 from lander.checkpoint import load
+from lander.config import TrainConfig
 from lander.dotted import from_toml
 from lander.errors import ConfigError
 from lander.gif import save_landing
 from lander.metrics import FINALS
 from lander.policy import DeterministicActor
-from lander.trainer import UpdateHook, ignore
+from lander.trainer import Progress, TrainResult, UpdateHook, ignore, train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import correct_scores
 from sweeps.record.recorder import median_of, trial_run

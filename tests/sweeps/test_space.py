@@ -7,8 +7,10 @@ from typing import Any
 import optuna
 import pytest
 
-from lander import ConfigError, TrainConfig, resolve
+from lander.config import TrainConfig
 from lander.dotted import flatten
+from lander.errors import ConfigError
+from lander.resolve import resolve
 from sweeps.run.objective import training_seeds, trial_configs
 from sweeps.schema import RETRY_OF
 from sweeps.study.space import defaults, suggest
