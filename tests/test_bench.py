@@ -27,7 +27,8 @@ from tests.bench.report import render
 from tests.bench.settings import SETTINGS, rollout_size, setting, stable_baselines
 from tests.bench.solve import Update, Updates, first_landing
 from tests.bench.speed import STEPS
-from tests.bench.sweep import TINY, Watched, size_after, tagged, worker_seconds
+from tests.bench.sweep import Watched, size_after, tagged, worker_seconds
+from tests.studies import BENCH
 
 ORIGIN = {"machine": "2 cores, paper", "versions": {"torch": "2.0", "envpool": "absent"}}
 NOON = datetime(2000, 1, 1, 12)
@@ -281,7 +282,7 @@ def test_memory_is_that_seen_right_after_a_trial() -> None:
 
 
 def test_the_tiny_study_is_valid_and_prunes_nothing() -> None:
-    assert read_study(TINY, source="tiny").settings.pruner == "none"
+    assert read_study(BENCH, source="tiny").settings.pruner == "none"
 
 
 @pytest.mark.parametrize(

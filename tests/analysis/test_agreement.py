@@ -24,7 +24,8 @@ from sweeps.charts.search import figures_of
 from sweeps.charts.style import new_axes
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
-from tests.analysis.test_answers import PLAIN, sweep_of, trial
+from tests.analysis.test_answers import sweep_of, trial
+from tests.studies import PLAIN
 
 STUDY = read_study(PLAIN, source="plain")
 

@@ -23,34 +23,10 @@ from sweeps.store.folder import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep
+from tests.studies import HEADS, PLAIN
 
 torch.set_num_threads(1)
 
-PLAIN = """
-[study]
-name = "plain"
-[base]
-"env.id" = "LunarLanderContinuous-v3"
-"env.bins" = 7
-checkpoints = 4
-[space]
-"ppo.learning_rate" = { low = 1e-4, high = 1e-2, log = true }
-"ppo.update_epochs" = { low = 1, high = 20 }
-"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
-"policy.trunk"      = { choices = ["separate", "shared"] }
-"""
-HEADS = """
-[study]
-name = "heads"
-[base]
-"env.id" = "LunarLanderContinuous-v3"
-"env.bins" = 5
-checkpoints = 4
-[space]
-"policy.head" = { choices = ["gaussian", "categorical"] }
-"env.bins"    = { choices = [3, 5, 7] }
-"env.obs_norm" = { choices = [true, false] }
-"""
 BEGAN = datetime(2026, 1, 1)
 QUESTIONS: Sequence[Callable[[Sweep], Answer]] = (
     sweep_answers.progress,

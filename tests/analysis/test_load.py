@@ -63,48 +63,10 @@ from sweeps.study.space import suggest
 from sweeps.study.study import find_study, read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.bench.load import LOADERS, insert, optuna_rows
+from tests.studies import TWO_SEEDS, WRITTEN
 
 quiet()
 
-MADE = """
-[study]
-name = "made"
-trials = 1
-seeds_per_trial = 2
-
-[base]
-"env.id" = "LunarLanderContinuous-v3"
-"env.bins" = 7
-checkpoints = 2
-
-[space]
-"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
-"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
-"policy.head"       = { choices = ["categorical", "gaussian"] }
-"env.bins"          = { low = 3, high = 15, step = 2 }
-"env.obs_norm"      = { choices = [true, false] }
-"env.reward_scale"  = { choices = [0.03, "running"] }
-"""
-REAL = """
-[study]
-name = "real"
-trials = 2
-seeds_per_trial = 2
-pruner = "none"
-
-[base]
-"env.id" = "CartPole-v1"
-"env.num_envs" = 2
-"ppo.rollout_steps" = 32
-"ppo.minibatch_size" = 64
-total_steps = 256
-checkpoints = 2
-eval_episodes = 1
-final_episodes = 2
-
-[space]
-"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
-"""
 GAUSSIAN = {
     "ppo.learning_rate": 0.001,
     "1 - ppo.gae_lambda": 0.0625,  # exact in binary, and so is 0.9375
@@ -130,7 +92,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def empty(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """With a sweep that has just been started."""
     store = copied(bare, tmp_path_factory.mktemp("empty"))
-    start_sweep(read_study(MADE, source="made.toml"), store, trials=None, command=["run"])
+    start_sweep(read_study(WRITTEN, source="made.toml"), store, trials=None, command=["run"])
     return store
 
 
@@ -221,7 +183,7 @@ def confirmation(empty: Store, tmp_path_factory: pytest.TempPathFactory) -> Swee
 def real(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """A real sweep of two trials with two trainings each."""
     store = copied(bare, tmp_path_factory.mktemp("real"))
-    start_sweep(read_study(REAL, source="real.toml"), store, trials=None, command=["run"])
+    start_sweep(read_study(TWO_SEEDS, source="real.toml"), store, trials=None, command=["run"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SDL_VIDEODRIVER", "dummy")
         work(store, "real", index=0, seconds=None)

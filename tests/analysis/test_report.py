@@ -40,37 +40,11 @@ from sweeps.store.folder import Store, quiet
 from sweeps.study.ranges import read_range
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.studies import REPORTED, changed
 
 torch.set_num_threads(1)
 quiet()
 
-STUDY = """
-[study]
-name = "tiny"
-trials = 5
-seed = 3
-seeds_per_trial = 2
-pruner = "none"
-sampler = "random"
-
-[base]
-"env.id" = "LunarLanderContinuous-v3"
-"env.bins" = 7
-"env.num_envs" = 4
-"ppo.rollout_steps" = 32
-"ppo.minibatch_size" = 128
-"ppo.update_epochs" = 1
-total_steps = 256
-checkpoints = 2
-eval_episodes = 1
-final_episodes = 2
-
-[space]
-"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
-"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
-"policy.head"       = { choices = ["categorical", "gaussian"] }
-"env.bins"          = { choices = [3, 5, 7] }
-"""
 FAILS = 2
 """Number of the trial that breaks down."""
 HOSTILE = (
@@ -182,7 +156,7 @@ def few_resamples() -> Iterator[None]:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Five trials of two trainings each; one of them fails, and its reason is an attack."""
     store = Store(tmp_path_factory.mktemp("report") / "store")
-    study = read_study(STUDY, source="tiny")
+    study = read_study(REPORTED, source="tiny")
     begun = start_sweep(study, store, trials=5, command=["run", "<b>tiny"])
     begun.optuna.enqueue_trial({"policy.head": "gaussian"})  # which has no bins
     trainings = 0
@@ -452,7 +426,7 @@ def test_what_has_no_report_is_one_line_and_exit_code_2(
 
 
 def test_a_sweep_of_which_nothing_has_finished_has_a_report(swept: Sweep) -> None:
-    study = read_study(STUDY.replace('"tiny"', '"fresh"'), source="fresh")
+    study = read_study(changed(REPORTED, {'"tiny"': '"fresh"'}), source="fresh")
     sweep = start_sweep(study, swept.store, trials=None, command=["run", "fresh"])
     for counts, begun in (("5 waiting", False), ("1 running, 4 waiting", True)):
         if begun:

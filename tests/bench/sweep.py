@@ -21,6 +21,7 @@ from sweeps.schema import PARTS, RUN_ID, SECONDS, WORKER
 from sweeps.store.folder import Store, quiet
 from sweeps.sweep import open_sweep
 from tests.bench.process import QUICK, ROOT, Options, measure, origin
+from tests.studies import BENCH
 
 STUDY: Final = "lander"
 WORKERS: Final = (2, 1)
@@ -31,30 +32,6 @@ CURVE: Final = "time/env_steps_per_second"
 LONG, LONG_QUICK = 50, 6
 """Trials of the study that shows whether a worker's memory grows."""
 FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-TINY: Final = """
-[study]
-name = "tiny"
-trials = 4
-pruner = "none"
-
-[base]
-"env.id" = "LunarLanderContinuous-v3"
-"env.bins" = 7
-total_steps = 8_192
-checkpoints = 2
-eval_episodes = 2
-final_episodes = 2
-
-[space]
-"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
-"ppo.update_epochs" = { low = 2, high = 12 }
-"ppo.clip_range"    = { low = 0.05, high = 0.4 }
-"ppo.gae_lambda"    = { low = 0.9, high = 0.999, one_minus_log = true }
-"env.reward_scale"  = { low = 1e-3, high = 1.0, log = true }
-"env.bins"          = { choices = [3, 5, 7, 9, 11, 15] }
-"""
-"""Trials of two seconds, long enough for everything that a trial does to happen once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +198,7 @@ def size_after(samples: Sequence[tuple[datetime, int]], end: datetime) -> int:
 def tiny_study(folder: Path) -> Path:
     """A file that holds the tiny study."""
     path = folder / "tiny.toml"
-    path.write_text(TINY)
+    path.write_text(BENCH)
     return path
 
 

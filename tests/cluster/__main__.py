@@ -21,26 +21,10 @@ from tests.cluster.hosts import Host
 from tests.cluster.nodes import Nodes
 from tests.cluster.postgres import Postgres
 from tests.cluster.tracking import TrackingServer
+from tests.studies import TWO_HOSTS
 
 TRACKING = "MLFLOW_TRACKING_URI"
 NAME = "demo"
-STUDY = f"""
-[study]
-name = "{NAME}"
-trials = 12
-seed = 1
-
-[base]
-"env.id" = "CartPole-v1"
-total_steps = 20_000
-checkpoints = 4
-eval_episodes = 5
-final_episodes = 20
-
-[space]
-"ppo.learning_rate" = {{ low = 3e-4, high = 1e-2, log = true }}
-"ppo.update_epochs" = {{ low = 2, high = 10 }}
-"""
 WORKERS: Final[LiteralString] = """
 SELECT value_json, count(*) FROM trial_user_attributes
 WHERE key = 'sweeps.worker' GROUP BY value_json ORDER BY value_json
@@ -94,7 +78,7 @@ def place(everything: ExitStack, environ: dict[str, str]) -> list[str]:
 def sweep(first: Host, second: Host, placed: Sequence[str], folder: Path) -> int:
     """Run the study from one host, while another joins with a worker; the exit code."""
     study = folder / f"{NAME}.toml"
-    study.write_text(STUDY)
+    study.write_text(TWO_HOSTS)
     say(f"first host: python -m sweeps run --study {study.name} {' '.join(placed)}")
     run = first.start("run", "--study", study, *placed, error=subprocess.STDOUT)
     joined = None

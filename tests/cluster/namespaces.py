@@ -30,35 +30,18 @@ from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.hosts import Host
 from tests.cluster.postgres import Postgres
 from tests.cluster.tracking import TrackingServer
+from tests.studies import CUT_OFF
 
 BRIDGE: Final = "sweeps0"
 NETWORK: Final = "10.213.77"
 FIRST, SECOND = "sweeps-a", "sweeps-b"
-TOTAL: Final = 12
-STUDY: Final = f"""
-[study]
-name = "cut"
-trials = {TOTAL}
-seed = 1
-pruner = "none"
-
-[base]
-"env.id" = "CartPole-v1"
-total_steps = 300_000
-checkpoints = 20
-eval_episodes = 2
-final_episodes = 2
-
-[space]
-"ppo.learning_rate" = {{ low = 3e-4, high = 1e-2, log = true }}
-"""
-"""A trial takes some twenty seconds, so that there are some left when the host is back."""
+TOTAL: Final = read_study(CUT_OFF, source="cut").settings.trials
 PATIENCE: Final = 3.0 * GRACE
 """Seconds until a condition counts as never met."""
 HOLD: Final = """
 import sys, time
 from pathlib import Path
-from sweeps.storage import Store
+from sweeps.store.folder import Store
 with Store(Path(sys.argv[-1])).lock:
     print("held", flush=True)
     time.sleep(3600)
@@ -143,7 +126,7 @@ def cut_off(folder: Path, clock: Clock) -> bool:
         os.environ[VARIABLE] = postgres.create_database("optuna")
         os.environ["MLFLOW_TRACKING_URI"] = tracking.uri
         store = Store(folder / "store")
-        start_sweep(read_study(STUDY, source="cut"), store, trials=None, command=["run"])
+        start_sweep(read_study(CUT_OFF, source="cut"), store, trials=None, command=["run"])
         first, second = (
             everything.enter_context(Host(folder / name, prefix=on(name)))
             for name in (FIRST, SECOND)

@@ -26,12 +26,13 @@ from tests.cluster.hosts import finished
 from tests.cluster.postgres import Postgres
 from tests.cluster.test_postgres import doubled, worker
 from tests.cluster.tracking import TrackingServer
-from tests.sweeps.test_survival import SHORT, at_work, require_whole, trials, until
+from tests.studies import SHORT, changed
+from tests.sweeps.test_survival import at_work, require_whole, trials, until
 
 pytestmark = pytest.mark.cluster
 TOTAL: Final = 12
-STUDY: Final = SHORT.replace("trials = 3", f"trials = {TOTAL}")
-LONG: Final = STUDY.replace("checkpoints = 2", "checkpoints = 8").replace("4_096", "16_384")
+STUDY: Final = changed(SHORT, {"trials = 3": f"trials = {TOTAL}"})
+LONG: Final = changed(STUDY, {"checkpoints = 2": "checkpoints = 8", "4_096": "16_384"})
 QUICK: Final = """
 import socket, sys
 import sweeps.budget

@@ -28,12 +28,12 @@ from tests.cluster.conftest import TOKEN, TRACKING, kept_by
 from tests.cluster.hosts import Host, finished
 from tests.cluster.postgres import Postgres, programs
 from tests.cluster.tracking import TrackingServer
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 from tests.sweeps.test_survival import at_work, require_whole, until
 
 pytestmark = pytest.mark.cluster
 TOTAL = 8
-STUDY = MINI.replace("trials = 6", f"trials = {TOTAL}").replace("steps = 1_024", "steps = 2_048")
+STUDY = changed(MINI, {"trials = 6": f"trials = {TOTAL}", "steps = 1_024": "steps = 2_048"})
 
 
 @dataclass(frozen=True)

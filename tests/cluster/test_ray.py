@@ -19,10 +19,10 @@ from sweeps.schema import LOST, REASON, WORKER
 from sweeps.store.folder import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.nodes import Nodes
-from tests.sweeps.test_survival import DEADLINE, SHORT
+from tests.studies import ENDLESS, SHORT
+from tests.sweeps.test_survival import DEADLINE
 
 pytestmark = pytest.mark.cluster
-ENDLESS = SHORT.replace("total_steps = 4_096", "total_steps = 100_000_000")
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from lander.errors import ConfigError
 from lander.options import CHOICES
 from sweeps.study.study import read_study
 from tests.lander.conftest import refused
+from tests.studies import study_text
 
 OPTIONAL = sorted(name for name in documented() if type(None) in kinds_of(name))
 NONE_IS_A_WORD = ["ppo.advantage_norm", "ppo.baseline", "ppo.surrogate"]
@@ -58,10 +59,8 @@ def test_none_is_null_on_the_command_line_in_toml_and_in_a_study(field: str) -> 
     assert given(f"--{field} None") == {field: None}
     assert flatten(configure({field: "none"}, base=base))[field] is None
     assert flatten(from_toml(f'{field} = "none"', source="file"))[field] is None
-    text = (
-        f'[study]\nname = "x"\n[base]\n"{field}" = "none"\n'
-        '[space]\n"ppo.gamma" = { low = 0.9, high = 1.0 }'
-    )
+    space = '"ppo.gamma" = { low = 0.9, high = 1.0 }'
+    text = study_text("x", base=f'"{field}" = "none"', space=space)
     assert flatten(read_study(text, source="x.toml").base)[field] is None
 
 

@@ -19,29 +19,7 @@ from sweeps.publish.publish import publish
 from sweeps.run.worker import work
 from sweeps.store.folder import Store
 from sweeps.study.study import read_study
-
-TINY = """
-[study]
-name = "tiny"
-trials = 2
-sampler = "random"
-pruner = "none"
-
-[base]
-"env.id" = "CartPole-v1"
-"env.num_envs" = 2
-"ppo.rollout_steps" = 32
-"ppo.minibatch_size" = 64
-"ppo.update_epochs" = 1
-total_steps = 64
-checkpoints = 1
-eval_episodes = 1
-final_episodes = 1
-
-[space]
-"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
-"""
-"""A trial takes a fraction of a second."""
+from tests.studies import TINY
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from sweeps.schema import BASE, RUN_ID
 from sweeps.store.folder import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import open_sweep
+from tests.studies import ONE_TRIAL, changed
 
 MODULE = "payload"
 ID = f"{MODULE}:Env-v0"
@@ -34,24 +35,6 @@ gymnasium.register("Env-v0", CartPoleEnv, max_episode_steps=20)
 """
 FORGED = "x\x1b]0;owned\x07\x1b[2J\nhonest: 999 complete\u202e"
 """A study's name, and a reason, that would steer a terminal."""
-STUDY = """
-[study]
-name = "NAME"
-trials = 1
-
-[base]
-"env.id" = "CartPole-v1"
-"env.num_envs" = 2
-"ppo.rollout_steps" = 64
-"ppo.minibatch_size" = 64
-total_steps = 128
-checkpoints = 1
-eval_episodes = 1
-final_episodes = 1
-
-[space]
-"ppo.clip_range" = { low = 0.05, high = 0.4 }
-"""
 NAMES = ("honest", "module", "record", "away", "linked", "named")
 """Studies: as it should be; a text, and records, that name a module; places outside; links; a name
 that is a path."""
@@ -78,8 +61,8 @@ class Hostile:
         return {str(path.relative_to(self.victim)): path.read_bytes() for path in files}
 
 
-def study_text(name: str) -> str:
-    return STUDY.replace("NAME", name)
+def named(name: str) -> str:
+    return changed(ONE_TRIAL, {'"one"': f'"{name}"'})
 
 
 def build(empty: Path, place: Path) -> Hostile:
@@ -91,7 +74,7 @@ def build(empty: Path, place: Path) -> Hostile:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MlflowRecorder, "summary", lambda *_, **__: None)  # no picture, no model
         for name in NAMES:
-            study = read_study(study_text(name), source=name)
+            study = read_study(named(name), source=name)
             start_sweep(study, store, trials=1, command=["run"])
             work(store, name, index=0, seconds=None)
     runs = {name: str(open_sweep(store, name).trials[0].user_attrs[RUN_ID]) for name in NAMES}
@@ -124,7 +107,7 @@ def tamper_optuna(file: Path) -> None:
     """A text that names a module; a study, and a reason, that would steer a terminal."""
     with closing(sqlite3.connect(file)) as connection, connection:
         ids = dict(connection.execute("SELECT study_name, study_id FROM studies"))
-        text = study_text("module").replace("CartPole-v1", ID)
+        text = named("module").replace("CartPole-v1", ID)
         connection.execute(
             "UPDATE study_user_attributes SET value_json = ? WHERE study_id = ? AND key = ?",
             (json.dumps(text), ids["module"], "study.toml"),

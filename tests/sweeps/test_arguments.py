@@ -15,7 +15,7 @@ from sweeps.store.folder import Store
 from sweeps.study.samplers import ARGUMENTS, make_pruner
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep, proposer, pruner_of
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 CLASSES: dict[str, Any] = {
     "tpe": samplers.TPESampler,
@@ -33,7 +33,7 @@ def study_of(*lines: str, sampler: str = "tpe", pruner: str = "median") -> Study
     if pruner == "wilcoxon":
         settings += "\nseeds_per_trial = 2"
     tables = "\n".join(lines)
-    return read_study(MINI.replace("seed = 3", settings) + tables, source="mini.toml")
+    return read_study(changed(MINI, {"seed = 3": settings}) + tables, source="mini.toml")
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -34,28 +34,29 @@ from sweeps.store.identity import parse, this_worker
 from sweeps.store.trials import NoTrialLeft, taken
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.studies import study_text
 
-TEXT = """
-[study]
-name = "NAME"
-trials = 1
-sampler = "SAMPLER"
-[base]
-"env.id" = "LunarLanderContinuous-v3"
-"env.bins" = 5
-total_steps = 102_400
-[space]
-"policy.head" = { choices = ["gaussian", "categorical"] }
-"env.bins" = { choices = [3, 5, 7] }
-"ppo.update_epochs" = { low = 9, high = 10, step = 1 }
-"""
 POINTS = 8
 """Two of the Gaussian head, which has no bins, and six of the other."""
 SAMPLERS = ("random", "tpe", "grid")
 
 
 def study(name: str, sampler: str) -> Study:
-    return read_study(TEXT.replace("NAME", name).replace("SAMPLER", sampler), source="x.toml")
+    text = study_text(
+        name,
+        settings=f'trials = 1\nsampler = "{sampler}"',
+        base="""
+"env.id" = "LunarLanderContinuous-v3"
+"env.bins" = 5
+total_steps = 102_400
+""",
+        space="""
+"policy.head" = { choices = ["gaussian", "categorical"] }
+"env.bins" = { choices = [3, 5, 7] }
+"ppo.update_epochs" = { low = 9, high = 10, step = 1 }
+""",
+    )
+    return read_study(text, source="x.toml")
 
 
 class NoRuns:

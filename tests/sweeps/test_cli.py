@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.__main__ import main
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_bad_input_gets_one_line_and_exit_2_and_creates_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.toml").write_text(MINI.replace("seed = 3", 'sampler = "best"'))
+    (tmp_path / "bad.toml").write_text(changed(MINI, {"seed = 3": 'sampler = "best"'}))
     (tmp_path / "file").write_text("not a folder")
     before = sorted(tmp_path.iterdir())
     assert main(arguments) == 2

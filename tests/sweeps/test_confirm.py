@@ -37,7 +37,8 @@ from sweeps.store.folder import Store, find_trial
 from sweeps.study.space import defaults
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
-from tests.conftest import MINI, sweeps
+from tests.conftest import sweeps
+from tests.studies import MINI, changed
 
 STUDY = read_study(MINI, source="mini.toml")
 
@@ -104,7 +105,7 @@ def test_training_seeds_of_a_confirmation_lie_above_those_of_all_sweeps() -> Non
 
 
 def test_a_study_file_cannot_ask_for_the_test_seeds() -> None:
-    text = MINI.replace("checkpoints = 2", 'checkpoints = 2\nfinal_seeds = "test"')
+    text = changed(MINI, {"checkpoints = 2": 'checkpoints = 2\nfinal_seeds = "test"'})
     with pytest.raises(ConfigError, match="the test seeds are for make confirm"):
         read_study(text, source="mini.toml")
 

@@ -33,8 +33,7 @@ from sweeps.store.folder import Store
 from sweeps.study.space import defaults, suggest
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
-from tests.conftest import MINI
-from tests.sweeps.test_survival import TINY
+from tests.studies import MINI, QUICK, changed
 from tests.sweeps.test_sweep import finish, start, take
 
 COUNTS = {
@@ -220,7 +219,7 @@ def said(
 def test_when_the_time_is_up_run_says_how_many_are_left_and_how_to_resume(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, _ = said(TINY, store, tmp_path, capsys, "--trials", "5")
+    out, _ = said(QUICK, store, tmp_path, capsys, "--trials", "5")
     (line,) = (line for line in out.splitlines() if line.startswith("time is up"))
     assert line.startswith("time is up: 5 of 5 trials are left; resume: ")
     assert f"{tmp_path / 'x.toml'}" in line
@@ -231,19 +230,19 @@ def test_when_the_time_is_up_run_says_how_many_are_left_and_how_to_resume(
 def test_a_resumed_sweep_is_announced_with_what_is_done(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, _ = said(TINY, store, tmp_path, capsys)
+    out, _ = said(QUICK, store, tmp_path, capsys)
     assert "study mini: 3 trials; 128 steps each" in out
     sweep = open_sweep(store, "mini")
     for trial in (take(sweep), take(sweep)):
         sweep.optuna.tell(trial, state=TrialState.PRUNED)
-    out, _ = said(TINY, store, tmp_path, capsys)
+    out, _ = said(QUICK, store, tmp_path, capsys)
     assert "resuming mini: 2 of 3 done, 1 to go; 128 steps each" in out
 
 
 def test_a_budget_that_covers_a_part_of_a_grid_only_is_one_line(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    head, _, _ = TINY.replace("seed = 3", 'seed = 3\nsampler = "grid"').partition("[space]")
+    head, _, _ = changed(QUICK, {"seed = 3": 'seed = 3\nsampler = "grid"'}).partition("[space]")
     text = head + (
         '[space]\n"ppo.update_epochs" = { low = 1, high = 100 }\n'
         '"ppo.gae_lambda" = { choices = [0.9, 0.95, 0.98] }\n'

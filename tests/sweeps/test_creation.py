@@ -18,11 +18,12 @@ from sweeps.schema import ROLE, RUN_ID, SWEEP
 from sweeps.store.folder import Store
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep
-from tests.sweeps.conftest import TINY, Command, was_interrupted
+from tests.studies import TINY, changed
+from tests.sweeps.conftest import Command, was_interrupted
 
 
 def named(name: str) -> Study:
-    return read_study(TINY.replace('"tiny"', f'"{name}"'), source=f"{name}.toml")
+    return read_study(changed(TINY, {'"tiny"': f'"{name}"'}), source=f"{name}.toml")
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +143,7 @@ def test_a_sweep_of_a_version_without_ids_gets_one_when_it_is_resumed(finished: 
 def test_the_study_file_beside_the_run_is_the_one_that_it_was_resumed_with(
     finished: Store,
 ) -> None:
-    text = TINY.replace('sampler = "random"', 'sampler = "tpe"').replace('"none"', '"median"')
+    text = changed(TINY, {'sampler = "random"': 'sampler = "tpe"', '"none"': '"median"'})
     sweep = start_sweep(read_study(text, source=""), finished, trials=None, command=["run"])
     assert finished.runs().get_run(sweep.run_id).info.status == "RUNNING"
     path = finished.runs().download_artifacts(sweep.run_id, "study.toml")

@@ -26,22 +26,18 @@ from sweeps.store.folder import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.studies import study_text
 
-TEXT = """
-[study]
-name = "kept"
-trials = 3
-{study}
-[base]
-"env.id" = "CartPole-v1"
-{base}
-[space]
-"ppo.learning_rate" = {{ low = 3e-4, high = 1e-2, log = true }}
-"""
+RATES = '"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }'
+
+
+def kept(*, study: str = "", base: str = "", space: str = RATES) -> str:
+    base = f'"env.id" = "CartPole-v1"\n{base}'
+    return study_text("kept", settings=f"trials = 3\n{study}", base=base, space=space)
 
 
 def study_of(*, study: str = "", base: str = "") -> Study:
-    return read_study(TEXT.format(study=study, base=base), source="kept.toml")
+    return read_study(kept(study=study, base=base), source="kept.toml")
 
 
 def start(store: Store, study: Study, *, trials: int | None = None) -> Sweep:
@@ -184,10 +180,8 @@ def test_wilcoxon_reports_episodes_and_so_is_another_study(store: Store) -> None
 def test_a_study_that_was_accepted_once_is_read_without_being_judged_again(store: Store) -> None:
     """A sweep of the version before, in which three of four sizes fit nothing."""
     sweep = start(store, study_of())
-    old = TEXT.format(study=f"seed = {2**40}", base="").replace(
-        '"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }',
-        '"ppo.minibatch_size" = { low = 509, high = 512 }\nfinal_episodes = { low = 1, high = 20 }',
-    )
+    sizes = '"ppo.minibatch_size" = { low = 509, high = 512 }'
+    old = kept(study=f"seed = {2**40}", space=f"{sizes}\nfinal_episodes = {{ low = 1, high = 20 }}")
     with pytest.raises(ConfigError):
         read_study(old, source="old.toml")
     sweep.optuna.set_user_attr(DEFINITION, old)

@@ -25,7 +25,7 @@ from sweeps.record.recorder import trial_run
 from sweeps.store.folder import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
-from tests.conftest import MINI
+from tests.studies import MINI
 from tests.sweeps.faithful import FakeMlflow, FakeStore
 
 

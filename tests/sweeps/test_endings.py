@@ -18,7 +18,7 @@ from sweeps.schema import REASON, RUN_ID
 from sweeps.store.folder import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def run_one(sweep: Sweep) -> tuple[optuna.trial.FrozenTrial, Run]:
 
 
 def test_a_diverged_trial_fails_with_update_and_value_and_reproduces(store: Store) -> None:
-    text = MINI.replace("low = 3e-4, high = 1e-2", "low = 1e-3, high = 1e38")
-    text = text.replace("checkpoints = 2", 'checkpoints = 2\n"ppo.learning_rate" = 1e37')
+    text = changed(MINI, {"low = 3e-4, high = 1e-2": "low = 1e-3, high = 1e38"})
+    text = changed(text, {"checkpoints = 2": 'checkpoints = 2\n"ppo.learning_rate" = 1e37'})
     study = read_study(text, source="mini.toml")
     sweep = start_sweep(study, store, trials=2, command=["run"])
     trial, run = run_one(sweep)

@@ -25,36 +25,14 @@ from sweeps.study.space import suggest
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep
 from tests.lander import odd_envs
+from tests.studies import GRAVITY, ODD, WIND, changed
 
 assert odd_envs.STEPS == 20
 
-STUDY = """
-[study]
-name = "odd"
-trials = 3
-
-[base]
-"env.id" = "odd/{env}-v0"
-"env.num_envs" = 2
-"ppo.rollout_steps" = 32
-"ppo.minibatch_size" = 32
-"policy.hidden_sizes" = [8]
-total_steps = 128
-checkpoints = 2
-eval_episodes = 2
-final_episodes = 3
-{base}
-
-[space]
-"ppo.update_epochs" = {{ low = 1, high = 20 }}
-{space}
-"""
-WIND = '"env.kwargs.wind" = true'
-GRAVITY = '"env.kwargs.gravity" = { low = 0.5, high = 2.0 }'
-
 
 def study(env: str = "Plain", *, base: str = WIND, space: str = GRAVITY) -> Study:
-    return read_study(STUDY.format(env=env, base=base, space=space), source="odd.toml")
+    text = changed(ODD, {"odd/Plain": f"odd/{env}", WIND: base, GRAVITY: space})
+    return read_study(text, source="odd.toml")
 
 
 def test_arguments_of_the_environment_are_searched_by_their_dotted_names() -> None:
@@ -194,7 +172,7 @@ class Mine(gym.Env):
 
 gym.register("Mine-v0", Mine)
 '''
-MINE = STUDY.replace("odd/{env}-v0", "mine:Mine-v0")
+MINE = changed(ODD, {"odd/Plain-v0": "mine:Mine-v0"})
 
 
 def command(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -213,10 +191,9 @@ def command(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 def test_all_of_the_product_works_in_an_environment_of_ones_own(tmp_path: Path) -> None:
     """Sweep, status, reproduce, confirm, report, notebooks' tables, the exported policy."""
     (tmp_path / "mine.py").write_text(MODULE)
-    text = MINE.format(base=f'{WIND}\n"env.time_limit" = 60', space=GRAVITY)
-    (tmp_path / "odd.toml").write_text(text)
-    unlimited = MINE.format(base=WIND, space=GRAVITY)
-    (tmp_path / "unlimited.toml").write_text(unlimited)
+    limited = changed(MINE, {WIND: f'{WIND}\n"env.time_limit" = 60'})
+    (tmp_path / "odd.toml").write_text(limited)
+    (tmp_path / "unlimited.toml").write_text(MINE)
     refused = command(tmp_path, "sweeps", "run", "--study", "unlimited.toml")
     assert refused.returncode == 2
     assert "env.time_limit" in refused.stderr

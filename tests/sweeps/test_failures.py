@@ -29,7 +29,7 @@ from sweeps.schema import REASON, RUN_ID, WARNING
 from sweeps.store.folder import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 SMALL: dict[str, Any] = {
     "env.id": "LunarLanderContinuous-v3",
@@ -87,8 +87,8 @@ def fails(what: str) -> Callable[..., None]:
 def test_a_diverged_trial_fails_with_its_own_reason_and_leaves_finite_points_only(
     store: Store, rate: float, reason: str
 ) -> None:
-    text = MINI.replace("low = 3e-4, high = 1e-2", "low = 3e-4, high = 1e38")
-    text = text.replace("checkpoints = 2", f'checkpoints = 2\n"ppo.learning_rate" = {rate}')
+    text = changed(MINI, {"low = 3e-4, high = 1e-2": "low = 3e-4, high = 1e38"})
+    text = changed(text, {"checkpoints = 2": f'checkpoints = 2\n"ppo.learning_rate" = {rate}'})
     sweep = started(store, text)
     trial, run = run_one(sweep)
     assert trial.state == TrialState.FAIL
@@ -177,8 +177,8 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken.py").write_text(BROKEN)
     file, store = tmp_path / "mini.toml", Store(tmp_path / "store")
-    text = MINI.replace("LunarLanderContinuous-v3", "broken:Broken-v0").replace("trials = 6", "")
-    file.write_text(text.replace('"env.bins" = 7', "").replace('"env.bins"  ', '# "env.bins"'))
+    text = changed(MINI, {"LunarLanderContinuous-v3": "broken:Broken-v0", "trials = 6": ""})
+    file.write_text(changed(text, {'"env.bins" = 7': "", '"env.bins"  ': '# "env.bins"'}))
     command = [sys.executable, "-m", "sweeps", "run", "--study", str(file), "--trials", "20"]
     done = subprocess.run(
         [*command, "--store", str(store.folder), "--workers", "2"],
@@ -213,7 +213,7 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
 def test_what_adorns_a_record_is_missed_with_a_warning_and_the_score_stays(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str, missing: str
 ) -> None:
-    sweep = started(store, MINI.replace("seed = 3", "seed = 3\nseeds_per_trial = 2"))
+    sweep = started(store, changed(MINI, {"seed = 3": "seed = 3\nseeds_per_trial = 2"}))
     monkeypatch.setattr(name, fails(name))
     trial, run = run_one(sweep)
     assert (trial.state, run.info.status) == (TrialState.COMPLETE, "FINISHED")

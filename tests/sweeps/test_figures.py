@@ -12,9 +12,9 @@ from sweeps.charts.columns import drawn, position
 from sweeps.charts.search import parallel_coordinates, slices
 from sweeps.study.ranges import Range
 from sweeps.study.study import read_study
-from tests.sweeps.test_space import HEADS
+from tests.studies import CONDITIONS
 
-SPACE = read_study(HEADS, source="heads.toml").space
+SPACE = read_study(CONDITIONS, source="heads.toml").space
 
 
 def trial(value: float, **params: Any) -> FrozenTrial:

@@ -22,19 +22,8 @@ from sweeps.study.grid import Grid
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep, proposer
+from tests.studies import changed, study_text
 
-HEAD = """
-[study]
-name = "sizes"
-sampler = "{sampler}"
-pruner = "none"
-trials = 12
-[base]
-"env.id" = "LunarLander-v3"
-total_steps = 100_000
-{base}
-[space]
-"""
 LISTS = """
 "ppo.learning_rate"  = { low = 1e-4, high = 1e-2, log = true }
 "ppo.minibatch_size" = { choices = [32, 64, 128, 256, 512] }
@@ -43,8 +32,17 @@ LISTS = """
 SMALL = '"env.num_envs" = 1\n"ppo.minibatch_size" = 32\n"ppo.rollout_steps" = 512'
 
 
+def sizes(space: str, *, base: str = "", sampler: str = "random", name: str = "sizes") -> str:
+    return study_text(
+        name,
+        settings=f'sampler = "{sampler}"\npruner = "none"\ntrials = 12',
+        base=f'"env.id" = "LunarLander-v3"\ntotal_steps = 100_000\n{base}',
+        space=space,
+    )
+
+
 def study_of(space: str, *, base: str = "", sampler: str = "random") -> Study:
-    return read_study(HEAD.format(sampler=sampler, base=base) + space, source="sizes.toml")
+    return read_study(sizes(space, base=base, sampler=sampler), source="sizes.toml")
 
 
 def refusal(space: str, *, base: str = "") -> str:
@@ -210,17 +208,15 @@ def test_a_warm_start_leaves_out_values_that_do_not_fit_any_more(store: Store) -
     earlier = study_of(LISTS, base=SMALL)
     sweep = start_sweep(earlier, store, trials=1, command=["run"])
     ranges = {range_.parameter: range_.distribution for range_ in earlier.space.values()}
-    sizes = {"ppo.minibatch_size": 512, "ppo.rollout_steps": 512}
-    params = defaults(earlier.space, earlier.base) | sizes | {"ppo.learning_rate": 5e-4}
+    largest = {"ppo.minibatch_size": 512, "ppo.rollout_steps": 512}
+    params = defaults(earlier.space, earlier.base) | largest | {"ppo.learning_rate": 5e-4}
     sweep.optuna.add_trial(create_trial(params=params, distributions=ranges, value=9.0))
-    text = HEAD.replace('"sizes"', '"later"').format(sampler="random", base=SMALL)
-    text += "\n".join(line for line in LISTS.splitlines() if "rollout_steps" not in line)
-    later = read_study(
-        text.replace('rollout_steps" = 512', 'rollout_steps" = 32').replace(
-            "[32, 64, 128, 256, 512]", "[32]"
-        ),
-        source="later.toml",
+    fewer = "\n".join(line for line in LISTS.splitlines() if "rollout_steps" not in line)
+    text = changed(
+        sizes(fewer, base=SMALL, name="later"),
+        {'rollout_steps" = 512': 'rollout_steps" = 32', "[32, 64, 128, 256, 512]": "[32]"},
     )
+    later = read_study(text, source="later.toml")
     warmed = start_sweep(later, store, trials=5, command=["run"], warm_start="sizes")
     given_ = [trial.system_attrs["fixed_params"] for trial in warmed.trials]
     assert given_[1] == {"ppo.learning_rate": 5e-4}

@@ -24,7 +24,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.store.disk import FILES, ROOM, blamed_on_disk, is_full, lack_of_room, unless_full
 from sweeps.store.folder import Store
 from sweeps.study.study import read_study
-from tests.conftest import MINI
+from tests.studies import MINI
 
 Full = Callable[[], None]
 

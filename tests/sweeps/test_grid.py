@@ -16,20 +16,9 @@ from sweeps.study.grid import Grid, shuffled
 from sweeps.study.space import grid, suggest
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep
+from tests.studies import study_text
 from tests.sweeps.test_sweep import finish, start
 
-HEAD = """
-[study]
-name = "grid"
-trials = 40
-sampler = "grid"
-seed = 5
-[base]
-"env.id" = "LunarLanderContinuous-v3"
-"env.bins" = 5
-total_steps = 102_400
-[space]
-"""
 CONDITIONAL = """
 "policy.head" = { choices = ["categorical", "gaussian"] }
 "env.bins" = { choices = [3, 5, 7] }
@@ -55,8 +44,17 @@ WIDE = "\n".join(
 
 
 def study(space: str, *, seed: int = 5, base: str = "") -> Study:
-    head = HEAD.replace("seed = 5", f"seed = {seed}").replace("[space]", f"{base}\n[space]")
-    return read_study(head + space, source="grid.toml")
+    text = study_text(
+        "grid",
+        settings=f'trials = 40\nsampler = "grid"\nseed = {seed}',
+        base=f"""
+"env.id" = "LunarLanderContinuous-v3"
+"env.bins" = 5
+total_steps = 102_400
+{base}""",
+        space=space,
+    )
+    return read_study(text, source="grid.toml")
 
 
 def grid_of(space: str, *, seed: int = 5) -> Grid:

@@ -31,7 +31,7 @@ from sweeps.commands import COMMANDS
 from sweeps.doctor.doctor import rewrite
 from sweeps.store.folder import Store
 from sweeps.sweep import open_sweep
-from tests.sweeps.hostile import ID, MODULE, PATH, Hostile, build, study_text
+from tests.sweeps.hostile import ID, MODULE, PATH, Hostile, build, named
 
 CONTROL = re.compile(r"[^\n\x20-\x7e\xa1-\uffff]|[\u202a-\u202e\u2066-\u2069]")
 MAINS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -120,7 +120,7 @@ def test_a_command_runs_nothing_of_the_store_and_stays_in_it(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     for name in ("honest", "module"):
-        (tmp_path / f"{name}.toml").write_text(study_text(name))
+        (tmp_path / f"{name}.toml").write_text(named(name))
     run = tmp_path / "run"
     run.mkdir()
     (run / "actions.json").write_text(json.dumps({"env_id": ID, "seed": 0, "actions": [[0]]}))
@@ -251,7 +251,7 @@ def test_a_folder_that_is_a_link_is_not_followed(
     victim.mkdir()
     (store / folder).symlink_to(victim)
     file = tmp_path / "honest.toml"
-    file.write_text(study_text("honest"))
+    file.write_text(named("honest"))
     argv = ["run", "--study", str(file), "--workers", "1", "--store", str(store)]
     if folder == "reports":
         MAINS["sweeps"]([*argv[:-4], "--workers", "0", "--hours", "0.000001", *argv[-2:]])

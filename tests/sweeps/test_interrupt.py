@@ -15,7 +15,7 @@ from sweeps.lifecycle.creation import is_created
 from sweeps.schema import REASON, RUN_ID
 from sweeps.store.folder import Store
 from sweeps.sweep import open_sweep
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_an_interrupted_sweep_closes_its_trials_and_keeps_the_rest_waiting(
     store: Store, tmp_path: Path, sent: signal.Signals
 ) -> None:
     endless = tmp_path / "endless.toml"
-    endless.write_text(MINI.replace("total_steps = 1_024", "total_steps = 100_000_000"))
+    endless.write_text(changed(MINI, {"total_steps = 1_024": "total_steps = 100_000_000"}))
     command = [sys.executable, "-m", "sweeps", "run", "--study", str(endless), "--workers", "2"]
     process = subprocess.Popen(
         [*command, "--store", str(store.folder)],

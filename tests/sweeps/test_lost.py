@@ -35,14 +35,14 @@ from sweeps.store.folder import Store
 from sweeps.store.identity import is_alive, is_gone, parse, start_of, this_worker
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
-from tests.sweeps.test_survival import TINY
+from tests.studies import QUICK, changed
 
 ME = parse(this_worker())
 
 
 def begun(store: Store, *, worker: str | None = None) -> tuple[Sweep, optuna.Trial]:
     """A sweep whose first trial runs, in this process or in that worker's."""
-    sweep = start_sweep(read_study(TINY, source="tiny.toml"), store, trials=None, command=["run"])
+    sweep = start_sweep(read_study(QUICK, source="tiny.toml"), store, trials=None, command=["run"])
     with pytest.warns(UserWarning, match="Heartbeat"):
         trial = sweep.optuna.ask()
     if worker is not None:
@@ -263,7 +263,7 @@ MOMENTS = [
 def test_a_trial_that_is_taken_away_at_any_moment_costs_its_worker_that_trial_only(
     store: Store, monkeypatch: pytest.MonkeyPatch, moment: str, spool: str
 ) -> None:
-    study = read_study(TINY.replace("trials = 3", "trials = 1"), source="tiny.toml")
+    study = read_study(changed(QUICK, {"trials = 3": "trials = 1"}), source="tiny.toml")
     sweep = start_sweep(study, store, trials=None, command=["run"])
 
     def act() -> None:
@@ -290,7 +290,7 @@ def test_a_trial_that_is_taken_away_at_any_moment_costs_its_worker_that_trial_on
 def test_a_trial_that_is_taken_away_while_optuna_is_told_is_left_alone(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = start_sweep(read_study(TINY, source="x"), store, trials=None, command=["run"])
+    sweep = start_sweep(read_study(QUICK, source="x"), store, trials=None, command=["run"])
     monkeypatch.setattr(workers, "is_taken_away", lambda trial: False)
 
     def taken(trial: optuna.Trial) -> float:

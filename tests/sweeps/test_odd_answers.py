@@ -16,7 +16,7 @@ from requests import HTTPError, Response
 from sweeps.__main__ import main
 from sweeps.record.outbox import RECORDS, Outbox
 from sweeps.store.outage import concerns_all, may_pass
-from tests.conftest import MINI
+from tests.studies import MINI
 
 HTML = "<html>please log in</html>"
 INTERNAL = json.dumps({"error_code": "INTERNAL_ERROR", "message": "it broke"})

@@ -36,7 +36,7 @@ from sweeps.store.folder import Store
 from sweeps.store.identity import parse, this_worker
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 FILES = {"config.toml", "policy.pt", "landing.gif"}
 PATIENT = 60.0
@@ -185,7 +185,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]]]:
 
 def start(store: Store, name: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    study = read_study(MINI.replace('"mini"', f'"{name}"'), source="mini.toml")
+    study = read_study(changed(MINI, {'"mini"': f'"{name}"'}), source="mini.toml")
     return start_sweep(study, store, trials=2, command=["run"])
 
 
@@ -390,7 +390,7 @@ def test_a_sweep_whose_server_is_killed_and_started_again_records_every_trial_on
     server: Server, store: Store, tmp_path: Path
 ) -> None:
     file = tmp_path / "restart.toml"
-    file.write_text(MINI.replace('"mini"', '"restart"'))
+    file.write_text(changed(MINI, {'"mini"': '"restart"'}))
     command = [sys.executable, "-m", "sweeps", "run", "--study", str(file), "--workers", "2"]
     process = subprocess.Popen(
         [*command, "--store", str(store.folder)],

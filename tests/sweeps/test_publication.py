@@ -22,7 +22,8 @@ from sweeps.schema import ALIAS, RUN_ID, SWEEP
 from sweeps.store.folder import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import open_sweep
-from tests.sweeps.conftest import TINY, Command, at_each_call, was_interrupted
+from tests.studies import TINY, changed
+from tests.sweeps.conftest import Command, at_each_call, was_interrupted
 from tests.sweeps.test_dry_run import lost_trial
 
 
@@ -169,7 +170,7 @@ def test_workers_take_trials_while_others_create_publish_and_deliver(finished: S
         sweep = start_sweep(read_study(TINY, source=""), finished, trials=4, command=["run"])
         requeue_lost(sweep)
         publish(sweep)
-        new = TINY.replace('"tiny"', '"other"')
+        new = changed(TINY, {'"tiny"': '"other"'})
         start_sweep(read_study(new, source=""), finished, trials=None, command=["run"])
         list(examine(finished, dry_run=False))
     assert held == []
@@ -192,7 +193,7 @@ def test_a_start_examines_its_own_sweep_and_what_ended_since_the_last_one(
     assert sorted(examined) == ["trial-0000", "trial-0001"]
     check_up(finished, "tiny")
     assert len(examined) == 2
-    other = TINY.replace('"tiny"', '"other"')
+    other = changed(TINY, {'"tiny"': '"other"'})
     start_sweep(read_study(other, source=""), finished, trials=None, command=["run"])
     check_up(finished, "other")
     assert len(examined) == 2

@@ -28,7 +28,8 @@ from sweeps.run.objective import trial_configs
 from sweeps.schema import RUN_ID
 from sweeps.store.folder import Store
 from sweeps.sweep import Sweep, open_sweep
-from tests.conftest import MINI, sweeps
+from tests.conftest import sweeps
+from tests.studies import MINI
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,19 @@ from sweeps.store.folder import Store
 from sweeps.study.space import suggest
 from sweeps.study.study import read_study
 from sweeps.sweep import open_sweep
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 
 def sequence(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str, *, seed: int, sampler: str, parts: int
 ) -> list[dict[str, Any]]:
     """The parameters of four trials by one worker at a time, in so many runs; none is trained."""
-    text = MINI.replace('"mini"', f'"{name}"').replace(
-        "seed = 3", f'seed = {seed}\nsampler = "{sampler}"\npruner = "none"'
+    text = changed(
+        MINI,
+        {
+            '"mini"': f'"{name}"',
+            "seed = 3": f'seed = {seed}\nsampler = "{sampler}"\npruner = "none"',
+        },
     )
     study = read_study(text, source="mini.toml")
 

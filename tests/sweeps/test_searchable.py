@@ -27,6 +27,7 @@ from sweeps.store.folder import Store
 from sweeps.study.space import ELSEWHERE, MEASURES, defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep, proposer
+from tests.studies import WIDTHS, changed, study_text
 
 DEFAULTS = flatten(TrainConfig())
 OTHERS: dict[str, Any] = {
@@ -107,13 +108,13 @@ def text_of(name: str) -> str:
     """A study that searches a field by two choices."""
     base = base_for(name)
     ranges = {name: pair(name)} | WITH.get(name, {})
-    return "\n".join(
-        [
-            *("[study]", 'name = "two"', 'sampler = "random"', "trials = 2", "[base]"),
-            *(f'"{field}" = {json.dumps(value)}' for field, value in base.items()),
-            "[space]",
-            *(f'"{field}" = {{ choices = {json.dumps(some)} }}' for field, some in ranges.items()),
-        ]
+    return study_text(
+        "two",
+        settings='sampler = "random"\ntrials = 2',
+        base="\n".join(f'"{field}" = {json.dumps(value)}' for field, value in base.items()),
+        space="\n".join(
+            f'"{field}" = {{ choices = {json.dumps(some)} }}' for field, some in ranges.items()
+        ),
     )
 
 
@@ -152,32 +153,13 @@ EMPTY = [name for name in FIELDS if NoneType in kinds_of(name) and name != "env.
 
 @pytest.mark.parametrize("name", EMPTY)
 def test_a_field_that_may_be_empty_is_none_in_the_base_and_in_choices(name: str) -> None:
-    head = '[study]\nname = "x"\n[base]\n"env.id" = "LunarLanderContinuous-v3"\n'
-    study = read_study(
-        f'{head}"{name}" = "none"\n[space]\n"ppo.gamma" = {{ low = 0.9, high = 1.0 }}', source="x"
+    text = study_text(
+        "x",
+        base=f'"env.id" = "LunarLanderContinuous-v3"\n"{name}" = "none"',
+        space='"ppo.gamma" = { low = 0.9, high = 1.0 }',
     )
+    study = read_study(text, source="x")
     assert flatten(study.base)[name] is None
-
-
-WIDTHS = """
-[study]
-name = "widths"
-sampler = "random"
-pruner = "none"
-trials = 2
-[base]
-"env.id" = "CartPole-v1"
-"env.num_envs" = 4
-"ppo.rollout_steps" = 32
-"ppo.minibatch_size" = 64
-total_steps = 256
-checkpoints = 2
-eval_episodes = 1
-final_episodes = 1
-[space]
-"policy.hidden_sizes" = { choices = [[64, 64], [16]] }
-"ppo.kl_stop" = { choices = ["none", 0.03] }
-"""
 
 
 @pytest.fixture
@@ -224,7 +206,7 @@ def test_the_best_of_lists_is_exported_as_a_config(
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_what_measures_a_trial_is_the_same_for_all_of_them(name: str) -> None:
-    text = WIDTHS.replace('"ppo.kl_stop" = { choices = ["none", 0.03] }', "")
+    text = changed(WIDTHS, {'"ppo.kl_stop" = { choices = ["none", 0.03] }': ""})
     with pytest.raises(ConfigError, match=rf"\[space\] {name} cannot be searched, .* \[base\]"):
         read_study(f'{text}"{name}" = {{ choices = [1, 2] }}', source="widths.toml")
 
@@ -258,8 +240,7 @@ def test_what_measures_a_trial_is_the_same_for_all_of_them(name: str) -> None:
 def test_a_wrong_value_is_refused_under_the_table_it_stands_in(
     old: str, new: str, message: str
 ) -> None:
-    assert old in WIDTHS
     with pytest.raises(ConfigError) as caught:
-        read_study(WIDTHS.replace(old, new, 1), source="widths.toml")
+        read_study(changed(WIDTHS, {old: new}), source="widths.toml")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

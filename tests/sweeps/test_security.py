@@ -28,7 +28,7 @@ from sweeps.store.folder import Store
 from sweeps.study.samplers import Pruner, make_pruner, make_sampler
 from sweeps.study.study import read_study
 from sweeps.sweep import proposer
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "open-sesame"
@@ -92,7 +92,7 @@ def test_cmaes_is_refused_with_what_to_take_and_its_sweeps_are_still_read(
 ) -> None:
     study = read_study(MINI, source="mini.toml")
     sweep = start_sweep(study, store, trials=1, command=["run"])
-    text = MINI.replace("trials = 6", 'trials = 6\nsampler = "cmaes"')
+    text = changed(MINI, {"trials = 6": 'trials = 6\nsampler = "cmaes"'})
     sweep.optuna.set_user_attr(DEFINITION, text)
     trap = pickle.dumps(Spring(tmp_path / "sprung")).hex()
     storage = store.trials()
@@ -193,7 +193,7 @@ def test_consent_for_a_server_is_kept_without_its_password_and_for_every_user(
 )
 def test_the_name_of_a_study_cannot_leave_the_store(name: str) -> None:
     with pytest.raises(ConfigError, match=r"mini\.toml: \[study\] name"):
-        read_study(MINI.replace('"mini"', f'"{name}"'), source="mini.toml")
+        read_study(changed(MINI, {'"mini"': f'"{name}"'}), source="mini.toml")
 
 
 @pytest.mark.parametrize("command", ["export", "reproduce", "trials", "work"])
@@ -210,7 +210,7 @@ def test_a_name_on_the_command_line_is_looked_up_and_never_a_path(
 
 def test_the_longest_name_has_its_files_in_the_store(store: Store) -> None:
     name = "a..-_" + "b" * 59
-    study = read_study(MINI.replace('"mini"', f'"{name}"'), source="mini.toml")
+    study = read_study(changed(MINI, {'"mini"': f'"{name}"'}), source="mini.toml")
     place = spool_of(store, study.confirming().name, 10**6).resolve()
     assert place.parent == store.folder.resolve() / "spool"
 

@@ -40,7 +40,7 @@ from sweeps.store.folder import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep, pruner_of
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 pytestmark = pytest.mark.filterwarnings("ignore:WilcoxonPruner is experimental")
 
@@ -50,8 +50,8 @@ SEEDS = 3
 def study_of(*lines: str, seeds: int = SEEDS, episodes: int = 2) -> Study:
     """The miniature study with several seeds per trial and these lines under [study]."""
     settings = "\n".join([f"seeds_per_trial = {seeds}", *lines])
-    text = MINI.replace("seed = 3", f"seed = 3\n{settings}")
-    text = text.replace("final_episodes = 2", f"final_episodes = {episodes}")
+    text = changed(MINI, {"seed = 3": f"seed = 3\n{settings}"})
+    text = changed(text, {"final_episodes = 2": f"final_episodes = {episodes}"})
     return read_study(text, source="mini.toml")
 
 

@@ -15,7 +15,7 @@ from sweeps.run.objective import training_seeds, trial_configs
 from sweeps.schema import RETRY_OF
 from sweeps.study.space import defaults, suggest
 from sweeps.study.study import read_study
-from tests.conftest import MINI
+from tests.studies import CONDITIONS, MINI, changed, study_text
 
 STUDY = read_study(MINI, source="mini.toml")
 
@@ -56,24 +56,8 @@ def test_a_retry_trains_under_the_seed_of_the_trial_that_was_lost() -> None:
     assert trial_configs(retry, STUDY) == trial_configs(lost, STUDY)
 
 
-HEADS = """
-[study]
-name = "heads"
-[base]
-"env.id" = "LunarLanderContinuous-v3"
-"policy.head" = "ordinal"
-"env.bins" = 7
-[space]
-"env.bins" = { choices = [3, 7] }
-"policy.head" = { choices = ["categorical", "ordinal", "joint", "gaussian"] }
-"policy.std" = { choices = ["learned", "decayed"] }
-"policy.final_std" = { low = 0.05, high = 0.3 }
-"ppo.value_clip" = { low = 0.1, high = 1.0 }
-"""
-
-
 def test_a_field_that_does_nothing_in_a_trial_is_not_asked_for() -> None:
-    study = read_study(HEADS, source="heads.toml")
+    study = read_study(CONDITIONS, source="heads.toml")
 
     def asked(params: dict[str, Any]) -> TrainConfig:
         fixed = optuna.trial.FixedTrial(params | {"ppo.value_clip": 0.5})
@@ -102,9 +86,8 @@ def test_a_field_that_does_nothing_in_a_trial_is_not_asked_for() -> None:
 def test_a_space_in_which_some_trial_would_fail_is_refused(
     old: str, new: str, message: str
 ) -> None:
-    assert old in HEADS
     with pytest.raises(ConfigError) as caught:
-        read_study(HEADS.replace(old, new), source="heads.toml")
+        read_study(changed(CONDITIONS, {old: new}), source="heads.toml")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -114,6 +97,6 @@ def test_a_space_in_which_some_trial_would_fail_is_refused(
 def test_a_whole_number_that_no_float_holds_is_refused_in_one_line(key: str, digits: str) -> None:
     ends = {"low": "1", "high": "10", "step": "1"} | {key: digits}
     line = ", ".join(f"{end} = {value}" for end, value in ends.items())
-    text = f'[study]\nname = "x"\n[base]\n[space]\n"ppo.update_epochs" = {{ {line} }}'
+    text = study_text("x", space=f'"ppo.update_epochs" = {{ {line} }}')
     with pytest.raises(ConfigError, match=f"update_epochs: {key} must be a finite number, got "):
         read_study(text, source="x.toml")

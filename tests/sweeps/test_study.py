@@ -8,7 +8,7 @@ import pytest
 
 from lander.errors import ConfigError
 from sweeps.study.study import find_study, read_study, shipped_studies
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 SIX = [
     "ppo.learning_rate",
@@ -85,21 +85,21 @@ def test_a_wrong_study_file_gets_one_line_that_says_what_would_be_right(
 ) -> None:
     assert old in MINI
     with pytest.raises(ConfigError) as error:
-        read_study(MINI.replace(old, new, 1), source="mini.toml")
+        read_study(changed(MINI, {old: new}), source="mini.toml")
     assert str(error.value).startswith("mini.toml: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_grid_needs_values_that_can_be_counted() -> None:
-    text = MINI.replace("seed = 3", 'sampler = "grid"')
+    text = changed(MINI, {"seed = 3": 'sampler = "grid"'})
     with pytest.raises(ConfigError, match="sampler grid needs choices"):
         read_study(text, source="mini.toml")
 
 
 def test_the_fingerprint_ignores_the_budget_and_sees_the_space() -> None:
     study = read_study(MINI, source="a")
-    longer = read_study(MINI.replace("trials = 6", "trials = 60"), source="b")
-    wider = read_study(MINI.replace("high = 12", "high = 20"), source="c")
+    longer = read_study(changed(MINI, {"trials = 6": "trials = 60"}), source="b")
+    wider = read_study(changed(MINI, {"high = 12": "high = 20"}), source="c")
     assert study.fingerprint == longer.fingerprint
     assert study.fingerprint != wider.fingerprint

@@ -31,32 +31,8 @@ from sweeps.store.folder import Store
 from sweeps.store.identity import parse
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.studies import ENDLESS, QUICK, SHORT, changed
 
-TINY = """
-[study]
-name = "mini"
-trials = 3
-seed = 3
-
-[base]
-"env.id" = "CartPole-v1"
-"env.num_envs" = 4
-"ppo.rollout_steps" = 16
-"ppo.minibatch_size" = 64
-"ppo.update_epochs" = 1
-total_steps = 128
-checkpoints = 2
-eval_episodes = 1
-final_episodes = 1
-
-[space]
-"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
-"ppo.update_epochs" = { low = 1, high = 2 }
-"""
-"""A trial takes a fraction of a second."""
-SHORT = TINY.replace("total_steps = 128", "total_steps = 4_096")
-"""Seconds: long enough to be met on the way, short enough to be brought to its end."""
-ENDLESS = TINY.replace("total_steps = 128", "total_steps = 100_000_000")
 DEADLINE = 120.0
 """Seconds until a condition counts as never met."""
 
@@ -257,7 +233,7 @@ def test_a_sweep_killed_at_random_moments_comes_to_its_end(
 ) -> None:
     chance = random.Random(rounds)
     total = 3 + rounds
-    study = write(SHORT.replace("trials = 3", f"trials = {total}"), tmp_path)
+    study = write(changed(SHORT, {"trials = 3": f"trials = {total}"}), tmp_path)
     args = ("run", "--study", study, "--store", store.folder, "--workers", "2")
     for _ in range(rounds):
         run = start(*args)
@@ -340,7 +316,7 @@ def locked(database: Path) -> Generator[None]:
 def test_a_worker_waits_for_who_writes_to_either_database(
     store: Store, tmp_path: Path, start: Sweeps
 ) -> None:
-    start_sweep(read_study(TINY, source=""), store, trials=None, command=["run"])
+    start_sweep(read_study(QUICK, source=""), store, trials=None, command=["run"])
 
     def taking() -> bool:
         try:
@@ -381,7 +357,7 @@ def test_a_sweep_outlasts_a_write_lock_of_half_a_minute(
 
 @pytest.mark.slow
 def test_sixteen_workers_share_the_databases(store: Store, tmp_path: Path, start: Sweeps) -> None:
-    study = write(TINY.replace("trials = 3", "trials = 64"), tmp_path)
+    study = write(changed(QUICK, {"trials = 3": "trials = 64"}), tmp_path)
     run = start("run", "--study", study, "--store", store.folder, "--workers", "16")
     output, error = run.communicate()
     assert run.returncode == 0, output + error
@@ -394,7 +370,7 @@ def test_sixteen_workers_share_the_databases(store: Store, tmp_path: Path, start
 def test_workers_do_not_grow_over_five_hundred_trials(
     store: Store, tmp_path: Path, start: Sweeps
 ) -> None:
-    study = write(TINY.replace("trials = 3", "trials = 500"), tmp_path)
+    study = write(changed(QUICK, {"trials = 3": "trials = 500"}), tmp_path)
     run = start("run", "--study", study, "--store", store.folder, "--workers", "4")
     samples: list[tuple[int, int, int]] = []
     """Of one worker: trials that have ended, bytes of memory, open files."""
@@ -422,7 +398,7 @@ def test_workers_do_not_grow_over_five_hundred_trials(
 
 @pytest.mark.slow
 def test_two_runs_of_a_study_share_its_budget(tmp_path: Path, start: Sweeps) -> None:
-    study, store = write(TINY, tmp_path), Store(tmp_path / "new")
+    study, store = write(QUICK, tmp_path), Store(tmp_path / "new")
     args = ("run", "--study", study, "--store", store.folder, "--workers", "1")
     runs = [start(*args), start(*args)]
     for run in runs:

@@ -19,7 +19,7 @@ from sweeps.study.ranges import read_range
 from sweeps.study.space import defaults, suggest
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep
-from tests.conftest import MINI
+from tests.studies import MINI, changed
 
 STUDY = read_study(MINI, source="mini.toml")
 
@@ -105,9 +105,7 @@ def test_a_trial_whose_worker_has_ended_is_closed_and_tried_again(store: Store) 
 
 def test_another_space_under_the_same_name_is_refused_with_every_difference(store: Store) -> None:
     start(store)
-    text = MINI.replace("high = 12", "high = 20").replace(
-        "total_steps = 1_024", "total_steps = 512"
-    )
+    text = changed(MINI, {"high = 12": "high = 20", "total_steps = 1_024": "total_steps = 512"})
     message = (
         r"\(total_steps: 1024 then, 512 now; ppo.update_epochs: \{ low = 2, high = 12 \} then, "
         r"\{ low = 2, high = 20 \} now\): give it another name"
@@ -122,7 +120,7 @@ def test_another_space_under_the_same_name_is_refused_with_every_difference(stor
 
 def warmed(text: str, store: Store) -> Sweep:
     """A sweep of this study that begins with the best trials of `mini`."""
-    study = read_study(text.replace('name = "mini"', 'name = "warm"'), source="warm.toml")
+    study = read_study(changed(text, {'name = "mini"': 'name = "warm"'}), source="warm.toml")
     return start_sweep(study, store, trials=9, command=["run"], warm_start="mini")
 
 
@@ -149,7 +147,7 @@ def test_a_warm_start_tries_the_defaults_and_then_the_best_of_another_sweep(stor
 
 def test_of_a_warm_start_what_lies_outside_the_space_is_drawn(store: Store) -> None:
     with_scores(store, 10.0, 20.0)  # at rates 1e-3 and 2e-3
-    found = warmed(MINI.replace("low = 3e-4, high = 1e-2", "low = 1.5e-3, high = 1e-2"), store)
+    found = warmed(changed(MINI, {"low = 3e-4, high = 1e-2": "low = 1.5e-3, high = 1e-2"}), store)
     best, second = (trial.system_attrs["fixed_params"] for trial in found.trials[1:3])
     assert best["ppo.learning_rate"] == 2e-3
     assert "ppo.learning_rate" not in second

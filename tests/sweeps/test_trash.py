@@ -16,7 +16,8 @@ from sweeps.schema import ALIAS, RUN_ID
 from sweeps.store.folder import Store
 from sweeps.study.study import find_study, read_study
 from sweeps.sweep import open_sweep
-from tests.sweeps.conftest import TINY, Command
+from tests.studies import TINY, changed
+from tests.sweeps.conftest import Command
 
 
 def run_deleted(store: Store) -> None:
@@ -141,7 +142,7 @@ def test_an_experiment_that_keeps_its_artifacts_elsewhere_is_refused_before_that
     finished: Store, tmp_path: Path
 ) -> None:
     finished.runs().create_experiment("again", (tmp_path / "elsewhere").as_uri())
-    study = read_study(TINY.replace('"tiny"', '"again"'), source="again.toml")
+    study = read_study(changed(TINY, {'"tiny"': '"again"'}), source="again.toml")
     with pytest.raises(ConfigError, match="experiment again whose artifacts are outside of"):
         start_sweep(study, finished, trials=None, command=["run"])
     assert finished.study_names() == ["tiny"]

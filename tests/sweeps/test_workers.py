@@ -16,7 +16,7 @@ from sweeps.schema import LOST, LOST_AGAIN, REASON
 from sweeps.store.folder import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
-from tests.conftest import MINI
+from tests.studies import MINI
 
 WATCH = ProgressTable(trials=6, reports=2, steps=1_024)
 
