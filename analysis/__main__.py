@@ -15,10 +15,10 @@ from lander.trust import agree
 from sweeps.cli import add_store, add_study, one_thread, prepare_process
 from sweeps.errors import redacted
 from sweeps.run.cores import usable_cores
-from sweeps.store.disk import blamed_on_disk, room
-from sweeps.store.folder import Store
-from sweeps.store.retry import silence
-from sweeps.store.variables import settle_variables, wrong_variable
+from sweeps.store.disk import reporting_full_disk, requiring_space
+from sweeps.store.environment import clean_environment, unreadable_variable
+from sweeps.store.retry import explain
+from sweeps.store.store import Store
 
 COMMANDS = {
     "confirm": "Train a sweep's best trials and the defaults again, under seeds kept for that.",
@@ -64,7 +64,7 @@ def perform(args: argparse.Namespace) -> int:
     """Run a command; the exit code. What is slow to import is imported here: not for --help."""
     one_thread()
     if args.command in {"confirm", "report", "notebooks"}:
-        settle_variables(Store(args.store))
+        clean_environment(Store(args.store))
         agree(Store(args.store).origin, args.trust_env)
     if args.command == "confirm":
         from analysis.confirm import confirm
@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
     prepare_process()
     try:
         args = parse(argv)
-        guard = room if args.command in TRAINING else blamed_on_disk
+        guard = requiring_space if args.command in TRAINING else reporting_full_disk
         with guard(getattr(args, "store", Path())):
             return perform(args)
     except ConfigError as error:
@@ -114,8 +114,8 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        wrong = wrong_variable(error)
-        line = wrong or silence(error)
+        wrong = unreadable_variable(error)
+        line = wrong or explain(error)
         if not line:
             raise
         print(f"analysis: {line}", file=sys.stderr)

@@ -16,7 +16,7 @@ from sweeps.commands import carry_out
 from sweeps.confirm import start_confirmation
 from sweeps.doctor.doctor import check_up
 from sweeps.schema import CONFIRM
-from sweeps.store.folder import Store, quiet
+from sweeps.store.store import Store, quiet
 
 
 def confirm(args: argparse.Namespace) -> int:

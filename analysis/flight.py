@@ -22,7 +22,7 @@ from lander.interface import handed
 from lander.policy import ActorCritic
 from sweeps.schema import POLICY, RUN_ID, seed_folder
 from sweeps.scores import seed_scores
-from sweeps.store.folder import find_trial
+from sweeps.store.store import find_trial
 from sweeps.sweep import Sweep
 
 LANDER: Final = "LunarLander"

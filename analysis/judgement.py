@@ -30,7 +30,7 @@ from sweeps.publish.registry import move_alias
 from sweeps.record.recorder import tolerated
 from sweeps.schema import ALIAS, CONFIRM, GIF, RUN_ID, WARNING, WINNER
 from sweeps.scores import ranked
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 
 

@@ -17,10 +17,10 @@ from lander.terminal import filtered
 from lander.trust import agree
 from sweeps.cli import DEFAULT_STUDY, add_store, add_study, hours, one_thread, port, prepare_process
 from sweeps.errors import redacted
-from sweeps.store.disk import blamed_on_disk, room
-from sweeps.store.folder import Store, quiet
-from sweeps.store.retry import silence
-from sweeps.store.variables import settle_variables, wrong_variable
+from sweeps.store.disk import reporting_full_disk, requiring_space
+from sweeps.store.environment import clean_environment, unreadable_variable
+from sweeps.store.retry import explain
+from sweeps.store.store import Store, quiet
 from sweeps.study.study import shipped_studies
 
 DASHBOARD_PORT = 8080
@@ -116,11 +116,11 @@ def main(argv: Sequence[str]) -> int:
     prepare_process()
     try:
         args = parse(argv)
-        settle_variables(Store(args.store))
+        clean_environment(Store(args.store))
         agree(Store(args.store).origin, args.trust_env)
         run = program(args.command)
         quiet()
-        guard = room if args.command in TRAINING else blamed_on_disk
+        guard = requiring_space if args.command in TRAINING else reporting_full_disk
         with warnings.catch_warnings(), guard(args.store):
             warnings.simplefilter("ignore", UnflyableWarning)  # said in one line by `run`
             code = run(args)
@@ -137,8 +137,8 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        wrong = wrong_variable(error)
-        line = wrong or silence(error)
+        wrong = unreadable_variable(error)
+        line = wrong or explain(error)
         if not line:
             raise
         print(f"sweeps: {line}", file=sys.stderr)

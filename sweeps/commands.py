@@ -36,11 +36,11 @@ from sweeps.run.supervisor import HERE, Launcher, Supervisor, run_workers
 from sweeps.run.worker import work
 from sweeps.schema import CONFIRM, EXPERIMENT_ID, REASON, TRACEBACK, WINNER, Ending
 from sweeps.scores import last_return
-from sweeps.store.disk import blamed_on_disk, require_room
-from sweeps.store.folder import Store, find_begun
+from sweeps.store.disk import reporting_full_disk, require_space
+from sweeps.store.environment import clean_server_environment
 from sweeps.store.presence import require_recorded
-from sweeps.store.retry import PATIENCE
-from sweeps.store.variables import settle_server_variables
+from sweeps.store.retry import RETRY_SECONDS
+from sweeps.store.store import Store, find_started
 from sweeps.study.fitting import dead_zones_in
 from sweeps.study.study import find_study
 from sweeps.sweep import Sweep, open_sweep
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         if not complete or (args.workers == 0 and sweep.running):
             seconds = args.hours and args.hours * 3600
             finished = carry_out(sweep, launcher=launcher, workers=args.workers, seconds=seconds)
-        delivered = publish(sweep, patience=PATIENCE if finished else 0)
+        delivered = publish(sweep, patience=RETRY_SECONDS if finished else 0)
     if not finished:
         return 130
     if sweep.left and bug(sweep.counted):
@@ -172,7 +172,7 @@ def run_reproduce(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """A trial's resolved config as TOML."""
     sweep = open_sweep(Store(args.store), args.study)
-    trial = find_begun(sweep.optuna, args.trial)
+    trial = find_started(sweep.optuna, args.trial)
     try:
         config, *_ = trial_configs(trial, sweep.study)
     except ValueError as error:  # Optuna's: another tool added it
@@ -216,7 +216,7 @@ def figures(args: argparse.Namespace) -> int:
     for sweep in sweeps:
         require_recorded(store, sweep.optuna)
     args.out.mkdir(parents=True, exist_ok=True)
-    with blamed_on_disk(args.out):
+    with reporting_full_disk(args.out):
         copied = [copy_pictures(sweep, args.out) for sweep in sweeps]
     return 0 if all(copied) else 1
 
@@ -232,7 +232,7 @@ def copy_pictures(sweep: Sweep, folder: Path) -> bool:
             say(client.download_artifacts(sweep.run_id, picture, str(folder)))
             copied += 1
         except MlflowException as error:
-            require_room(folder, cause=error)
+            require_space(folder, cause=error)
             warn(f"{picture} of {name} cannot be copied: {one_line(error)}")
     if not pictures:
         again = hint("sweep", sweep.store.folder, study=name)
@@ -254,7 +254,7 @@ def ui(args: argparse.Namespace) -> int:
 
 def serve_runs(store: Store, *, port: int) -> NoReturn:
     """Become MLflow's server of the runs in a store."""
-    settle_server_variables(hosts=f"{HOST}:{port},localhost:{port}")
+    clean_server_environment(hosts=f"{HOST}:{port},localhost:{port}")
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     server += ["--host", HOST, "--port", str(port)]

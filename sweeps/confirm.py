@@ -29,8 +29,8 @@ from sweeps.schema import (
     Ending,
 )
 from sweeps.scores import mean, ranked
-from sweeps.store.folder import Store
 from sweeps.store.presence import require_recorded
+from sweeps.store.store import Store
 from sweeps.store.trials import taken
 from sweeps.study.space import defaults
 from sweeps.sweep import Sweep, open_sweep

@@ -35,9 +35,9 @@ from sweeps.schema import (
     seed_folder,
 )
 from sweeps.store import presence
-from sweeps.store.disk import require_room
-from sweeps.store.folder import Store, find_begun
+from sweeps.store.disk import require_space
 from sweeps.store.presence import Presence, require_recorded
+from sweeps.store.store import Store, find_started
 from sweeps.sweep import open_sweep
 
 CHECKPOINT_METRICS = ("eval/return_mean", "eval/return_std")
@@ -78,7 +78,7 @@ def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN)
         with TemporaryDirectory() as folder:
             text = Path(client.download_artifacts(run_id, CONFIG, folder)).read_text()
     except Exception as error:  # MLflow raises many kinds for a missing artifact
-        require_room(Path(gettempdir()), cause=error)
+        require_space(Path(gettempdir()), cause=error)
         name = run.info.run_name
         raise ConfigError(f"{name} has no {CONFIG} in its record: {error}") from None
     config = from_toml(text, source=f"{run.info.run_name}/{CONFIG}")
@@ -106,7 +106,7 @@ def reproduce(
 ) -> bool:
     """Retrain a trial, print recorded against replayed, log the replay; True if all bit-equal."""
     sweep = open_sweep(store, study_name)
-    trial = find_begun(sweep.optuna, which)
+    trial = find_started(sweep.optuna, which)
     if RUN_ID not in trial.user_attrs:
         raise ConfigError(f"trial {trial.number} has no record in MLflow: {why_unrecorded(trial)}")
     require_recorded(store, sweep.optuna)  # the replay is recorded beside it

@@ -14,7 +14,7 @@ from sweeps.endings import ending
 from sweeps.hints import no_sweep
 from sweeps.schema import WINNER, Ending
 from sweeps.scores import best_of
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.store.trials import left
 
 

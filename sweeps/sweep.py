@@ -15,7 +15,7 @@ from sweeps.endings import counts
 from sweeps.hints import hint
 from sweeps.schema import CONFIRM, DEFINITION, EXPERIMENT_ID, REASON, RUN_ID
 from sweeps.scores import best_of
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.store.trials import left, total
 from sweeps.study.grid import Grid, GridSampler
 from sweeps.study.proposing import FittingSampler

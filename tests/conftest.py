@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from sweeps.cli import prepare_process
-from sweeps.store.folder import Store, quiet
+from sweeps.store.store import Store, quiet
 from tests.studies import MINI
 
 torch.set_num_threads(1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 
 HEAVY = {"torch", "gymnasium", "mlflow", "matplotlib", "pandas", "scipy"}
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lander.errors import ConfigError
 from sweeps.hints import CHECKOUT, DEFAULT_STORE
-from sweeps.store.folder import Store, quiet
+from sweeps.store.store import Store, quiet
 from sweeps.sweep import Sweep, open_sweep
 
 STORE, STUDY = "SWEEPS_STORE", "SWEEPS_STUDY"

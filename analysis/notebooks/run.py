@@ -33,7 +33,7 @@ from lander.trust import inherited
 from sweeps.commands import carry_out
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
-from sweeps.store.folder import Store, quiet
+from sweeps.store.store import Store, quiet
 from sweeps.study.study import find_study
 
 HERE: Final = Path(__file__).parent

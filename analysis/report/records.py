@@ -15,7 +15,7 @@ from lander.errors import ConfigError
 from sweeps.endings import ending
 from sweeps.schema import ALIAS, CONFIRM, PARENT, RETURNS, ROLE, Ending
 from sweeps.scores import ranked, seed_scores
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 
 PAGE = 1000

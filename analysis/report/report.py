@@ -33,8 +33,8 @@ from analysis.report.tables import (
 )
 from lander.files import inside
 from lander.terminal import say
-from sweeps.store.folder import Store, quiet
 from sweeps.store.presence import require_recorded
+from sweeps.store.store import Store, quiet
 from sweeps.store.trials import collector_paused
 
 Part = Callable[[Records], list[Block]]

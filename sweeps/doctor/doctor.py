@@ -18,10 +18,10 @@ from sweeps.hints import no_sweep
 from sweeps.lifecycle.creation import belongs_to_another, is_created
 from sweeps.record.delivery import strays
 from sweeps.schema import EXPERIMENT_ID, PLACE, ROLE
-from sweeps.store.database import explaining_errors, of_file
-from sweeps.store.folder import Store, snapshot
-from sweeps.store.halves import MLFLOW_FILE, connect
+from sweeps.store.database import explaining_errors, sqlite_url
+from sweeps.store.database_files import MLFLOW_FILE, connect
 from sweeps.store.presence import require_recorded
+from sweeps.store.store import Store, snapshot
 from sweeps.sweep import open_sweep
 
 COLUMNS: Final = {
@@ -141,9 +141,9 @@ def unknown_experiments(store: Store) -> Iterator[Finding]:
 
 def require_sound(store: Store) -> None:
     """Raise ConfigError if pages of a database file are damaged."""
-    for path in store.files:
+    for path in store.database_files:
         with (
-            explaining_errors(of_file(path), upgrade=""),
+            explaining_errors(sqlite_url(path), upgrade=""),
             closing(connect(path, "rw")) as connection,
         ):
             first = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -153,7 +153,7 @@ def require_sound(store: Store) -> None:
 
 def locations(store: Store, *, dry_run: bool) -> Iterator[Finding]:
     """A store that was moved or copied: MLflow still looks for artifacts where it was before."""
-    here = store.place
+    here = store.artifacts_uri
     for name in store.study_names():
         found = store.load_study(name, anywhere=True)
         before = str(found.user_attrs.get(PLACE, here))

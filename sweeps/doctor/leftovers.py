@@ -16,8 +16,8 @@ from sweeps.publish.registry import (
 )
 from sweeps.schema import ALIAS, BEST_TRIAL, PARENT, ROLE, RUN_ID, SWEEP, WINNER
 from sweeps.store import presence
-from sweeps.store.folder import Store
 from sweeps.store.presence import Presence
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 
 

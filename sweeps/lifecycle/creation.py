@@ -21,10 +21,10 @@ from lander.errors import ConfigError
 from lander.terminal import say
 from sweeps.record.provenance import environment, source_tags
 from sweeps.schema import BASE, BASE_FILE, DEFINITION, EXPERIMENT_ID, PLACE, ROLE, RUN_ID, SWEEP
-from sweeps.store.folder import Store
-from sweeps.store.halves import OPTUNA_FILE
-from sweeps.store.outage import answered
+from sweeps.store.database_files import OPTUNA_FILE
+from sweeps.store.mlflow_errors import required_id
 from sweeps.store.presence import UNKNOWN, Entity, presence
+from sweeps.store.store import Store
 from sweeps.study.study import Study
 
 
@@ -69,7 +69,7 @@ def create(
     found.set_user_attr(SWEEP, identity)
     found.set_user_attr(DEFINITION, study.text)
     found.set_user_attr(BASE, flatten(study.base))
-    found.set_user_attr(PLACE, store.place)
+    found.set_user_attr(PLACE, store.artifacts_uri)
     experiment_id = str(shared.get(EXPERIMENT_ID) or own_experiment(client, store, name, identity))
     found.set_user_attr(EXPERIMENT_ID, experiment_id)
     run_id = own_run(client, study, experiment_id, identity, command=command)
@@ -99,7 +99,7 @@ def require_free(client: MlflowClient, store: Store, name: str, identity: str) -
         )
     if found is not None and not store.tracked_remotely:
         place = str(found.artifact_location)
-        if not place.startswith(f"{store.place}/"):
+        if not place.startswith(f"{store.artifacts_uri}/"):
             raise ConfigError(
                 f"MLflow has an experiment {name} whose artifacts are outside of {store.folder}, "
                 f"in {place}: give the study another name"
@@ -120,7 +120,7 @@ def experiment_named(client: MlflowClient, name: str) -> Experiment | None:
     """MLflow's experiment of that name, deleted ones included; None if there is none."""
     found = client.get_experiment_by_name(name)
     if found is not None:
-        answered(found.experiment_id)
+        required_id(found.experiment_id)
     return found
 
 
@@ -160,8 +160,8 @@ def own_experiment(client: MlflowClient, store: Store, name: str, identity: str)
     """The experiment of a sweep, created and tagged as far as it is not yet."""
     found = experiment_named(client, name)
     if found is None:
-        place = None if store.tracked_remotely else f"{store.place}/{name}"
-        return answered(client.create_experiment(name, place, tags={SWEEP: identity}))
+        place = None if store.tracked_remotely else f"{store.artifacts_uri}/{name}"
+        return required_id(client.create_experiment(name, place, tags={SWEEP: identity}))
     if SWEEP not in found.tags:
         client.set_experiment_tag(found.experiment_id, SWEEP, identity)
     return found.experiment_id
@@ -181,7 +181,7 @@ def own_run(
     if earlier:
         return str(earlier[0].info.run_id)
     tags = {ROLE: role(study), SWEEP: identity, **environment(), **source_tags(command)}
-    return answered(client.create_run(experiment_id, run_name=study.name, tags=tags).info.run_id)
+    return required_id(client.create_run(experiment_id, run_name=study.name, tags=tags).info.run_id)
 
 
 def identify(store: Store, study: optuna.Study) -> None:

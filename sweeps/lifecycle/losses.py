@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.endings import root
 from sweeps.record.delivery import close_run, deliver_all
 from sweeps.schema import LOST, LOST_AGAIN, REASON, STATE, SUPERSEDED, WORKER, Ending
-from sweeps.store.identity import is_gone
+from sweeps.store.worker_id import is_gone
 from sweeps.sweep import Sweep
 
 

@@ -17,8 +17,8 @@ from sweeps.lifecycle.losses import recover
 from sweeps.record.delivery import deliver_all
 from sweeps.schema import BUDGET, DEFINITION, RUN_ID, WITHDRAWN
 from sweeps.scores import best_of, ranked
-from sweeps.store.folder import Store
 from sweeps.store.presence import require_recorded
+from sweeps.store.store import Store
 from sweeps.store.trials import taken
 from sweeps.study.proposing import trainable_part
 from sweeps.study.space import defaults

@@ -14,7 +14,7 @@ from lander.errors import ConfigError
 from lander.terminal import say
 from sweeps.hints import hint, in_checkout
 from sweeps.publish.publish import HOST
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

@@ -34,8 +34,8 @@ from sweeps.schema import (
     WINNER,
 )
 from sweeps.scores import best_of, parameters, ranked
-from sweeps.store.folder import Store
-from sweeps.store.retry import PATIENCE
+from sweeps.store.retry import RETRY_SECONDS
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 
 VIEW = "sweep"
@@ -43,7 +43,7 @@ VIEW = "sweep"
 HOST, PORT = "127.0.0.1", 5000
 
 
-def publish(sweep: Sweep, *, patience: float = PATIENCE) -> bool:
+def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS) -> bool:
     """Figures and best.gif on the parent run, the best model registered, the parent run closed.
 
     What cannot be made is missing there, with a warning: the scores do not depend on it. Without

@@ -18,9 +18,9 @@ from sweeps.errors import one_line
 from sweeps.record.files import ASIDE, set_aside
 from sweeps.record.outbox import REASONS, RECORDS, SPOOL, Outbox, spool_of, spools
 from sweeps.schema import RUN_ID, WORKER, Ending
-from sweeps.store.folder import Store
-from sweeps.store.identity import is_alive, is_gone, this_worker
-from sweeps.store.outage import Undeliverable
+from sweeps.store.mlflow_errors import Undeliverable
+from sweeps.store.store import Store
+from sweeps.store.worker_id import is_alive, is_gone, this_worker
 
 LOCK = ".lock"
 """File in the folder of spools: held by the one process of this host that delivers from there."""

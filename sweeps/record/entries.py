@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from sweeps.store.outage import Undeliverable
+from sweeps.store.mlflow_errors import Undeliverable
 
 STRICT: Final = ConfigDict(strict=True, extra="forbid")
 

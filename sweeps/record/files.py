@@ -8,7 +8,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from lander.terminal import say
-from sweeps.store.outage import Undeliverable
+from sweeps.store.mlflow_errors import Undeliverable
 
 ASIDE = ".refused"
 """Behind the name of what was set aside."""

@@ -27,8 +27,8 @@ from sweeps.record.durable import sync
 from sweeps.record.entries import KnownRun, Point, RunBegun, read_record
 from sweeps.record.files import require_record, set_aside
 from sweeps.record.sender import Sender, key_of
-from sweeps.store.folder import Store
-from sweeps.store.outage import Undeliverable, concerns_all, may_pass
+from sweeps.store.mlflow_errors import Undeliverable, affects_every_record, is_retryable
+from sweeps.store.store import Store
 
 SPOOL = "spool"
 """Folder of a store."""
@@ -152,7 +152,7 @@ class Outbox:
             records.seek(self._offset)
             for line in records:
                 error = self._attempt(line)
-                if error is not None and may_pass(error):
+                if error is not None and is_retryable(error):
                     self._wait(error, address, started)
                     return False
                 if error is not None:
@@ -164,7 +164,7 @@ class Outbox:
         """Before all else, wherever in the record that stands; why it has to wait."""
         for line in () if self._sender.run_id else lines:
             error = self._attempt(line, only_run=True)
-            if error is not None and may_pass(error):
+            if error is not None and is_retryable(error):
                 return error
             if self._sender.run_id:
                 return None
@@ -183,7 +183,7 @@ class Outbox:
     def _wait(self, error: Exception, address: str, started: float) -> None:
         """Note that MLflow gave no answer, and leave it alone for a while."""
         self._sender.again = True
-        self.silence, self.outage = one_line(error), concerns_all(error)
+        self.silence, self.outage = one_line(error), affects_every_record(error)
         ended = time.monotonic()
         pause = min(LONGEST, max(1.0, PATIENCE * (ended - started)))
         Outbox._not_before[address] = ended + pause

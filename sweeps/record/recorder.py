@@ -65,7 +65,7 @@ from sweeps.schema import (
     seed_folder,
 )
 from sweeps.scores import mean
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 
 
 class Recorder(Protocol):

@@ -25,7 +25,7 @@ from sweeps.record.durable import local_folder
 from sweeps.record.entries import Batch, End, File, KnownRun, Record, RunBegun, SavedModel
 from sweeps.record.files import file_inside, folder_inside
 from sweeps.schema import KEY
-from sweeps.store.outage import Undeliverable, answered
+from sweeps.store.mlflow_errors import Undeliverable, required_id
 
 
 class Sender:
@@ -83,7 +83,7 @@ class Sender:
             run = self._client.create_run(
                 record.experiment_id, record.start, tags, run_name=record.name
             )
-            self.run_id = answered(run.info.run_id)
+            self.run_id = required_id(run.info.run_id)
         self._begun = record
 
     def _join(self, run_id: str) -> None:
@@ -116,7 +116,7 @@ class Sender:
         model = Model.load(folder)
         run = self._client.get_run(self.run_id)
         logged = self._logged_model(run, record)
-        model_id = answered(logged.model_id)
+        model_id = required_id(logged.model_id)
         if not (run.outputs and run.outputs.model_outputs):
             self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, record.step)])
         of_model = [Metric(*point, model_id=model_id) for point in record.points]

@@ -16,8 +16,8 @@ from lander.trust import inherited
 from sweeps.cli import prepare_process
 from sweeps.errors import one_line
 from sweeps.run.worker import work
-from sweeps.store.database import VARIABLE
-from sweeps.store.folder import Store, quiet
+from sweeps.store.database import STORAGE_ENV
+from sweeps.store.store import Store, quiet
 from sweeps.sweep import Sweep
 
 HANDED_OVER = ("SWEEPS_", "MLFLOW_", "LANDER_")
@@ -100,9 +100,9 @@ def connected(store: Store, *, address: str | None) -> Generator[RayLauncher]:
     """
     if find_spec("ray") is None:
         raise ConfigError("--launcher ray needs Ray: .venv/bin/pip install '.[cluster]'")
-    if address is not None and store.files:
+    if address is not None and store.database_files:
         raise ConfigError(
-            f"workers on other hosts need servers: set {VARIABLE} and MLFLOW_TRACKING_URI"
+            f"workers on other hosts need servers: set {STORAGE_ENV} and MLFLOW_TRACKING_URI"
         )
     if address is None:  # it listens to the network: nobody else is to use it
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -20,7 +20,7 @@ from sweeps.lifecycle.losses import requeue_lost
 from sweeps.run.cores import usable_cores
 from sweeps.run.failures import bug
 from sweeps.run.progress import ProgressTable
-from sweeps.store.disk import is_full, require_room
+from sweeps.store.disk import is_full, require_space
 from sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.2
@@ -223,6 +223,6 @@ def run_workers(crew: Supervisor, *, watch: ProgressTable) -> bool:
     if told:
         return False
     if crew.troubles and sweep.left and not crew.time_is_up and not bug(sweep.counted):
-        require_room(sweep.store.folder)
+        require_space(sweep.store.folder)
         raise RuntimeError(f"the workers broke down: {crew.troubles[-1]}")
     return True

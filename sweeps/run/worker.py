@@ -30,10 +30,10 @@ from sweeps.record.recorder import is_taken_away, trial_run
 from sweeps.run.failures import bug
 from sweeps.run.objective import Objective
 from sweeps.schema import Ending
-from sweeps.store.disk import is_full, unless_full
-from sweeps.store.folder import Store
-from sweeps.store.presence import require_unless_silent
-from sweeps.store.retry import PATIENCE
+from sweeps.store.disk import is_full, stopping_when_full
+from sweeps.store.presence import require_recorded_if_reachable
+from sweeps.store.retry import RETRY_SECONDS
+from sweeps.store.store import Store
 from sweeps.store.trials import NoTrialLeft
 from sweeps.sweep import open_sweep
 
@@ -61,7 +61,7 @@ def work(
         words = (so_far.study.settings.seed, len(so_far.trials), index)
         sampler_seed = int(np.random.SeedSequence(words).generate_state(1)[0])
         sweep = open_sweep(store, name, sampler_seed=sampler_seed)
-        require_unless_silent(store, sweep.optuna)  # or every trial would fail
+        require_recorded_if_reachable(store, sweep.optuna)  # or every trial would fail
         requeue_lost(sweep)
         objective = Objective(
             sweep.study,
@@ -81,7 +81,7 @@ def work(
         check()
         until = math.inf if seconds is None else time.monotonic() + seconds
         while time.monotonic() < until:
-            trial = run_next(sweep.optuna, unless_full(store.folder, objective))
+            trial = run_next(sweep.optuna, stopping_when_full(store.folder, objective))
             check()
             requeue_lost(sweep)
             if ending(trial) == Ending.FAILED and bug(open_sweep(store, name).counted):
@@ -102,7 +102,7 @@ def work(
         except KeyboardInterrupt:
             finish(patience=0)
             raise
-        return finish(patience=PATIENCE)
+        return finish(patience=RETRY_SECONDS)
 
 
 def run_next(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> FrozenTrial:

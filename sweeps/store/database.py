@@ -18,12 +18,12 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from lander.errors import ConfigError
-from sweeps.store.halves import TABLE_NAMES, ask
-from sweeps.store.retry import is_transient, retrying, told
+from sweeps.store.database_files import TABLE_NAMES, ask
+from sweeps.store.retry import is_transient, message_of, retrying
 
-VARIABLE: Final = "SWEEPS_STORAGE"
+STORAGE_ENV: Final = "SWEEPS_STORAGE"
 """Environment variable; its password stays out of command lines."""
-TRACKING: Final = "MLFLOW_TRACKING_URI"
+TRACKING_ENV: Final = "MLFLOW_TRACKING_URI"
 """Environment variable that names a server of MLflow."""
 PORTS: Final = range(1, 2**16)
 LOCK_SECONDS: Final = 60
@@ -43,16 +43,16 @@ CONNECTION: Final = {
 }
 
 
-def address(file: Path) -> URL:
+def storage_url(file: Path) -> URL:
     """Of a database: this file, unless a server is named.
 
     Raises:
         ConfigError: SWEEPS_STORAGE is no address of a PostgreSQL database, or the driver is
             missing.
     """
-    named = os.environ.get(VARIABLE, "")
+    named = os.environ.get(STORAGE_ENV, "")
     if not named:
-        return of_file(file)
+        return sqlite_url(file)
     try:
         found = make_url(named)
     except (ArgumentError, ValueError):  # the second one for a port that is no number
@@ -60,11 +60,11 @@ def address(file: Path) -> URL:
     port = 1 if found.port is None else found.port
     if found.get_backend_name() != "postgresql" or not found.database or port not in PORTS:
         raise ConfigError(
-            f"{VARIABLE} must be postgresql://HOST/DATABASE, before HOST the user, a colon, the "
+            f"{STORAGE_ENV} must be postgresql://HOST/DATABASE, before HOST the user, a colon, the "
             "password and an @, behind it a colon and the port if that is not 5432"
         )
     if find_spec("psycopg") is None:
-        raise ConfigError(f"{VARIABLE} needs psycopg: .venv/bin/pip install '.[cluster]'")
+        raise ConfigError(f"{STORAGE_ENV} needs psycopg: .venv/bin/pip install '.[cluster]'")
     return found.set(drivername="postgresql+psycopg")
 
 
@@ -75,7 +75,7 @@ def tracking_server(file: Path) -> str | None:
     Raises:
         ConfigError: MLFLOW_TRACKING_URI is no address of a server.
     """
-    named = os.environ.get(TRACKING, "")
+    named = os.environ.get(TRACKING_ENV, "")
     if not named or named.startswith("sqlite:"):
         return None
     try:
@@ -85,20 +85,20 @@ def tracking_server(file: Path) -> str | None:
         right = False
     if not right or not named.isprintable() or " " in named:
         raise ConfigError(
-            f"{TRACKING} must be http://HOST:PORT or https://HOST of an MLflow server, got "
+            f"{TRACKING_ENV} must be http://HOST:PORT or https://HOST of an MLflow server, got "
             f"{named!r}: unset it to record in {file.parent}"
         )
     return named
 
 
-def of_file(file: Path) -> URL:
+def sqlite_url(file: Path) -> URL:
     """Of a SQLite database."""
     return URL.create("sqlite", database=str(file.resolve()))
 
 
 def engine_options(url: URL) -> dict[str, Any]:
     """For SQLAlchemy's engine. A process has few connections: there may be hundreds of processes,
-    and PostgreSQL takes a hundred connections unless told otherwise."""
+    and PostgreSQL takes a hundred connections unless configured otherwise."""
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": LOCK_SECONDS}}
     pool = {"pool_size": 1, "max_overflow": 2, "pool_timeout": 60, "pool_pre_ping": True}
@@ -122,7 +122,7 @@ def server_lock(url: URL, name: str) -> Generator[None]:
     engine = create_engine(
         url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options
     )
-    connection = take(engine, key_of(name))
+    connection = take(engine, lock_key(name))
     try:
         yield
     finally:
@@ -142,7 +142,7 @@ def take(engine: Engine, key: int) -> Any:
     return connection
 
 
-def key_of(name: str) -> int:
+def lock_key(name: str) -> int:
     """Tells our locks apart from those of others in the same database, and from each other."""
     text = f"lander sweeps {name}".strip()
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
@@ -155,7 +155,7 @@ BROKEN: Final = (sqlite3.DatabaseError, exc.DatabaseError)
 
 @contextmanager
 def explaining_errors(url: URL, *, upgrade: str) -> Generator[None]:
-    """What fails inside because the database is damaged, or of another version, is told so.
+    """What fails inside because the database is damaged, or of another version, is explained.
 
     Raises:
         ConfigError: with the remedy; `upgrade` is the command that brings a database up to date.
@@ -169,11 +169,11 @@ def explaining_errors(url: URL, *, upgrade: str) -> Generator[None]:
     except PASSING as error:
         if url.get_backend_name() == "sqlite" or is_transient(error):
             raise
-        raise ConfigError(f"{url} is no database to use: {told(error)}") from None
+        raise ConfigError(f"{url} is no database to use: {message_of(error)}") from None
     except BROKEN as error:
         why = str(getattr(error, "orig", error))
         if url.get_backend_name() != "sqlite":
-            raise ConfigError(f"{url} is no database to use: {told(error)}") from None
+            raise ConfigError(f"{url} is no database to use: {message_of(error)}") from None
         raise ConfigError(
             f"{file} is damaged ({why}): put a copy of it in its place, or move the store aside "
             "and start anew"

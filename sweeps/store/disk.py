@@ -15,11 +15,11 @@ from typing import Final
 import optuna
 
 from lander.errors import ConfigError
-from sweeps.store.halves import MLFLOW_FILE, OPTUNA_FILE
+from sweeps.store.database_files import MLFLOW_FILE, OPTUNA_FILE
 
-ROOM: Final = 10 * 2**20
+MIN_FREE_BYTES: Final = 10 * 2**20
 """Bytes. A trial takes a tenth of it or less, so every worker can close its own."""
-FILES: Final = 500
+MIN_FREE_FILES: Final = 500
 """How many new files must fit. A trial makes some thirty, copies among them."""
 NO_ROOM: Final = {
     errno.ENOSPC: "is full",
@@ -32,10 +32,10 @@ NO_WRITE: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 
 def is_full(folder: Path, error: BaseException | None = None) -> bool:
     """Less room than it takes to go on, as measured or as an error says."""
-    return bool(lack_of_room(folder) or (error and lack_met(error, folder)))
+    return bool(shortage_on(folder) or (error and shortage_in(error, folder)))
 
 
-def lack_of_room(folder: Path) -> str:
+def shortage_on(folder: Path) -> str:
     """What the disk of a folder has too little of, measured; empty if nothing.
 
     A file system without a fixed number of files reports none at all.
@@ -43,13 +43,15 @@ def lack_of_room(folder: Path) -> str:
     path = folder.resolve()
     there = next(path for path in (path, *path.parents) if path.exists())
     disk = os.statvfs(there)
-    if disk.f_bavail * disk.f_frsize < ROOM:
-        return f"the disk of {folder} is full, less than {ROOM >> 20} MB are left"
-    if disk.f_files and disk.f_favail < FILES:
-        return f"the disk of {folder} is full, less than {FILES} files more fit on it (df -i)"
+    if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
+        return f"the disk of {folder} is full, less than {MIN_FREE_BYTES >> 20} MB are left"
+    if disk.f_files and disk.f_favail < MIN_FREE_FILES:
+        return (
+            f"the disk of {folder} is full, less than {MIN_FREE_FILES} files more fit on it (df -i)"
+        )
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     largest = max(size(path / name) for name in (OPTUNA_FILE, MLFLOW_FILE))
-    if limit != resource.RLIM_INFINITY and limit - largest < ROOM:
+    if limit != resource.RLIM_INFINITY and limit - largest < MIN_FREE_BYTES:
         return f"files in {folder} may not grow beyond {limit >> 10} kB (ulimit -f)"
     return ""
 
@@ -61,7 +63,7 @@ def size(path: Path) -> int:
     return 0
 
 
-def lack_met(error: BaseException, folder: Path) -> str:
+def shortage_in(error: BaseException, folder: Path) -> str:
     """The same as an error, or what caused it, met it; empty if it is about something else."""
     seen: BaseException | None = error
     while seen is not None:
@@ -77,23 +79,23 @@ def lack_met(error: BaseException, folder: Path) -> str:
 def writes_to(folder: Path) -> Path:
     """Of a store and the folder for temporary files, the one whose disk is full."""
     temporary = Path(tempfile.gettempdir())
-    return temporary if lack_of_room(temporary) and not lack_of_room(folder) else folder
+    return temporary if shortage_on(temporary) and not shortage_on(folder) else folder
 
 
 @contextmanager
-def room(folder: Path) -> Generator[None]:
+def requiring_space(folder: Path) -> Generator[None]:
     """Refuse to begin on a full disk; an error inside that comes of one is reported as that.
 
     Raises:
         RuntimeError: it is full by now.
     """
-    require_room(folder)
-    with blamed_on_disk(folder):
+    require_space(folder)
+    with reporting_full_disk(folder):
         yield
 
 
 @contextmanager
-def blamed_on_disk(folder: Path) -> Generator[None]:
+def reporting_full_disk(folder: Path) -> Generator[None]:
     """Report an error inside that comes of a full disk as that, and nothing of its own.
 
     Raises:
@@ -104,20 +106,20 @@ def blamed_on_disk(folder: Path) -> Generator[None]:
     except (ConfigError, BrokenPipeError):
         raise
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a worker interrupts itself
-        require_room(folder, cause=error)
+        require_space(folder, cause=error)
         raise
 
 
-def require_room(folder: Path, *, cause: BaseException | None = None) -> None:
+def require_space(folder: Path, *, cause: BaseException | None = None) -> None:
     """Raise RuntimeError if the disk is full."""
-    lack = lack_of_room(folder)
+    lack = shortage_on(folder)
     if not lack and cause is not None:  # a quota, or another disk, which the error names
-        lack = lack_met(cause, folder)
+        lack = shortage_in(cause, folder)
     if lack:
         raise RuntimeError(f"{lack}: make room, then run the same command to resume") from cause
 
 
-def unless_full(
+def stopping_when_full(
     folder: Path, objective: Callable[[optuna.Trial], float]
 ) -> Callable[[optuna.Trial], float]:
     """An objective whose failure on a full disk ends the worker, not the trial.
@@ -131,7 +133,7 @@ def unless_full(
             return objective(trial)
         except Exception as error:
             if is_full(folder, error):
-                raise SystemExit(lack_of_room(folder) or lack_met(error, folder)) from error
+                raise SystemExit(shortage_on(folder) or shortage_in(error, folder)) from error
             raise
 
     return run

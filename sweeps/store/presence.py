@@ -15,8 +15,8 @@ from mlflow.exceptions import MlflowException
 from lander.errors import ConfigError
 from sweeps.hints import hint
 from sweeps.schema import EXPERIMENT_ID, RUN_ID
-from sweeps.store.folder import Store
-from sweeps.store.outage import answered, may_pass
+from sweeps.store.mlflow_errors import is_retryable, required_id
+from sweeps.store.store import Store
 
 UNKNOWN: Final = "RESOURCE_DOES_NOT_EXIST"
 
@@ -79,7 +79,7 @@ def presence(stage: str | None) -> Presence:
     """In our words what MLflow says of something; None if it does not know it."""
     if stage is None:
         return Presence.GONE
-    return Presence.ACTIVE if answered(stage) == "active" else Presence.DELETED
+    return Presence.ACTIVE if required_id(stage) == "active" else Presence.DELETED
 
 
 def absent(store: Store, study: optuna.Study) -> Entity | None:
@@ -104,7 +104,7 @@ def described(store: Store, study: optuna.Study, entity: Entity) -> str:
     )
 
 
-def require_unless_silent(store: Store, study: optuna.Study) -> None:
+def require_recorded_if_reachable(store: Store, study: optuna.Study) -> None:
     """As `require_recorded`, of an MLflow that answers: without one, a worker trains all the same.
 
     Raises:
@@ -115,7 +115,7 @@ def require_unless_silent(store: Store, study: optuna.Study) -> None:
     except ConfigError:
         raise
     except Exception as error:
-        if not may_pass(error):
+        if not is_retryable(error):
             raise
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, exc
 from lander.terminal import say
 from sweeps.errors import one_line, redacted
 
-PATIENCE: Final = 300.0
+RETRY_SECONDS: Final = 300.0
 """Seconds. A server that is restarted, or moved to another machine, is back by then."""
 PAUSE: Final = 5.0
 """Seconds, the longest between two attempts."""
@@ -25,7 +25,7 @@ REFUSED: Final = ("authentication failed", "does not exist", "pg_hba.conf", "per
 TEMPORARY: Final = ("08", "53", "55", "57")
 """Classes of SQLSTATE: connection exceptions, insufficient resources, locked too long, operator
 intervention."""
-ENGINES: Final[WeakSet[Engine]] = WeakSet()
+OPEN_ENGINES: Final[WeakSet[Engine]] = WeakSet()
 """Their idle connections are given back while somebody waits: the server may have no others left,
 and each of its clients may be waiting for a second one."""
 
@@ -51,34 +51,34 @@ def is_transient(error: BaseException) -> bool:
     return str(state)[:2] in TEMPORARY
 
 
-def told(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What the server, or its driver, said."""
     cause = error.__cause__ or error
     first = str(getattr(cause, "orig", None) or cause)
     return redacted(" ".join(first.split()))[:300]
 
 
-def silence(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """One line about a server that does not answer or refuses, or a file that cannot be read or
     written; empty if it is something else."""
     if is_transient(error):
-        return f"try again when the database answers: {told(error)}"
+        return f"try again when the database answers: {message_of(error)}"
     if "mlflow" in sys.modules:
         from mlflow.exceptions import MlflowException  # here: it takes seconds to load
 
-        from sweeps.store.outage import may_pass
+        from sweeps.store.mlflow_errors import is_retryable
 
         if isinstance(error, MlflowException):
-            remedy = "try again when MLflow answers" if may_pass(error) else "MLflow refuses"
+            remedy = "try again when MLflow answers" if is_retryable(error) else "MLflow refuses"
             return f"{remedy}: {one_line(error)}"
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if isinstance(cause, exc.OperationalError):
-        return f"try again when the database can be read and written: {told(error)}"
+        return f"try again when the database can be read and written: {message_of(error)}"
     return one_line(error) if isinstance(error, OSError) else ""
 
 
 def retrying(
-    call: Callable[Arguments, Result], *, seconds: float = PATIENCE
+    call: Callable[Arguments, Result], *, seconds: float = RETRY_SECONDS
 ) -> Callable[Arguments, Result]:
     """Calls again for some time while no server answers; for what may be done twice.
 
@@ -92,12 +92,12 @@ def retrying(
             try:
                 return call(*args, **kwargs)
             except (StorageInternalError, exc.SQLAlchemyError) as error:
-                limit = PATIENCE if "FATAL:" in str(error) else seconds
+                limit = RETRY_SECONDS if "FATAL:" in str(error) else seconds
                 if not is_transient(error) or time.monotonic() - started > limit:
                     raise
                 if pause == PAUSE:
-                    say(f"sweeps: waiting for the database: {told(error)}", error=True)
-            for engine in list(ENGINES):
+                    say(f"sweeps: waiting for the database: {message_of(error)}", error=True)
+            for engine in list(OPEN_ENGINES):
                 engine.dispose()
             time.sleep(pause * random.uniform(0.5, 1.5))  # not all of sixty workers at once
             pause = min(2 * pause, PAUSE)

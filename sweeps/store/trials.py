@@ -31,13 +31,13 @@ from sweeps.schema import (
     Ending,
 )
 from sweeps.store.database import engine_options, lock
-from sweeps.store.identity import is_alive, this_worker
-from sweeps.store.replaced import watch_file
-from sweeps.store.retry import ENGINES, retrying
+from sweeps.store.engines import watch_file
+from sweeps.store.retry import OPEN_ENGINES, retrying
+from sweeps.store.worker_id import is_alive, this_worker
 
 HEARTBEAT: Final = 30
 """Seconds between two signs of life of a trial."""
-FIRST_PATIENCE: Final = 10.0
+FIRST_RETRY_SECONDS: Final = 10.0
 """Seconds: the address that somebody has just given may be wrong."""
 GRACE: Final = 120
 """Seconds without one after which a trial of another host counts as lost."""
@@ -88,7 +88,7 @@ class BudgetStorage(RDBStorage):
             raise
         self._url = url
         watch_file(self.engine)
-        ENGINES.add(self.engine)
+        OPEN_ENGINES.add(self.engine)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -262,4 +262,4 @@ for name in MAY_BE_DONE_TWICE:
 def open_storage(url: URL) -> BudgetStorage:
     """The database at an address, created if it is missing; the same one for every caller, as each
     has connections of its own."""
-    return retrying(BudgetStorage, seconds=FIRST_PATIENCE)(url)
+    return retrying(BudgetStorage, seconds=FIRST_RETRY_SECONDS)(url)

@@ -19,7 +19,7 @@ from analysis.notebooks import sweep as sweep_answers
 from analysis.notebooks import trials as trial_answers
 from analysis.notebooks.answer import Answer
 from sweeps.schema import EXPERIMENT_ID, RETURNS
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep

@@ -21,7 +21,7 @@ from lander.evaluation import FLIGHT_SEED, evaluate, seed_range
 from lander.policy import make_policy
 from lander.resolve import resolve
 from sweeps.lifecycle.start import start_sweep
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import find_study
 from sweeps.sweep import open_sweep
 

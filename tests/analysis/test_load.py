@@ -57,7 +57,7 @@ from sweeps.schema import (
     WITHDRAWN,
     seed_folder,
 )
-from sweeps.store.folder import Store, quiet
+from sweeps.store.store import Store, quiet
 from sweeps.study.ranges import read_range
 from sweeps.study.space import suggest
 from sweeps.study.study import find_study, read_study
@@ -429,7 +429,7 @@ def sizes(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[int, St
     for count in (1, OPTUNA_CHUNK, OPTUNA_CHUNK + 1):
         found[count] = copied(bare, tmp_path_factory.mktemp("size"))
         create(study, found[count], command=["run"])
-        insert(found[count].address, optuna_rows(study, count, np.random.default_rng(0)))
+        insert(found[count].trials_url, optuna_rows(study, count, np.random.default_rng(0)))
     return found
 
 

@@ -16,7 +16,7 @@ import pytest
 from analysis.notebooks.answer import STEPS
 from analysis.notebooks.run import CellFailed, as_html, executed, found, where
 from lander.dotted import read_text
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 
 FEW_STEPS = "512"
 PICTURES = {"01_sweep": 7, "02_trials": 4, "03_actions": 4, "04_pilot": 6, "05_ladder": 10}

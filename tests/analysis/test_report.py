@@ -36,7 +36,7 @@ from sweeps.publish.registry import move_alias
 from sweeps.run.worker import work
 from sweeps.schema import BUDGET, PARTS, RETURNS, RUN_ID
 from sweeps.scores import last_return, ranked, seed_scores
-from sweeps.store.folder import Store, quiet
+from sweeps.store.store import Store, quiet
 from sweeps.study.ranges import read_range
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep

@@ -32,9 +32,9 @@ from sweeps.record.outbox import Outbox
 from sweeps.record.recorder import MlflowRecorder
 from sweeps.run.objective import Objective
 from sweeps.run.worker import work
-from sweeps.store.database import VARIABLE, of_file
-from sweeps.store.folder import Store, quiet
-from sweeps.store.halves import MLFLOW_FILE
+from sweeps.store.database import STORAGE_ENV, sqlite_url
+from sweeps.store.database_files import MLFLOW_FILE
+from sweeps.store.store import Store, quiet
 from sweeps.study.study import Study, find_study, read_study
 from sweeps.sweep import open_sweep
 from tests.bench.load import SIZES, SIZES_QUICK, STUDY, fill
@@ -115,7 +115,7 @@ def servers(folder: Path) -> Generator[dict[str, Callable[[int], Kept]]]:
 
     def on_sqlite(size: int) -> Kept:
         store = Store(folder / f"sqlite-{next(made)}")
-        fill(store, study(), trials=size, runs=of_file(store.folder / MLFLOW_FILE))
+        fill(store, study(), trials=size, runs=sqlite_url(store.folder / MLFLOW_FILE))
         return Kept(store, {})
 
     with Postgres(max_connections=200) as postgres, ExitStack() as running:
@@ -125,7 +125,10 @@ def servers(folder: Path) -> Generator[dict[str, Callable[[int], Kept]]]:
             number = next(made)
             database = postgres.create_database(f"mlflow_{number}")
             server = running.enter_context(TrackingServer(database, folder / f"mlflow-{number}"))
-            environ = {VARIABLE: postgres.create_database(f"optuna_{number}"), TRACKING: server.uri}
+            environ = {
+                STORAGE_ENV: postgres.create_database(f"optuna_{number}"),
+                TRACKING: server.uri,
+            }
             os.environ.update(environ)
             try:
                 store = Store(folder / f"postgres-{number}")

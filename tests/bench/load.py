@@ -27,9 +27,9 @@ from sqlalchemy import URL, create_engine, text
 from analysis.load import load_checkpoints, load_curves, load_episodes, load_trials
 from sweeps.lifecycle.creation import create
 from sweeps.schema import EXPERIMENT_ID, NUMBER, PARENT, RETURNS, ROLE, RUN_ID
-from sweeps.store.database import of_file
-from sweeps.store.folder import Store, quiet
-from sweeps.store.halves import MLFLOW_FILE
+from sweeps.store.database import sqlite_url
+from sweeps.store.database_files import MLFLOW_FILE
+from sweeps.store.store import Store, quiet
 from sweeps.study.study import Study, find_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.bench.process import Options, interleaved, measure, one_core, origin
@@ -62,7 +62,7 @@ def run(options: Options) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         for size in sizes:
             store = Store(Path(folder) / str(size))
-            fill(store, find_study(STUDY), trials=size, runs=of_file(store.folder / MLFLOW_FILE))
+            fill(store, find_study(STUDY), trials=size, runs=sqlite_url(store.folder / MLFLOW_FILE))
         for turn, size in interleaved(options.rounds, sizes):
             sample = measure("load", Path(folder) / str(size))
             samples.append({"round": turn, "trials": size} | sample)
@@ -78,7 +78,7 @@ def fill(store: Store, study: Study, *, trials: int, runs: URL) -> None:
     store.create()
     found = create(study, store, command=["run"])
     rng = np.random.default_rng(0)
-    insert(store.address, optuna_rows(study, trials, rng))
+    insert(store.trials_url, optuna_rows(study, trials, rng))
     parent, experiment = found.user_attrs[RUN_ID], found.user_attrs[EXPERIMENT_ID]
     insert(runs, mlflow_rows(study, trials, experiment, parent, np.random.default_rng(0)))
 

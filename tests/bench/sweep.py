@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.schema import PARTS, RUN_ID, SECONDS, WORKER
-from sweeps.store.folder import Store, quiet
+from sweeps.store.store import Store, quiet
 from sweeps.sweep import open_sweep
 from tests.bench.process import QUICK, ROOT, Options, measure, origin
 from tests.studies import BENCH

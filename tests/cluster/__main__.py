@@ -16,7 +16,7 @@ from typing import Final, LiteralString
 
 from lander.arguments import Parser
 from sweeps.errors import redacted
-from sweeps.store.database import VARIABLE
+from sweeps.store.database import STORAGE_ENV
 from tests.cluster.hosts import Host
 from tests.cluster.nodes import Nodes
 from tests.cluster.postgres import Postgres
@@ -44,12 +44,12 @@ def demonstrate(folder: Path, *, keep: bool) -> int:
             TrackingServer(postgres.create_database("mlflow"), folder / "server")
         )
         say(f"up: MLflow's server at {tracking.uri}, its runs in PostgreSQL, artifacts behind it")
-        environ = {VARIABLE: postgres.create_database("optuna"), TRACKING: tracking.uri}
+        environ = {STORAGE_ENV: postgres.create_database("optuna"), TRACKING: tracking.uri}
         placed = place(everything, environ)
         first, second = (
             everything.enter_context(Host(folder / name, environ)) for name in ("first", "second")
         )
-        say(f"set: {VARIABLE}={redacted(environ[VARIABLE])} {TRACKING}={tracking.uri}")
+        say(f"set: {STORAGE_ENV}={redacted(environ[STORAGE_ENV])} {TRACKING}={tracking.uri}")
         code = sweep(first, second, placed, folder)
         if code == 0:
             show(second, postgres, tracking)

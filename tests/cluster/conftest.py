@@ -12,8 +12,8 @@ import mlflow
 import pytest
 
 from sweeps.record.outbox import Outbox
-from sweeps.store.database import VARIABLE, address
-from sweeps.store.folder import Store
+from sweeps.store.database import STORAGE_ENV, storage_url
+from sweeps.store.store import Store
 from sweeps.store.trials import open_storage
 from tests.cluster.hosts import Host
 from tests.cluster.postgres import Postgres
@@ -68,7 +68,7 @@ def remote(postgres: Postgres, tracking: TrackingServer, tmp_path: Path) -> Gene
 def kept_by(postgres: Postgres, tracking: TrackingServer, folder: Path) -> Generator[Store]:
     """A new store of two servers, which are named in the environment meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, postgres.create_database(f"optuna_{next(NUMBERS)}"))
+        patch.setenv(STORAGE_ENV, postgres.create_database(f"optuna_{next(NUMBERS)}"))
         patch.setenv(TRACKING, tracking.uri.replace("//", f"//me:{TOKEN}@"))
         patch.setattr(Outbox, "_not_before", {})
         try:
@@ -76,7 +76,7 @@ def kept_by(postgres: Postgres, tracking: TrackingServer, folder: Path) -> Gener
         finally:
             postgres.start()
             tracking.start()
-            engine = open_storage(address(folder)).engine
+            engine = open_storage(storage_url(folder)).engine
             open_storage.cache_clear()
             engine.dispose()
             make_room(tracking)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 
 SWEEPS: Final = (sys.executable, "-m", "sweeps")
 SECONDS: Final = 20.0

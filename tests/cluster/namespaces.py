@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.doctor.doctor import examine
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import LOST, REASON, RETRY_OF, RUN_ID, WORKER
-from sweeps.store.database import VARIABLE
-from sweeps.store.folder import Store, quiet
+from sweeps.store.database import STORAGE_ENV
+from sweeps.store.store import Store, quiet
 from sweeps.store.trials import GRACE
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
@@ -41,7 +41,7 @@ PATIENCE: Final = 3.0 * GRACE
 HOLD: Final = """
 import sys, time
 from pathlib import Path
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 with Store(Path(sys.argv[-1])).lock:
     print("held", flush=True)
     time.sleep(3600)
@@ -123,7 +123,7 @@ def cut_off(folder: Path, clock: Clock) -> bool:
         database = postgres.create_database("mlflow")
         tracking = everything.enter_context(TrackingServer(database, folder / "server", bridge))
         clock.say(f"PostgreSQL and MLflow's server are up on {bridge}")
-        os.environ[VARIABLE] = postgres.create_database("optuna")
+        os.environ[STORAGE_ENV] = postgres.create_database("optuna")
         os.environ["MLFLOW_TRACKING_URI"] = tracking.uri
         store = Store(folder / "store")
         start_sweep(read_study(CUT_OFF, source="cut"), store, trials=None, command=["run"])

@@ -17,8 +17,8 @@ from psycopg import sql
 from sweeps.__main__ import main
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import LOST, REASON, RETRY_OF
-from sweeps.store.database import VARIABLE
-from sweeps.store.folder import Store
+from sweeps.store.database import STORAGE_ENV
+from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
 from tests.cluster.conftest import Hosts
@@ -99,12 +99,12 @@ def test_more_workers_than_connections_wait_for_their_turn(
 def any_finished(postgres: Postgres) -> bool:
     """Asked as superuser, whom no limit concerns."""
     statement = "SELECT 1 FROM trials WHERE state = 'COMPLETE' LIMIT 1"
-    return bool(postgres.execute(statement, os.environ[VARIABLE].rpartition("/")[2]))
+    return bool(postgres.execute(statement, os.environ[STORAGE_ENV].rpartition("/")[2]))
 
 
 def limit_connections(postgres: Postgres, limit: int) -> None:
     """To the database of the trials; -1 lifts the limit."""
-    name = sql.Identifier(os.environ[VARIABLE].rpartition("/")[2])
+    name = sql.Identifier(os.environ[STORAGE_ENV].rpartition("/")[2])
     statement = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
     postgres.execute(statement.format(name, sql.Literal(limit)))
 
@@ -152,7 +152,7 @@ def test_a_worker_that_was_cut_off_loses_its_trial_to_another_and_goes_on(
 def cut_off(process: subprocess.Popen[str], postgres: Postgres) -> None:
     """Stop a process while it asks nothing of the database. Of a host that is cut off in the midst
     of that the server would end the transaction; it does not know of this one."""
-    database = os.environ[VARIABLE].rpartition("/")[2]
+    database = os.environ[STORAGE_ENV].rpartition("/")[2]
     busy = sql.SQL(
         "SELECT 1 FROM pg_stat_activity WHERE datname = {} AND state <> 'idle' "
         "UNION ALL SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"

@@ -21,8 +21,8 @@ from sweeps.__main__ import main
 from sweeps.endings import root
 from sweeps.lifecycle.creation import is_created
 from sweeps.schema import CANDIDATE, INTERRUPTED, REASON, RETRY_OF, WINNER, WORKER
-from sweeps.store.database import VARIABLE
-from sweeps.store.folder import Store
+from sweeps.store.database import STORAGE_ENV
+from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
 from tests.cluster.conftest import TOKEN, TRACKING, kept_by
 from tests.cluster.hosts import Host, finished
@@ -172,7 +172,7 @@ def test_passwords_are_in_no_output_log_record_artifact_or_list_of_processes(
     assert "-m sweeps work" in swept.processes
     assert TOKEN in os.environ[TRACKING]
     places = [swept.said, swept.processes, mlflow_server.log, server.log]
-    for name in ("mlflow", os.environ[VARIABLE].rpartition("/")[2]):
+    for name in ("mlflow", os.environ[STORAGE_ENV].rpartition("/")[2]):
         places.append(dump(server, name))
         assert "sweeps." in places[-1]
     folders = [host.folder for host in (swept.first, swept.second, swept.third)]
@@ -221,8 +221,8 @@ def test_a_wrong_address_is_one_line_without_its_password(
 ) -> None:
     old, new = change
     right = server.address("postgres")
-    monkeypatch.setattr(sweeps.store.trials, "FIRST_PATIENCE", 0.2)
-    monkeypatch.setenv(VARIABLE, right.replace(str(server.port) if old == "PORT" else old, new))
+    monkeypatch.setattr(sweeps.store.trials, "FIRST_RETRY_SECONDS", 0.2)
+    monkeypatch.setenv(STORAGE_ENV, right.replace(str(server.port) if old == "PORT" else old, new))
     monkeypatch.setenv(TRACKING, tracking.uri)
     study = tmp_path / "mini.toml"
     study.write_text(STUDY)

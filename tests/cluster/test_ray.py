@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from sweeps.doctor.doctor import examine
 from sweeps.lifecycle.creation import is_created
 from sweeps.schema import LOST, REASON, WORKER
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.nodes import Nodes
 from tests.studies import ENDLESS, SHORT

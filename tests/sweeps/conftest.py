@@ -17,7 +17,7 @@ import sweeps.__main__
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.run.worker import work
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from tests.studies import TINY
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 from optuna.trial import FrozenTrial
 
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 
 
 @dataclass

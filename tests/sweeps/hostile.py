@@ -18,7 +18,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import MlflowRecorder
 from sweeps.run.worker import work
 from sweeps.schema import BASE, RUN_ID
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import open_sweep
 from tests.studies import ONE_TRIAL, changed

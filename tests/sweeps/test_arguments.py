@@ -11,7 +11,7 @@ from optuna import pruners, samplers
 
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.samplers import ARGUMENTS, make_pruner
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep, proposer, pruner_of

@@ -29,9 +29,9 @@ from sweeps.endings import SETTLED, counts, ending, root
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import INTERRUPTED, REASON, RETRY_OF, WORKER, Ending
-from sweeps.store.folder import Store
-from sweeps.store.identity import parse, this_worker
+from sweeps.store.store import Store
 from sweeps.store.trials import NoTrialLeft, taken
+from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.studies import study_text
@@ -116,7 +116,7 @@ def break_off(sweep: Sweep, trial: optuna.Trial) -> None:
 
 def lose(sweep: Sweep, trial: optuna.Trial, *, elsewhere: bool) -> None:
     """Its worker has ended here, or is silent on another host; somebody notices."""
-    me = parse(this_worker())
+    me = parse_worker(this_worker())
     other = replace(me, host="elsewhere") if elsewhere else replace(me, started="1")
     trial.set_user_attr(WORKER, str(other))
     if elsewhere:

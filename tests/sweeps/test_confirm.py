@@ -33,7 +33,7 @@ from sweeps.run.objective import confirmation_seed, training_seeds, trial_seeds
 from sweeps.run.worker import work
 from sweeps.schema import ALIAS, CANDIDATE, PARENT, RETURNS, ROLE, RUN_ID, TEST_SEED_INDEX, WINNER
 from sweeps.scores import ranked
-from sweeps.store.folder import Store, find_trial
+from sweeps.store.store import Store, find_trial
 from sweeps.study.space import defaults
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep

@@ -29,7 +29,7 @@ from sweeps.record.recorder import trial_run
 from sweeps.run.progress import ProgressTable
 from sweeps.run.worker import run_next
 from sweeps.schema import LOST, NUMBER, REASON, RETRY_OF, WITHDRAWN, Ending
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.space import defaults, suggest
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep

@@ -15,7 +15,7 @@ from lander.errors import ConfigError
 from sweeps.doctor.doctor import examine
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import ROLE, RUN_ID, SWEEP
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep
 from tests.studies import TINY, changed

@@ -20,7 +20,7 @@ import sweeps.publish.dashboard
 from sweeps.__main__ import main
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.dashboard import Server, serve
-from sweeps.store.folder import Store, quiet
+from sweeps.store.store import Store, quiet
 from sweeps.study.study import find_study
 
 

@@ -22,7 +22,7 @@ from sweeps import commands as programs
 from sweeps.confirm import start_confirmation
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import BASE, BASE_FILE, DEFINITION
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep

@@ -19,7 +19,7 @@ from lander.errors import ConfigError
 from sweeps.doctor.doctor import examine
 from sweeps.endings import ending
 from sweeps.schema import NUMBER, PARENT, REASON, ROLE, RUN_ID, STATE, Ending
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import sweeps as python_m_sweeps
 from tests.sweeps.conftest import Command

@@ -13,7 +13,7 @@ import pytest
 
 from sweeps.record.outbox import Outbox, spool_of
 from sweeps.schema import RUN_ID
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
 from tests.sweeps.conftest import Command
 

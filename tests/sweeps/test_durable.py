@@ -22,7 +22,7 @@ from sweeps.record.delivery import drain
 from sweeps.record.durable import local_folder, sync
 from sweeps.record.outbox import RECORDS, Outbox, spool_of
 from sweeps.record.recorder import trial_run
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
 from tests.studies import MINI
@@ -84,7 +84,7 @@ def test_artifacts_on_this_machine_are_forced_onto_the_disk_before_their_copies_
     store: Store, synced: list[str]
 ) -> None:
     client = store.runs()
-    experiment = client.create_experiment("mini", f"{store.place}/mini")
+    experiment = client.create_experiment("mini", f"{store.artifacts_uri}/mini")
     run = client.create_run(experiment)
     spool = Outbox(store.folder / "mini-0000", client, link=print, run_id=run.info.run_id)
     (spool.folder / "policy.pt").write_text("weights")
@@ -179,8 +179,8 @@ def test_a_worker_and_a_run_that_leave_records_behind_exit_with_1(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sweeps.run.worker.PATIENCE", 0.0)
-    monkeypatch.setattr("sweeps.commands.PATIENCE", 0.0)
+    monkeypatch.setattr("sweeps.run.worker.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("sweeps.commands.RETRY_SECONDS", 0.0)
     (tmp_path / "mini.toml").write_text(MINI)
     place = ["--store", str(waiting.store.folder)]
     warning = f"sweeps: warning: records stay in {waiting.store.folder}/spool: no answer; later: "

@@ -15,7 +15,7 @@ from sweeps.record.recorder import MlflowRecorder, trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective
 from sweeps.schema import REASON, RUN_ID
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
 from tests.studies import MINI, changed

@@ -20,7 +20,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import trial_run
 from sweeps.run.objective import Objective, trial_configs
 from sweeps.schema import CONFIG, GIF, REASON, RUN_ID, WARNING
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.space import suggest
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep

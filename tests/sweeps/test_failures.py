@@ -26,7 +26,7 @@ from sweeps.record.recorder import trial_run
 from sweeps.run.failures import bug
 from sweeps.run.objective import Objective
 from sweeps.schema import REASON, RUN_ID, WARNING
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.studies import MINI, changed

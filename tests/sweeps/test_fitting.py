@@ -16,7 +16,7 @@ from lander.errors import ConfigError
 from lander.options import inactive
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run.objective import trial_configs
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.fitting import RULES, untrainable
 from sweeps.study.grid import Grid
 from sweeps.study.space import defaults

@@ -21,15 +21,24 @@ import sweeps.__main__
 from lander.errors import ConfigError
 from sweeps.commands import copy_pictures
 from sweeps.lifecycle.start import start_sweep
-from sweeps.store.disk import FILES, ROOM, blamed_on_disk, is_full, lack_of_room, unless_full
-from sweeps.store.folder import Store
+from sweeps.store.disk import (
+    MIN_FREE_BYTES,
+    MIN_FREE_FILES,
+    is_full,
+    reporting_full_disk,
+    shortage_on,
+    stopping_when_full,
+)
+from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from tests.studies import MINI
 
 Full = Callable[[], None]
 
 
-def statvfs(*, free: int = 2 * ROOM, files: int = 10**6, free_files: int = 10**6) -> object:
+def statvfs(
+    *, free: int = 2 * MIN_FREE_BYTES, files: int = 10**6, free_files: int = 10**6
+) -> object:
     """What the system reports of a disk."""
     disk = SimpleNamespace(f_bavail=free // 4096, f_frsize=4096, f_files=files, f_favail=free_files)
     return lambda _: disk
@@ -53,10 +62,10 @@ def largest_file(size: int) -> Generator[None]:
     ("disk", "lack"),
     [
         (statvfs(), ""),
-        (statvfs(free=ROOM), ""),
-        (statvfs(free=ROOM - 4096), "less than 10 MB are left"),
-        (statvfs(free_files=FILES), ""),
-        (statvfs(free_files=FILES - 1), "less than 500 files more fit on it (df -i)"),
+        (statvfs(free=MIN_FREE_BYTES), ""),
+        (statvfs(free=MIN_FREE_BYTES - 4096), "less than 10 MB are left"),
+        (statvfs(free_files=MIN_FREE_FILES), ""),
+        (statvfs(free_files=MIN_FREE_FILES - 1), "less than 500 files more fit on it (df -i)"),
         (statvfs(files=0, free_files=0), ""),  # as btrfs reports
     ],
 )
@@ -64,15 +73,17 @@ def test_a_disk_lacks_room_in_bytes_or_in_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: object, lack: str
 ) -> None:
     monkeypatch.setattr(os, "statvfs", disk)
-    assert lack_of_room(tmp_path / "not" / "there").endswith(lack)
-    assert bool(lack_of_room(tmp_path)) == is_full(tmp_path) == bool(lack)
+    assert shortage_on(tmp_path / "not" / "there").endswith(lack)
+    assert bool(shortage_on(tmp_path)) == is_full(tmp_path) == bool(lack)
 
 
-@pytest.mark.parametrize(("left", "full"), [(ROOM, False), (ROOM - 1, True), (0, True)])
+@pytest.mark.parametrize(
+    ("left", "full"), [(MIN_FREE_BYTES, False), (MIN_FREE_BYTES - 1, True), (0, True)]
+)
 def test_files_that_may_not_grow_lack_room_too(tmp_path: Path, left: int, full: bool) -> None:
     (tmp_path / "mlflow.db").write_bytes(bytes(5000))
     with largest_file(5000 + left):
-        assert ("ulimit -f" in lack_of_room(tmp_path)) == full
+        assert ("ulimit -f" in shortage_on(tmp_path)) == full
 
 
 # what an error says
@@ -106,7 +117,7 @@ def test_an_error_that_comes_of_a_full_disk_is_reported_as_that(
     tmp_path: Path, error: Exception, words: str, wrapped: bool
 ) -> None:
     error = caused(error) if wrapped else error
-    with pytest.raises(RuntimeError) as raised, blamed_on_disk(tmp_path):
+    with pytest.raises(RuntimeError) as raised, reporting_full_disk(tmp_path):
         raise error
     assert words in str(raised.value)
     assert str(raised.value).endswith(": make room, then run the same command to resume")
@@ -115,14 +126,14 @@ def test_an_error_that_comes_of_a_full_disk_is_reported_as_that(
         raise error
 
     with pytest.raises(SystemExit, match=words):  # the worker ends, not the trial
-        unless_full(tmp_path, objective)(optuna.create_study().ask())
+        stopping_when_full(tmp_path, objective)(optuna.create_study().ask())
 
 
 @pytest.mark.parametrize(
     "error", [OSError(errno.EACCES, "Permission denied"), sqlite(sqlite3.SQLITE_BUSY), KeyError()]
 )
 def test_another_error_stays_what_it_is(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(type(error)) as raised, blamed_on_disk(tmp_path):
+    with pytest.raises(type(error)) as raised, reporting_full_disk(tmp_path):
         raise error
     assert raised.value is error
 
@@ -131,7 +142,7 @@ def test_wrong_input_is_wrong_input_on_a_full_disk_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "statvfs", statvfs(free=0))
-    with pytest.raises(ConfigError), blamed_on_disk(tmp_path):
+    with pytest.raises(ConfigError), reporting_full_disk(tmp_path):
         raise ConfigError("no such study")
 
 
@@ -140,7 +151,11 @@ def test_mlflow_prints_nothing_of_its_own_about_a_disk_that_takes_no_more(
 ) -> None:
     client = store.runs()
     client.search_experiments()
-    with largest_file(1), pytest.raises(RuntimeError, match="ulimit"), blamed_on_disk(store.folder):
+    with (
+        largest_file(1),
+        pytest.raises(RuntimeError, match="ulimit"),
+        reporting_full_disk(store.folder),
+    ):
         client.create_experiment("x")
     assert capfd.readouterr() == ("", "")
     client.create_experiment("x")

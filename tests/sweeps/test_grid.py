@@ -10,7 +10,7 @@ from optuna.trial import FixedTrial
 
 from lander.dotted import flatten
 from sweeps.schema import WITHDRAWN
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.store.trials import NoTrialLeft
 from sweeps.study.grid import Grid, shuffled
 from sweeps.study.space import grid, suggest

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.store.folder import Store
-from sweeps.store.halves import RECORDED, Half, half, rows
+from sweeps.store.database_files import RECORDED, FileState, rows, state_of
+from sweeps.store.store import Store
 from tests.sweeps.conftest import Command
 from tests.sweeps.test_dry_run import with_hot_journal
 
@@ -102,9 +102,9 @@ def test_a_store_without_sweeps_is_completed(
     store: Store, database: str, damage: Callable[[Path], None]
 ) -> None:
     damage(store.folder / database)
-    assert half(store.folder / database) in (Half.EMPTY, Half.MISSING)
+    assert state_of(store.folder / database) in (FileState.EMPTY, FileState.MISSING)
     store.create()
-    assert half(store.folder / database) == Half.WHOLE
+    assert state_of(store.folder / database) == FileState.WHOLE
     assert store.study_names() == []
 
 
@@ -133,5 +133,5 @@ def test_the_journal_of_a_dead_writer_is_undone_before_anything_is_read(tmp_path
             connection.execute(f"CREATE TABLE {table} (text TEXT)")
         connection.executemany("INSERT INTO studies VALUES (?)", [("then" * 500,)] * 200)
     with_hot_journal(file, "UPDATE studies SET text = 'now'")
-    assert half(file) == Half.WHOLE
+    assert state_of(file) == FileState.WHOLE
     assert set(rows(file, "SELECT text FROM studies")) == {("then" * 500,)}

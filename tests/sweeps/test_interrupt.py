@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from sweeps.lifecycle.creation import is_created
 from sweeps.schema import REASON, RUN_ID
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
 from tests.studies import MINI, changed
 

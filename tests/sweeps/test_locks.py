@@ -14,8 +14,8 @@ from sweeps.publish.publish import publish
 from sweeps.record.entries import Point
 from sweeps.record.outbox import POINTS_LIMIT, Outbox
 from sweeps.record.recorder import MlflowRecorder
-from sweeps.store.database import key_of
-from sweeps.store.folder import Store
+from sweeps.store.database import lock_key
+from sweeps.store.store import Store
 from sweeps.study.study import find_study
 
 
@@ -42,7 +42,7 @@ def test_while_a_sweep_is_published_its_trials_can_be_taken_but_nobody_else_publ
 
 
 def test_on_a_server_they_are_two_locks_as_well() -> None:
-    assert key_of("") != key_of("publication")
+    assert lock_key("") != lock_key("publication")
 
 
 def test_a_recorder_holds_few_points_however_many_updates_lie_between_checkpoints() -> None:

@@ -30,14 +30,14 @@ from sweeps.run import worker as workers
 from sweeps.run.objective import Objective
 from sweeps.run.worker import run_next
 from sweeps.schema import LOST, REASON, RETRY_OF, RUN_ID, WORKER, Ending
-from sweeps.store import identity
-from sweeps.store.folder import Store
-from sweeps.store.identity import is_alive, is_gone, parse, start_of, this_worker
+from sweeps.store import worker_id
+from sweeps.store.store import Store
+from sweeps.store.worker_id import is_alive, is_gone, parse_worker, start_of, this_worker
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.studies import QUICK, changed
 
-ME = parse(this_worker())
+ME = parse_worker(this_worker())
 
 
 def begun(store: Store, *, worker: str | None = None) -> tuple[Sweep, optuna.Trial]:
@@ -111,15 +111,15 @@ def test_two_processes_have_two_names_and_one_process_keeps_its_own() -> None:
         [
             sys.executable,
             "-c",
-            "from sweeps.store.identity import this_worker; print(this_worker())",
+            "from sweeps.store.worker_id import this_worker; print(this_worker())",
         ],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
     assert this_worker() == str(ME)
-    assert parse(other).word != ME.word
-    assert replace(parse(other), pid="", started="", word="") == replace(
+    assert parse_worker(other).word != ME.word
+    assert replace(parse_worker(other), pid="", started="", word="") == replace(
         ME, pid="", started="", word=""
     )
     assert is_gone(other)
@@ -140,12 +140,12 @@ def test_without_proc_and_behind_a_proc_that_hides_others_only_heartbeats_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = str(replace(ME, pid=str(os.getppid()), started="1"))
-    monkeypatch.setattr(identity, "PROC", tmp_path)
+    monkeypatch.setattr(worker_id, "PROC", tmp_path)
     assert (is_alive(hidden), is_gone(hidden)) == (False, False)
-    identity.boot_id.cache_clear()
+    worker_id.boot_id.cache_clear()
     mine = this_worker()
-    identity.boot_id.cache_clear()
-    assert parse(mine).started == parse(mine).boot == ""
+    worker_id.boot_id.cache_clear()
+    assert parse_worker(mine).started == parse_worker(mine).boot == ""
     assert (is_alive(mine), is_gone(mine)) == (False, False)
 
 

@@ -15,7 +15,7 @@ from requests import HTTPError, Response
 
 from sweeps.__main__ import main
 from sweeps.record.outbox import RECORDS, Outbox
-from sweeps.store.outage import concerns_all, may_pass
+from sweeps.store.mlflow_errors import affects_every_record, is_retryable
 from tests.studies import MINI
 
 HTML = "<html>please log in</html>"
@@ -136,19 +136,19 @@ def test_an_upload_that_is_too_large_is_set_aside_and_one_that_fails_waits(
 
 def test_a_request_that_a_proxy_finds_too_large_is_refused_whatever_it_holds() -> None:
     too_large = "API request to endpoint /x failed with error code 413 != 200. Response body: ''"
-    assert not may_pass(MlflowException(too_large))
-    assert may_pass(MlflowException(too_large.replace("413", "502")))
+    assert not is_retryable(MlflowException(too_large))
+    assert is_retryable(MlflowException(too_large.replace("413", "502")))
 
 
 def test_an_answer_about_one_record_does_not_keep_the_others_waiting() -> None:
     response = Response()
     error = HTTPError(response=response)
     response.status_code = 500
-    assert not concerns_all(error)
+    assert not affects_every_record(error)
     response.status_code = 502
-    assert concerns_all(error)
-    assert not concerns_all(PermissionError(13, "Permission denied", "artifacts/x"))
-    assert concerns_all(MlflowException("API request to x failed with exception y"))
+    assert affects_every_record(error)
+    assert not affects_every_record(PermissionError(13, "Permission denied", "artifacts/x"))
+    assert affects_every_record(MlflowException("API request to x failed with exception y"))
 
 
 @pytest.mark.parametrize("body", ["{}", ""])

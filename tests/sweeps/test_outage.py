@@ -32,8 +32,8 @@ from sweeps.record.outbox import RECORDS, Outbox, spool_of
 from sweeps.record.recorder import MlflowRecorder, trial_run
 from sweeps.run.objective import Objective
 from sweeps.schema import RUN_ID, WORKER
-from sweeps.store.folder import Store
-from sweeps.store.identity import parse, this_worker
+from sweeps.store.store import Store
+from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.studies import MINI, changed
@@ -324,7 +324,7 @@ def test_what_a_killed_worker_left_arrives_before_its_run_is_closed(store: Store
     sweep = start_sweep(study, store, trials=2, command=["run"])
     with pytest.warns(UserWarning, match="Heartbeat"):
         trial = sweep.optuna.ask()
-    trial.set_user_attr(WORKER, str(replace(parse(this_worker()), started="1")))
+    trial.set_user_attr(WORKER, str(replace(parse_worker(this_worker()), started="1")))
     spool = Outbox(spool_of(store, "mini", 0), store.runs(), link=print)
     tags = {"sweeps.role": "trial"}
     spool.write("run", experiment_id=sweep.experiment_id, name="trial-0000", start=1, tags=tags)

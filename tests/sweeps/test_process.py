@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 
 import sweeps.record.provenance
 from sweeps.cli import VARIABLES
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 
 PROGRAM = """
 import json, os, warnings

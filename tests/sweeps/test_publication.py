@@ -19,7 +19,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.publish.registry import move_alias
 from sweeps.schema import ALIAS, RUN_ID, SWEEP
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import open_sweep
 from tests.studies import TINY, changed
@@ -92,7 +92,7 @@ def test_a_run_without_a_model_cannot_become_the_best(finished: Store) -> None:
 
 def add_trial(store: Store, value: float, *, name: str = "tiny", known: bool = True) -> int:
     """What Optuna's own interface does with a result from elsewhere."""
-    study = optuna.load_study(study_name=name, storage=str(store.address))
+    study = optuna.load_study(study_name=name, storage=str(store.trials_url))
     params = {"ppo.learning_rate": 1e-3} if known else {"lr": 1e-3}
     distribution = optuna.distributions.FloatDistribution(1e-4, 1e-1)
     distributions: dict[str, optuna.distributions.BaseDistribution] = {

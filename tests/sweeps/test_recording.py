@@ -26,7 +26,7 @@ from sweeps.endings import ending
 from sweeps.publish.publish import link, run_table
 from sweeps.run.objective import trial_configs
 from sweeps.schema import RUN_ID
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import sweeps
 from tests.studies import MINI

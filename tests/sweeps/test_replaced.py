@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 
 
 def test_a_process_sees_the_database_that_was_put_in_the_place_of_the_one_it_opened(

@@ -9,7 +9,7 @@ import pytest
 import sweeps.run.worker
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run.objective import Objective
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.space import suggest
 from sweeps.study.study import read_study
 from sweeps.sweep import open_sweep

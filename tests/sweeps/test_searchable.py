@@ -23,7 +23,7 @@ from sweeps import commands as programs
 from sweeps.charts.columns import drawn
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run.objective import trial_configs
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.space import ELSEWHERE, MEASURES, defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep, proposer

@@ -24,7 +24,7 @@ from sweeps.publish.publish import HOST
 from sweeps.record.outbox import spool_of
 from sweeps.record.provenance import source_tags
 from sweeps.schema import DEFINITION
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.samplers import Pruner, make_pruner, make_sampler
 from sweeps.study.study import read_study
 from sweeps.sweep import proposer

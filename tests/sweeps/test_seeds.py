@@ -36,7 +36,7 @@ from sweeps.run.objective import Objective, training_seeds, trial_configs, trial
 from sweeps.run.worker import work
 from sweeps.schema import REASON, RETURNS, RUN_ID, SHOWN_SCORE
 from sweeps.scores import best_of, last_return
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep, pruner_of

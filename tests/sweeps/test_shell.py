@@ -14,15 +14,21 @@ import analysis.__main__
 from lander.errors import ConfigError
 from sweeps.__main__ import main
 from sweeps.commands import serve_runs
-from sweeps.store.database import TRACKING, VARIABLE
-from sweeps.store.folder import Store
-from sweeps.store.variables import NO_PICKLE, UNSERVED, UNUSED, wrong_variable
+from sweeps.store.database import STORAGE_ENV, TRACKING_ENV
+from sweeps.store.environment import NO_PICKLE, UNSERVED, UNUSED, unreadable_variable
+from sweeps.store.store import Store
 
 
 @pytest.fixture(autouse=True)
 def held(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment is as before after a test, whatever a command removes from it."""
-    for name in (*UNUSED, *UNSERVED, TRACKING, VARIABLE, "MLFLOW_SERVER_ALLOWED_HOSTS"):
+    for name in (
+        *UNUSED,
+        *UNSERVED,
+        TRACKING_ENV,
+        STORAGE_ENV,
+        "MLFLOW_SERVER_ALLOWED_HOSTS",
+    ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -68,9 +74,9 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def test_what_is_no_server_is_refused(
     store: Store, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(TRACKING, value)
+    monkeypatch.setenv(TRACKING_ENV, value)
     line = refused(store.folder, capsys)
-    assert line.startswith(f"{TRACKING} must be http://HOST:PORT or https://HOST")
+    assert line.startswith(f"{TRACKING_ENV} must be http://HOST:PORT or https://HOST")
     assert "s3cret" not in line
 
 
@@ -78,7 +84,7 @@ def test_what_is_no_server_is_refused(
     "value", ["http://host", "https://me:x@host:5000/mlflow", "http://[::1]:5"]
 )
 def test_a_server_is_taken(store: Store, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TRACKING, value)
+    monkeypatch.setenv(TRACKING_ENV, value)
     assert store.tracking_uri == value
 
 
@@ -86,9 +92,9 @@ def test_mlflow_leaves_no_trace_in_the_environment_and_its_own_database_is_the_s
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.runs()
-    assert TRACKING not in os.environ
+    assert TRACKING_ENV not in os.environ
     assert mlflow.get_tracking_uri() == store.tracking_uri
-    monkeypatch.setenv(TRACKING, store.tracking_uri)
+    monkeypatch.setenv(TRACKING_ENV, store.tracking_uri)
     assert main(["status", "--store", str(store.folder)]) == 0
 
 
@@ -106,9 +112,11 @@ def test_mlflow_leaves_no_trace_in_the_environment_and_its_own_database_is_the_s
 def test_a_wrong_address_of_trials_is_refused(
     tmp_path: Path, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(VARIABLE, value)
+    monkeypatch.setenv(STORAGE_ENV, value)
     line = refused(tmp_path, capsys)
-    assert line.startswith(f"{VARIABLE} must be postgresql://HOST/DATABASE, before HOST the user")
+    assert line.startswith(
+        f"{STORAGE_ENV} must be postgresql://HOST/DATABASE, before HOST the user"
+    )
     assert "s3cret" not in line
 
 
@@ -142,8 +150,8 @@ def test_a_value_that_mlflow_cannot_read_is_one_line(monkeypatch: pytest.MonkeyP
     ):
         with pytest.raises(ValueError, match="MLFLOW_") as wrong:
             variable.get()
-        assert variable.name in wrong_variable(wrong.value)
-    assert wrong_variable(ValueError("another")) == ""
+        assert variable.name in unreadable_variable(wrong.value)
+    assert unreadable_variable(ValueError("another")) == ""
 
 
 def test_the_ui_serves_one_store_to_this_machine_whatever_the_shell_says_of_servers(
@@ -179,6 +187,6 @@ def test_mlflows_server_takes_these_names_exactly(host: str, allowed: bool) -> N
 
 
 def test_python_is_refused_as_a_command_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TRACKING, "databricks")
-    with pytest.raises(ConfigError, match=f"^{TRACKING} must be"):
+    monkeypatch.setenv(TRACKING_ENV, "databricks")
+    with pytest.raises(ConfigError, match=f"^{TRACKING_ENV} must be"):
         store.runs()

@@ -27,8 +27,8 @@ from sweeps.lifecycle.creation import is_created
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import LOST, REASON, RETRY_OF, RUN_ID, WORKER
-from sweeps.store.folder import Store
-from sweeps.store.identity import parse
+from sweeps.store.store import Store
+from sweeps.store.worker_id import parse_worker
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.studies import ENDLESS, QUICK, SHORT, changed
@@ -293,7 +293,9 @@ def test_two_containers_with_one_host_name_are_two_workers(store: Store, tmp_pat
     ]
     try:
         until(lambda: len(at_work(store)) == 2)
-        assert len({parse(trial.user_attrs[WORKER]).namespace for trial in trials(store)}) == 2
+        assert (
+            len({parse_worker(trial.user_attrs[WORKER]).namespace for trial in trials(store)}) == 2
+        )
         requeue_lost(open_sweep(store, "mini"))
         assert main(["doctor", "--store", str(store.folder), "--dry-run"]) == 0
         assert len(at_work(store)) == 2

@@ -12,9 +12,9 @@ from optuna.trial import TrialState, create_trial
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import INTERRUPTED, REASON, RETRY_OF
-from sweeps.store.folder import Store
-from sweeps.store.identity import parse, this_worker
+from sweeps.store.store import Store
 from sweeps.store.trials import NoTrialLeft
+from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.ranges import read_range
 from sweeps.study.space import defaults, suggest
 from sweeps.study.study import Study, read_study
@@ -95,7 +95,7 @@ def test_an_interrupted_trial_does_not_count_and_is_tried_again(store: Store) ->
 def test_a_trial_whose_worker_has_ended_is_closed_and_tried_again(store: Store) -> None:
     sweep = start(store)
     gone, alive = take(sweep), take(sweep)
-    gone.set_user_attr("sweeps.worker", str(replace(parse(this_worker()), started="1")))
+    gone.set_user_attr("sweeps.worker", str(replace(parse_worker(this_worker()), started="1")))
     alive.set_user_attr("sweeps.worker", this_worker())
     sweep = start(store)
     assert count(sweep, TrialState.RUNNING) == 1

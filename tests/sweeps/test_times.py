@@ -15,7 +15,7 @@ from sweeps.endings import ended, seconds, started
 from sweeps.run.failures import bug
 from sweeps.schema import ENDED, REASON, STARTED
 from sweeps.scores import ranked
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from tests.sweeps.test_sweep import finish, start, take
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

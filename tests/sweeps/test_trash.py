@@ -13,7 +13,7 @@ import analysis.__main__
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import ALIAS, RUN_ID
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import find_study, read_study
 from sweeps.sweep import open_sweep
 from tests.studies import TINY, changed

@@ -13,7 +13,7 @@ from sweeps.run import supervisor as crew
 from sweeps.run.progress import ProgressTable, clock
 from sweeps.run.supervisor import HERE, Supervisor, run_workers
 from sweeps.schema import LOST, LOST_AGAIN, REASON
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
 from tests.studies import MINI

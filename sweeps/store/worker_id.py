@@ -45,7 +45,7 @@ class Worker:
         return not self.boot or (self.boot, self.namespace) == (boot_id(), pid_namespace())
 
 
-def parse(name: str) -> Worker:
+def parse_worker(name: str) -> Worker:
     """A worker by its name, of this version or of an earlier one, which had three parts."""
     parts = [*name.split(":"), *[""] * 6][:6]
     return Worker(*parts)
@@ -68,14 +68,14 @@ def this_worker() -> str:
 
 def is_alive(name: str) -> bool:
     """That worker's process is there: it runs, is stopped, or sleeps with its host."""
-    worker = parse(name)
+    worker = parse_worker(name)
     return worker.is_visible and start_of(worker.pid) == worker.started
 
 
 def is_gone(name: str) -> bool:
     """That worker's process has ended for certain. Of what cannot be seen from here, on other
     hosts and in other containers, only heartbeats tell."""
-    worker = parse(name)
+    worker = parse_worker(name)
     if not worker.is_visible or not worker.pid.isdecimal():
         return False
     if _read(PROC / worker.pid / "stat"):

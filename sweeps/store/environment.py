@@ -10,9 +10,9 @@ from typing import Final
 from lander.errors import ConfigError
 from lander.terminal import say
 from sweeps.errors import redacted
-from sweeps.store.database import TRACKING
-from sweeps.store.folder import Store
-from sweeps.store.halves import MLFLOW_FILE
+from sweeps.store.database import TRACKING_ENV
+from sweeps.store.database_files import MLFLOW_FILE
+from sweeps.store.store import Store
 
 UNUSED: Final = {
     "MLFLOW_RUN_ID": "every trial has a run of its own",
@@ -45,49 +45,51 @@ OFF: Final = ("", "0", "false")
 NO_PICKLE: Final = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
 
-def settle_variables(store: Store) -> None:
+def clean_environment(store: Store) -> None:
     """Report and remove what has no effect here, for this process and its children.
 
     Raises:
         ConfigError: a variable contradicts the store, or another one.
     """
-    leave_aside({name: why for name, why in UNUSED.items() if name != NO_PICKLE or held(name)})
+    remove_with_warning(
+        {name: why for name, why in UNUSED.items() if name != NO_PICKLE or is_set(name)}
+    )
     os.environ[NO_PICKLE] = "false"
-    named = os.environ.get(TRACKING, "")
+    named = os.environ.get(TRACKING_ENV, "")
     if named.startswith("sqlite:"):
         file = Path(named.removeprefix("sqlite:///").partition("?")[0]).resolve()
         if file != store.file(MLFLOW_FILE):
             raise ConfigError(
-                f"{TRACKING} must be http://HOST:PORT or https://HOST of an MLflow server, got "
+                f"{TRACKING_ENV} must be http://HOST:PORT or https://HOST of an MLflow server, got "
                 f"{redacted(named)!r}: runs are recorded in {store.folder}, unset it"
             )
-    if held("MLFLOW_TRACKING_INSECURE_TLS") and held("MLFLOW_TRACKING_SERVER_CERT_PATH"):
+    if is_set("MLFLOW_TRACKING_INSECURE_TLS") and is_set("MLFLOW_TRACKING_SERVER_CERT_PATH"):
         raise ConfigError(
             "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each "
             "other: unset one"
         )
 
 
-def settle_server_variables(*, hosts: str) -> None:
+def clean_server_environment(*, hosts: str) -> None:
     """The same for a server of MLflow; it answers to `hosts`, unless the shell names others."""
-    leave_aside(dict.fromkeys(UNSERVED, "one store is served, to this machine"))
+    remove_with_warning(dict.fromkeys(UNSERVED, "one store is served, to this machine"))
     os.environ.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", hosts)
 
 
-def leave_aside(reasons: dict[str, str]) -> None:
+def remove_with_warning(reasons: dict[str, str]) -> None:
     """Remove variables from the environment, with a line for each that would do something."""
     for name, why in reasons.items():
-        if held(name):
+        if is_set(name):
             say(f"sweeps: warning: {name} has no effect here: {why}", error=True)
         os.environ.pop(name, None)
 
 
-def held(name: str) -> bool:
+def is_set(name: str) -> bool:
     """The shell holds a variable, and it would do something."""
     return os.environ.get(name, "").lower() not in OFF
 
 
-def wrong_variable(error: Exception) -> str:
+def unreadable_variable(error: Exception) -> str:
     """One line about a variable that MLflow cannot read; empty if it is something else."""
     line = " ".join(str(error).split())
     return redacted(line)[:300] if isinstance(error, ValueError) and "MLFLOW_" in line else ""

@@ -27,9 +27,15 @@ from lander.trust import Origin
 from sweeps.hints import hint, no_sweep
 from sweeps.schema import PLACE, WINNER
 from sweeps.scores import best_of
-from sweeps.store.database import address, explaining_errors, lock, of_file, tracking_server
-from sweeps.store.halves import MLFLOW_FILE, OPTUNA_FILE, Half, copy_database, require_half
-from sweeps.store.retry import ENGINES
+from sweeps.store.database import explaining_errors, lock, sqlite_url, storage_url, tracking_server
+from sweeps.store.database_files import (
+    MLFLOW_FILE,
+    OPTUNA_FILE,
+    FileState,
+    copy_database,
+    require_usable,
+)
+from sweeps.store.retry import OPEN_ENGINES
 from sweeps.store.trials import BudgetStorage, open_storage
 
 if TYPE_CHECKING:
@@ -45,9 +51,9 @@ class Store:
     """Where its database files are, if not in the folder itself: copies, to be looked at."""
 
     @property
-    def address(self) -> URL:
+    def trials_url(self) -> URL:
         """Of Optuna's database."""
-        return address(self.file(OPTUNA_FILE))
+        return storage_url(self.file(OPTUNA_FILE))
 
     def file(self, name: str) -> Path:
         """A database that no server keeps.
@@ -61,7 +67,7 @@ class Store:
     @property
     def origin(self) -> Origin:
         """For what consent is kept: its folder, or the server that keeps the studies."""
-        url = self.address
+        url = self.trials_url
         if url.get_backend_name() == "sqlite":
             return Origin.folder(self.folder)
         hosts = {name: value for name, value in url.query.items() if name in ("host", "port")}
@@ -87,14 +93,14 @@ class Store:
         return self.folder.resolve() / "artifacts"
 
     @property
-    def place(self) -> str:
+    def artifacts_uri(self) -> str:
         """What an address of artifacts begins with."""
         return "a tracking server" if self.tracked_remotely else self.artifacts.as_uri()
 
     @property
-    def files(self) -> list[Path]:
+    def database_files(self) -> list[Path]:
         """The databases that no server keeps."""
-        trials = self.address.get_backend_name() == "sqlite"
+        trials = self.trials_url.get_backend_name() == "sqlite"
         found = {OPTUNA_FILE: trials, MLFLOW_FILE: not self.tracked_remotely}
         return [self.file(name) for name, here in found.items() if here]
 
@@ -104,7 +110,7 @@ class Store:
 
         Every worker waits for it: whoever holds it asks Optuna's database, and nothing slower.
         """
-        return lock(self.address)
+        return lock(self.trials_url)
 
     @property
     def publication_lock(self) -> AbstractContextManager[object]:
@@ -113,7 +119,7 @@ class Store:
 
         `lock` may be taken inside, never the other way round.
         """
-        return lock(self.address, "publication")
+        return lock(self.trials_url, "publication")
 
     def trials(self) -> BudgetStorage:
         """Optuna's database; created if it is missing.
@@ -121,10 +127,10 @@ class Store:
         Raises:
             ConfigError: it is damaged, or of another version of Optuna.
         """
-        with explaining_errors(self.address, upgrade="optuna storage upgrade --storage"):
-            if self.address.get_backend_name() == "sqlite":
-                require_half(self.file(OPTUNA_FILE))
-            return open_storage(self.address)
+        with explaining_errors(self.trials_url, upgrade="optuna storage upgrade --storage"):
+            if self.trials_url.get_backend_name() == "sqlite":
+                require_usable(self.file(OPTUNA_FILE))
+            return open_storage(self.trials_url)
 
     def runs(self) -> MlflowClient:
         """A client of MLflow's database; created if it is missing.
@@ -133,21 +139,21 @@ class Store:
             ConfigError: it is damaged, or of another version of MLflow.
         """
         # here: it takes seconds to load, and whoever counts trials has no use for it
-        from sweeps.store.tracking import open_file, open_server
+        from sweeps.store.mlflow_client import open_file, open_server
 
         if self.tracked_remotely:
             return open_server(self.tracking_uri)
         with explaining_errors(make_url(self.tracking_uri), upgrade="mlflow db upgrade"):
-            require_half(self.file(MLFLOW_FILE))
+            require_usable(self.file(MLFLOW_FILE))
             return open_file(self.tracking_uri, folder=self.folder)
 
     def close(self) -> None:
         """Give back the connections of this process to its database files."""
-        for engine in list(ENGINES):
-            if engine.url == self.address:
+        for engine in list(OPEN_ENGINES):
+            if engine.url == self.trials_url:
                 engine.dispose()
         if "mlflow" in sys.modules:  # or nothing of it was opened
-            from sweeps.store.tracking import disconnect
+            from sweeps.store.mlflow_client import disconnect
 
             disconnect(self.tracking_uri)
 
@@ -165,8 +171,8 @@ class Store:
             if not self.exists:
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir()
-                for database in self.files:
-                    if self.kept(database) != Half.WHOLE:
+                for database in self.database_files:
+                    if self.state_of(database) != FileState.WHOLE:
                         create_database(aside / database.name)
                         (aside / database.name).rename(database)
                 shutil.rmtree(aside)
@@ -180,22 +186,22 @@ class Store:
         Raises:
             ConfigError: one is damaged or of another program, or lost while the other one is kept.
         """
-        found = [self.kept(file) for file in self.files]
-        return all(half == Half.WHOLE for half in found)
+        found = [self.state_of(file) for file in self.database_files]
+        return all(half == FileState.WHOLE for half in found)
 
-    def kept(self, file: Path) -> Half:
+    def state_of(self, file: Path) -> FileState:
         """What one of its database files is.
 
         Raises:
             ConfigError: it is damaged or of another program, or lost while the other one is kept.
         """
-        with explaining_errors(of_file(file), upgrade=""):
-            return require_half(file)
+        with explaining_errors(sqlite_url(file), upgrade=""):
+            return require_usable(file)
 
     def study_names(self) -> list[str]:
         """Studies in the store, oldest first."""
         file = self.file(OPTUNA_FILE)
-        if file in self.files and self.kept(file) != Half.WHOLE:
+        if file in self.database_files and self.state_of(file) != FileState.WHOLE:
             return []  # to ask would create it
         return optuna.get_all_study_names(self.trials())
 
@@ -212,16 +218,16 @@ class Store:
         if name not in names:
             raise ConfigError(unknown(f"study in {self.folder}", name, names))
         found = optuna.load_study(study_name=name, storage=self.trials())
-        before = str(found.user_attrs.get(PLACE, self.place))
-        if before == self.place or anywhere:
+        before = str(found.user_attrs.get(PLACE, self.artifacts_uri))
+        if before == self.artifacts_uri or anywhere:
             return found
-        if before.startswith("file:") and self.place.startswith("file:"):
+        if before.startswith("file:") and self.artifacts_uri.startswith("file:"):
             raise ConfigError(
                 f"{self.folder} was moved, its artifacts were written to {before}: "
                 f"{hint('doctor', self.folder)} updates its paths"
             )
         raise ConfigError(
-            f"{name} is recorded at {before}, not at {self.place}: set or unset "
+            f"{name} is recorded at {before}, not at {self.artifacts_uri}: set or unset "
             "MLFLOW_TRACKING_URI accordingly"
         )
 
@@ -238,8 +244,8 @@ def snapshot(store: Store) -> Generator[Store]:
         folder = Path(place).resolve()
         seen = replace(store, databases=folder)
         try:
-            for file in filter(Path.is_file, store.files):
-                with explaining_errors(of_file(file), upgrade=""):
+            for file in filter(Path.is_file, store.database_files):
+                with explaining_errors(sqlite_url(file), upgrade=""):
                     copy_database(file, folder / file.name)
             yield seen
         except ConfigError as error:
@@ -253,7 +259,7 @@ def snapshot(store: Store) -> Generator[Store]:
 def create_database(file: Path) -> None:
     """Optuna's or MLflow's, as the name says; nothing is left open."""
     if file.name == OPTUNA_FILE:
-        BudgetStorage(of_file(file)).engine.dispose()
+        BudgetStorage(sqlite_url(file)).engine.dispose()
         return
     import mlflow
 
@@ -280,7 +286,7 @@ def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
     return trials[int(which)]
 
 
-def find_begun(study: optuna.Study, which: str) -> FrozenTrial:
+def find_started(study: optuna.Study, which: str) -> FrozenTrial:
     """As `find_trial`, of one that has parameters.
 
     Raises:

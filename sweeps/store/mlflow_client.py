@@ -1,4 +1,4 @@
-"""A store's artifacts are read and written inside the store only, whatever its databases name."""
+"""Opens MLflow's half of a store: a client of its server or its file, confined to the store."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import FileInfo, Run
 from mlflow.utils.file_utils import local_file_uri_to_path
+from sqlalchemy import Connection, Engine, event
 
 from lander.errors import ConfigError
 from lander.files import inside
+from sweeps.store.database import LOCK_SECONDS, TRACKING_ENV
+from sweeps.store.engines import watch_file
 
 ARTIFACTS: Final = "artifacts"
+BUSY: Final = "busy_timeout = 20000"
+"""What MLflow says to SQLite before every transaction."""
+OPENED: Final[dict[str, MlflowClient]] = {}
+"""Address of a database file -> a client of it."""
 
 
 class ConfinedClient(MlflowClient):
@@ -93,3 +101,54 @@ def files_under(folder: Path) -> list[str]:
     """Names of all files in a folder and in those in it; none if it is a file."""
     found = ((Path(at), names) for at, _, names in os.walk(folder))
     return [str((at / name).relative_to(folder)) for at, names in found for name in names]
+
+
+def open_server(uri: str) -> MlflowClient:
+    """A client of the server at an address."""
+    look_at(uri)
+    return MlflowClient(tracking_uri=uri)
+
+
+def open_file(uri: str, *, folder: Path) -> MlflowClient:
+    """A client of the database in a file, confined to the folder of its store."""
+    look_at(uri)
+    OPENED[uri] = client = ConfinedClient(uri, folder)
+    for engine in engines(client):
+        watch_file(engine)
+        if not event.contains(engine, "before_cursor_execute", wait_as_long):
+            event.listen(engine, "before_cursor_execute", wait_as_long, retval=True)
+    return client
+
+
+def look_at(uri: str) -> None:
+    """Models and the registry look at the process-wide address, whatever client asks."""
+    held = os.environ.get(TRACKING_ENV)
+    mlflow.set_tracking_uri(uri)
+    os.environ.pop(TRACKING_ENV, None)  # where MLflow has put it, for its own children
+    if held is not None:
+        os.environ[TRACKING_ENV] = held
+
+
+def disconnect(uri: str) -> None:
+    """Give back the connections to a database file: MLflow keeps them for good."""
+    if uri in OPENED:
+        for engine in engines(OPENED.pop(uri)):
+            engine.dispose()
+
+
+def engines(client: MlflowClient) -> list[Engine]:
+    """Of MLflow's two stores in one database: runs, and registered models."""
+    stores = client._tracking_client.store, client._get_registry_client().store
+    return [store.engine for store in stores]
+
+
+def wait_as_long(
+    _connection: Connection,
+    _cursor: object,
+    statement: str,
+    parameters: Any,
+    _context: object,
+    _many: bool,
+) -> tuple[str, Any]:
+    """MLflow would give up after 20 s, and can be told otherwise only here."""
+    return statement.replace(BUSY, f"busy_timeout = {LOCK_SECONDS}000"), parameters

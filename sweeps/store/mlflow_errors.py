@@ -46,13 +46,13 @@ DEFECTS: Final = (
 """What code raises on data that it cannot use."""
 
 
-def may_pass(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
     """Whether the same record may be accepted later: MLflow, or the storage of its artifacts, does
     not answer now. A local file that is missing will not come back by itself."""
     if http_status(error) in TOO_LARGE:
         return False
     if isinstance(error, HTTPError):
-        return refusal_in(error) not in REFUSED
+        return error_code_in(error) not in REFUSED
     if isinstance(error, MlflowException):
         if error.error_code == "INTERNAL_ERROR" and isinstance(error.__cause__, DEFECTS):
             return False  # raised in this process, on what a database cannot hold
@@ -63,7 +63,7 @@ def may_pass(error: BaseException) -> bool:
     return not isinstance(error, DEFECTS)
 
 
-def concerns_all(error: BaseException) -> bool:
+def affects_every_record(error: BaseException) -> bool:
     """Whether every other record would wait as this one does.
 
     Not for a local path without permission, or if a server answered that it failed inside.
@@ -84,7 +84,7 @@ def http_status(error: BaseException) -> int | None:
     return int(named[1]) if named else None
 
 
-def refusal_in(error: HTTPError) -> str:
+def error_code_in(error: HTTPError) -> str:
     """MLflow's code in the answer to an upload, if it has one."""
     try:
         answer = None if error.response is None else error.response.json()
@@ -93,7 +93,7 @@ def refusal_in(error: HTTPError) -> str:
     return str(answer.get("error_code", "")) if isinstance(answer, dict) else ""
 
 
-def answered(found: str) -> str:
+def required_id(found: str) -> str:
     """The id in MLflow's answer.
 
     Raises:

@@ -29,13 +29,13 @@ RECORDED: Final = {
     MLFLOW_FILE: "SELECT DISTINCT experiments.name FROM experiments JOIN runs "
     "USING (experiment_id) ORDER BY 1",
 }
-"""Names of the sweeps whose records the other half must hold."""
+"""Names of the sweeps whose records the other one must hold."""
 TABLE_NAMES: Final = "SELECT name FROM sqlite_master"
 WAL: Final = b"\x02\x02"
 """In the header of a file in that journal mode, to read which SQLite writes beside it."""
 
 
-class Half(Enum):
+class FileState(Enum):
     """What a database file is."""
 
     MISSING = "missing"
@@ -45,36 +45,36 @@ class Half(Enum):
     WHOLE = "whole"
 
 
-def half(file: Path) -> Half:
+def state_of(file: Path) -> FileState:
     """What a file of that name is.
 
     Raises:
         sqlite3.DatabaseError: it is damaged, or no SQLite file.
     """
     if not file.is_file():
-        return Half.MISSING
+        return FileState.MISSING
     if not file.stat().st_size:
-        return Half.EMPTY
+        return FileState.EMPTY
     tables = {str(name) for (name,) in rows(file, TABLE_NAMES)}
     if not tables:
-        return Half.EMPTY
-    return Half.WHOLE if TABLES[file.name] <= tables else Half.FOREIGN
+        return FileState.EMPTY
+    return FileState.WHOLE if TABLES[file.name] <= tables else FileState.FOREIGN
 
 
-def require_half(file: Path) -> Half:
+def require_usable(file: Path) -> FileState:
     """What a file is, if that is what its name says, or nothing was lost that it held.
 
     Raises:
         ConfigError: with the remedy.
         sqlite3.DatabaseError: it is damaged, or no SQLite file.
     """
-    found, other = half(file), file.with_name(OTHERS[file.name])
+    found, other = state_of(file), file.with_name(OTHERS[file.name])
     remedy = "put a copy of it back, or move the store aside and start anew"
-    if found == Half.FOREIGN:
+    if found == FileState.FOREIGN:
         raise ConfigError(
             f"{file} is an SQLite file, but not a database of {LIBRARIES[file.name]}: {remedy}"
         )
-    if found == Half.WHOLE or half(other) != Half.WHOLE:
+    if found == FileState.WHOLE or state_of(other) != FileState.WHOLE:
         return found
     lost = [str(name) for (name,) in rows(other, RECORDED[other.name])]
     if lost:
