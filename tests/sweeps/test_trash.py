@@ -155,7 +155,7 @@ def test_a_name_that_mlflow_already_has_is_refused_before_anything_is_created(
     client = finished.runs()
     tiny_file.write_text(tiny_file.read_text().replace('"tiny"', '"again"'))
     if trashed:
-        client.delete_experiment(client.create_experiment("again", f"{finished.place}/again"))
+        client.delete_experiment(client.create_experiment("again", f"{finished.artifacts_uri}/again"))
         message = "an experiment again is in MLflow's trash: give the study another name, or"
     else:
         client.create_registered_model("again")
@@ -197,7 +197,7 @@ def test_a_run_of_a_sweep_that_no_study_knows_is_named(command: Command, finishe
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
     tags = {"sweeps.role": "study"}
     stray = client.create_run(sweep.experiment_id, run_name="tiny", tags=tags).info.run_id
-    other = client.create_experiment("other", f"{finished.place}/other")
+    other = client.create_experiment("other", f"{finished.artifacts_uri}/other")
     client.create_run(other, run_name="other", tags=tags)
     done = command("doctor", "--store", finished.folder)
     assert (done.returncode, done.stdout.count("\n")) == (1, 2)
