@@ -155,7 +155,9 @@ def test_a_name_that_mlflow_already_has_is_refused_before_anything_is_created(
     client = finished.runs()
     tiny_file.write_text(tiny_file.read_text().replace('"tiny"', '"again"'))
     if trashed:
-        client.delete_experiment(client.create_experiment("again", f"{finished.artifacts_uri}/again"))
+        client.delete_experiment(
+            client.create_experiment("again", f"{finished.artifacts_uri}/again")
+        )
         message = "an experiment again is in MLflow's trash: give the study another name, or"
     else:
         client.create_registered_model("again")
