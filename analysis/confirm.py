@@ -28,7 +28,8 @@ def confirm(args: argparse.Namespace) -> int:
     confirmation = start_confirmation(
         store, args.study, top=args.top, seeds=args.seeds, command=command
     )
-    finished = carry_out(confirmation, workers=args.workers) if confirmation.left else True
+    left = confirmation.read_trials().left
+    finished = carry_out(confirmation, workers=args.workers) if left else True
     try:
         judgement = judge_sweep(store, args.study)
     except ConfigError:

@@ -329,7 +329,7 @@ def record(store: Store, name: str, judgement: Judgement) -> str:
         for path in sorted(place.iterdir()):
             client.log_artifact(confirmation.run_id, str(path))
     for key, value in numbers(judgement).items():
-        client.log_metric(confirmation.run_id, key, value, step=len(confirmation.trials))
+        client.log_metric(confirmation.run_id, key, value, step=len(confirmation.read_trials().all))
     client.set_tag(confirmation.run_id, "sweeps.winner", str(judgement.winner.candidate.number))
     client.set_tag(confirmation.run_id, "mlflow.note.content", as_markdown(judgement))
     client.set_terminated(confirmation.run_id, "KILLED" if judgement.waiting else "FINISHED")
@@ -354,12 +354,13 @@ def record(store: Store, name: str, judgement: Judgement) -> str:
 def swept_trial(sweep: Sweep, candidate: Confirmed) -> int:
     """The finished trial of its parameters in the sweep: that of the defaults may have been lost,
     and tried again under another number."""
-    same = (trial.number for trial in ranked(sweep.trials) if trial.params == candidate.params)
+    finished = ranked(sweep.read_trials().all)
+    same = (trial.number for trial in finished if trial.params == candidate.params)
     return next(same, candidate.number)
 
 
 def typical_run(confirmation: Sweep, candidate: Confirmed) -> str:
     """The run of its training in the middle, of two the worse: what to expect of it."""
     order = np.argsort(candidate.scores, kind="stable")
-    trial = confirmation.trials[candidate.trials[order[(len(order) - 1) // 2]]]
+    trial = confirmation.read_trials().all[candidate.trials[order[(len(order) - 1) // 2]]]
     return str(trial.user_attrs[RUN_ID])

@@ -185,7 +185,7 @@ def load_curves(sweep: Sweep, metric: str, *, trials: Sequence[int] | None = Non
 @collector_paused()
 def read(sweep: Sweep) -> list[FrozenTrial]:
     """Trials of the budget."""
-    return sweep.counted
+    return sweep.read_trials().counted
 
 
 def start(trial: FrozenTrial) -> datetime:

@@ -40,6 +40,7 @@ from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.environment import clean_server_environment
 from sweeps.store.presence import require_recorded
 from sweeps.store.retry import RETRY_SECONDS
+from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store, find_started
 from sweeps.study.fitting import dead_zones_in
 from sweeps.study.study import find_study
@@ -64,36 +65,39 @@ def run(args: argparse.Namespace) -> int:
             command=sys.argv[1:],
             warm_start=args.warm_start,
         )
-        if sweep.grid is not None and sweep.total < sweep.grid.size:
-            covered = f"{sweep.total:,} of {sweep.grid.size:,} points"
+        trials = sweep.read_trials()
+        if sweep.grid is not None and trials.total < sweep.grid.size:
+            covered = f"{trials.total:,} of {sweep.grid.size:,} points"
             print(f"sweeps: warning: the grid is tried at {covered}, by chance", file=sys.stderr)
-        finished, complete = True, not sweep.left
-        if not complete or (args.workers == 0 and sweep.running):
+        finished, complete = True, not trials.left
+        if not complete or (args.workers == 0 and trials.running):
             seconds = args.hours and args.hours * 3600
             finished = carry_out(sweep, launcher=launcher, workers=args.workers, seconds=seconds)
         delivered = publish(sweep, patience=RETRY_SECONDS if finished else 0)
     if not finished:
         return 130
-    if sweep.left and bug(sweep.counted):
+    trials = sweep.read_trials()
+    failure = bug(trials.counted) if trials.left else ""
+    if failure:
         raise RuntimeError(
-            f"stopped, as the last {ENOUGH} trials failed alike: {bug(sweep.counted)} "
+            f"stopped, as the last {ENOUGH} trials failed alike: {failure} "
             f"(see {TRACEBACK} of their runs): fix it, then the same command goes on; a study "
             "whose [base] or [space] changes needs another name"
         )
-    if sweep.running:
-        print(f"study {study.name}: {sweep.running} of its trials are running elsewhere")
+    if trials.running:
+        print(f"study {study.name}: {trials.running} of its trials are running elsewhere")
     elif complete:
-        total = len(sweep.counted)
+        total = len(trials.counted)
         print(f"study {study.name} is complete: {total} trials in {store.folder}")
-        if sweep.grid is None or sweep.grid.untried(sweep.trials):
+        if sweep.grid is None or sweep.grid.untried(trials.all):
             extend = hint("sweep", store.folder, study=args.study, trials=2 * total)
             print(f"extend it: {extend}")
-    elif sweep.left:
-        trials = None if sweep.total == study.settings.trials else sweep.total
-        resume = hint("sweep", store.folder, study=args.study, trials=trials)
+    elif trials.left:
+        asked = None if trials.total == study.settings.trials else trials.total
+        resume = hint("sweep", store.folder, study=args.study, trials=asked)
         why = "time is up: " if args.hours else ""
-        print(f"{why}{sweep.left} of {sweep.total} trials are left; resume: {resume}")
-    conclude(sweep)
+        print(f"{why}{trials.left} of {trials.total} trials are left; resume: {resume}")
+    conclude(sweep, trials)
     return 0 if delivered else 1
 
 
@@ -114,12 +118,13 @@ def carry_out(
 ) -> bool:
     """Run the trials that are left with as many workers, or one for each core that may be used;
     False if interrupted."""
-    study, left = sweep.study, sweep.left
+    study, trials = sweep.study, sweep.read_trials()
+    total, left = trials.total, trials.left
     workers = min(launcher.places if workers is None else workers, left)
     steps = study.base.total_steps * study.settings.seeds_per_trial
-    total, done = sweep.total, sweep.total - left - sweep.running
     begun = f"study {study.name}: {total} trials"
-    if any(trial.state != TrialState.WAITING for trial in sweep.trials):
+    if any(trial.state != TrialState.WAITING for trial in trials.all):
+        done = total - left - trials.running
         begun = f"resuming {study.name}: {done} of {total} done, {left} to go"
     print(f"{begun}; {steps:,} steps each, {workers} workers", flush=True)
     watch = ProgressTable(trials=total, reports=study.reports, steps=steps)
@@ -131,11 +136,11 @@ def carry_out(
     return True
 
 
-def conclude(sweep: Sweep) -> None:
-    """The best trial, and where to look."""
-    best, name, folder = sweep.best, sweep.study.name, sweep.store.folder
+def conclude(sweep: Sweep, trials: Trials) -> None:
+    """Print the best trial, and what to do next."""
+    best, name, folder = trials.best, sweep.study.name, sweep.store.folder
     if best is None:
-        failed = [trial for trial in sweep.trials if ending(trial) == Ending.FAILED]
+        failed = [trial for trial in trials.all if ending(trial) == Ending.FAILED]
         reason = failed[0].user_attrs[REASON] if failed else "none ended"
         say(f"no trial finished; first failure: {reason}")
         return
@@ -188,7 +193,7 @@ def trials(args: argparse.Namespace) -> int:
     columns = ["trial", "state", "value", "reports", "seeds", *space]
     lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     lines.writeheader()
-    for trial in sweep.trials:
+    for trial in sweep.read_trials().all:
         found = {
             name: range_.to_field(trial.params[range_.parameter])
             for name, range_ in space.items()

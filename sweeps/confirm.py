@@ -31,7 +31,6 @@ from sweeps.schema import (
 from sweeps.scores import mean, ranked
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
-from sweeps.store.trials import taken
 from sweeps.study.space import defaults
 from sweeps.sweep import Sweep, open_sweep
 
@@ -68,7 +67,7 @@ def candidates(sweep: Sweep, *, top: int) -> dict[int, dict[str, Any]]:
     Raises:
         ConfigError: no trial has finished.
     """
-    best = ranked(sweep.trials)
+    best = ranked(sweep.read_trials().all)
     if not best:
         raise ConfigError(f"study {sweep.study.name} has no finished trial yet to confirm")
     base = defaults(sweep.study.space, sweep.study.base)
@@ -110,25 +109,28 @@ def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) 
     What was lost or interrupted is tried again by whoever asks next, if it is still wanted.
     """
     wanted = [(index, number) for index in range(seeds) for number in chosen]
-    trials, again = confirmation.trials, to_try_again(map(attempt, confirmation.trials))
+    trials = confirmation.read_trials().all
+    again = to_try_again(map(attempt, trials))
     open_ = [t for t in own(trials) if t.state == TrialState.WAITING or t.number in again]
     for trial in open_:
         if place(trial) not in wanted:
             confirmation.fail(trial, WITHDRAWN)
-    there = {place(trial) for trial in (*own(confirmation.counted), *open_)}
+    there = {place(trial) for trial in (*own(confirmation.read_trials().counted), *open_)}
     for index, number in wanted:
         if (index, number) not in there:
             confirmation.optuna.enqueue_trial(
                 chosen[number], user_attrs={TEST_SEED_INDEX: index, CANDIDATE: number}
             )
-    again = to_try_again(map(attempt, confirmation.trials))
-    confirmation.optuna.set_user_attr(BUDGET, taken(confirmation.trials) + len(again))
+    filled = confirmation.read_trials()
+    again = to_try_again(map(attempt, filled.all))
+    confirmation.optuna.set_user_attr(BUDGET, len(filled.counted) + len(again))
     confirmation.optuna.set_user_attr(WANTED, wanted)
 
 
 def missing(confirmation: Sweep) -> int:
     """Trainings asked for that have no end yet: they wait, are under way, or were broken off."""
-    over = {place(trial) for trial in own(confirmation.counted) if trial.state.is_finished()}
+    trials = own(confirmation.read_trials().counted)
+    over = {place(trial) for trial in trials if trial.state.is_finished()}
     wanted = confirmation.optuna.user_attrs.get(WANTED, [])
     return sum((index, number) not in over for index, number in wanted)
 
@@ -155,9 +157,9 @@ def read_confirmation(store: Store, name: str) -> list[Confirmed]:
         raise ConfigError(f"study {name} was not confirmed yet: {remedy}")
     confirmation = open_sweep(store, name + CONFIRM)
     by_candidate: dict[int, list[FrozenTrial]] = {}
-    for trial in sorted(own(confirmation.counted), key=place):
+    for trial in sorted(own(confirmation.read_trials().counted), key=place):
         by_candidate.setdefault(place(trial)[1], []).append(trial)
-    finished = ranked(sweep.trials)
+    finished = ranked(sweep.read_trials().all)
     return [confirmed(number, by_candidate[number], finished) for number in sorted(by_candidate)]
 
 

@@ -13,9 +13,8 @@ from lander.terminal import say
 from sweeps.endings import ending
 from sweeps.hints import no_sweep
 from sweeps.schema import WINNER, Ending
-from sweeps.scores import best_of
+from sweeps.store.snapshot import read_trials
 from sweeps.store.store import Store
-from sweeps.store.trials import left
 
 
 def status(args: argparse.Namespace) -> int:
@@ -40,9 +39,9 @@ def status(args: argparse.Namespace) -> int:
 
 def summary(study: optuna.Study) -> dict[str, Any]:
     """A study's state as plain values."""
-    trials = study.get_trials(deepcopy=False)
-    best, count = best_of(trials), Counter(map(ending, trials))
-    count[Ending.WAITING] = left(study)  # most of them are drawn when a worker asks for them
+    trials = read_trials(study)
+    best, count = trials.best, Counter(map(ending, trials.all))
+    count[Ending.WAITING] = trials.left  # most of them are drawn when a worker asks for them
     return {
         "study": study.study_name,
         "trials": {how.value: count[how] for how in Ending},

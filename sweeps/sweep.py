@@ -11,12 +11,10 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.errors import ConfigError
-from sweeps.endings import counts
 from sweeps.hints import hint
 from sweeps.schema import CONFIRM, DEFINITION, EXPERIMENT_ID, REASON, RUN_ID
-from sweeps.scores import best_of
+from sweeps.store.snapshot import Trials, read_trials
 from sweeps.store.store import Store
-from sweeps.store.trials import left, total
 from sweeps.study.grid import Grid, GridSampler
 from sweeps.study.proposing import FittingSampler
 from sweeps.study.samplers import make_pruner, make_sampler
@@ -41,35 +39,9 @@ class Sweep:
         """The parent run, which stands for the whole sweep."""
         return str(self.optuna.user_attrs[RUN_ID])
 
-    @property
-    def trials(self) -> list[FrozenTrial]:
-        return self.optuna.get_trials(deepcopy=False)
-
-    @property
-    def counted(self) -> list[FrozenTrial]:
-        """Trials of the budget: not those that were lost or interrupted, and tried again in
-        another trial."""
-        return [trial for trial in self.trials if counts(trial)]
-
-    @property
-    def left(self) -> int:
-        """How many trials nobody has begun."""
-        return left(self.optuna)
-
-    @property
-    def running(self) -> int:
-        """How many trials are being trained, here or elsewhere."""
-        return sum(trial.state == TrialState.RUNNING for trial in self.trials)
-
-    @property
-    def total(self) -> int:
-        """How many trials it has when it is over."""
-        return total(self.optuna)
-
-    @property
-    def best(self) -> FrozenTrial | None:
-        """The finished trial of the highest value; which one is confirmed does not matter here."""
-        return best_of(self.trials)
+    def read_trials(self) -> Trials:
+        """One reading of the database; who looks at several counts asks it once."""
+        return read_trials(self.optuna)
 
     @property
     def grid(self) -> Grid | None:

@@ -118,7 +118,8 @@ def recorded_parts(sweep: Sweep) -> dict[str, list[float]]:
 
 def busy_share(sweep: Sweep, trials: pd.DataFrame) -> float:
     """Share of the time, from each worker's first trial to the end of its last, in trials."""
-    worker = {trial.number: trial.user_attrs.get(WORKER, "") for trial in sweep.counted}
+    counted = sweep.read_trials().counted
+    worker = {trial.number: trial.user_attrs.get(WORKER, "") for trial in counted}
     there = 0.0
     for _, own in trials.groupby(trials.index.map(worker)):
         there += (own["started"] + own["seconds"]).max() - own["started"].min()

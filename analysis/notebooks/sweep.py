@@ -28,16 +28,17 @@ from sweeps.sweep import Sweep
 
 def with_return(sweep: Sweep) -> pd.DataFrame:
     """The rows of `load_trials` that ended with a return: finished, or pruned at a checkpoint."""
-    numbers = [trial.number for trial in ended(sweep.counted)]
+    numbers = [trial.number for trial in ended(sweep.read_trials().counted)]
     return load_trials(sweep).loc[numbers]
 
 
 def progress(sweep: Sweep) -> Answer:
     """Did the search get anywhere?"""
-    begun = [trial for trial in sweep.counted if trial.params]
+    trials = sweep.read_trials()
+    begun = [trial for trial in trials.counted if trial.params]
     if not begun:
         return Answer("No trial has begun yet.")
-    figure, best = history(begun, env=sweep.study.base.env), sweep.best
+    figure, best = history(begun, env=sweep.study.base.env), trials.best
     if best is None:
         return Answer(f"None of {len(begun)} trials has finished, so there is no best one.", figure)
     first = next((trial for trial in begun if root(trial) == 0), None)
@@ -80,8 +81,9 @@ def confirmed(sweep: Sweep) -> str:
 
 def importance(sweep: Sweep) -> Answer:
     """Which parameter matters?"""
-    count = len(ended(sweep.counted))
-    table = importances(sweep.counted, sweep.study.space)
+    counted = sweep.read_trials().counted
+    count = len(ended(counted))
+    table = importances(counted, sweep.study.space)
     if table.empty:
         return Answer(too_few(count))
     name, row = table.index[0], table.iloc[0]
@@ -107,11 +109,11 @@ def good_values(sweep: Sweep) -> Answer:
     trials = with_return(sweep)
     if trials.empty:
         return Answer("No trial has ended with a return.")
-    study = sweep.study
-    figure = slices(sweep.counted, list(study.space.values()), env=study.base.env)
+    study, counted = sweep.study, sweep.read_trials().counted
+    figure = slices(counted, list(study.space.values()), env=study.base.env)
     if len(trials) < FEWEST:
         return Answer(too_few(len(trials)), figure)
-    name = str(importances(sweep.counted, study.space).index[0])
+    name = str(importances(counted, study.space).index[0])
     order = trials.sort_values("last_return", ascending=False)[name]
     size = int(np.ceil(BEST_SHARE * len(order)))
     good, rest = order.iloc[:size].dropna(), order.iloc[size:].dropna()
@@ -149,7 +151,7 @@ def median(values: Sequence[float]) -> float:
 
 def together(sweep: Sweep) -> Answer:
     """How do values go together?"""
-    complete = finished(sweep.counted)
+    complete = finished(sweep.read_trials().counted)
     if len(complete) < 2:
         return Answer(f"Lines to compare take two finished trials, there are {len(complete)}.")
     figure = parallel_coordinates(complete, list(sweep.study.space.values()))

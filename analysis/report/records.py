@@ -15,6 +15,7 @@ from lander.errors import ConfigError
 from sweeps.endings import ending
 from sweeps.schema import ALIAS, CONFIRM, PARENT, RETURNS, ROLE, Ending
 from sweeps.scores import ranked, seed_scores
+from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 
@@ -27,10 +28,7 @@ class Records:
     """A sweep, its runs and its confirmation."""
 
     sweep: Sweep
-    trials: Sequence[FrozenTrial]
-    """All, the lost ones and those that nobody has begun included."""
-    counted: Sequence[FrozenTrial]
-    """Those of the budget."""
+    trials: Trials
     ranked: Sequence[FrozenTrial]
     """Finished ones from the best down, one of equal parameters."""
     parent: Run
@@ -49,6 +47,11 @@ class Records:
         return self.sweep.study.name
 
     @property
+    def counted(self) -> Sequence[FrozenTrial]:
+        """Trials of the budget."""
+        return self.trials.counted
+
+    @property
     def best(self) -> FrozenTrial | None:
         """The first of the ranked ones."""
         return self.ranked[0] if self.ranked else None
@@ -56,7 +59,7 @@ class Records:
     def count(self, how: Ending) -> int:
         """Trials of the budget with this ending."""
         if how == Ending.WAITING:
-            return self.sweep.left
+            return self.trials.left
         return sum(ending(trial) == how for trial in self.counted)
 
     def scores(self, trial: FrozenTrial) -> list[float]:
@@ -93,13 +96,12 @@ def read_records(store: Store, name: str) -> Records:
     confirmation = None
     if name + CONFIRM in store.study_names():
         confirmation = client.get_run(open_sweep(store, name + CONFIRM).run_id)
-    counted = sweep.counted
+    trials = sweep.read_trials()
     judgement, unconfirmed = read_judgement(store, name)
     return Records(
         sweep=sweep,
-        trials=sweep.trials,
-        counted=counted,
-        ranked=ranked(counted),
+        trials=trials,
+        ranked=ranked(trials.all),
         parent=client.get_run(sweep.run_id),
         runs=trial_runs(sweep),
         judgement=judgement,

@@ -49,7 +49,7 @@ def question(records: Records) -> str:
         f"return of {study.base.final_episodes} deterministic episodes after "
         f"{study.base.total_steps:,} environment steps"
         + (f", {how} over {seeds} training seeds" if seeds > 1 else "")
-        + f", as far as {records.sweep.total} trials can tell?"
+        + f", as far as {records.trials.total} trials can tell?"
     )
 
 
@@ -116,7 +116,7 @@ def state(records: Records) -> str:
         for how in (*SETTLED, Ending.RUNNING, Ending.WAITING)
         if records.count(how) or how in SETTLED
     )
-    return f"{records.sweep.total} trials: {counts}."
+    return f"{records.trials.total} trials: {counts}."
 
 
 def best_told(records: Records, best: FrozenTrial) -> Iterator[str]:

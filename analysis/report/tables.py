@@ -71,7 +71,7 @@ def spent(records: Records) -> Iterator[tuple[str, str]]:
     """What went into the sweep, for people."""
     study, seeds = records.sweep.study, records.sweep.study.settings.seeds_per_trial
     yield "trials", state(records).partition(": ")[2].rstrip(".")
-    count = Counter(map(ending, records.trials))
+    count = Counter(map(ending, records.trials.all))
     again = {how: count[how] for how in SUPERSEDING if count[how]}
     if again:
         superseded = ", ".join(f"{number} {how}" for how, number in again.items())
@@ -81,7 +81,7 @@ def spent(records: Records) -> Iterator[tuple[str, str]]:
     curves = load_curves(records.sweep, METRIC)
     trained = int(curves.groupby(["trial", "seed"])["env_steps"].max().sum())
     yield "trained", f"{trained:,} environment steps, counted to each training's last checkpoint"
-    spans = spans_of(records.trials)
+    spans = spans_of(records.trials.all)
     if spans:
         whole = (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
         each = sum((end - start).total_seconds() for start, end in spans)
@@ -237,7 +237,7 @@ def origin_part(records: Records) -> list[Block]:
     """Versions, machine, commit and commands."""
     runs = [records.parent, *records.runs]
     names = sorted({tag for run in runs for tag in run.data.tags if tag.startswith(VERSION)})
-    workers = {str(t.user_attrs[WORKER]) for t in records.trials if WORKER in t.user_attrs}
+    workers = {str(t.user_attrs[WORKER]) for t in records.trials.all if WORKER in t.user_attrs}
     hosts = {worker.partition(":")[0] for worker in workers}
     table = [
         ["", ""],
@@ -246,8 +246,8 @@ def origin_part(records: Records) -> list[Block]:
         *([name.removeprefix(VERSION), of(runs, name)] for name in names),
         [
             "workers",
-            f"{at_once(spans_of(records.trials))} at the same time, {len(workers)} processes in "
-            f"all, on {len(hosts)} machine{'s' * (len(hosts) != 1)}",
+            f"{at_once(spans_of(records.trials.all))} at the same time, {len(workers)} processes "
+            f"in all, on {len(hosts)} machine{'s' * (len(hosts) != 1)}",
         ],
         ["cores", f"{usable_cores()}, where this report was written"],
     ]

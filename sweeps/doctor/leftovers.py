@@ -96,7 +96,7 @@ def unregistered(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Findin
         remedy = hint("confirm", sweep.store.folder, study=sweep.study.name)
         yield Finding(f"{what}: to register the winner again: {remedy}", mended=False)
         return
-    run_id = str(sweep.trials[number].user_attrs[RUN_ID])
+    run_id = str(sweep.read_trials().all[number].user_attrs[RUN_ID])
     if not client.search_logged_models([sweep.experiment_id], f"source_run_id = '{run_id}'"):
         return  # it could not be made, which a tag of the run says
     yield Finding(f"{what}: registered again")

@@ -45,15 +45,16 @@ def reconcile(sweep: Sweep, *, dry_run: bool, first: int = 0) -> Iterator[Findin
         if not finding.mended:
             return  # MLflow does not answer
     yield from lost(sweep, dry_run=dry_run)
-    trials = sweep.trials  # before their runs: a trial ends after its run
-    yield from unknown_runs(sweep, trials, dry_run=dry_run)
-    yield from compared(sweep, trials[first:], dry_run=dry_run)
-    working = any(trial.state == TrialState.RUNNING for trial in trials)
+    trials = sweep.read_trials()  # before their runs: a trial ends after its run
+    yield from unknown_runs(sweep, trials.all, dry_run=dry_run)
+    yield from compared(sweep, trials.all[first:], dry_run=dry_run)
     client = sweep.store.runs()
-    if not working and is_open(client.get_run(sweep.run_id)):
+    if not trials.running and is_open(client.get_run(sweep.run_id)):
         yield Finding(f"the run of {sweep.study.name} is still open, but nobody works at it")
         if not dry_run:
-            client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
+            client.set_terminated(
+                sweep.run_id, "KILLED" if sweep.read_trials().left else "FINISHED"
+            )
     yield from unknown_parents(sweep, dry_run=dry_run)
     yield from registry(sweep, dry_run=dry_run)
 
@@ -68,9 +69,10 @@ def note_check(sweep: Sweep, findings: Sequence[Finding]) -> None:
     left = [finding for finding in findings if not finding.mended]
     if any(finding.trial is None for finding in left):
         return  # it is not known whose fault that is
-    open_trials = [trial.number for trial in sweep.trials if not trial.state.is_finished()]
+    trials = sweep.read_trials().all
+    open_trials = [trial.number for trial in trials if not trial.state.is_finished()]
     numbers = [finding.trial for finding in left if finding.trial is not None]
-    first = min([*open_trials, *numbers, len(sweep.trials)])
+    first = min([*open_trials, *numbers, len(trials)])
     if first != first_to_check(sweep):
         sweep.optuna.set_user_attr(CHECKED, first)
 
@@ -78,7 +80,8 @@ def note_check(sweep: Sweep, findings: Sequence[Finding]) -> None:
 def undelivered(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     """Records of ended trials that wait for MLflow."""
     name, spool = sweep.study.name, sweep.store.folder / SPOOL
-    ended = {f"{name}-{trial.number:04d}" for trial in sweep.trials if trial.state.is_finished()}
+    trials = sweep.read_trials().all
+    ended = {f"{name}-{trial.number:04d}" for trial in trials if trial.state.is_finished()}
     count = sum(path.parent.name in ended for path in spool.glob(f"*/{RECORDS}"))
     if count:
         silence = "" if dry_run else deliver_all(sweep.store)
@@ -90,10 +93,10 @@ def undelivered(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
 def lost(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     """Trials that nobody closed when their worker ended."""
     if dry_run:
-        gone = find_lost(sweep)  # without the lock, which is a file
+        gone = find_lost(sweep, sweep.read_trials())  # without the lock, which is a file
     else:
         with sweep.store.lock:
-            gone = find_lost(sweep)
+            gone = find_lost(sweep, sweep.read_trials())
             if gone:
                 recover(sweep)
         deliver_all(sweep.store)

@@ -7,17 +7,22 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.endings import root
 from sweeps.record.delivery import close_run, deliver_all
 from sweeps.schema import LOST, LOST_AGAIN, REASON, STATE, SUPERSEDED, WORKER, Ending
+from sweeps.store.snapshot import Trials
 from sweeps.store.worker_id import is_gone
 from sweeps.sweep import Sweep
 
 
 def recover(sweep: Sweep) -> None:
-    """Close the trials that lost their worker: whoever asks for a trial next tries them again.
+    """Close the trials that lost their worker: the next worker that asks for a trial retries them.
 
-    The store's lock must be held; `deliver_all` sends their last records, later.
+    The caller holds the store's lock, and calls `deliver_all` later to send their last records.
+
+    Not Optuna's `RetryHeartbeatStaleTrialCallback`: it enqueues a trial of its own, which would
+    train under another seed and use up one more trial of the budget.
     """
-    before = {root(trial) for trial in sweep.trials if trial.user_attrs.get(REASON) == LOST}
-    for trial in find_lost(sweep):
+    trials = sweep.read_trials()
+    before = {root(trial) for trial in trials.all if trial.user_attrs.get(REASON) == LOST}
+    for trial in find_lost(sweep, trials):
         reason = LOST_AGAIN if root(trial) in before else LOST
         before.add(root(trial))
         tags = {REASON: reason, STATE: "FAIL"}
@@ -27,27 +32,33 @@ def recover(sweep: Sweep) -> None:
         sweep.fail(trial, reason)
 
 
-def requeue_lost(sweep: Sweep) -> None:
-    """As `recover`, which needs the lock, if there is anything to do."""
-    if find_lost(sweep):
-        with sweep.store.lock:
-            recover(sweep)
-        deliver_all(sweep.store)
+def requeue_lost(sweep: Sweep) -> Trials:
+    """Take the lock and `recover`, but only if a trial is lost; the trials after that.
+
+    They are read once if none is lost: the supervisor calls this at every look.
+    """
+    trials = sweep.read_trials()
+    if not find_lost(sweep, trials):
+        return trials
+    with sweep.store.lock:
+        recover(sweep)
+    deliver_all(sweep.store)
+    return sweep.read_trials()
 
 
-def find_lost(sweep: Sweep) -> list[FrozenTrial]:
-    """Trials whose worker ended without closing them; without the lock it may just be at it.
+def find_lost(sweep: Sweep, trials: Trials) -> list[FrozenTrial]:
+    """Trials whose worker ended without closing them; this changes nothing.
 
-    A reading: nothing is changed.
+    Unless the caller holds the store's lock, a worker may be closing one of them just now.
     """
     stale = sweep.store.trials()._get_stale_trial_ids(sweep.optuna._study_id)
-    return [trial for trial in sweep.trials if is_lost(trial, stale=trial._trial_id in stale)]
+    return [trial for trial in trials.all if is_lost(trial, stale=trial._trial_id in stale)]
 
 
 def is_lost(trial: FrozenTrial, *, stale: bool) -> bool:
-    """Nobody runs it, and nobody has said why it ended. `stale`: its heartbeats have stopped."""
+    """Whether no worker runs a trial and none recorded its end. `stale`: its heartbeats stopped."""
     if trial.state == TrialState.FAIL:
         return REASON not in trial.user_attrs  # closed by another tool than ours
     worker = trial.user_attrs.get(WORKER)
-    # without the name of a worker: it ended while it took the trial, with the lock we have now
+    # unsigned: its worker ended while it took the trial, under the lock that the caller holds
     return trial.state == TrialState.RUNNING and (stale or worker is None or is_gone(worker))

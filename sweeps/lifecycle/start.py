@@ -19,7 +19,6 @@ from sweeps.schema import BUDGET, DEFINITION, RUN_ID, WITHDRAWN
 from sweeps.scores import best_of, ranked
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
-from sweeps.store.trials import taken
 from sweeps.study.proposing import trainable_part
 from sweeps.study.space import defaults
 from sweeps.study.stored import difference, remedy
@@ -59,7 +58,7 @@ def start_sweep(
         deliver_all(store)
         with store.lock:  # two at once would each fill the budget
             recover(sweep)
-            fill(sweep, trials=trials or max(study.settings.trials, sweep.total))
+            fill(sweep, trials=trials or max(study.settings.trials, sweep.read_trials().total))
         deliver_all(store)
         store.runs().update_run(sweep.run_id, status="RUNNING")
     return sweep
@@ -95,15 +94,17 @@ def fill(sweep: Sweep, *, trials: int) -> None:
     The first trial is the defaults; each later one is drawn when a worker asks for it.
     """
     grid = sweep.grid
-    if not sweep.trials:
+    if not sweep.read_trials().all:
         study = sweep.study
         sweep.optuna.enqueue_trial(grid.first() if grid else defaults(study.space, study.base))
+    before = sweep.read_trials()
+    taken = len(before.counted)
     if grid is not None:
-        again = len(to_try_again(map(attempt, sweep.trials)))
-        trials = min(trials, taken(sweep.trials) + again + grid.untried(sweep.trials))
+        again = len(to_try_again(map(attempt, before.all)))
+        trials = min(trials, taken + again + grid.untried(before.all))
     sweep.optuna.set_user_attr(BUDGET, trials)
-    waiting = [trial for trial in sweep.trials if trial.state == TrialState.WAITING]
-    excess = max(0, taken(sweep.trials) - trials)
+    waiting = [trial for trial in before.all if trial.state == TrialState.WAITING]
+    excess = max(0, taken - trials)
     for trial in waiting[max(0, len(waiting) - excess) :]:
         sweep.fail(trial, WITHDRAWN)
 
@@ -118,7 +119,7 @@ def warm_points(study: Study, earlier: Sweep) -> list[dict[str, Any]]:
     if study.settings.sampler == "grid":
         raise ConfigError(f"study {study.name} is a grid, which tries all points: no --warm-start")
     points: list[dict[str, Any]] = []
-    for trial in ranked(earlier.trials)[:WARM_TRIALS]:
+    for trial in ranked(earlier.read_trials().all)[:WARM_TRIALS]:
         point = {
             range_.parameter: trial.params[range_.parameter]
             for range_ in study.space.values()

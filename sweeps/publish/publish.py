@@ -35,6 +35,7 @@ from sweeps.schema import (
 )
 from sweeps.scores import best_of, parameters, ranked
 from sweeps.store.retry import RETRY_SECONDS
+from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 
@@ -71,15 +72,16 @@ def show(sweep: Sweep) -> list[str]:
     """What `publish` does where MLflow answers; what is missing."""
     warnings = list[str]()
     sweep = open_sweep(sweep.store, sweep.study.name)  # by now every trial knows its run
-    client, best = sweep.store.runs(), best_recorded(sweep)
-    if sweep.best is not None and sweep.best != best:
+    client, trials = sweep.store.runs(), sweep.read_trials()
+    best = best_recorded(trials)
+    if trials.best is not None and trials.best != best:
         warnings.append(
-            f"trial {sweep.best.number}, the best, has no run in MLflow: another one is published"
+            f"trial {trials.best.number}, the best, has no run in MLflow: another one is published"
         )
     with tolerated(warnings, "a score"):
-        correct_scores(client, sweep)
+        correct_scores(client, sweep.store, trials)
     with tolerated(warnings, "a figure"), TemporaryDirectory() as folder:
-        for path in write_figures(sweep.study, sweep.counted, Path(folder)):
+        for path in write_figures(sweep.study, trials.counted, Path(folder)):
             client.log_artifact(sweep.run_id, str(path))
     if best is not None:
         best_run = str(best.user_attrs[RUN_ID])
@@ -90,13 +92,13 @@ def show(sweep: Sweep) -> list[str]:
             with tolerated(warnings, "the best policy in the registry"):
                 move_alias(client, sweep, run_id=best_run)
     with tolerated(warnings, "the summary"):
-        summarise(client, sweep, warnings)
+        summarise(client, sweep, trials, warnings)
     return warnings
 
 
-def best_recorded(sweep: Sweep) -> FrozenTrial | None:
+def best_recorded(trials: Trials) -> FrozenTrial | None:
     """The best trial that has a run in MLflow: one that another tool added has none to show."""
-    return best_of([trial for trial in sweep.trials if RUN_ID in trial.user_attrs])
+    return best_of([trial for trial in trials.all if RUN_ID in trial.user_attrs])
 
 
 def warn(text: str) -> None:
@@ -104,42 +106,42 @@ def warn(text: str) -> None:
     say(f"sweeps: warning: {text}", error=True)
 
 
-def summarise(client: MlflowClient, sweep: Sweep, warnings: Sequence[str]) -> None:
+def summarise(client: MlflowClient, sweep: Sweep, trials: Trials, warnings: Sequence[str]) -> None:
     """The best score, how many trials ended how, and how to go on; the parent run closed."""
-    best = best_recorded(sweep)
+    best = best_recorded(trials)
     if best is not None:
-        client.log_metric(sweep.run_id, "best/score", best.values[0], step=len(sweep.trials))
+        client.log_metric(sweep.run_id, "best/score", best.values[0], step=len(trials.all))
         client.set_tag(sweep.run_id, BEST_TRIAL, str(best.number))
-    count = Counter(map(ending, sweep.trials))
+    count = Counter(map(ending, trials.all))
     for how in (*SETTLED, *SUPERSEDING):
         client.set_tag(sweep.run_id, f"sweeps.trials_{how}", str(count[how]))
-    describe(client, sweep)
+    describe(client, sweep, trials)
     if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
         client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
-    if not sweep.running:  # nor is it resumed just now: that takes the lock that `publish` holds
-        client.set_terminated(sweep.run_id, "KILLED" if sweep.left else "FINISHED")
+    if not trials.running:  # nor is it resumed just now: that takes the lock that `publish` holds
+        client.set_terminated(sweep.run_id, "KILLED" if trials.left else "FINISHED")
 
 
-def correct_scores(client: MlflowClient, sweep: Sweep) -> None:
+def correct_scores(client: MlflowClient, store: Store, trials: Trials) -> None:
     """The runs of equal parameters show what their last trial scored, which rests on all of them.
 
     So MLflow's table, sorted by the score, has the best trial first. Also of trials that a version
     without this metric has recorded.
     """
-    finished = [trial for trial in sweep.trials if trial.state == TrialState.COMPLETE]
+    finished = [trial for trial in trials.all if trial.state == TrialState.COMPLETE]
     final = {parameters(trial): trial.values[0] for trial in ranked(finished)}
     for trial in finished:
         score = final[parameters(trial)]
         if trial.user_attrs.get(SHOWN_SCORE) != score and RUN_ID in trial.user_attrs:
             client.log_metric(str(trial.user_attrs[RUN_ID]), SCORE, score, step=0)
-            sweep.store.trials().set_late_attr(trial, SHOWN_SCORE, score)
+            store.trials().set_late_attr(trial, SHOWN_SCORE, score)
 
 
-def describe(client: MlflowClient, sweep: Sweep) -> None:
+def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
     """The note that the UI shows on the experiment and on the parent run, and its table."""
-    name, best, store = sweep.study.name, best_recorded(sweep) or sweep.best, sweep.store.folder
+    name, best, store = sweep.study.name, best_recorded(trials) or trials.best, sweep.store.folder
     lines = [
-        f"**{name}**: PPO on `{sweep.study.base.env.id}`, {sweep.total} trials of "
+        f"**{name}**: PPO on `{sweep.study.base.env.id}`, {trials.total} trials of "
         f"{sweep.study.base.total_steps:,} environment steps, searching "
         + ", ".join(f"`{field}`" for field in sweep.study.space)
         + "."

@@ -21,6 +21,7 @@ from sweeps.run.cores import usable_cores
 from sweeps.run.failures import bug
 from sweeps.run.progress import ProgressTable
 from sweeps.store.disk import is_full, require_space
+from sweeps.store.snapshot import Trials
 from sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.2
@@ -129,11 +130,7 @@ class Supervisor:
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self._superseded_before = self._superseded
-
-    @property
-    def _superseded(self) -> int:
-        return sum(ending(trial) in SUPERSEDING for trial in self.sweep.trials)
+        self._superseded_before = superseded(self.sweep.read_trials())
 
     @property
     def alive(self) -> int:
@@ -148,31 +145,31 @@ class Supervisor:
     def time_is_up(self) -> bool:
         return self.seconds is not None and time.monotonic() - self._started >= self.seconds
 
-    @property
-    def over(self) -> bool:
-        """Nothing more is to be done, or to be waited for."""
+    def over(self, trials: Trials) -> bool:
+        """Whether nothing is left to do or to wait for."""
         if self.alive:
             return False
         if self.size and not (self.launcher.elsewhere and self.troubles):
             return True
         if self.size or self.time_is_up:
-            return not self.sweep.running
-        return not self.sweep.running and not self.sweep.left
+            return not trials.running
+        return not trials.running and not trials.left
 
-    def restart_missing(self) -> None:
+    def restart_missing(self) -> Trials:
         """Take back the trials of workers that died; start whom the trials that are left need.
 
         One worker for each trial that was lost or interrupted, besides the first `size`: one that
         cannot even begin is not started for ever.
         """
-        requeue_lost(self.sweep)
-        more = self._superseded - self._superseded_before
+        trials = requeue_lost(self.sweep)
+        more = superseded(trials) - self._superseded_before
         allowed = self.size + more - len(self.workers)
-        wanted = min(self.sweep.left, self.size - self.alive, allowed)
+        wanted = min(trials.left, self.size - self.alive, allowed)
         for _ in range(0 if self.time_is_up else wanted):
             left = self.seconds and self.seconds - (time.monotonic() - self._started)
             index = len(self.workers)
             self.workers.append(self.launcher.start(self.sweep, index=index, seconds=left))
+        return trials
 
     def interrupt(self) -> None:
         for worker in self.workers:
@@ -181,6 +178,11 @@ class Supervisor:
     def kill(self) -> None:
         for worker in self.workers:
             worker.kill()
+
+
+def superseded(trials: Trials) -> int:
+    """How many trials were lost or interrupted, each to be retried once more."""
+    return sum(ending(trial) in SUPERSEDING for trial in trials.all)
 
 
 def run_workers(crew: Supervisor, *, watch: ProgressTable) -> bool:
@@ -209,11 +211,13 @@ def run_workers(crew: Supervisor, *, watch: ProgressTable) -> bool:
                         print("\nclosing the running trials; Ctrl-C again kills", file=sys.stderr)
                     ended = not crew.alive
                     if ended or time.monotonic() - shown >= SHOW_SECONDS:
-                        if not told and not is_full(sweep.store.folder):
-                            crew.restart_missing()
-                        watch.update(sweep.counted)
+                        if told or is_full(sweep.store.folder):
+                            trials = sweep.read_trials()
+                        else:
+                            trials = crew.restart_missing()
+                        watch.update(trials.counted)
                         shown = time.monotonic()
-                        if not crew.alive and (told or crew.over):
+                        if ended and not crew.alive and (told or crew.over(trials)):
                             break
                     time.sleep(POLL_SECONDS)
         finally:
@@ -222,7 +226,7 @@ def run_workers(crew: Supervisor, *, watch: ProgressTable) -> bool:
                 time.sleep(POLL_SECONDS)
     if told:
         return False
-    if crew.troubles and sweep.left and not crew.time_is_up and not bug(sweep.counted):
+    if crew.troubles and trials.left and not crew.time_is_up and not bug(trials.counted):
         require_space(sweep.store.folder)
         raise RuntimeError(f"the workers broke down: {crew.troubles[-1]}")
     return True

@@ -58,7 +58,7 @@ def work(
 
     def run_trials() -> None:
         so_far = open_sweep(store, name)
-        words = (so_far.study.settings.seed, len(so_far.trials), index)
+        words = (so_far.study.settings.seed, len(so_far.read_trials().all), index)
         sampler_seed = int(np.random.SeedSequence(words).generate_state(1)[0])
         sweep = open_sweep(store, name, sampler_seed=sampler_seed)
         require_recorded_if_reachable(store, sweep.optuna)  # or every trial would fail
@@ -84,7 +84,9 @@ def work(
             trial = run_next(sweep.optuna, stopping_when_full(store.folder, objective))
             check()
             requeue_lost(sweep)
-            if ending(trial) == Ending.FAILED and bug(open_sweep(store, name).counted):
+            if ending(trial) == Ending.FAILED and bug(
+                open_sweep(store, name).read_trials().counted
+            ):
                 return
             deliver_all(store, now=False)
             give_back_memory()

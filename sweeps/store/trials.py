@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Final
 
-import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
@@ -18,7 +17,7 @@ from sqlalchemy import URL, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
-from sweeps.endings import SETTLED, Attempt, counts, ending, ending_of, now, to_try_again
+from sweeps.endings import Attempt, ending_of, now, to_try_again
 from sweeps.schema import (
     BUDGET,
     CANDIDATE,
@@ -28,7 +27,6 @@ from sweeps.schema import (
     STARTED,
     TEST_SEED_INDEX,
     WORKER,
-    Ending,
 )
 from sweeps.store.database import engine_options, lock
 from sweeps.store.engines import watch_file
@@ -45,22 +43,6 @@ GRACE: Final = 120
 
 class NoTrialLeft(Exception):
     """Every trial of the budget is taken."""
-
-
-def taken(trials: Iterable[FrozenTrial]) -> int:
-    """How many trials of the budget are used or promised."""
-    return sum(map(counts, trials))
-
-
-def total(study: optuna.Study) -> int:
-    """How many trials count when the sweep is over."""
-    return max(int(study.user_attrs.get(BUDGET, 0)), taken(study.get_trials(deepcopy=False)))
-
-
-def left(study: optuna.Study) -> int:
-    """How many trials of a sweep nobody has begun, those among them that are tried again."""
-    begun = (*SETTLED, Ending.RUNNING)
-    return total(study) - sum(ending(t) in begun for t in study.get_trials(deepcopy=False))
 
 
 class BudgetStorage(RDBStorage):

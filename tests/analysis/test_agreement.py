@@ -56,23 +56,29 @@ def mostly_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
 def test_what_matters_most_is_the_same_field_everywhere(mostly_pruned: Sweep) -> None:
     sweep, first = mostly_pruned, "ppo.learning_rate"
-    finished = [trial for trial in sweep.trials if trial.state == TrialState.COMPLETE]
+    finished = [trial for trial in sweep.read_trials().all if trial.state == TrialState.COMPLETE]
     assert shares(finished, STUDY.space).idxmax() == "ppo.update_epochs"  # of another population
-    assert importances(sweep.counted, STUDY.space).index[0] == first
+    assert importances(sweep.read_trials().counted, STUDY.space).index[0] == first
 
-    labels = figures_of(sweep.study, sweep.counted)["importances"].axes[0].get_yticklabels()
+    labels = (
+        figures_of(sweep.study, sweep.read_trials().counted)["importances"]
+        .axes[0]
+        .get_yticklabels()
+    )
     assert labels[-1].get_text() == first  # the bar on top
     assert sweep_answers.importance(sweep).sentence.startswith(f"`{first}` has the largest share")
     assert f"`{first}`, which matters most," in sweep_answers.good_values(sweep).sentence
-    records = cast(Records, SimpleNamespace(counted=sweep.counted, sweep=sweep))
+    records = cast(Records, SimpleNamespace(counted=sweep.read_trials().counted, sweep=sweep))
     (picture,) = importance_part(records)
     assert isinstance(picture, Picture)
     assert picture.caption.startswith(f"`{first}` comes first")
 
 
 def test_the_picture_of_importances_has_the_intervals_of_the_table(mostly_pruned: Sweep) -> None:
-    table = importances(mostly_pruned.counted, STUDY.space)
-    (axes,) = figures_of(mostly_pruned.study, mostly_pruned.counted)["importances"].axes
+    table = importances(mostly_pruned.read_trials().counted, STUDY.space)
+    (axes,) = figures_of(mostly_pruned.study, mostly_pruned.read_trials().counted)[
+        "importances"
+    ].axes
     (bars,) = [container for container in axes.containers if hasattr(container, "patches")]
     widths = [patch.get_width() for patch in bars.patches]
     assert widths == table["share"].tolist()[::-1]

@@ -189,7 +189,7 @@ def test_without_a_critic_nothing_was_expected() -> None:
 def test_the_best_pilot_flies_as_it_is_recorded(mini: Store) -> None:
     sweep = open_sweep(mini, "mini")
     best = best_pilot(sweep)
-    trial = sweep.best
+    trial = sweep.read_trials().best
     assert trial is not None
     assert best.trial == trial.number
     assert best.is_lander

@@ -127,7 +127,7 @@ def made(empty: Store, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         sweep.optuna.tell(failed, state=TrialState.FAIL)
     report(begin(sweep), 0.5)
     ask(sweep)  # nothing drawn yet, and no run
-    sweep.fail(sweep.trials[8], WITHDRAWN)
+    sweep.fail(sweep.read_trials().all[8], WITHDRAWN)
     return sweep
 
 
@@ -219,7 +219,8 @@ def test_every_trial_that_began_and_was_not_lost_has_a_row(made: Sweep) -> None:
     assert known(table["reason"]) == [*[None] * 3, "diverged: loss is nan", None, None]
     assert table["run_id"].isna().tolist() == [*[False] * 5, True]
     assert table["seeds"].tolist() == [
-        "{}, {}".format(*trial_seeds(made.trials[number], made.study)) for number in table.index
+        "{}, {}".format(*trial_seeds(made.read_trials().all[number], made.study))
+        for number in table.index
     ]
 
 
@@ -312,7 +313,7 @@ def by_hand(sweep: Sweep, client: MlflowClient, trials: Sequence[int]) -> list[t
         for number in trials
         for seed in (0, 1)
         for point in client.get_metric_history(
-            sweep.trials[number].user_attrs[RUN_ID], f"seed_{seed}/{CURVE}"
+            sweep.read_trials().all[number].user_attrs[RUN_ID], f"seed_{seed}/{CURVE}"
         )
     ]
 

@@ -36,6 +36,7 @@ from sweeps.publish.registry import move_alias
 from sweeps.run.worker import work
 from sweeps.schema import BUDGET, PARTS, RETURNS, RUN_ID
 from sweeps.scores import last_return, ranked, seed_scores
+from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store, quiet
 from sweeps.study.ranges import read_range
 from sweeps.study.study import read_study
@@ -174,8 +175,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         patch.setattr(sweeps.run.objective, "train", sometimes)
         work(store, "tiny", index=0, seconds=None)
     sweep = open_sweep(store, "tiny")
-    assert sweep.best is not None
-    move_alias(store.runs(), sweep, run_id=sweep.best.user_attrs[RUN_ID])
+    best = sweep.read_trials().best
+    assert best is not None
+    move_alias(store.runs(), sweep, run_id=best.user_attrs[RUN_ID])
     return sweep
 
 
@@ -201,7 +203,7 @@ def test_every_trial_stands_there_with_its_value_as_recorded(swept: Sweep, repor
     head, *lines = report.page.tables["All trials"][0]
     assert head[:4] == ["trial", "state", "score", "of the budget"]
     assert [line[0] for line in lines] == ["0", "1", "2", "3", "4"]
-    for trial, line in zip(swept.trials, lines, strict=True):
+    for trial, line in zip(swept.read_trials().all, lines, strict=True):
         cells = dict(zip(head, line, strict=True))
         value = last_return(trial)
         assert cells["score"] == ("" if value is None else f"{value:.1f}")
@@ -304,7 +306,7 @@ def test_the_question_names_environment_fields_ranges_trials_and_measure(report:
 def test_the_box_has_the_best_score_its_interval_and_what_to_type(
     swept: Sweep, report: Written
 ) -> None:
-    best = ranked(swept.trials)[0]
+    best = ranked(swept.read_trials().all)[0]
     box, folder = report.page.text["Result"], swept.store.folder
     assert f"Best: trial {best.number}, score {mean_estimate(seed_scores(best))}" in box
     assert "5 trials: 4 finished, 0 pruned, 1 failed." in box
@@ -352,7 +354,7 @@ def test_seeds_are_told_as_they_are(report: Written) -> None:
 def test_the_best_trials_are_in_order_with_their_intervals(report: Written) -> None:
     head, *lines = report.page.tables["Best trials"][0]
     assert head[:2] == ["trial", "score"]
-    finished = [t for t in report.records.trials if t.state == TrialState.COMPLETE]
+    finished = [t for t in report.records.trials.all if t.state == TrialState.COMPLETE]
     finished.sort(key=lambda trial: -trial.values[0])
     assert [line[:2] for line in lines] == [
         [str(trial.number), str(mean_estimate(seed_scores(trial)))] for trial in finished
@@ -430,7 +432,7 @@ def test_a_sweep_of_which_nothing_has_finished_has_a_report(swept: Sweep) -> Non
     sweep = start_sweep(study, swept.store, trials=None, command=["run", "fresh"])
     for counts, begun in (("5 waiting", False), ("1 running, 4 waiting", True)):
         if begun:
-            first, storage = sweep.trials[0], swept.store.trials()
+            first, storage = sweep.read_trials().all[0], swept.store.trials()
             storage.set_trial_state_values(first._trial_id, TrialState.RUNNING)
         document = compose(read_records(swept.store, "fresh"))
         by_title = {section.title: section.blocks for section in document.sections}
@@ -486,7 +488,7 @@ def best_with(records: Records, returns: list[list[float]]) -> tuple[Records, Fr
     """The records of a sweep whose best trial, the only one, has other returns."""
     trial = deepcopy(records.ranked[0])
     trial.user_attrs[RETURNS] = returns
-    return replace(records, counted=[trial], ranked=[trial]), trial
+    return replace(records, trials=Trials([trial], 1), ranked=[trial]), trial
 
 
 def test_without_recorded_returns_a_score_has_no_interval(report: Written) -> None:
@@ -586,6 +588,8 @@ def test_as_long_as_trials_are_left_the_best_is_the_best_so_far(
     monkeypatch.setattr(type(swept.optuna), "user_attrs", attrs)
     (box,) = result_part(report.records)
     assert isinstance(box, Box)
-    assert box.headline.startswith(f"Best so far: trial {ranked(swept.trials)[0].number}, score ")
+    assert box.headline.startswith(
+        f"Best so far: trial {ranked(swept.read_trials().all)[0].number}, score "
+    )
     first = box.blocks[0]
     assert first == Text("8 trials: 4 finished, 0 pruned, 1 failed, 3 waiting.")

@@ -187,14 +187,16 @@ def with_environ(kept: Kept, call: Callable[[], Result]) -> Result:
 
 def add(store: Store, trials: int) -> int:
     """Raise the budget; to how many."""
-    budget = len(open_sweep(store, STUDY).trials) + trials
+    budget = len(open_sweep(store, STUDY).read_trials().all) + trials
     start_sweep(study(), store, trials=budget, command=["run"])
     return budget
 
 
 def finished(store: Store) -> list[optuna.trial.FrozenTrial]:
     """In the order in which they ended."""
-    trials = [t for t in open_sweep(store, STUDY).trials if t.state == TrialState.COMPLETE]
+    trials = [
+        t for t in open_sweep(store, STUDY).read_trials().all if t.state == TrialState.COMPLETE
+    ]
     return sorted(trials, key=lambda trial: trial.datetime_complete or trial.datetime_start or 0)
 
 

@@ -99,7 +99,8 @@ def account(folder: Path, study: str, watched: Watched) -> dict[str, Any]:
     """Trials, steps, and where the wall time of every worker went."""
     store = Store(folder)
     sweep, client = open_sweep(store, study), store.runs()
-    trials = [trial for trial in sweep.trials if trial.state in FINISHED]
+    recorded = sweep.read_trials()
+    best, trials = recorded.best, [trial for trial in recorded.all if trial.state in FINISHED]
     by_worker: defaultdict[str, list[FrozenTrial]] = defaultdict(list)
     env_steps = 0
     for trial in trials:
@@ -118,7 +119,7 @@ def account(folder: Path, study: str, watched: Watched) -> dict[str, Any]:
         "finished": sum(trial.state == TrialState.COMPLETE for trial in trials),
         "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
         "failed": sum(trial.state == TrialState.FAIL for trial in trials),
-        "best": sweep.best.values[0] if sweep.best else None,
+        "best": best.values[0] if best else None,
         "env_steps": env_steps,
         "worker_seconds": dict(seconds),
         "peak_rss": [max(rss for _, rss in samples) for samples in watched.memory.values()],
@@ -185,7 +186,7 @@ def many_trials(count: int) -> dict[str, Any]:
         # often: what counts is the size right after a trial
         watched = watch(store, *arguments, interval=0.1)
         (samples,) = watched.memory.values()
-        trials = open_sweep(Store(store), "tiny").trials
+        trials = open_sweep(Store(store), "tiny").read_trials().all
         ends = sorted(span(trial)[1] for trial in trials if trial.state in FINISHED)
     return {"rss": [size_after(samples, end) for end in ends]}
 

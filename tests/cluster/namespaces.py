@@ -104,7 +104,7 @@ def on(name: str) -> list[str]:
 
 def trials_of(store: Store, host: str) -> list[FrozenTrial]:
     """The trials whose worker is, or was, on a host."""
-    trials = open_sweep(store, "cut").trials
+    trials = open_sweep(store, "cut").read_trials().all
     return [trial for trial in trials if trial.user_attrs.get(WORKER, "").startswith(f"{host}:")]
 
 
@@ -164,23 +164,31 @@ def cut_off(folder: Path, clock: Clock) -> bool:
 
 def roots(sweep: Sweep) -> list[int]:
     """The trials that are tried again."""
-    return [trial.user_attrs[RETRY_OF] for trial in sweep.trials if RETRY_OF in trial.user_attrs]
+    return [
+        trial.user_attrs[RETRY_OF]
+        for trial in sweep.read_trials().all
+        if RETRY_OF in trial.user_attrs
+    ]
 
 
 def checks(store: Store, codes: list[int], taken: FrozenTrial) -> dict[str, bool]:
     """What has to hold at the end."""
     list(examine(store, dry_run=False))  # nobody has closed the run of the whole
     sweep = open_sweep(store, "cut")
-    failed = [(t.number, t.user_attrs[REASON]) for t in sweep.trials if t.state == TrialState.FAIL]
+    failed = [
+        (t.number, t.user_attrs[REASON])
+        for t in sweep.read_trials().all
+        if t.state == TrialState.FAIL
+    ]
     runs = store.runs().search_runs([sweep.experiment_id], "tags.`sweeps.role` = 'trial'")
     numbers = sorted(int(run.data.tags["optuna.trial_number"]) for run in runs)
     return {
         "both workers ended well": codes == [0, 0],
-        f"{TOTAL} trials in all, each has ended": [t.state for t in sweep.counted]
+        f"{TOTAL} trials in all, each has ended": [t.state for t in sweep.read_trials().counted]
         == [TrialState.COMPLETE] * TOTAL,
         "one was lost, and tried again once": failed == [(taken.number, LOST)]
         and roots(sweep) == [taken.number],
-        "each has one run": numbers == [trial.number for trial in sweep.trials],
+        "each has one run": numbers == [trial.number for trial in sweep.read_trials().all],
         "the doctor finds nothing": not list(examine(store, dry_run=True)),
     }
 

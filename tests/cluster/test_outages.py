@@ -65,7 +65,7 @@ def further(store: Store, *, than: int) -> bool:
 def require_nothing_lost(store: Store, postgres: Postgres) -> Sweep:
     """The total is exact, no trial failed, nothing is recorded twice, and the doctor is content."""
     sweep = require_whole(store, total=TOTAL)
-    assert [trial for trial in sweep.trials if trial.state == TrialState.FAIL] == []
+    assert [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL] == []
     assert doubled(postgres) == []
     assert main(["doctor", "--store", str(store.folder)]) == 0
     return sweep
@@ -81,7 +81,7 @@ def test_a_sweep_outlasts_every_way_in_which_postgresql_can_restart(
         postgres.restart(how)
     finished(run)
     sweep = require_nothing_lost(remote, postgres)
-    assert len(sweep.trials) == TOTAL
+    assert len(sweep.read_trials().all) == TOTAL
 
 
 def test_more_workers_than_connections_wait_for_their_turn(
@@ -142,10 +142,13 @@ def test_a_worker_that_was_cut_off_loses_its_trial_to_another_and_goes_on(
     finished(second)
     assert main(["doctor", "--store", str(remote.folder)]) == 0  # nobody closes the parent run
     sweep = require_whole(remote, total=TOTAL)
-    failed = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
+    failed = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
     assert [(trial.number, trial.user_attrs[REASON]) for trial in failed] == [(number, LOST)]
     assert [trial.user_attrs[RETRY_OF] for trial in retries(remote)] == [number]
-    assert max(trial.number for trial in sweep.trials if worker(trial) == first.pid) > number
+    assert (
+        max(trial.number for trial in sweep.read_trials().all if worker(trial) == first.pid)
+        > number
+    )
     assert doubled(postgres) == []
 
 

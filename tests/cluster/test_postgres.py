@@ -97,13 +97,13 @@ def command_line(process: Path) -> str:
 
 def test_hosts_join_and_leave_and_the_total_is_exact(swept: Swept, server: Postgres) -> None:
     sweep = require_whole(swept.store, total=TOTAL)
-    interrupted = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
+    interrupted = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
     assert [trial.user_attrs[REASON] for trial in interrupted] == [INTERRUPTED]
     assert worker(interrupted[0]) == swept.left
-    assert [trial.user_attrs.get(RETRY_OF) for trial in sweep.trials].count(
+    assert [trial.user_attrs.get(RETRY_OF) for trial in sweep.read_trials().all].count(
         interrupted[0].number
     ) == 1
-    assert swept.stayed in {worker(trial) for trial in sweep.counted}
+    assert swept.stayed in {worker(trial) for trial in sweep.read_trials().counted}
     assert not doubled(server)
 
 
@@ -144,7 +144,7 @@ def test_a_host_that_has_seen_nothing_confirms_and_moves_the_alias(
     command = ["confirm", "--study", "mini", "--top", "1", "--seeds", "2", "--store", str(tmp_path)]
     assert analysis.__main__.main([*command, "--workers", "2"]) == 0, capfd.readouterr()
     sweep = open_sweep(swept.store, "mini")
-    winner = sweep.trials[sweep.optuna.user_attrs[WINNER]]
+    winner = sweep.read_trials().all[sweep.optuna.user_attrs[WINNER]]
     version = swept.store.runs().get_model_version_by_alias("mini", "best")
     run = swept.store.runs().get_run(str(version.run_id))
     assert int(run.data.tags[CANDIDATE]) in {winner.number, root(winner)}  # of a lost one

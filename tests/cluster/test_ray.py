@@ -63,7 +63,7 @@ def at_work(store: Store) -> set[str]:
     """Who trains."""
     if not is_created(store, "mini"):
         return set()
-    trials = open_sweep(store, "mini").trials
+    trials = open_sweep(store, "mini").read_trials().all
     running = [trial.user_attrs for trial in trials if trial.state == TrialState.RUNNING]
     return {attrs[WORKER] for attrs in running if WORKER in attrs}  # taken first, then signed
 
@@ -78,8 +78,8 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> No
 
 def require_whole(store: Store, *, total: int) -> Sweep:
     sweep = open_sweep(store, "mini")
-    assert len(sweep.counted) == total
-    assert all(trial.state.is_finished() for trial in sweep.trials)
+    assert len(sweep.read_trials().counted) == total
+    assert all(trial.state.is_finished() for trial in sweep.read_trials().all)
     assert not list(examine(store, dry_run=True))
     return sweep
 
@@ -93,7 +93,7 @@ def test_ctrl_c_closes_the_trials_on_every_node(
     output, error = run.communicate(timeout=DEADLINE)
     assert run.returncode == 130, output + error
     assert "Traceback" not in output + error
-    ended = open_sweep(remote, "mini").trials
+    ended = open_sweep(remote, "mini").read_trials().all
     assert [trial.user_attrs[REASON] for trial in ended] == ["interrupted"] * 2
 
 
@@ -106,5 +106,5 @@ def test_the_trials_of_a_lost_node_are_tried_again_on_another(
     output, error = run.communicate(timeout=DEADLINE)
     assert run.returncode == 0, output + error
     sweep = require_whole(remote, total=3)
-    failed = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
+    failed = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
     assert [trial.user_attrs[REASON] for trial in failed] == [LOST]

@@ -77,7 +77,9 @@ def build(empty: Path, place: Path) -> Hostile:
             study = read_study(named(name), source=name)
             start_sweep(study, store, trials=1, command=["run"])
             work(store, name, index=0, seconds=None)
-    runs = {name: str(open_sweep(store, name).trials[0].user_attrs[RUN_ID]) for name in NAMES}
+    runs = {
+        name: str(open_sweep(store, name).read_trials().all[0].user_attrs[RUN_ID]) for name in NAMES
+    }
     parents = {name: open_sweep(store, name).run_id for name in NAMES}
     files = {name: store.artifacts / name / runs[name] / "artifacts" for name in NAMES}
     (store.folder / f"{MODULE}.py").write_text(PAYLOAD)

@@ -25,12 +25,12 @@ from optuna.storages._rdb.models import TrialHeartbeatModel
 from optuna.trial import TrialState
 from sqlalchemy import text, update
 
-from sweeps.endings import SETTLED, counts, ending, root
+from sweeps.endings import SETTLED, ending, root
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import INTERRUPTED, REASON, RETRY_OF, WORKER, Ending
 from sweeps.store.store import Store
-from sweeps.store.trials import NoTrialLeft, taken
+from sweeps.store.trials import NoTrialLeft
 from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep
@@ -234,25 +234,26 @@ class AnySweep(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        trials = self.sweep.trials
-        assert taken(trials) == self.used
-        assert sum(ending(trial) in SETTLED for trial in trials) == self.settled
-        assert self.sweep.running == len(self.running)
-        assert self.sweep.total == self.total
-        assert self.sweep.left == self.total - self.settled - len(self.running)
-        roots = [root(trial) for trial in trials if counts(trial)]
+        trials = self.sweep.read_trials()
+        assert len(trials.counted) == self.used
+        assert sum(ending(trial) in SETTLED for trial in trials.all) == self.settled
+        assert trials.running == len(self.running)
+        assert trials.total == self.total
+        assert trials.left == self.total - self.settled - len(self.running)
+        roots = [root(trial) for trial in trials.counted]
         assert len(set(roots)) == len(roots)
 
     def teardown(self) -> None:
         if hasattr(self, "sweep"):
-            while self.sweep.left:
+            while self.sweep.read_trials().left:
                 self.begin()
             for trial in self.running.values():
                 self.sweep.optuna.tell(trial, 1.0)
             with pytest.raises(NoTrialLeft):
                 begin(self.sweep)
-            done = sum(ending(trial) in SETTLED for trial in self.sweep.trials)
-            assert done == len(self.sweep.counted) == max(self.budget, self.used)
+            trials = self.sweep.read_trials()
+            done = sum(ending(trial) in SETTLED for trial in trials.all)
+            assert done == len(trials.counted) == max(self.budget, self.used)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def client(swept: Sweep) -> MlflowClient:
 def best_other(sweep: Sweep) -> int:
     """The best trial that is not the defaults."""
     base = defaults(STUDY.space, STUDY.base)
-    return next(trial.number for trial in ranked(sweep.trials) if trial.params != base)
+    return next(trial.number for trial in ranked(sweep.read_trials().all) if trial.params != base)
 
 
 def test_reset_seeds_of_tuning_flying_and_testing_never_meet() -> None:
@@ -113,12 +113,12 @@ def test_a_study_file_cannot_ask_for_the_test_seeds() -> None:
 def test_the_defaults_and_the_best_are_trained_once_per_test_seed(
     swept: Sweep, confirmation: Sweep
 ) -> None:
-    trials = confirmation.trials
+    trials = confirmation.read_trials().all
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
     best = best_other(swept)
     places = [(trial.user_attrs[TEST_SEED_INDEX], trial.user_attrs[CANDIDATE]) for trial in trials]
     assert places == [(0, DEFAULTS), (0, best), (1, DEFAULTS), (1, best)]
-    assert trials[1].params == trials[3].params == swept.trials[best].params
+    assert trials[1].params == trials[3].params == swept.read_trials().all[best].params
     seeds = [trial_seeds(trial, confirmation.study) for trial in trials]
     first, second = (confirmation_seed(STUDY.settings.seed, index) for index in range(2))
     assert seeds == [[first], [first], [second], [second]]
@@ -127,7 +127,7 @@ def test_the_defaults_and_the_best_are_trained_once_per_test_seed(
 def test_a_training_is_recorded_under_its_seed_and_scored_on_test_episodes(
     confirmation: Sweep, client: MlflowClient, tmp_path: Path
 ) -> None:
-    trial = confirmation.trials[1]
+    trial = confirmation.read_trials().all[1]
     run_id = trial.user_attrs[RUN_ID]
     path = client.download_artifacts(run_id, "config.toml", str(tmp_path))
     config = from_toml(Path(path).read_text(), source="config.toml")
@@ -162,7 +162,7 @@ def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
 ) -> None:
     winner = judge_sweep(swept.store, "mini").winner
     version = client.get_model_version_by_alias("mini", ALIAS)
-    runs = {trial.user_attrs[RUN_ID]: trial for trial in confirmation.trials}
+    runs = {trial.user_attrs[RUN_ID]: trial for trial in confirmation.read_trials().all}
     trained = runs[version.run_id]
     assert trained.user_attrs[CANDIDATE] == winner.candidate.number
     assert trained.values[0] == min(winner.candidate.scores)  # of two the worse
@@ -195,11 +195,11 @@ def test_a_confirmation_reproduces(swept: Sweep, confirmation: Sweep) -> None:
 def test_of_one_that_is_done_nothing_is_trained_again(
     swept: Sweep, confirmation: Sweep, said: str
 ) -> None:
-    count, store = len(confirmation.trials), swept.store.folder
+    count, store = len(confirmation.read_trials().all), swept.store.folder
     done = analysis("confirm", "--study", "mini", "--store", store, "--top", "1", "--seeds", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert judge_sweep(swept.store, "mini").verdict in done.stdout
-    assert len(confirmation.trials) == count
+    assert len(confirmation.read_trials().all) == count
 
 
 def test_without_a_picture_a_confirmation_ends_well_and_without_a_policy_nothing_is_renamed(
@@ -234,10 +234,10 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     swept: Sweep, confirmation: Sweep, client: MlflowClient
 ) -> None:
     """Not the numbers of the others: this runs last of those that share the confirmation."""
-    before = {trial.number for trial in confirmation.trials}
+    before = {trial.number for trial in confirmation.read_trials().all}
     alias = client.get_model_version_by_alias("mini", ALIAS).run_id
     more = start_confirmation(swept.store, "mini", top=2, seeds=3, command=["confirm"])
-    new = [trial for trial in more.trials if trial.number not in before]
+    new = [trial for trial in more.read_trials().all if trial.number not in before]
     places = sorted(
         (trial.user_attrs[TEST_SEED_INDEX], trial.user_attrs[CANDIDATE]) for trial in new
     )
@@ -251,7 +251,7 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     assert client.get_model_version_by_alias("mini", ALIAS).run_id == alias
     assert client.get_run(more.run_id).info.status == "KILLED"
     fewer = start_confirmation(swept.store, "mini", top=1, seeds=2, command=["confirm"])
-    assert fewer.left == 0
+    assert fewer.read_trials().left == 0
     assert missing(fewer) == 0
 
 

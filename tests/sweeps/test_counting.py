@@ -66,7 +66,7 @@ def mixed(store: Store) -> Sweep:
     sweep = start_sweep(study, store, trials=7, command=["run"])
 
     def lost(trial: optuna.Trial) -> float:
-        sweep.fail(sweep.trials[trial.number], LOST)
+        sweep.fail(sweep.read_trials().all[trial.number], LOST)
         return 1.0
 
     def run(trial: optuna.Trial, act: Callable[[optuna.Trial], float]) -> float:
@@ -90,7 +90,9 @@ def mixed(store: Store) -> Sweep:
     running.set_user_attr(REASON, "left by nobody")  # of a running trial it says nothing
     run_next(sweep.optuna, partial(run, act=lost))
     deliver_all(store)
-    assert Counter(map(ending, sweep.trials)) == Counter(COUNTS) - Counter({Ending.WAITING: 2})
+    assert Counter(map(ending, sweep.read_trials().all)) == Counter(COUNTS) - Counter(
+        {Ending.WAITING: 2}
+    )
     return open_sweep(store, "mini")
 
 
@@ -98,7 +100,8 @@ def test_every_table_counts_the_same_trials(
     mixed: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, folder = mixed.store, str(mixed.store.folder)
-    assert (mixed.total, mixed.left, mixed.running, len(mixed.counted)) == (7, 2, 1, 5)
+    trials = mixed.read_trials()
+    assert (trials.total, trials.left, trials.running, len(trials.counted)) == (7, 2, 1, 5)
 
     assert main(["status", "--store", folder, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
@@ -108,11 +111,11 @@ def test_every_table_counts_the_same_trials(
 
     assert main(["trials", "--study", "mini", "--store", folder]) == 0
     rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    assert Counter(row["state"] for row in rows) == Counter(map(ending, mixed.trials))
+    assert Counter(row["state"] for row in rows) == Counter(map(ending, mixed.read_trials().all))
 
     watch = ProgressTable(trials=7, reports=2, steps=1024)
-    for trials in (mixed.trials, mixed.counted):
-        shown = watch.summary(trials)
+    for listed in (trials.all, trials.counted):
+        shown = watch.summary(listed)
         words = {how: shown[how] for how in ("finished", "pruned", "failed", "running")}
         assert words == {how: str(COUNTS[Ending(how)]) for how in words}
 
@@ -122,13 +125,13 @@ def test_every_table_counts_the_same_trials(
     assert dict(spent(records))["beside these"].startswith("1 interrupted, 1 lost: tried again")
 
     client = store.runs()
-    summarise(client, mixed, [])
+    summarise(client, mixed, mixed.read_trials(), [])
     tags = client.get_run(mixed.run_id).data.tags
     for how in ("finished", "pruned", "failed", "interrupted", "lost"):
         assert tags[f"sweeps.trials_{how}"] == str(COUNTS[Ending(how)])
 
     shown_runs = client.search_runs([mixed.experiment_id], str(run_table(mixed)["searchFilter"]))
-    with_run = [t for t in mixed.counted if t.state != TrialState.RUNNING]
+    with_run = [t for t in mixed.read_trials().counted if t.state != TrialState.RUNNING]
     assert {run.data.tags[NUMBER] for run in shown_runs} == {str(t.number) for t in with_run}
 
 
@@ -164,11 +167,12 @@ def test_a_retry_that_was_withdrawn_by_an_earlier_version_gives_its_trial_back(
     for number in (0, 1):  # as it did at once
         sweep.optuna.enqueue_trial({}, user_attrs={RETRY_OF: number})
     finish(sweep)
-    sweep.fail(sweep.trials[3], WITHDRAWN)
+    sweep.fail(sweep.read_trials().all[3], WITHDRAWN)
     sweep = start(store, trials=2)
-    assert (sweep.total, sweep.left) == (2, 1)
+    trials = sweep.read_trials()
+    assert (trials.total, trials.left) == (2, 1)
     assert finish(sweep).user_attrs[RETRY_OF] == 1
-    assert start(store, trials=2).left == 0
+    assert start(store, trials=2).read_trials().left == 0
 
 
 def test_a_smaller_total_than_what_is_done_withdraws_all_that_waits(store: Store) -> None:
@@ -178,8 +182,9 @@ def test_a_smaller_total_than_what_is_done_withdraws_all_that_waits(store: Store
     for rate in (1e-3, 2e-3):
         sweep.optuna.enqueue_trial({"ppo.learning_rate": rate})
     sweep = start(store, trials=3)
-    assert (sweep.total, sweep.left) == (4, 0)
-    assert [ending(trial) for trial in sweep.trials[4:]] == [Ending.WITHDRAWN] * 2
+    trials = sweep.read_trials()
+    assert (trials.total, trials.left) == (4, 0)
+    assert [ending(trial) for trial in trials.all[4:]] == [Ending.WITHDRAWN] * 2
 
 
 def test_a_confirmation_tries_again_what_it_still_wants(store: Store) -> None:
@@ -191,14 +196,14 @@ def test_a_confirmation_tries_again_what_it_still_wants(store: Store) -> None:
     for trial in (take(sweep), take(sweep)):  # both candidates under the first seed
         trial.set_user_attr(REASON, "interrupted")
         sweep.optuna.tell(trial, state=TrialState.FAIL)
-    assert (sweep.left, missing(sweep)) == (4, 4)
+    assert (sweep.read_trials().left, missing(sweep)) == (4, 4)
     fill(sweep, {0: chosen[0]}, seeds=1)
-    assert (sweep.left, missing(sweep)) == (1, 1)
+    assert (sweep.read_trials().left, missing(sweep)) == (1, 1)
     again = take(sweep)
     assert again.user_attrs[RETRY_OF] == 0
     assert (again.user_attrs["sweeps.candidate"], again.user_attrs["sweeps.test_seed"]) == (0, 0)
     fill(sweep, chosen, seeds=1)
-    assert (sweep.left, missing(sweep)) == (1, 2)
+    assert (sweep.read_trials().left, missing(sweep)) == (1, 2)
 
 
 # what `run` says

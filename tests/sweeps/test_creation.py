@@ -63,10 +63,13 @@ def test_a_creation_interrupted_at_any_call_is_continued_as_the_same_sweep(
             "base.toml",
             "study.toml",
         ]
-        points = Counter(json.dumps(trial.system_attrs["fixed_params"]) for trial in sweep.trials)
+        points = Counter(
+            json.dumps(trial.system_attrs["fixed_params"]) for trial in sweep.read_trials().all
+        )
         # the defaults, and both trials of tiny, of which one had them as well
         assert sorted(points.values()) == [1, 2]
-        assert (sweep.left, sweep.total) == (4, 4)
+        trials = sweep.read_trials()
+        assert (trials.left, trials.total) == (4, 4)
     closed = [finding.text for finding in examine(finished, dry_run=False)]
     assert len(closed) == len(created)
     assert all("is still open, but nobody works at it" in text for text in closed)
@@ -166,4 +169,5 @@ def test_a_confirmation_that_was_interrupted_shares_the_id_of_its_sweep(finished
     confirmation = open_sweep(finished, "tiny@confirm")
     assert confirmation.optuna.user_attrs[RUN_ID] == run.info.run_id
     assert run.data.tags[SWEEP] == sweep.optuna.user_attrs[SWEEP]
-    assert (confirmation.left, len(confirmation.trials)) == (2, 2)
+    trials = confirmation.read_trials()
+    assert (trials.left, len(trials.all)) == (2, 2)

@@ -140,7 +140,7 @@ def test_a_sweep_that_keeps_no_base_is_read_with_the_defaults_of_today(
     forget(sweep, BASE)
     later(update_epochs=20)
     assert open_sweep(store, "kept").study.base.ppo.update_epochs == 20
-    assert start(store, study_of()).left == 3
+    assert start(store, study_of()).read_trials().left == 3
 
 
 def forget(sweep: Sweep, key: str) -> None:

@@ -39,7 +39,7 @@ def findings(store: Store, *, dry_run: bool = False) -> list[str]:
 
 def artifact(sweep: Sweep, number: int, name: str) -> Path:
     """A file of a trial's run."""
-    run_id = sweep.trials[number].user_attrs[RUN_ID]
+    run_id = sweep.read_trials().all[number].user_attrs[RUN_ID]
     return Path(sweep.store.artifacts / "mini" / run_id / "artifacts" / name)
 
 
@@ -80,7 +80,7 @@ def test_a_moved_store_is_refused_until_it_is_at_home_and_then_all_of_it_works(
 
 
 def test_a_run_that_disagrees_with_its_trial_follows_it(copy: Store) -> None:
-    client, run_id = copy.runs(), open_sweep(copy, "mini").trials[0].user_attrs[RUN_ID]
+    client, run_id = copy.runs(), open_sweep(copy, "mini").read_trials().all[0].user_attrs[RUN_ID]
     client.update_run(run_id, status="RUNNING")
     client.set_tag(run_id, STATE, "RUNNING")
     said = "trial 0 of mini is COMPLETE, its run is RUNNING and says RUNNING: FINISHED and COMPLETE"
@@ -118,7 +118,7 @@ def test_a_trial_whose_worker_is_gone_is_closed(copy: Store) -> None:
     gone[1] = "999999999"
     storage.set_trial_user_attr(trial._trial_id, "sweeps.worker", ":".join(gone))
     assert findings(copy) == [f"trial {trial.number} of mini lost its worker: closed, tried again"]
-    trials = open_sweep(copy, "mini").trials
+    trials = open_sweep(copy, "mini").read_trials().all
     assert trials[trial.number].state == TrialState.FAIL
     assert trials[trial.number].user_attrs[REASON] == "worker lost"
     assert [ending(other) for other in trials[trial.number :]] == [Ending.LOST]
@@ -129,7 +129,7 @@ def test_what_is_missing_is_listed_and_the_rest_stays_readable(
     command: Command, copy: Store
 ) -> None:
     sweep = open_sweep(copy, "mini")
-    best = sweep.best
+    best = sweep.read_trials().best
     assert best is not None
     artifact(sweep, best.number, "policy.pt").unlink()
     done = command("doctor", "--store", copy.folder)
@@ -154,7 +154,7 @@ def test_a_config_of_a_newer_version_and_weights_of_another_shape_are_said_in_on
     again = command("reproduce", "--study", "mini", "--trial", "1", "--store", copy.folder)
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1
-    best = sweep.best
+    best = sweep.read_trials().best
     assert best is not None
     weights = artifact(sweep, best.number, "policy.pt")
     content = torch.load(weights, weights_only=True)

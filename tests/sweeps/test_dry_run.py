@@ -72,12 +72,12 @@ def lost_heartbeat(store: Store) -> None:
 def undelivered(store: Store) -> None:
     sweep = open_sweep(store, "tiny")
     spool = Outbox(spool_of(store, "tiny", 0), store.runs(), link=lambda _: None)
-    spool.write("known_run", run_id=sweep.trials[0].user_attrs[RUN_ID])
+    spool.write("known_run", run_id=sweep.read_trials().all[0].user_attrs[RUN_ID])
     spool.write("batch", tags={"late": "yes"})
 
 
 def disagreeing(store: Store) -> None:
-    run_id = open_sweep(store, "tiny").trials[0].user_attrs[RUN_ID]
+    run_id = open_sweep(store, "tiny").read_trials().all[0].user_attrs[RUN_ID]
     store.runs().update_run(run_id, status="RUNNING")
 
 

@@ -42,7 +42,7 @@ def run_one(sweep: Sweep) -> tuple[optuna.trial.FrozenTrial, Run]:
         check=lambda: None,
     )
     sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
-    trial = [trial for trial in sweep.trials if trial.state.is_finished()][-1]
+    trial = [trial for trial in sweep.read_trials().all if trial.state.is_finished()][-1]
     return trial, sweep.store.runs().get_run(trial.user_attrs[RUN_ID])
 
 
@@ -58,7 +58,7 @@ def test_a_diverged_trial_fails_with_update_and_value_and_reproduces(store: Stor
     assert reason == trial.user_attrs[REASON]
     assert reason.startswith("diverged: update ")
     assert "nan" in reason or "inf" in reason or "not finite" in reason
-    assert sweep.left == 1
+    assert sweep.read_trials().left == 1
     lines: list[str] = []
     assert reproduce(store, "mini", "0", say=lines.append)
     assert lines[-1].startswith("PASS")
@@ -106,7 +106,7 @@ def test_an_interrupted_trial_is_killed_and_leaves_the_study(
     monkeypatch.setattr(MlflowRecorder, "progress", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_one(sweep)
-    trial = sweep.trials[0]
+    trial = sweep.read_trials().all[0]
     run = sweep.store.runs().get_run(trial.user_attrs[RUN_ID])
     assert (trial.state, run.info.status) == (TrialState.FAIL, "KILLED")
     assert run.data.tags[REASON] == trial.user_attrs[REASON] == "interrupted"

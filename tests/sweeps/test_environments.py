@@ -102,7 +102,7 @@ def run_one(store: Store, odd: Study, *, check: Any = None) -> optuna.trial.Froz
     )
     objective = Objective(odd, opened, check=check or (lambda: None))
     sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
-    return open_sweep(store, odd.name).trials[0]
+    return open_sweep(store, odd.name).read_trials().all[0]
 
 
 def test_a_trial_records_its_arguments_its_model_and_why_there_is_no_picture(store: Store) -> None:
@@ -139,7 +139,7 @@ def test_an_interruption_ends_a_trial_in_the_middle_of_an_evaluation(store: Stor
     with pytest.raises(KeyboardInterrupt):
         run_one(store, study("Item", base="", space=""), check=check)
     assert len(calls) == 12
-    assert open_sweep(store, "odd").trials[0].user_attrs[REASON] == "interrupted"
+    assert open_sweep(store, "odd").read_trials().all[0].user_attrs[REASON] == "interrupted"
 
 
 MODULE = '''

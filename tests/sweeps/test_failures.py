@@ -60,7 +60,7 @@ def run_one(sweep: Sweep) -> tuple[FrozenTrial, Run]:
     )
     objective = Objective(sweep.study, opened, check=lambda: None)
     sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
-    trial = [trial for trial in sweep.trials if trial.state.is_finished()][-1]
+    trial = [trial for trial in sweep.read_trials().all if trial.state.is_finished()][-1]
     return trial, sweep.store.runs().get_run(trial.user_attrs[RUN_ID])
 
 
@@ -191,9 +191,9 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
     (line,) = done.stderr.splitlines()
     assert "the last 5 trials failed alike: ZeroDivisionError: engine" in line
     sweep = open_sweep(store, "mini")
-    failed = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
+    failed = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
     assert len(failed) in (5, 6)
-    assert sweep.left == 20 - len(failed)
+    assert sweep.read_trials().left == 20 - len(failed)
     for trial in failed:
         assert "traceback.txt" in files(sweep, trial.user_attrs[RUN_ID])
     assert store.runs().get_run(sweep.run_id).info.status == "KILLED"
@@ -247,7 +247,8 @@ def test_a_sweep_is_published_without_the_figures_and_the_registry_that_fail(
     assert "secret" not in "".join(lines)
     run = store.runs().get_run(sweep.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.tags["sweeps.best_trial"] == str(sweep.best.number if sweep.best else None)
+    best = sweep.read_trials().best
+    assert run.data.tags["sweeps.best_trial"] == str(best.number if best else None)
     assert run.data.tags[WARNING].startswith("a figure is missing: OSError: matplotlib failed")
     assert "best.gif" in files(sweep, sweep.run_id)
     publish(sweep)

@@ -201,7 +201,7 @@ def test_a_combination_that_does_not_fit_costs_no_trial_of_the_budget(store: Sto
         warnings.simplefilter("ignore")  # Optuna's, of heartbeats
         sweep.optuna.optimize(train, n_trials=12, callbacks=[lambda _, t: ended.append(t)])
     assert [trial.state for trial in ended] == [TrialState.COMPLETE] * 12
-    assert sweep.left == 0
+    assert sweep.read_trials().left == 0
 
 
 def test_a_warm_start_leaves_out_values_that_do_not_fit_any_more(store: Store) -> None:
@@ -218,7 +218,7 @@ def test_a_warm_start_leaves_out_values_that_do_not_fit_any_more(store: Store) -
     )
     later = read_study(text, source="later.toml")
     warmed = start_sweep(later, store, trials=5, command=["run"], warm_start="sizes")
-    given_ = [trial.system_attrs["fixed_params"] for trial in warmed.trials]
+    given_ = [trial.system_attrs["fixed_params"] for trial in warmed.read_trials().all]
     assert given_[1] == {"ppo.learning_rate": 5e-4}
 
 

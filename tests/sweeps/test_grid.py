@@ -106,7 +106,7 @@ def test_a_part_of_a_grid_reaches_into_all_of_it_and_follows_the_seed() -> None:
 
 def test_points_that_are_one_training_are_one_trial(store: Store) -> None:
     sweep = start(store, study=study(CONDITIONAL))
-    assert sweep.total == 4
+    assert sweep.read_trials().total == 4
     tried = [finish(sweep).params for _ in range(4)]
     assert len({tuple(sorted(map(str, point.values()))) for point in tried}) == 4
     with pytest.raises(NoTrialLeft):
@@ -123,9 +123,11 @@ def test_two_workers_never_draw_the_same_point(store: Store) -> None:
 def test_a_grid_is_never_asked_for_more_trials_than_it_has_points(store: Store) -> None:
     sweep = start(store, study=study(CONDITIONAL), trials=3)
     finish(sweep)
-    assert (sweep.total, sweep.left) == (3, 2)
+    trials = sweep.read_trials()
+    assert (trials.total, trials.left) == (3, 2)
     sweep = start(store, study=study(CONDITIONAL), trials=1_000_000)
-    assert (sweep.total, sweep.left) == (4, 3)
+    trials = sweep.read_trials()
+    assert (trials.total, trials.left) == (4, 3)
 
 
 def test_a_smaller_total_of_a_grid_runs_nothing_more(store: Store) -> None:
@@ -133,7 +135,8 @@ def test_a_smaller_total_of_a_grid_runs_nothing_more(store: Store) -> None:
     for _ in range(3):
         finish(sweep)
     sweep = start(store, study=study(CONDITIONAL), trials=2)
-    assert (sweep.total, sweep.left) == (3, 0)
+    trials = sweep.read_trials()
+    assert (trials.total, trials.left) == (3, 0)
     with pytest.raises(NoTrialLeft):
         finish(sweep)
 
@@ -146,8 +149,12 @@ def test_a_grid_that_an_earlier_version_enqueued_is_taken_as_it_is(store: Store)
     ]
     for point in old:
         sweep.optuna.enqueue_trial(point)
-    sweep.fail(sweep.trials[-1], WITHDRAWN)
+    sweep.fail(sweep.read_trials().all[-1], WITHDRAWN)
     sweep = start(store, study=study(CONDITIONAL))
-    assert (sweep.total, sweep.left) == (5, 5)  # the defaults are waiting twice
+    trials = sweep.read_trials()
+    assert (trials.total, trials.left) == (
+        5,
+        5,
+    )  # the defaults are waiting twice
     trained = [finish(sweep).params for _ in range(5)]
     assert len({frozenset(point.items()) for point in trained}) == 4

@@ -76,8 +76,8 @@ def test_what_a_sweep_prints_and_notes_at_its_end_names_its_store(
     sweep = start_sweep(find_study("smoke"), store, trials=1, command=["run"])
     client, study = store.runs(), sweep.study
     sweep.optuna.optimize(lambda trial: suggest(trial, study.space, study.base).seed, n_trials=1)
-    conclude(sweep)
-    describe(client, sweep)
+    conclude(sweep, sweep.read_trials())
+    describe(client, sweep, sweep.read_trials())
     note = client.get_run(sweep.run_id).data.tags["mlflow.note.content"]
     printed = capsys.readouterr().out
     for text, count in ((printed, 3), (note, 3)):

@@ -38,7 +38,7 @@ def test_an_interrupted_sweep_closes_its_trials_and_keeps_the_rest_waiting(
         """Trials that are running and have said so in MLflow."""
         if not is_created(store, "mini"):
             return 0
-        trials = open_sweep(store, "mini").trials
+        trials = open_sweep(store, "mini").read_trials().all
         return sum(t.state == TrialState.RUNNING and RUN_ID in t.user_attrs for t in trials)
 
     while process.poll() is None and training() < 2:
@@ -49,9 +49,9 @@ def test_an_interrupted_sweep_closes_its_trials_and_keeps_the_rest_waiting(
     assert "interrupted: the same command takes the sweep up again" in error
     assert "Traceback" not in output + error
     sweep = open_sweep(store, "mini")
-    ended = [trial for trial in sweep.trials if trial.state == TrialState.FAIL]
+    ended = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
     assert [trial.user_attrs[REASON] for trial in ended] == ["interrupted"] * 2
-    assert len(ended) == len(sweep.trials)
-    assert sweep.total == 6
+    assert len(ended) == len(sweep.read_trials().all)
+    assert sweep.read_trials().total == 6
     status = {store.runs().get_run(trial.user_attrs[RUN_ID]).info.status for trial in ended}
     assert status == {"KILLED"}

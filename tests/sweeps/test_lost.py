@@ -158,23 +158,24 @@ def test_a_worker_that_lives_here_is_not_lost_whatever_the_clock_says(
     for worker in (str(ME), stopped):
         sweep, trial = begun(store, worker=worker)
         set_clock_forward(store)
-        assert find_lost(sweep) == []
+        assert find_lost(sweep, sweep.read_trials()) == []
         optuna.storages.fail_stale_trials(sweep.optuna)
         requeue_lost(sweep)
         start_sweep(sweep.study, store, trials=None, command=["run"])
-        assert sweep.trials[trial.number].state == TrialState.RUNNING
+        assert sweep.read_trials().all[trial.number].state == TrialState.RUNNING
         sweep.optuna.tell(trial, 1.0)
 
 
 @pytest.mark.parametrize("field", ["host", "boot", "namespace"])
 def test_a_silent_worker_that_cannot_be_seen_from_here_is_lost(store: Store, field: str) -> None:
     sweep, trial = begun(store, worker=str(replace(ME, **{field: "other"})))
-    assert find_lost(sweep) == []
+    assert find_lost(sweep, sweep.read_trials()) == []
     set_clock_forward(store)
-    assert [lost.number for lost in find_lost(sweep)] == [trial.number]
+    assert [lost.number for lost in find_lost(sweep, sweep.read_trials())] == [trial.number]
     requeue_lost(sweep)
-    assert ending(sweep.trials[0]) == Ending.LOST
-    assert sweep.left == sweep.total == 3
+    assert ending(sweep.read_trials().all[0]) == Ending.LOST
+    trials = sweep.read_trials()
+    assert trials.left == trials.total == 3
 
 
 def test_to_look_for_the_lost_changes_nothing(store: Store) -> None:
@@ -185,14 +186,14 @@ def test_to_look_for_the_lost_changes_nothing(store: Store) -> None:
         return hashlib.sha256((store.folder / "optuna.db").read_bytes()).hexdigest()
 
     before = content()
-    assert len(find_lost(sweep)) == 1
+    assert len(find_lost(sweep, sweep.read_trials())) == 1
     assert content() == before
 
 
 def test_a_worker_that_dies_before_its_first_heartbeat_is_lost_elsewhere_too(store: Store) -> None:
     sweep, _ = begun(store, worker=str(replace(ME, host="elsewhere")))
     set_clock_forward(store)  # there is one to set back: it comes with the signature
-    assert len(find_lost(sweep)) == 1
+    assert len(find_lost(sweep, sweep.read_trials())) == 1
 
 
 # taken away
@@ -200,7 +201,7 @@ def test_a_worker_that_dies_before_its_first_heartbeat_is_lost_elsewhere_too(sto
 
 def give_away(sweep: Sweep) -> None:
     """Others close the first trial while it runs here."""
-    first = sweep.trials[0]
+    first = sweep.read_trials().all[0]
     if first.state == TrialState.RUNNING:
         sweep.fail(first, LOST)
 
@@ -281,7 +282,7 @@ def test_a_trial_that_is_taken_away_at_any_moment_costs_its_worker_that_trial_on
     assert not [path for path in (store.folder / SPOOL).iterdir() if path.is_dir()]
     list(examine(store, dry_run=False))  # whose spool is gone cannot close its run itself
     assert list(examine(store, dry_run=False)) == []
-    run = store.runs().get_run(sweep.trials[0].user_attrs[RUN_ID])
+    run = store.runs().get_run(sweep.read_trials().all[0].user_attrs[RUN_ID])
     assert run.info.status == "FAILED"
     if spool == "kept" and moment not in ("recorder.close", "sweeps.run.worker.close"):
         assert run.data.tags[REASON] == LOST
@@ -307,7 +308,7 @@ def test_the_spool_of_a_worker_that_lives_here_is_not_delivered_behind_its_back(
     folder = spool_of(store, "mini", trial.number)
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text('{"kind": "batch"}\n')
-    sweep.fail(sweep.trials[0], LOST)
+    sweep.fail(sweep.read_trials().all[0], LOST)
     assert deliver_all(store) == ""
     assert (folder / "records.jsonl").read_text() == '{"kind": "batch"}\n'
 

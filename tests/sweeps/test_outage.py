@@ -201,7 +201,7 @@ def run_one(sweep: Sweep, check: Callable[[], None]) -> FrozenTrial:
     )
     objective = Objective(sweep.study, opened, check)
     sweep.optuna.optimize(objective, n_trials=1)
-    return [trial for trial in sweep.trials if trial.state.is_finished()][-1]
+    return [trial for trial in sweep.read_trials().all if trial.state.is_finished()][-1]
 
 
 def interrupted() -> None:
@@ -219,7 +219,7 @@ def recorded(sweep: Sweep) -> list[Run]:
 def require_whole(sweep: Sweep, told: dict[str, list[tuple[int, float]]]) -> None:
     """The one trial so far has one run, in which nothing is missing and nothing is twice."""
     (run,), client = recorded(sweep), sweep.store.runs()
-    trial = open_sweep(sweep.store, sweep.study.name).trials[0]
+    trial = open_sweep(sweep.store, sweep.study.name).read_trials().all[0]
     assert trial.state == TrialState.COMPLETE
     assert trial.user_attrs[RUN_ID] == run.info.run_id
     assert run.info.status == "FINISHED"
@@ -248,7 +248,9 @@ def test_a_worker_without_a_server_waits_with_its_records_until_there_is_one(
     server.kill()
     command = [sys.executable, "-m", "sweeps", "work", "--study", "joined"]
     with subprocess.Popen([*command, "--store", store.folder], stderr=subprocess.PIPE) as worker:
-        wait_until(lambda: [trial.state.is_finished() for trial in sweep.trials] == [True, True])
+        wait_until(
+            lambda: [trial.state.is_finished() for trial in sweep.read_trials().all] == [True, True]
+        )
         assert worker.stderr is not None
         assert worker.stderr.readline().startswith(b"sweeps: waiting for MLflow: ")
         server.start()
@@ -333,7 +335,7 @@ def test_what_a_killed_worker_left_arrives_before_its_run_is_closed(store: Store
         records.write('{"kind": "batch", "points": [["loss/pol')
     sweep = start_sweep(study, store, trials=2, command=["run"])
     (run,) = recorded(sweep)
-    assert sweep.trials[0].user_attrs[RUN_ID] == run.info.run_id
+    assert sweep.read_trials().all[0].user_attrs[RUN_ID] == run.info.run_id
     assert (run.info.status, run.data.tags["sweeps.reason"]) == ("FAILED", "worker lost")
     history = store.runs().get_metric_history(run.info.run_id, "loss/policy")
     assert [(point.step, point.value) for point in history] == [(256, 0.5), (512, 0.25)]
@@ -404,7 +406,7 @@ def test_a_sweep_whose_server_is_killed_and_started_again_records_every_trial_on
         if "restart" not in store.study_names():
             return 0
         sweep = open_sweep(store, "restart", anywhere=True)  # which this process is not
-        return sum(trial.state.is_finished() for trial in sweep.trials)
+        return sum(trial.state.is_finished() for trial in sweep.read_trials().all)
 
     wait_until(lambda: process.poll() is not None or ended() >= 1)
     server.kill()
@@ -418,8 +420,8 @@ def test_a_sweep_whose_server_is_killed_and_started_again_records_every_trial_on
         assert again.returncode == 0
         sweep = open_sweep(store, "restart")
         runs = {run.info.run_id: run for run in recorded(sweep)}
-        assert len(runs) == len(sweep.trials) == 6
-        for trial in sweep.trials:
+        assert len(runs) == len(sweep.read_trials().all) == 6
+        for trial in sweep.read_trials().all:
             run = runs[trial.user_attrs[RUN_ID]]
             assert run.data.tags["optuna.state"] == trial.state.name
             for name in run.data.metrics:

@@ -37,7 +37,7 @@ def test_a_registration_interrupted_at_any_call_is_completed_and_not_repeated(
     finished: Store,
 ) -> None:
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
-    run_id = sweep.trials[0].user_attrs[RUN_ID]
+    run_id = sweep.read_trials().all[0].user_attrs[RUN_ID]
     for number in count(1):
         client.delete_registered_model("tiny")
 
@@ -58,7 +58,7 @@ def test_a_registration_interrupted_at_any_call_is_completed_and_not_repeated(
 
 def test_a_version_that_is_no_longer_the_best_says_what_it_is(finished: Store) -> None:
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
-    for trial in sweep.trials:
+    for trial in sweep.read_trials().all:
         move_alias(client, sweep, run_id=trial.user_attrs[RUN_ID])
     numbers = [found.tags["optuna.trial_number"] for found in client.search_model_versions()]
     assert sorted(numbers) == ["0", "1"]
@@ -77,7 +77,7 @@ def test_the_alias_of_another_sweep_of_this_name_is_left_alone(
     before = client.get_model_version_by_alias("tiny", ALIAS).version
     client.set_registered_model_tag("tiny", SWEEP, "another")
     with pytest.raises(ConfigError, match="belongs to another sweep of this name"):
-        move_alias(client, sweep, run_id=sweep.trials[0].user_attrs[RUN_ID])
+        move_alias(client, sweep, run_id=sweep.read_trials().all[0].user_attrs[RUN_ID])
     publish(sweep)
     assert "warning: the best policy in the registry is missing" in capsys.readouterr().err
     assert client.get_model_version_by_alias("tiny", ALIAS).version == before
@@ -174,7 +174,7 @@ def test_workers_take_trials_while_others_create_publish_and_deliver(finished: S
         start_sweep(read_study(new, source=""), finished, trials=None, command=["run"])
         list(examine(finished, dry_run=False))
     assert held == []
-    assert [trial.state for trial in sweep.trials[2:]] == [TrialState.FAIL]
+    assert [trial.state for trial in sweep.read_trials().all[2:]] == [TrialState.FAIL]
 
 
 def test_a_start_examines_its_own_sweep_and_what_ended_since_the_last_one(

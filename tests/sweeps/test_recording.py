@@ -54,19 +54,19 @@ def test_every_trial_has_one_run_under_one_parent(sweep: Sweep, runs: list[Run])
     assert [run.info.run_name for run in trials] == [f"trial-{n:04d}" for n in range(6)]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
     assert [run.info.run_id for run in trials] == [
-        trial.user_attrs[RUN_ID] for trial in sweep.trials
+        trial.user_attrs[RUN_ID] for trial in sweep.read_trials().all
     ]
 
 
 def test_run_status_mirrors_trial_state(sweep: Sweep, runs: list[Run]) -> None:
     status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
-    for trial, run in zip(sweep.trials, of_role(runs, "trial"), strict=True):
+    for trial, run in zip(sweep.read_trials().all, of_role(runs, "trial"), strict=True):
         assert run.data.tags["optuna.state"] == trial.state.name
         assert run.info.status == status[trial.state.name]
 
 
 def test_params_are_the_resolved_config_under_dotted_names(sweep: Sweep, runs: list[Run]) -> None:
-    for trial, run in zip(sweep.trials, of_role(runs, "trial"), strict=True):
+    for trial, run in zip(sweep.read_trials().all, of_role(runs, "trial"), strict=True):
         config = flatten(trial_configs(trial, sweep.study)[0])
         idle = {name for name, value in config.items() if value is None} | inactive(config).keys()
         assert {"ppo.kl_coef", "policy.init_std", "ppo.n_step", "ppo.kl_stop"} <= idle
@@ -87,7 +87,7 @@ def test_curves_and_finals_have_their_documented_names(sweep: Sweep, runs: list[
 
 
 def test_the_value_of_a_trial_is_its_final_return(sweep: Sweep, runs: list[Run]) -> None:
-    for trial, run in zip(sweep.trials, of_role(runs, "trial"), strict=True):
+    for trial, run in zip(sweep.read_trials().all, of_role(runs, "trial"), strict=True):
         if trial.state == optuna.trial.TrialState.COMPLETE:
             assert run.data.metrics["final/return_mean"] == trial.value
             assert run.data.metrics["score"] == trial.value
@@ -134,7 +134,7 @@ def test_the_parent_run_carries_pictures_and_the_study(sweep: Sweep, tmp_path: P
 def test_the_best_model_flies_stock_gymnasium_from_raw_observations(sweep: Sweep) -> None:
     mlflow.set_tracking_uri(sweep.store.tracking_uri)
     model = mlflow.pytorch.load_model("models:/mini@best")
-    best = sweep.best
+    best = sweep.read_trials().best
     assert best is not None
     env = gym.make("LunarLanderContinuous-v3")
     returns = []
@@ -178,8 +178,9 @@ def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:
     (row,) = json.loads(done.stdout)
     assert row["study"] == "mini"
     assert sum(row["trials"].values()) == 6
-    assert sweep.best is not None
-    assert (row["best_trial"], row["best_value"]) == (sweep.best.number, sweep.best.values[0])
+    best = sweep.read_trials().best
+    assert best is not None
+    assert (row["best_trial"], row["best_value"]) == (best.number, best.values[0])
 
 
 @pytest.mark.parametrize("which", ["best", pytest.param("0", marks=pytest.mark.slow)])
@@ -192,15 +193,15 @@ def test_a_trial_reproduces_bit_for_bit_and_the_replay_is_logged(
     replays = of_role(sweep.store.runs().search_runs([sweep.experiment_id]), "replay")
     assert replays[0].data.tags["sweeps.verdict"] == "PASS"
     assert replays[0].data.tags["sweeps.replay_of"] in {
-        trial.user_attrs[RUN_ID] for trial in sweep.trials
+        trial.user_attrs[RUN_ID] for trial in sweep.read_trials().all
     }
 
 
 def test_trials_are_printed_as_csv_under_the_names_of_the_fields(mini: Store, sweep: Sweep) -> None:
     done = sweeps("trials", "--study", "mini", "--store", mini.folder)
     rows = list(csv.DictReader(done.stdout.splitlines()))
-    assert len(rows) == len(sweep.trials)
-    for row, trial in zip(rows, sweep.trials, strict=True):
+    assert len(rows) == len(sweep.read_trials().all)
+    for row, trial in zip(rows, sweep.read_trials().all, strict=True):
         config, *_ = trial_configs(trial, sweep.study)
         assert row["trial"] == str(trial.number)
         assert row["state"] == ending(trial)

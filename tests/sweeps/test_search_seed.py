@@ -37,7 +37,7 @@ def sequence(
     for part in range(1, parts + 1):
         start_sweep(study, store, trials=4 * part // parts, command=["run"])
         sweeps.run.worker.work(store, name, index=0, seconds=None)
-    trials = open_sweep(store, name).trials
+    trials = open_sweep(store, name).read_trials().all
     assert len(trials) == 4
     return [trial.params for trial in trials]
 

@@ -97,7 +97,7 @@ def test_cmaes_is_refused_with_what_to_take_and_its_sweeps_are_still_read(
     trap = pickle.dumps(Spring(tmp_path / "sprung")).hex()
     storage = store.trials()
     storage.set_study_system_attr(sweep.optuna._study_id, "cma:optimizer:0", trap)
-    storage.set_trial_system_attr(sweep.trials[0]._trial_id, "cma:optimizer:0", trap)
+    storage.set_trial_system_attr(sweep.read_trials().all[0]._trial_id, "cma:optimizer:0", trap)
     (tmp_path / "mini.toml").write_text(text)
     where = ["--store", str(store.folder)]
     assert main(["trials", "--study", "mini", *where]) == 0

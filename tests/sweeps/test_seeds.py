@@ -67,7 +67,7 @@ class Recorded:
     """A finished sweep, its trials and runs, and trial 0 trained again."""
 
     sweep: Sweep
-    trials: list[FrozenTrial]
+    trials: Sequence[FrozenTrial]
     runs: list[Run]
     again: list[TrainResult]
 
@@ -90,7 +90,7 @@ def recorded(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     sweep = start_sweep(STUDY, store, trials=1, command=["run"])
     sweep.optuna.enqueue_trial(defaults(STUDY.space, STUDY.base))
     work(store, "mini", index=0, seconds=None)
-    trials = sweep.trials
+    trials = sweep.read_trials().all
     runs = [store.runs().get_run(trial.user_attrs[RUN_ID]) for trial in trials]
     again = [train(config) for config in trial_configs(trials[0], STUDY)]
     return Recorded(sweep, trials, runs, again)
@@ -223,7 +223,7 @@ def test_mlflows_score_is_the_one_that_makes_a_trial_the_best(recorded: Recorded
     assert recorded.runs[1].data.metrics["score"] == second.values[0]
     for trial in recorded.trials:  # as a version without this metric leaves them
         trial.user_attrs.pop(SHOWN_SCORE)
-    correct_scores(client, recorded.sweep)
+    correct_scores(client, recorded.sweep.store, recorded.sweep.read_trials())
     shown = [client.get_run(run.info.run_id).data.metrics["score"] for run in recorded.runs]
     assert shown == [second.values[0]] * 2
     assert first.values[0] != second.values[0]
@@ -276,7 +276,7 @@ def run_first(sweep: Sweep) -> tuple[FrozenTrial, Run]:
     )
     objective = Objective(sweep.study, record, check=lambda: None)
     sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
-    trial = sweep.trials[0]
+    trial = sweep.read_trials().all[0]
     return trial, sweep.store.runs().get_run(trial.user_attrs[RUN_ID])
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -80,8 +80,8 @@ def write(text: str, folder: Path) -> Path:
     return path
 
 
-def trials(store: Store) -> list[FrozenTrial]:
-    return open_sweep(store, "mini").trials if is_created(store, "mini") else []
+def trials(store: Store) -> Sequence[FrozenTrial]:
+    return open_sweep(store, "mini").read_trials().all if is_created(store, "mini") else []
 
 
 def at_work(store: Store) -> dict[int, int]:
@@ -111,11 +111,11 @@ def finish(store: Store, study: Path) -> Sweep:
 def require_whole(store: Store, *, total: int = 3) -> Sweep:
     """The total is exact, every trial has ended, and what has finished is complete."""
     sweep = open_sweep(store, "mini")
-    assert len(sweep.counted) == total
-    assert all(trial.state.is_finished() for trial in sweep.trials)
+    assert len(sweep.read_trials().counted) == total
+    assert all(trial.state.is_finished() for trial in sweep.read_trials().all)
     client = store.runs()
     assert client.get_run(sweep.run_id).info.status == "FINISHED"
-    for trial in sweep.trials:
+    for trial in sweep.read_trials().all:
         if trial.state == TrialState.COMPLETE:
             run_id = trial.user_attrs[RUN_ID]
             assert {"config.toml", "policy.pt"} <= {f.path for f in client.list_artifacts(run_id)}
@@ -131,7 +131,7 @@ def require_closed(sweep: Sweep) -> None:
     runs = client.search_runs([sweep.experiment_id], "tags.`sweeps.role` = 'trial'")
     run_of = {run.data.tags["optuna.trial_number"]: run for run in runs}
     assert len(run_of) == len(runs)
-    for trial in sweep.trials:
+    for trial in sweep.read_trials().all:
         if str(trial.number) not in run_of:  # never begun, or its worker was killed at once
             assert not trial.state.is_finished() or trial.user_attrs[REASON].startswith(LOST)
             continue
@@ -146,7 +146,11 @@ def require_closed(sweep: Sweep) -> None:
 
 def failures(sweep: Sweep) -> list[str]:
     """Why trials failed."""
-    return [trial.user_attrs[REASON] for trial in sweep.trials if trial.state == TrialState.FAIL]
+    return [
+        trial.user_attrs[REASON]
+        for trial in sweep.read_trials().all
+        if trial.state == TrialState.FAIL
+    ]
 
 
 def test_a_killed_worker_costs_one_trial_which_is_tried_again_in_the_same_run(
@@ -160,8 +164,8 @@ def test_a_killed_worker_costs_one_trial_which_is_tried_again_in_the_same_run(
     output, error = run.communicate()
     assert run.returncode == 0, output + error
     sweep = require_whole(store)
-    lost = sweep.trials[number]
-    (retry,) = (trial for trial in sweep.trials if RETRY_OF in trial.user_attrs)
+    lost = sweep.read_trials().all[number]
+    (retry,) = (trial for trial in sweep.read_trials().all if RETRY_OF in trial.user_attrs)
     assert lost.user_attrs[REASON] == LOST
     assert retry.user_attrs[RETRY_OF] == number
     assert retry.state != TrialState.FAIL
@@ -181,8 +185,9 @@ def test_workers_end_soon_after_their_parent_and_the_next_run_goes_on(
     until(lambda: not any(map(alive, workers.values())))
     assert [trial.user_attrs[REASON] for trial in trials(store)[:2]] == ["interrupted"] * 2
     again = start_sweep(read_study(ENDLESS, source=""), store, trials=None, command=["run"])
-    assert again.left == again.total == 3
-    assert to_try_again(map(attempt, again.trials)) == [0, 1]
+    resumed = again.read_trials()
+    assert resumed.left == resumed.total == 3
+    assert to_try_again(map(attempt, again.read_trials().all)) == [0, 1]
     assert main(["doctor", "--store", str(store.folder)]) == 0  # for now nobody goes on with it
     require_closed(again)
 
@@ -220,7 +225,8 @@ def test_the_second_ctrl_c_stops_at_once_and_leaves_the_terminal_as_it_was(
     os.close(terminal)
     os.close(side)
     again = start_sweep(read_study(ENDLESS, source=""), store, trials=None, command=["run"])
-    assert again.left == again.total == 3
+    resumed = again.read_trials()
+    assert resumed.left == resumed.total == 3
     assert failures(again) == [LOST] * 2
     assert main(["doctor", "--store", str(store.folder)]) == 0  # for now nobody goes on with it
     require_closed(again)

@@ -29,7 +29,7 @@ def start(store: Store, *, trials: int | None = None, study: Study = STUDY) -> S
 
 
 def count(sweep: Sweep, state: TrialState) -> int:
-    return sum(trial.state == state for trial in sweep.trials)
+    return sum(trial.state == state for trial in sweep.read_trials().all)
 
 
 def take(sweep: Sweep) -> optuna.Trial:
@@ -51,7 +51,7 @@ def test_a_sweep_hands_out_its_budget_and_not_one_trial_more(store: Store) -> No
         finish(sweep)
     with pytest.raises(NoTrialLeft):
         sweep.optuna.optimize(lambda trial: 1.0)
-    assert len(sweep.trials) == 6
+    assert len(sweep.read_trials().all) == 6
 
 
 def test_the_defaults_are_trial_0_and_later_trials_are_the_samplers(store: Store) -> None:
@@ -63,15 +63,18 @@ def test_the_defaults_are_trial_0_and_later_trials_are_the_samplers(store: Store
 
 def test_starting_again_adds_nothing_and_extending_adds_the_difference(store: Store) -> None:
     finish(start(store))
-    assert (start(store).total, start(store).left) == (6, 5)
-    assert (start(store, trials=8).total, start(store).left) == (8, 7)
-    assert start(store).total == 8
+    trials = start(store).read_trials()
+    assert (trials.total, trials.left) == (6, 5)
+    trials = start(store, trials=8).read_trials()
+    assert (trials.total, trials.left) == (8, 7)
+    assert start(store).read_trials().total == 8
 
 
 def test_a_smaller_budget_ends_sooner(store: Store) -> None:
     finish(start(store))
     sweep = start(store, trials=2)
-    assert (sweep.total, sweep.left) == (2, 1)
+    trials = sweep.read_trials()
+    assert (trials.total, trials.left) == (2, 1)
     finish(sweep)
     with pytest.raises(NoTrialLeft):
         sweep.optuna.optimize(lambda trial: 1.0)
@@ -85,7 +88,8 @@ def test_an_interrupted_trial_does_not_count_and_is_tried_again(store: Store) ->
     sweep.optuna.tell(trial, state=TrialState.FAIL)
     for _ in range(2):
         sweep = start(store)
-        assert (sweep.total, sweep.left, len(sweep.trials)) == (6, 6, 1)
+        trials = sweep.read_trials()
+        assert (trials.total, trials.left, len(trials.all)) == (6, 6, 1)
     retry, other = take(sweep), take(sweep)  # it is tried again once
     assert retry.user_attrs[RETRY_OF] == 0
     assert {name: range_.suggest(retry) for name, range_ in STUDY.space.items()} == params
@@ -99,7 +103,12 @@ def test_a_trial_whose_worker_has_ended_is_closed_and_tried_again(store: Store) 
     alive.set_user_attr("sweeps.worker", this_worker())
     sweep = start(store)
     assert count(sweep, TrialState.RUNNING) == 1
-    assert (sweep.total, sweep.left, len(sweep.trials)) == (6, 5, 2)
+    trials = sweep.read_trials()
+    assert (trials.total, trials.left, len(trials.all)) == (
+        6,
+        5,
+        2,
+    )
     assert take(sweep).user_attrs[RETRY_OF] == gone.number
 
 
@@ -137,18 +146,18 @@ def with_scores(store: Store, *scores: float) -> Sweep:
 def test_a_warm_start_tries_the_defaults_and_then_the_best_of_another_sweep(store: Store) -> None:
     with_scores(store, 10.0, 70.0, 30.0, 60.0, 20.0, 50.0, 40.0)
     found = warmed(MINI, store)
-    fixed = [trial.system_attrs.get("fixed_params", {}) for trial in found.trials]
+    fixed = [trial.system_attrs.get("fixed_params", {}) for trial in found.read_trials().all]
     assert fixed[0] == defaults(found.study.space, found.study.base)
     rates = [params.get("ppo.learning_rate") for params in fixed[1:]]
     assert rates == [2e-3, 4e-3, 6e-3, 7e-3, 3e-3]
-    assert found.total == 9
-    assert len(warmed(MINI, store).trials) == 6  # taken up, it begins with nothing again
+    assert found.read_trials().total == 9
+    assert len(warmed(MINI, store).read_trials().all) == 6  # taken up, it begins with nothing again
 
 
 def test_of_a_warm_start_what_lies_outside_the_space_is_drawn(store: Store) -> None:
     with_scores(store, 10.0, 20.0)  # at rates 1e-3 and 2e-3
     found = warmed(changed(MINI, {"low = 3e-4, high = 1e-2": "low = 1.5e-3, high = 1e-2"}), store)
-    best, second = (trial.system_attrs["fixed_params"] for trial in found.trials[1:3])
+    best, second = (trial.system_attrs["fixed_params"] for trial in found.read_trials().all[1:3])
     assert best["ppo.learning_rate"] == 2e-3
     assert "ppo.learning_rate" not in second
     assert second["ppo.update_epochs"] == STUDY.base.ppo.update_epochs
@@ -184,7 +193,7 @@ def test_a_grid_runs_every_combination_once_the_defaults_first(store: Store) -> 
         '[space]\n"ppo.update_epochs" = { choices = [2, 10] }\n"env.bins" = { choices = [7, 3] }'
     )
     sweep = start(store, study=read_study(text, source="grid.toml"))
-    tried = [tuple(finish(sweep).params.values()) for _ in range(sweep.left)]
+    tried = [tuple(finish(sweep).params.values()) for _ in range(sweep.read_trials().left)]
     assert tried[0] == (10, 7)
     assert sorted(tried) == [(2, 3), (2, 7), (10, 3), (10, 7)]
     with pytest.raises(NoTrialLeft):

@@ -53,10 +53,10 @@ def test_a_trial_notes_when_it_began_and_ended_in_utc_wherever_it_runs(
     before = datetime.now(UTC)
     sweep = start(store)
     running = take(sweep)
-    assert ended(sweep.trials[running.number]) is None
-    assert seconds(sweep.trials[running.number]) is None
+    assert ended(sweep.read_trials().all[running.number]) is None
+    assert seconds(sweep.read_trials().all[running.number]) is None
     finish(sweep)
-    found = sweep.trials[1]
+    found = sweep.read_trials().all[1]
     begin, end = started(found), ended(found)
     assert begin is not None
     assert end is not None

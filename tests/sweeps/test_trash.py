@@ -77,7 +77,9 @@ def test_what_is_in_the_trash_is_refused_until_the_doctor_restores_it(
         assert "is in MLflow's trash: to restore it: " in refused.stderr
         assert remedy in refused.stderr
         assert f"MLFLOW_TRACKING_URI={finished.tracking_uri} mlflow " in refused.stderr
-    assert [trial.state.name for trial in open_sweep(finished, "tiny").trials[2:]] == ["WAITING"]
+    assert [trial.state.name for trial in open_sweep(finished, "tiny").read_trials().all[2:]] == [
+        "WAITING"
+    ]
 
     done = command("doctor", *place)
     assert (done.returncode, done.stdout.count("\n")) == (0, 1)
@@ -85,7 +87,8 @@ def test_what_is_in_the_trash_is_refused_until_the_doctor_restores_it(
     assert remedy in done.stdout
     assert command("doctor", *place).stdout.startswith("nothing is wrong in ")
     resumed = start_sweep(find_study(str(tiny_file)), finished, trials=None, command=["run"])
-    assert (resumed.left, resumed.total) == (1, 3)
+    trials = resumed.read_trials()
+    assert (trials.left, trials.total) == (1, 3)
 
 
 def test_a_report_whose_run_is_deleted_is_one_line_as_well(
@@ -120,7 +123,7 @@ def test_what_is_gone_is_said_and_the_trials_stay_readable(
 def test_the_doctor_tells_a_deleted_run_of_a_trial_from_one_that_is_gone(
     command: Command, finished: Store
 ) -> None:
-    client, trial = finished.runs(), open_sweep(finished, "tiny").trials[1]
+    client, trial = finished.runs(), open_sweep(finished, "tiny").read_trials().all[1]
     run_id, place = trial.user_attrs[RUN_ID], ("--store", finished.folder)
     client.delete_run(run_id)
     done = command("doctor", *place)

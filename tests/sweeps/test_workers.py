@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run import supervisor as crew
@@ -23,7 +26,7 @@ WATCH = ProgressTable(trials=6, reports=2, steps=1_024)
 TAKES_ONE_AND_DIES = """
 import os, signal, sys, warnings
 from pathlib import Path
-from sweeps.storage import Store
+from sweeps.store.folder import Store
 warnings.simplefilter("ignore")
 Store(Path(sys.argv[1])).load_study("mini").ask()
 os.kill(os.getpid(), signal.SIGKILL)
@@ -59,8 +62,50 @@ def test_a_trial_that_ends_its_workers_is_tried_twice_and_has_failed_then(
     monkeypatch.setattr(crew, "worker_command", command)
     sweep = begin(store, trials=1)
     assert run_workers(Supervisor(sweep, HERE, 1, None), watch=WATCH)
-    assert [trial.user_attrs[REASON] for trial in sweep.trials] == [LOST, LOST_AGAIN]
-    assert [trial.state for trial in sweep.counted] == [TrialState.FAIL]
+    assert [trial.user_attrs[REASON] for trial in sweep.read_trials().all] == [LOST, LOST_AGAIN]
+    assert [trial.state for trial in sweep.read_trials().counted] == [TrialState.FAIL]
+
+
+@dataclass
+class Script:
+    """A launcher, and its workers: each has ended when it was asked `asked` times, idle."""
+
+    asked: int
+    elsewhere = False
+    places = 2
+    trouble = ""
+
+    def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> Script:
+        return Script(self.asked)
+
+    @property
+    def ended(self) -> bool:
+        self.asked -= 1
+        return self.asked < 0
+
+    def interrupt(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+def test_the_supervisor_reads_the_trials_once_per_look(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(crew, "SHOW_SECONDS", 0.0)
+    reads, looks = [0], list[int]()
+    read = optuna.Study.get_trials
+
+    def counted(study: optuna.Study, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        reads[0] += 1
+        return read(study, *args, **kwargs)
+
+    supervisor = Supervisor(begin(store, trials=6), Script(asked=10), 2, None)
+    monkeypatch.setattr(optuna.Study, "get_trials", counted)
+    monkeypatch.setattr(WATCH, "update", lambda trials: looks.append(reads[0]))
+    assert run_workers(supervisor, watch=WATCH)
+    assert looks == list(range(1, len(looks) + 1))
+    assert reads[0] == len(looks) > 3
 
 
 def test_times_are_written_as_on_a_clock() -> None:
