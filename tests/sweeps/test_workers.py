@@ -26,7 +26,7 @@ WATCH = ProgressTable(trials=6, reports=2, steps=1_024)
 TAKES_ONE_AND_DIES = """
 import os, signal, sys, warnings
 from pathlib import Path
-from sweeps.store.folder import Store
+from sweeps.store.store import Store
 warnings.simplefilter("ignore")
 Store(Path(sys.argv[1])).load_study("mini").ask()
 os.kill(os.getpid(), signal.SIGKILL)
