@@ -15,7 +15,7 @@ from lander.terminal import printable, unfiltered
 from sweeps.commands import carry_out
 from sweeps.confirm import start_confirmation
 from sweeps.doctor.doctor import check_up
-from sweeps.schema import CONFIRM
+from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.store.store import Store, quiet
 
 
@@ -24,7 +24,7 @@ def confirm(args: argparse.Namespace) -> int:
     quiet()
     store = Store(args.store)
     command = ["confirm", *sys.argv[2:]]
-    check_up(store, args.study, args.study + CONFIRM)
+    check_up(store, args.study, args.study + CONFIRM_SUFFIX)
     confirmation = start_confirmation(
         store, args.study, top=args.top, seeds=args.seeds, command=command
     )

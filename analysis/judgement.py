@@ -28,7 +28,28 @@ from sweeps.confirm import DEFAULTS, Confirmed, missing, read_confirmation
 from sweeps.publish.publish import warn
 from sweeps.publish.registry import move_alias
 from sweeps.record.recorder import tolerated
-from sweeps.schema import ALIAS, CONFIRM, GIF, RUN_ID, WARNING, WINNER
+from sweeps.schema import (
+    BEST_ALIAS,
+    CONFIRM_CHART,
+    CONFIRM_GAIN,
+    CONFIRM_IQM,
+    CONFIRM_MEAN,
+    CONFIRM_MEAN_HIGH,
+    CONFIRM_MEAN_LOW,
+    CONFIRM_NUMBERS,
+    CONFIRM_OPTIMISM_GAP,
+    CONFIRM_P_BETTER,
+    CONFIRM_SUCCESS_RATE,
+    CONFIRM_SUFFIX,
+    CONFIRM_TABLE,
+    CONFIRM_WORST_SEED,
+    LANDING_GIF,
+    NOTE,
+    RUN_ID,
+    WARNING,
+    WINNER,
+    WINNER_GIF,
+)
 from sweeps.scores import ranked
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
@@ -191,7 +212,7 @@ def standing(
 
 def judge_sweep(store: Store, name: str) -> Judgement:
     """What a sweep's confirmation says so far."""
-    confirmation = open_sweep(store, name + CONFIRM)
+    confirmation = open_sweep(store, name + CONFIRM_SUFFIX)
     threshold = solved_return(confirmation.study.base.env)
     waiting = missing(confirmation)
     return judge(read_confirmation(store, name), threshold=threshold, waiting=waiting)
@@ -288,19 +309,19 @@ def numbers(judgement: Judgement) -> Mapping[str, float]:
     """What the confirmation's run shows of its winner."""
     winner = judgement.winner
     found = {
-        "confirm/mean": winner.mean.value,
-        "confirm/mean_low": winner.mean.low,
-        "confirm/mean_high": winner.mean.high,
-        "confirm/iqm": winner.iqm.value,
-        "confirm/worst_seed": winner.worst,
+        CONFIRM_MEAN: winner.mean.value,
+        CONFIRM_MEAN_LOW: winner.mean.low,
+        CONFIRM_MEAN_HIGH: winner.mean.high,
+        CONFIRM_IQM: winner.iqm.value,
+        CONFIRM_WORST_SEED: winner.worst,
     }
     if winner.success_rate is not None:
-        found["confirm/success_rate"] = winner.success_rate
+        found[CONFIRM_SUCCESS_RATE] = winner.success_rate
     if winner.better is not None and winner.gain is not None:
-        found["confirm/p_better"] = winner.better.value
-        found["confirm/gain"] = winner.gain.value
+        found[CONFIRM_P_BETTER] = winner.better.value
+        found[CONFIRM_GAIN] = winner.gain.value
     if winner.gap is not None:
-        found["confirm/optimism_gap"] = winner.gap
+        found[CONFIRM_OPTIMISM_GAP] = winner.gap
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
@@ -312,26 +333,26 @@ def record(store: Store, name: str, judgement: Judgement) -> str:
     Raises:
         RuntimeError: the winner's policy is missing; models:/NAME@best and trial "best" stay.
     """
-    sweep, confirmation = open_sweep(store, name), open_sweep(store, name + CONFIRM)
+    sweep, confirmation = open_sweep(store, name), open_sweep(store, name + CONFIRM_SUFFIX)
     client = store.runs()
     run_id, warnings = typical_run(confirmation, judgement.winner.candidate), list[str]()
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        (place / "confirm.md").write_text(as_markdown(judgement))
-        (place / "confirm.json").write_text(json.dumps(as_numbers(judgement), indent=1))
-        with tolerated(warnings, "confirm.png"):
+        (place / CONFIRM_TABLE).write_text(as_markdown(judgement))
+        (place / CONFIRM_NUMBERS).write_text(json.dumps(as_numbers(judgement), indent=1))
+        with tolerated(warnings, CONFIRM_CHART):
             figure, axes = new_axes(8, 1.6 + 0.5 * len(judgement.standings))
             draw_confirmation(judgement, axes, env=confirmation.study.base.env)
-            figure.savefig(place / "confirm.png", dpi=110)
-        with tolerated(warnings, "winner.gif"):
-            gif = Path(client.download_artifacts(run_id, GIF, folder))
-            gif.rename(place / "winner.gif")
+            figure.savefig(place / CONFIRM_CHART, dpi=110)
+        with tolerated(warnings, WINNER_GIF):
+            gif = Path(client.download_artifacts(run_id, LANDING_GIF, folder))
+            gif.rename(place / WINNER_GIF)
         for path in sorted(place.iterdir()):
             client.log_artifact(confirmation.run_id, str(path))
     for key, value in numbers(judgement).items():
         client.log_metric(confirmation.run_id, key, value, step=len(confirmation.read_trials().all))
-    client.set_tag(confirmation.run_id, "sweeps.winner", str(judgement.winner.candidate.number))
-    client.set_tag(confirmation.run_id, "mlflow.note.content", as_markdown(judgement))
+    client.set_tag(confirmation.run_id, WINNER, str(judgement.winner.candidate.number))
+    client.set_tag(confirmation.run_id, NOTE, as_markdown(judgement))
     client.set_terminated(confirmation.run_id, "KILLED" if judgement.waiting else "FINISHED")
     if warnings:
         client.set_tag(confirmation.run_id, WARNING, "; ".join(warnings))
@@ -344,11 +365,11 @@ def record(store: Store, name: str, judgement: Judgement) -> str:
             move_alias(client, sweep, run_id=run_id)
     except ConfigError as error:
         raise RuntimeError(
-            f"models:/{name}@{ALIAS} and trial best stay as they are: {error}"
+            f"models:/{name}@{BEST_ALIAS} and trial best stay as they are: {error}"
         ) from None
     sweep.optuna.set_user_attr(WINNER, swept_trial(sweep, judgement.winner.candidate))
     who = f"{judgement.winner.name}, the policy of its median seed"
-    return f"models:/{name}@{ALIAS} is now {who} (run {run_id})"
+    return f"models:/{name}@{BEST_ALIAS} is now {who} (run {run_id})"
 
 
 def swept_trial(sweep: Sweep, candidate: Confirmed) -> int:

@@ -1,16 +1,25 @@
-"""Every recorded number by name: what it is. README explains how each should look."""
+"""Every number that a training records: its name and what it is.
+
+README explains how each curve should look."""
 
 from __future__ import annotations
 
 from typing import Final
 
+TRAIN_RETURN: Final = "train/return_mean"
+TRAIN_LENGTH: Final = "train/length_mean"
+EVAL_RETURN: Final = "eval/return_mean"
+EVAL_STD: Final = "eval/return_std"
+VALUE_LOSS: Final = "loss/value"
+FINAL_RETURN: Final = "final/return_mean"
+
 CURVES: Final[dict[str, str]] = {
-    "train/return_mean": "return of the training episodes that ended in this rollout (sampled)",
-    "train/length_mean": "their length in steps",
-    "eval/return_mean": "return of the checkpoint's deterministic episodes",
-    "eval/return_std": "its standard deviation over those episodes",
+    TRAIN_RETURN: "return of the training episodes that ended in this rollout (sampled)",
+    TRAIN_LENGTH: "their length in steps",
+    EVAL_RETURN: "return of the checkpoint's deterministic episodes",
+    EVAL_STD: "its standard deviation over those episodes",
     "loss/policy": "surrogate, sign turned; clipped: -mean(min(r A, clip(r) A))",
-    "loss/value": "mean((V - R)^2) / 2, in scaled-reward units",
+    VALUE_LOSS: "mean((V - R)^2) / 2, in scaled-reward units",
     "policy/entropy": "mean entropy of pi(.|s), nats, summed over action dimensions",
     "policy/approx_kl": "mean(r - 1 - log r), an estimate of KL(old || new)",
     "policy/clip_fraction": "share of samples with |r - 1| > epsilon, with the clipped surrogate",
@@ -22,7 +31,7 @@ CURVES: Final[dict[str, str]] = {
 """Curves over environment steps, one point per update (eval/: one per checkpoint)."""
 
 FINALS: Final[dict[str, str]] = {
-    "final/return_mean": "return of the deterministic episodes at the end of the budget",
+    FINAL_RETURN: "return of the deterministic episodes at the end of the budget",
     "final/return_std": "its standard deviation over those episodes",
     "final/return_sampled_mean": "return of the same episodes with sampled actions",
     "final/success_rate": "share of the deterministic episodes that reach the solved return",

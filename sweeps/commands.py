@@ -34,7 +34,7 @@ from sweeps.run.progress import ProgressTable, clock
 from sweeps.run.ray import connected
 from sweeps.run.supervisor import HERE, Launcher, Supervisor, run_workers
 from sweeps.run.worker import work
-from sweeps.schema import CONFIRM, EXPERIMENT_ID, REASON, TRACEBACK, WINNER, Ending
+from sweeps.schema import CONFIRM_SUFFIX, EXPERIMENT_ID, REASON, TRACEBACK_FILE, WINNER, Ending
 from sweeps.scores import last_return
 from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.environment import clean_server_environment
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if failure:
         raise RuntimeError(
             f"stopped, as the last {ENOUGH} trials failed alike: {failure} "
-            f"(see {TRACEBACK} of their runs): fix it, then the same command goes on; a study "
+            f"(see {TRACEBACK_FILE} of their runs): fix it, then the same command goes on; a study "
             "whose [base] or [space] changes needs another name"
         )
     if trials.running:
@@ -216,8 +216,8 @@ def figures(args: argparse.Namespace) -> int:
     """What the sweep and its confirmation show on their own runs, as files; 1 if one is missing."""
     store = Store(args.store)
     sweeps = [open_sweep(store, args.study)]
-    if args.study + CONFIRM in store.study_names():
-        sweeps.append(open_sweep(store, args.study + CONFIRM))
+    if args.study + CONFIRM_SUFFIX in store.study_names():
+        sweeps.append(open_sweep(store, args.study + CONFIRM_SUFFIX))
     for sweep in sweeps:
         require_recorded(store, sweep.optuna)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -21,12 +21,13 @@ from sweeps.record.delivery import deliver_all
 from sweeps.schema import (
     BUDGET,
     CANDIDATE,
-    CONFIRM,
+    CONFIRM_SUFFIX,
+    FIXED_PARAMS,
     RETURNS,
     TEST_SEED_INDEX,
     WANTED,
-    WITHDRAWN,
     Ending,
+    Reason,
 )
 from sweeps.scores import mean, ranked
 from sweeps.store.presence import require_recorded
@@ -90,9 +91,9 @@ def start_confirmation(
     with store.publication_lock:
         require_recorded(store, sweep.optuna)
         identify(store, sweep.optuna)
-        if not is_created(store, name + CONFIRM):
+        if not is_created(store, name + CONFIRM_SUFFIX):
             create(sweep.study.confirming(), store, command=command)
-        confirmation = open_sweep(store, name + CONFIRM)
+        confirmation = open_sweep(store, name + CONFIRM_SUFFIX)
         require_recorded(store, confirmation.optuna)
         deliver_all(store)
         with store.lock:
@@ -114,7 +115,7 @@ def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) 
     open_ = [t for t in own(trials) if t.state == TrialState.WAITING or t.number in again]
     for trial in open_:
         if place(trial) not in wanted:
-            confirmation.fail(trial, WITHDRAWN)
+            confirmation.fail(trial, Reason.WITHDRAWN)
     there = {place(trial) for trial in (*own(confirmation.read_trials().counted), *open_)}
     for index, number in wanted:
         if (index, number) not in there:
@@ -152,10 +153,10 @@ def read_confirmation(store: Store, name: str) -> list[Confirmed]:
         ConfigError: the sweep was not confirmed yet.
     """
     sweep = open_sweep(store, name)
-    if name + CONFIRM not in store.study_names():
+    if name + CONFIRM_SUFFIX not in store.study_names():
         remedy = hint("confirm", store.folder, study=name)
         raise ConfigError(f"study {name} was not confirmed yet: {remedy}")
-    confirmation = open_sweep(store, name + CONFIRM)
+    confirmation = open_sweep(store, name + CONFIRM_SUFFIX)
     by_candidate: dict[int, list[FrozenTrial]] = {}
     for trial in sorted(own(confirmation.read_trials().counted), key=place):
         by_candidate.setdefault(place(trial)[1], []).append(trial)
@@ -172,7 +173,7 @@ def confirmed(
         for trial in trials
         if trial.state == TrialState.COMPLETE and RETURNS in trial.user_attrs
     ]
-    params = dict(trials[0].system_attrs["fixed_params"])
+    params = dict(trials[0].system_attrs[FIXED_PARAMS])
     # by parameters: the trial of this number may have been lost, and tried again in another
     scores = [trial.values[0] for trial in swept if trial.params == params]
     return Confirmed(

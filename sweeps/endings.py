@@ -4,14 +4,14 @@ its zone."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.schema import ENDED, INTERRUPTED, LOST, REASON, RETRY_OF, STARTED, WITHDRAWN, Ending
+from sweeps.schema import ENDED, REASON, RETRY_OF, STARTED, Ending, Reason
 
 NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -58,10 +58,10 @@ OF_STATE: Final = {
     TrialState.RUNNING: Ending.RUNNING,
     TrialState.WAITING: Ending.WAITING,
 }
-OF_REASON: Final = {
-    INTERRUPTED: Ending.INTERRUPTED,
-    LOST: Ending.LOST,
-    WITHDRAWN: Ending.WITHDRAWN,
+OF_REASON: Final[Mapping[str | None, Ending]] = {
+    Reason.INTERRUPTED: Ending.INTERRUPTED,
+    Reason.LOST: Ending.LOST,
+    Reason.WITHDRAWN: Ending.WITHDRAWN,
     None: Ending.LOST,  # closed by another tool than ours, which gives no reason
 }
 

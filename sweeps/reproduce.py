@@ -17,21 +17,26 @@ from lander.agent import Divergence
 from lander.config import TrainConfig
 from lander.dotted import flatten, from_toml
 from lander.errors import ConfigError
-from lander.metrics import FINALS
+from lander.metrics import EVAL_RETURN, EVAL_STD, FINALS
 from lander.terminal import say
 from lander.trainer import Progress, train
 from lander.trust import UNKNOWN, Origin
 from sweeps.record.provenance import differences, environment, source_tags
 from sweeps.schema import (
-    CONFIG,
-    DIVERGED,
-    NUMBER,
-    PARENT,
+    CONFIG_FILE,
+    PARENT_RUN,
     REASON,
+    REPLAY_OF,
     ROLE,
     RUN_ID,
     TRAINING_SEEDS,
+    TRIAL_NUMBER,
+    VERDICT,
     WORKER,
+    Reason,
+    Role,
+    Verdict,
+    run_name,
     seed_folder,
 )
 from sweeps.store import presence
@@ -40,7 +45,7 @@ from sweeps.store.presence import Presence, require_recorded
 from sweeps.store.store import Store, find_started
 from sweeps.sweep import open_sweep
 
-CHECKPOINT_METRICS = ("eval/return_mean", "eval/return_std")
+CHECKPOINT_METRICS = (EVAL_RETURN, EVAL_STD)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Receipt:
     def ending(self) -> str:
         """How it ended, if not at the end of its budget."""
         reason = self.run.data.tags.get(REASON, "")
-        return reason if reason.startswith(DIVERGED) else ""
+        return reason if reason.startswith(Reason.DIVERGED) else ""
 
 
 class AllCompared(Exception):
@@ -76,12 +81,12 @@ def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN)
     run = client.get_run(run_id)
     try:
         with TemporaryDirectory() as folder:
-            text = Path(client.download_artifacts(run_id, CONFIG, folder)).read_text()
+            text = Path(client.download_artifacts(run_id, CONFIG_FILE, folder)).read_text()
     except Exception as error:  # MLflow raises many kinds for a missing artifact
         require_space(Path(gettempdir()), cause=error)
         name = run.info.run_name
-        raise ConfigError(f"{name} has no {CONFIG} in its record: {error}") from None
-    config = from_toml(text, source=f"{run.info.run_name}/{CONFIG}")
+        raise ConfigError(f"{name} has no {CONFIG_FILE} in its record: {error}") from None
+    config = from_toml(text, source=f"{run.info.run_name}/{CONFIG_FILE}")
     origin.require(flatten(config))
     seeds = run.data.tags.get(TRAINING_SEEDS, str(config.seed)).split(", ")
     configs = tuple(replace(config, seed=int(seed)) for seed in seeds)
@@ -91,7 +96,7 @@ def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN)
             if name in run.data.metrics:
                 for point in client.get_metric_history(run_id, name):
                     recorded[name, point.step] = point.value
-    if not recorded and not run.data.tags.get(REASON, "").startswith(DIVERGED):
+    if not recorded and not run.data.tags.get(REASON, "").startswith(Reason.DIVERGED):
         raise ConfigError(f"{run.info.run_name} has no evaluation to compare with")
     return Receipt(run, configs, recorded)
 
@@ -166,7 +171,7 @@ def replay(
         try:
             retrain(config, until=last, tell=partial(compare, place))
         except Divergence as error:
-            return replayed, f"{DIVERGED}: {error}"
+            return replayed, f"{Reason.DIVERGED}: {error}"
     return replayed, ""
 
 
@@ -202,13 +207,13 @@ def log_replay(
     tags = receipt.run.data.tags
     run = client.create_run(
         receipt.run.info.experiment_id,
-        run_name=f"replay-{int(tags[NUMBER]):04d}",
+        run_name=run_name(Role.REPLAY, int(tags[TRIAL_NUMBER])),
         tags={
-            ROLE: "replay",
-            PARENT: tags[PARENT],
-            NUMBER: tags[NUMBER],
-            "sweeps.replay_of": receipt.run.info.run_id,
-            "sweeps.verdict": "PASS" if passed else "FAIL",
+            ROLE: Role.REPLAY,
+            PARENT_RUN: tags[PARENT_RUN],
+            TRIAL_NUMBER: tags[TRIAL_NUMBER],
+            REPLAY_OF: receipt.run.info.run_id,
+            VERDICT: Verdict.PASS if passed else Verdict.FAIL,
             **environment(),
             **source_tags(sys.argv[1:]),
         },

@@ -1,129 +1,246 @@
-"""The names of everything recorded: attributes of Optuna, tags, metrics and artifacts of MLflow."""
+"""Every name under which something is recorded, grouped by what carries it.
+
+Recorded strings never change: a store that an earlier version wrote is opened by these names. Where
+two carriers use one name, it stands with the first. `lander.metrics` has the names of the numbers
+that a training itself makes. README explains all of them; tests compare it with this file.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Final
 
-BASE: Final = "sweeps.base"
-"""Optuna user attribute of a study: every field of its base, resolved, as it was started. What a
-study file leaves out has the defaults of the code that starts it, which later code may change."""
-BASE_FILE: Final = "base.toml"
-"""The same, among the artifacts of the study's run."""
+# --- words: the values of some tags and attributes ---
 
-REASON: Final = "sweeps.reason"
-"""Optuna user attribute of a trial, and tag of its run: why it failed."""
-RETRY_OF: Final = "sweeps.retry_of"
-"""Optuna user attribute of a trial: the number of the first trial of its parameters and seed, which
-was lost or interrupted."""
-SUPERSEDED: Final = "sweeps.superseded"
-"""Tag of a run: its trial was lost or interrupted, and does not count."""
-INTERRUPTED: Final = "interrupted"
-LOST: Final = "worker lost"
-LOST_AGAIN: Final = "worker lost twice"
-"""Of a trial whose retry was lost as well: it may be the trial that ends its workers."""
-WITHDRAWN: Final = "withdrawn"
-"""Reason of a trial that is not to be run any more."""
+
+class Role(StrEnum):
+    """What a run stands for: the value of `ROLE`."""
+
+    STUDY = "study"
+    """A whole sweep."""
+    CONFIRMATION = "confirmation"
+    """A whole confirmation."""
+    TRIAL = "trial"
+    CONFIRMATION_TRIAL = "confirm"
+    REPLAY = "replay"
+    """A trial that was trained again to compare."""
 
 
 class Ending(StrEnum):
-    """What has become of a trial, in the word that every table uses."""
+    """How a trial ended, or that it has not yet: the word in every table.
+
+    `sweeps.endings` derives it from a trial's state and its reason.
+    """
 
     FINISHED = "finished"
     PRUNED = "pruned"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    """Broken off, to be tried again."""
+    """Another trial retries it."""
     LOST = "lost"
-    """Its worker is gone; to be tried again, once."""
+    """Its worker is gone; another trial retries it, once."""
     WITHDRAWN = "withdrawn"
-    """Never to be run: the budget has shrunk."""
+    """Removed from the queue, because the budget has shrunk."""
     RUNNING = "running"
     WAITING = "waiting"
 
 
+class Reason(StrEnum):
+    """Reasons of our own among the values of `REASON`; all others are the text of an error."""
+
+    INTERRUPTED = "interrupted"
+    LOST = "worker lost"
+    LOST_AGAIN = "worker lost twice"
+    """The retry was lost as well: it may be this trial that kills its workers."""
+    WITHDRAWN = "withdrawn"
+    DIVERGED = "diverged"
+    """Followed by a colon and what is no longer finite."""
+
+
+class Verdict(StrEnum):
+    """The result of a replay: the value of `VERDICT`."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+
+
+class TimePart(StrEnum):
+    """What a trial spends time on besides training; see `SECONDS`."""
+
+    EVALUATION = "evaluation"
+    MLFLOW = "mlflow"
+    GIF = "gif"
+    MODEL = "model"
+
+
+# --- user attributes of an Optuna study ---
+
+SWEEP_ID: Final = "sweeps.id"
+"""Also a tag of the experiment, of its parent runs and of the registered model and its versions: a
+sweep and its confirmation have the same."""
+DEFINITION: Final = "study.toml"
+"""The text of the study's file; also an artifact of its run."""
+BASE: Final = "sweeps.base"
+"""Every field of the base, resolved, as at the start: a study file may leave out fields, and later
+code may change their defaults."""
+ARTIFACTS_URI: Final = "sweeps.artifacts"
+"""`Store.artifacts_uri` at the start; a store that was moved is recognised by it."""
 EXPERIMENT_ID: Final = "mlflow.experiment_id"
-"""Optuna user attribute of a study."""
-
-
-WINNER = "sweeps.winner"
-"""Optuna user attribute of a study: the number of the trial that was confirmed as its best."""
-
-PLACE = "sweeps.artifacts"
-"""Optuna user attribute of a study: `Store.place` when it was started."""
-
-STARTED: Final = "sweeps.started"
-"""Optuna user attribute of a trial: when a worker took it, ISO 8601 in UTC."""
-ENDED: Final = "sweeps.ended"
-"""Optuna user attribute of a trial: when it was closed."""
-
-BEST_TRIAL = "sweeps.best_trial"
-"""Tag of a sweep's run: the trial that was published."""
-
+RUN_ID: Final = "mlflow.run_id"
+"""Also of a trial: its MLflow run."""
+BUDGET: Final = "sweeps.budget"
+"""How many trials count when the sweep is over."""
+WINNER: Final = "sweeps.winner"
+"""Number of the trial that was confirmed as the best; also a tag of the confirmation's run."""
 CHECKED: Final = "sweeps.checked"
-"""Optuna user attribute of a study: trials before this number had ended when they were last
-compared with their runs, and nothing was wrong with them."""
-WANTED = "sweeps.wanted"
-"""Optuna user attribute of a confirmation: the test seeds and candidates last asked for."""
+"""The first trial that the next check compares with its run; those before it are in order."""
+WANTED: Final = "sweeps.wanted"
+"""In a confirmation: the pairs of test seed and candidate last asked for."""
 
-FIXED: Final = "fixed_params"
-"""Optuna's system attribute of a trial whose parameters are given."""
-CONFIRM = "@confirm"
-"""What the name of a confirmation has behind that of its sweep; no study file can be called so."""
+# --- user attributes of an Optuna trial ---
 
-ROLE = "sweeps.role"
-WARNING = "sweeps.warning"
-"""Tag: what of a record is missing, and why. Nothing that the score depends on."""
-STATE = "optuna.state"
-SECONDS = "sweeps.seconds"
-"""Tag: how long a trial took. With a dot and one of `PARTS` behind it: how long that did."""
-PARTS = ("evaluation", "mlflow", "gif", "model")
-"""What of a trial's time is not training."""
-NUMBER = "optuna.trial_number"
-PARENT = "mlflow.parentRunId"
-RUN_ID = "mlflow.run_id"
-"""Optuna user attribute of a study and of a trial: its MLflow run."""
-DIVERGED = "diverged"
+WORKER: Final = "sweeps.worker"
+"""The process that runs it."""
+STARTED: Final = "sweeps.started"
+"""When a worker took it, ISO 8601 in UTC."""
+ENDED: Final = "sweeps.ended"
+"""When it was closed, ISO 8601 in UTC."""
+REASON: Final = "sweeps.reason"
+"""Why it failed: a `Reason` or the text of an error; also a tag of its run."""
+RETRY_OF: Final = "sweeps.retry_of"
+"""Number of the first trial of the same parameters and seed, which was lost or interrupted; also a
+tag of its run, as are the next two."""
+CANDIDATE: Final = "sweeps.candidate"
+"""In a confirmation: number of the sweep's trial that is trained again."""
+TEST_SEED_INDEX: Final = "sweeps.test_seed"
+"""In a confirmation: which of the test seeds, 0, 1, .."""
+RETURNS: Final = "sweeps.returns"
+"""Return of each final episode: a list per training seed."""
+SHOWN_SCORE: Final = "sweeps.score"
+"""The value of the metric `SCORE` on its run."""
 
-CONFIG = "config.toml"
-POLICY = "policy.pt"
-TRACEBACK = "traceback.txt"
-GIF = "landing.gif"
-MODEL = "policy"
-SEED_CURVES = "seeds.png"
-TRAINING_SEEDS = "seeds.training"
-"""Tag: every training seed of a trial."""
+FIXED_PARAMS: Final = "fixed_params"
+"""A system attribute, Optuna's own: parameters that were given instead of drawn."""
+
+# --- tags of an MLflow run ---
+
+ROLE: Final = "sweeps.role"
+"""A `Role`."""
+PARENT_RUN: Final = "mlflow.parentRunId"
+TRIAL_NUMBER: Final = "optuna.trial_number"
+"""Also a tag of a version of the registered model."""
+TRIAL_STATE: Final = "optuna.state"
+"""Optuna's state at the end: COMPLETE, PRUNED or FAIL."""
+RECORD_KEY: Final = "sweeps.record"
+"""By which the run is recognised if MLflow's answer to its creation was lost."""
+SUPERSEDED: Final = "sweeps.superseded"
+"""The `Ending` of a trial that was lost or interrupted, and no longer counts."""
+WARNING: Final = "sweeps.warning"
+"""Which optional part of the record is missing, and why."""
+SECONDS: Final = "sweeps.seconds"
+"""How long the trial took; followed by a dot and a `TimePart`: how long that took."""
+TRAINING_SEEDS: Final = "seeds.training"
+CHECKPOINT_SEEDS: Final = "seeds.checkpoint"
+FINAL_SEEDS: Final = "seeds.final"
+COMMAND: Final = "sweeps.command"
+COMMIT: Final = "mlflow.source.git.commit"
+VERSION: Final = "version."
+"""Followed by the name of a package, or python: its version."""
+CPU_MODEL: Final = "cpu.model"
+CPU_CAPABILITY: Final = "cpu.capability"
+"""The vector instructions that torch uses."""
+TORCH_THREADS: Final = "torch.threads"
+
+REPLAY_OF: Final = "sweeps.replay_of"
+"""On a replay: the run that it repeats."""
+VERDICT: Final = "sweeps.verdict"
+"""On a replay: a `Verdict`."""
+
+BEST_TRIAL: Final = "sweeps.best_trial"
+"""On a sweep's run: number of the trial that was published."""
+TRIALS: Final = "sweeps.trials_"
+"""On a sweep's run, followed by an `Ending`: how many trials ended so."""
+NOTE: Final = "mlflow.note.content"
+"""On a sweep's run and on its experiment: Markdown that the UI shows."""
+
+# --- tags of an MLflow experiment ---
+
+EXPERIMENT_KIND: Final = "mlflow.experimentKind"
+VIEW_STATE: Final = "mlflow.sharedViewState."
+"""Followed by the key of a link: the table that it opens in the UI."""
+
+# --- metrics of an MLflow run ---
+
+SCORE: Final = "score"
+"""On a trial's run: what the sweep maximises."""
+BEST_SCORE: Final = "best/score"
+"""On a sweep's run, over the number of trials."""
+CONFIRM_MEAN: Final = "confirm/mean"
+"""On a confirmation's run, over the number of its trials, as are the next ones: the winner's."""
+CONFIRM_MEAN_LOW: Final = "confirm/mean_low"
+CONFIRM_MEAN_HIGH: Final = "confirm/mean_high"
+CONFIRM_IQM: Final = "confirm/iqm"
+CONFIRM_WORST_SEED: Final = "confirm/worst_seed"
+CONFIRM_SUCCESS_RATE: Final = "confirm/success_rate"
+CONFIRM_P_BETTER: Final = "confirm/p_better"
+CONFIRM_GAIN: Final = "confirm/gain"
+CONFIRM_OPTIMISM_GAP: Final = "confirm/optimism_gap"
 
 
 def seed_folder(seed: int, *, of: int) -> str:
-    """What stands before the names of a training's curves and files: nothing if it is the only
-    one of its trial."""
+    """Prefix of the names of a training's curves and files; empty if its trial has only one."""
     return f"seed_{seed}/" if of > 1 else ""
 
 
-DEFINITION: Final = "study.toml"
-"""Optuna user attribute of a study, and artifact of its run: the text of its file."""
-SWEEP: Final = "sweeps.id"
-"""Optuna user attribute of a study; tag of its experiment, its run and its registered model. A
-sweep and its confirmation have the same."""
+def extremes(metric: str) -> tuple[str, str]:
+    """Names of the least and the largest value over training seeds, from that of the mean."""
+    stem = metric.removesuffix("_mean")
+    return f"{stem}_min", f"{stem}_max"
 
-ALIAS: Final = "best"
-RETURN: Final = "final/return_mean"
 
-WORKER = "sweeps.worker"
-"""Optuna user attribute of a trial: who runs it."""
-BUDGET = "sweeps.budget"
-"""Optuna user attribute of a study: how many trials count when it is over."""
-CANDIDATE = "sweeps.candidate"
-"""Optuna user attribute of a confirmation's trial: the trial of the sweep that it trains again."""
-TEST_SEED_INDEX = "sweeps.test_seed"
-"""Optuna user attribute of a confirmation's trial: under which of the test seeds."""
-RETURNS = "sweeps.returns"
-"""Optuna user attribute of a trial: return of each final episode, a list per training seed."""
-SCORE: Final = "score"
-"""Metric of a trial's run: what the sweep maximises. Of one training it is `final/return_mean`."""
-SHOWN_SCORE: Final = "sweeps.score"
-"""Optuna user attribute of a trial: the score that its run shows."""
+# --- artifacts of an MLflow run ---
 
-KEY: Final = "sweeps.record"
-"""Tag: by which a run is looked up if MLflow's answer to its creation was lost."""
+CONFIG_FILE: Final = "config.toml"
+"""Of a trial, as are the next five."""
+POLICY_FILE: Final = "policy.pt"
+"""The last weights."""
+LANDING_GIF: Final = "landing.gif"
+SEED_CURVES_FILE: Final = "seeds.png"
+"""With several training seeds."""
+TRACEBACK_FILE: Final = "traceback.txt"
+"""Of a failed trial."""
+MODEL: Final = "policy"
+"""The policy as a LoggedModel."""
+
+BASE_FILE: Final = "base.toml"
+"""Of a sweep, as are the next four: `BASE`, as a file."""
+BEST_GIF: Final = "best.gif"
+REPORT_FOLDER: Final = "report"
+
+
+class Chart(StrEnum):
+    """Charts of a whole sweep: the names of their files, which end in .png."""
+
+    HISTORY = "history"
+    SLICES = "slices"
+    PARALLEL_COORDINATES = "parallel_coordinates"
+    IMPORTANCES = "importances"
+
+
+CONFIRM_CHART: Final = "confirm.png"
+"""Of a confirmation, as are the next three."""
+CONFIRM_TABLE: Final = "confirm.md"
+CONFIRM_NUMBERS: Final = "confirm.json"
+WINNER_GIF: Final = "winner.gif"
+
+# --- names of studies, experiments, runs and registered models ---
+
+CONFIRM_SUFFIX: Final = "@confirm"
+"""Ends the name of a confirmation, after the name of its sweep; no study file may use it."""
+BEST_ALIAS: Final = "best"
+"""Alias of the registered version that is the best, or that was confirmed as the winner."""
+
+
+def run_name(role: Role, number: int) -> str:
+    """Name of a trial's or a replay's run."""
+    return f"{role}-{number:04d}"

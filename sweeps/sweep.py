@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander.errors import ConfigError
 from sweeps.hints import hint
-from sweeps.schema import CONFIRM, DEFINITION, EXPERIMENT_ID, REASON, RUN_ID
+from sweeps.schema import CONFIRM_SUFFIX, DEFINITION, EXPERIMENT_ID, REASON, RUN_ID
 from sweeps.store.snapshot import Trials, read_trials
 from sweeps.store.store import Store
 from sweeps.study.grid import Grid, GridSampler
@@ -107,7 +107,7 @@ def kept_study(found: optuna.Study, store: Store) -> Study:
         raise ConfigError(partly_created(store, found.study_name))
     text = str(found.user_attrs[DEFINITION])
     study = stored_study(text, source=source, base=base, origin=store.origin)
-    return study.confirming() if found.study_name.endswith(CONFIRM) else study
+    return study.confirming() if found.study_name.endswith(CONFIRM_SUFFIX) else study
 
 
 def proposer(study: Study, *, seed: int) -> FittingSampler:

@@ -27,6 +27,7 @@ from lander.config import TrainConfig
 from lander.dotted import configure, flatten, from_toml, read_text
 from lander.errors import ConfigError, unknown
 from lander.evaluation import evaluate
+from lander.metrics import TRAIN_RETURN
 from lander.resolve import resolve
 from lander.trainer import Progress, train
 from sweeps.record.provenance import package_version
@@ -251,8 +252,8 @@ def outcome_of(variant: str, seed: int, config: TrainConfig) -> Outcome:
     trained: list[float] = []
 
     def note(progress: Progress) -> None:
-        if "train/return_mean" in progress.metrics:
-            trained.append(progress.metrics["train/return_mean"])
+        if TRAIN_RETURN in progress.metrics:
+            trained.append(progress.metrics[TRAIN_RETURN])
         if progress.evaluation is not None and trained:
             curve.append((progress.env_steps, float(np.mean(trained))))
             trained.clear()

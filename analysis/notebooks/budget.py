@@ -10,7 +10,7 @@ from analysis.load import load_checkpoints, load_trials
 from analysis.notebooks.answer import Answer
 from analysis.stats import mean_estimate, rank_correlation
 from sweeps.charts.style import new_axes
-from sweeps.schema import PARENT, PARTS, SECONDS, WORKER
+from sweeps.schema import PARENT_RUN, SECONDS, WORKER, TimePart
 from sweeps.sweep import Sweep
 
 
@@ -95,7 +95,7 @@ def seconds(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
     rows = {number: recorded[run] for number, run in trials["run_id"].items() if run in recorded}
     if not rows:
         return trials[["seconds"]].rename(columns={"seconds": "whole trial"})
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(PARTS))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(TimePart))
     training = trials["seconds"].loc[table.index] - table.sum(axis="columns")
     table.insert(0, "training", training.clip(lower=0))
     return table
@@ -104,11 +104,11 @@ def seconds(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
 def recorded_parts(sweep: Sweep) -> dict[str, list[float]]:
     """MLflow run -> seconds of each of `PARTS`."""
     client, found, token = sweep.store.runs(), dict[str, list[float]](), None
-    children = f"tags.`{PARENT}` = '{sweep.run_id}'"
+    children = f"tags.`{PARENT_RUN}` = '{sweep.run_id}'"
     while True:
         page = client.search_runs([sweep.experiment_id], children, page_token=token)
         for run in page:
-            tags = [run.data.tags.get(f"{SECONDS}.{part}", "nan") for part in PARTS]
+            tags = [run.data.tags.get(f"{SECONDS}.{part}", "nan") for part in TimePart]
             if "nan" not in tags:
                 found[run.info.run_id] = [float(tag) for tag in tags]
         token = page.token

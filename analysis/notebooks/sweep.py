@@ -21,7 +21,7 @@ from sweeps.charts.search import finished, history, importance_bars, parallel_co
 from sweeps.charts.style import new_axes
 from sweeps.endings import root
 from sweeps.hints import hint
-from sweeps.schema import CONFIRM
+from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.scores import last_return
 from sweeps.sweep import Sweep
 
@@ -68,7 +68,7 @@ def against_defaults(sweep: Sweep, best: FrozenTrial, first: FrozenTrial | None)
 def confirmed(sweep: Sweep) -> str:
     """What fresh seeds say, if they were asked."""
     name = sweep.study.settings.name
-    if name + CONFIRM not in sweep.store.study_names():
+    if name + CONFIRM_SUFFIX not in sweep.store.study_names():
         remedy = hint("confirm", sweep.store.folder, study=name)
         return f"how much of it is luck: `{remedy}`"
     try:

@@ -15,13 +15,13 @@ from analysis.charts import trials as trial_plots
 from analysis.load import load_curves, load_episodes, load_trials
 from analysis.notebooks.answer import Answer
 from analysis.stats import by_training, lead, probability_better, seed_spread
-from lander.metrics import CURVES
+from lander.metrics import CURVES, EVAL_RETURN, TRAIN_LENGTH, VALUE_LOSS
 from sweeps.charts.style import new_axes, solved_line
 from sweeps.hints import hint
-from sweeps.schema import CONFIRM
+from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.sweep import Sweep, open_sweep
 
-METRIC = "eval/return_mean"
+METRIC = EVAL_RETURN
 PANELS = 6
 GOOD, BAD = "good third", "bad third"
 
@@ -109,9 +109,9 @@ def explanations(sweep: Sweep) -> Answer:
 def telling(sweep: Sweep) -> list[str]:
     """Curves that could say why; a return would only say that."""
     names = [name for name in CURVES if name.startswith(("policy/", "value/"))]
-    names.append("train/length_mean")
+    names.append(TRAIN_LENGTH)
     if "env.reward_scale" not in sweep.study.space:  # it is the unit of this one
-        names.append("loss/value")
+        names.append(VALUE_LOSS)
     return names
 
 
@@ -139,7 +139,7 @@ def noise(sweep: Sweep) -> Answer:
 
 def seeds_told(sweep: Sweep, episodes: pd.DataFrame) -> str:
     """What another training seed changes, from the sweep itself or from its confirmation."""
-    where, found, name = "", seed_spread(episodes), sweep.study.name + CONFIRM
+    where, found, name = "", seed_spread(episodes), sweep.study.name + CONFIRM_SUFFIX
     if found is None and name in sweep.store.study_names():
         where, found = (
             "of the confirmation",

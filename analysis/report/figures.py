@@ -12,6 +12,7 @@ from analysis.report.document import Block, Picture, Text, drawing
 from analysis.report.records import Records
 from analysis.stats import Estimate
 from lander.gif import as_line
+from lander.metrics import EVAL_RETURN
 from sweeps.charts.importance import ended, importances
 from sweeps.charts.search import finished, history, importance_bars, parallel_coordinates, slices
 from sweeps.charts.style import new_axes, solved_line
@@ -19,7 +20,7 @@ from sweeps.confirm import DEFAULTS
 
 BEST = 5
 """Trials whose learning curves stand against those of all other finished ones."""
-METRIC = "eval/return_mean"
+METRIC = EVAL_RETURN
 
 
 def history_part(records: Records) -> list[Block]:

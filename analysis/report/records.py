@@ -13,7 +13,7 @@ from analysis.judgement import Judgement, judge_sweep
 from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from lander.errors import ConfigError
 from sweeps.endings import ending
-from sweeps.schema import ALIAS, CONFIRM, PARENT, RETURNS, ROLE, Ending
+from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, PARENT_RUN, RETURNS, ROLE, Ending, Role
 from sweeps.scores import ranked, seed_scores
 from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store
@@ -89,13 +89,13 @@ def read_records(store: Store, name: str) -> Records:
     Raises:
         ConfigError: no such sweep in the store.
     """
-    if name.endswith(CONFIRM):
-        plain = name.removesuffix(CONFIRM)
+    if name.endswith(CONFIRM_SUFFIX):
+        plain = name.removesuffix(CONFIRM_SUFFIX)
         raise ConfigError(f"{name} is a confirmation: it is part of the report of {plain}")
     sweep, client = open_sweep(store, name), store.runs()
     confirmation = None
-    if name + CONFIRM in store.study_names():
-        confirmation = client.get_run(open_sweep(store, name + CONFIRM).run_id)
+    if name + CONFIRM_SUFFIX in store.study_names():
+        confirmation = client.get_run(open_sweep(store, name + CONFIRM_SUFFIX).run_id)
     trials = sweep.read_trials()
     judgement, unconfirmed = read_judgement(store, name)
     return Records(
@@ -113,7 +113,7 @@ def read_records(store: Store, name: str) -> Records:
 
 def read_judgement(store: Store, name: str) -> tuple[Judgement | None, str]:
     """What the confirmation says, or why it says nothing."""
-    if name + CONFIRM not in store.study_names():
+    if name + CONFIRM_SUFFIX not in store.study_names():
         return None, "It is not confirmed yet"
     try:
         return judge_sweep(store, name), ""
@@ -125,7 +125,7 @@ def published_run(store: Store, name: str) -> Run | None:
     """Whose policy is models:/NAME@best; None before there is one."""
     client = store.runs()
     try:
-        return client.get_run(str(client.get_model_version_by_alias(name, ALIAS).run_id))
+        return client.get_run(str(client.get_model_version_by_alias(name, BEST_ALIAS).run_id))
     except MlflowException:
         return None
 
@@ -133,7 +133,7 @@ def published_run(store: Store, name: str) -> Run | None:
 def trial_runs(sweep: Sweep) -> list[Run]:
     """The MLflow run of every trial that has begun."""
     client, found = sweep.store.runs(), list[Run]()
-    condition = f"tags.`{PARENT}` = '{sweep.run_id}' and tags.`{ROLE}` = 'trial'"
+    condition = f"tags.`{PARENT_RUN}` = '{sweep.run_id}' and tags.`{ROLE}` = '{Role.TRIAL}'"
     token: str | None = None
     while True:
         page = client.search_runs(

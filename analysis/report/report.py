@@ -33,6 +33,7 @@ from analysis.report.tables import (
 )
 from lander.files import inside
 from lander.terminal import say
+from sweeps.schema import REPORT_FOLDER
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store, quiet
 from sweeps.store.trials import collector_paused
@@ -55,8 +56,6 @@ SECTIONS: Final[Mapping[str, Sequence[Part]]] = {
     "All trials": (trials_part,),
 }
 FOLDER: Final = "reports"
-ARTIFACTS: Final = "report"
-"""Where the same files stand among the artifacts of the sweep's run."""
 
 
 def report(args: argparse.Namespace) -> int:
@@ -86,7 +85,7 @@ def write_report(records: Records) -> list[Path]:
         (aside / f"{name}.html").write_text(as_html(document), encoding="utf-8")
         markdown = as_markdown(document, files=files)
         (aside / f"{name}.md").write_text(markdown, encoding="utf-8")
-        records.sweep.store.runs().log_artifacts(records.sweep.run_id, str(aside), ARTIFACTS)
+        records.sweep.store.runs().log_artifacts(records.sweep.run_id, str(aside), REPORT_FOLDER)
         shutil.rmtree(folder / files, ignore_errors=True)  # a folder cannot be replaced by another
         for path in sorted(aside.iterdir()):
             path.replace(folder / path.name)

@@ -15,7 +15,7 @@ from sweeps.confirm import DEFAULTS
 from sweeps.endings import SETTLED
 from sweeps.errors import redacted
 from sweeps.hints import hint
-from sweeps.schema import ALIAS, CONFIRM, NUMBER, ROLE, Ending
+from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, ROLE, TRIAL_NUMBER, Ending
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space
 
@@ -170,8 +170,8 @@ def receipt(records: Records, number: int) -> Iterator[Text | Code]:
     lines = [next_step(records, "reproduce", trial=number)]
     published = records.published
     if published is not None and published.data.tags[ROLE] == "confirm":
-        trial = published.data.tags[NUMBER]
-        study, folder = records.name + CONFIRM, records.sweep.store.folder
+        trial = published.data.tags[TRIAL_NUMBER]
+        study, folder = records.name + CONFIRM_SUFFIX, records.sweep.store.folder
         lines.append(hint("reproduce", folder, study=study, trial=trial))
     yield Text("The receipt: trains it again and compares every recorded number, bit for bit.")
     yield Code("\n".join(lines))
@@ -181,10 +181,10 @@ def flying(records: Records) -> Iterator[Text | Code]:
     """How to fly it."""
     store, published = records.sweep.store, records.published
     if published is None:
-        yield Text(f"`models:/{records.name}@{ALIAS}` is registered when the sweep ends.")
+        yield Text(f"`models:/{records.name}@{BEST_ALIAS}` is registered when the sweep ends.")
         return
     yield Text(
-        f"To fly it, in stock Gymnasium: `models:/{records.name}@{ALIAS}` is the policy of "
+        f"To fly it, in stock Gymnasium: `models:/{records.name}@{BEST_ALIAS}` is the policy of "
         f"`{published.info.run_name}`."
     )
     env = records.sweep.study.base.env
@@ -194,7 +194,7 @@ def flying(records: Records) -> Iterator[Text | Code]:
             if store.tracked_remotely
             else f"sqlite:///{store.folder}/mlflow.db",
             name=records.name,
-            alias=ALIAS,
+            alias=BEST_ALIAS,
             env_id=env.id,
             arguments="".join(f"{name}={value!r}, " for name, value in env.kwargs),
         )

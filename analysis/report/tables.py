@@ -24,7 +24,7 @@ from sweeps.record.recorder import shown
 from sweeps.run.cores import usable_cores
 from sweeps.run.objective import trial_seeds
 from sweeps.run.progress import clock
-from sweeps.schema import PARTS, REASON, SECONDS, WORKER, Ending
+from sweeps.schema import COMMAND, COMMIT, REASON, SECONDS, VERSION, WORKER, Ending, TimePart
 from sweeps.scores import last_return
 from sweeps.study.space import flat_base
 from sweeps.study.study import TEST_EPISODES
@@ -33,8 +33,6 @@ TOP = 10
 """Rows of the table of the best."""
 LISTED = 200
 """Rows of a table that could have any number of them."""
-COMMIT, COMMAND, VERSION = "mlflow.source.git.commit", "sweeps.command", "version."
-"""Tags of a run, the last one the beginning of several."""
 
 
 def space_part(records: Records) -> list[Block]:
@@ -117,12 +115,12 @@ def seconds_blocks(records: Records) -> list[Block]:
     timed = [
         run.data.tags
         for run in records.runs
-        if all(f"{SECONDS}.{part}" in run.data.tags for part in PARTS)
+        if all(f"{SECONDS}.{part}" in run.data.tags for part in TimePart)
     ]
     whole = sum(float(tags[SECONDS]) for tags in timed)
     if not whole:
         return [Text("What the time went into is not recorded.")]
-    parts = {part: sum(float(tags[f"{SECONDS}.{part}"]) for tags in timed) for part in PARTS}
+    parts = {part: sum(float(tags[f"{SECONDS}.{part}"]) for tags in timed) for part in TimePart}
     every = {"training": whole - sum(parts.values())} | parts
     table = [["part of trials", "seconds", "share"]]
     table += [[part, f"{took:.1f}", f"{took / whole:.1%}"] for part, took in every.items()]

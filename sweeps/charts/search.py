@@ -17,7 +17,7 @@ from lander.env import AnyEnv
 from sweeps.charts.columns import Column, drawn, position, scale, ticks
 from sweeps.charts.importance import ended, importances
 from sweeps.charts.style import BLUE, GREY, ORANGE, SKY, at_least, cut_off, floor_of, solved_line
-from sweeps.schema import SCORE
+from sweeps.schema import SCORE, Chart
 from sweeps.scores import best_so_far, last_return
 from sweeps.study.ranges import Range
 from sweeps.study.study import Study
@@ -29,13 +29,13 @@ def figures_of(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Figure]
     """Every figure that the trials of a study allow, by the name of its file."""
     trials, env = [trial for trial in trials if trial.params], study.base.env
     ranges = list(study.space.values())
-    figures = {"history": history(trials, env=env)}
+    figures: dict[str, Figure] = {Chart.HISTORY: history(trials, env=env)}
     if len(finished(trials)) >= 2:
-        figures["slices"] = slices(trials, ranges, env=env)
-        figures["parallel_coordinates"] = parallel_coordinates(trials, ranges)
+        figures[Chart.SLICES] = slices(trials, ranges, env=env)
+        figures[Chart.PARALLEL_COORDINATES] = parallel_coordinates(trials, ranges)
     table = importances(trials, study.space)
     if not table.empty:
-        figures["importances"] = importance_bars(table)
+        figures[Chart.IMPORTANCES] = importance_bars(table)
     return figures
 
 

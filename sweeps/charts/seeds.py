@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from lander.env import AnyEnv
+from lander.metrics import EVAL_RETURN
 from sweeps.charts.style import BLUE, solved_line
 
 
@@ -27,6 +28,6 @@ def seed_curves(points: Sequence[Sequence[tuple[int, float]]], *, env: AnyEnv) -
     solved_line(axes, env)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel("environment steps")
-    axes.set_ylabel("eval/return_mean")
+    axes.set_ylabel(EVAL_RETURN)
     axes.legend(loc="lower right", fontsize=8)
     return figure

@@ -17,7 +17,7 @@ from sweeps.doctor.reconcile import first_to_check, note_check, reconcile
 from sweeps.hints import no_sweep
 from sweeps.lifecycle.creation import belongs_to_another, is_created
 from sweeps.record.delivery import strays
-from sweeps.schema import EXPERIMENT_ID, PLACE, ROLE
+from sweeps.schema import ARTIFACTS_URI, EXPERIMENT_ID, ROLE
 from sweeps.store.database import explaining_errors, sqlite_url
 from sweeps.store.database_files import MLFLOW_FILE, connect
 from sweeps.store.presence import require_recorded
@@ -156,13 +156,13 @@ def locations(store: Store, *, dry_run: bool) -> Iterator[Finding]:
     here = store.artifacts_uri
     for name in store.study_names():
         found = store.load_study(name, anywhere=True)
-        before = str(found.user_attrs.get(PLACE, here))
+        before = str(found.user_attrs.get(ARTIFACTS_URI, here))
         if before == here or not (before.startswith("file:") and here.startswith("file:")):
             continue
         yield Finding(f"{name} was written to {before}: its places now begin with {here}")
         if not dry_run:
             rewrite(store, before, here)
-            found.set_user_attr(PLACE, here)
+            found.set_user_attr(ARTIFACTS_URI, here)
 
 
 def rewrite(store: Store, before: str, here: str) -> None:

@@ -14,7 +14,7 @@ from sweeps.publish.registry import (
     registered_model,
     versions,
 )
-from sweeps.schema import ALIAS, BEST_TRIAL, PARENT, ROLE, RUN_ID, SWEEP, WINNER
+from sweeps.schema import BEST_ALIAS, BEST_TRIAL, PARENT_RUN, ROLE, RUN_ID, SWEEP_ID, WINNER
 from sweeps.store import presence
 from sweeps.store.presence import Presence
 from sweeps.store.store import Store
@@ -45,15 +45,15 @@ def unknown_parents(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     """Runs that stand for a whole sweep, and that no study knows: what an interrupted start left,
     or a database that is not the one in which their trials were."""
     client, store, name = sweep.store.runs(), sweep.store, sweep.study.name
-    identity = sweep.optuna.user_attrs.get(SWEEP)
+    identity = sweep.optuna.user_attrs.get(SWEEP_ID)
     query = f"tags.`{ROLE}` = '{role(sweep.study)}'"
     for run in client.search_runs([sweep.experiment_id], query):
         run_id = run.info.run_id
         if run_id == sweep.run_id or run_id in known_parents(store):
             continue
-        if store.tracked_remotely and run.data.tags.get(SWEEP) != identity:
+        if store.tracked_remotely and run.data.tags.get(SWEEP_ID) != identity:
             continue  # of another store
-        of_trials = f"tags.`{PARENT}` = '{run_id}'"
+        of_trials = f"tags.`{PARENT_RUN}` = '{run_id}'"
         if client.search_runs([sweep.experiment_id], of_trials, max_results=1):
             text = f"run {run_id} in the experiment of {name} has trials which no study here knows"
             yield Finding(text, mended=False)
@@ -78,7 +78,7 @@ def registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     if number is None or sweep.study.confirms:
         return
     model = registered_model(client, name)
-    if model is None or ALIAS not in model.aliases:
+    if model is None or BEST_ALIAS not in model.aliases:
         yield from unregistered(sweep, int(number), dry_run=dry_run)
     for version in [] if model is None else versions(client, sweep):
         run_id = str(version.run_id)
@@ -91,7 +91,7 @@ def registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
 
 def unregistered(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Finding]:
     """Somebody deleted the registered model of a sweep, or its alias."""
-    client, what = sweep.store.runs(), f"models:/{sweep.study.name}@{ALIAS} is gone"
+    client, what = sweep.store.runs(), f"models:/{sweep.study.name}@{BEST_ALIAS} is gone"
     if WINNER in sweep.optuna.user_attrs:
         remedy = hint("confirm", sweep.store.folder, study=sweep.study.name)
         yield Finding(f"{what}: to register the winner again: {remedy}", mended=False)

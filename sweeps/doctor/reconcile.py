@@ -16,16 +16,17 @@ from sweeps.record.delivery import deliver_all
 from sweeps.record.outbox import RECORDS, SPOOL
 from sweeps.schema import (
     CHECKED,
-    CONFIG,
-    INTERRUPTED,
-    NUMBER,
-    PARENT,
-    POLICY,
+    CONFIG_FILE,
+    PARENT_RUN,
+    POLICY_FILE,
     REASON,
     ROLE,
     RUN_ID,
-    STATE,
+    TRIAL_NUMBER,
+    TRIAL_STATE,
     WORKER,
+    Reason,
+    Role,
     seed_folder,
 )
 from sweeps.store import presence
@@ -113,7 +114,7 @@ def unknown_runs(
     known = {trial.user_attrs.get(RUN_ID) for trial in trials}
     ended = {str(trial.number) for trial in trials if trial.state.is_finished()}
     for run in search(client, sweep, "attributes.status = 'RUNNING'"):
-        if run.info.run_id not in known and run.data.tags.get(NUMBER) in ended:
+        if run.info.run_id not in known and run.data.tags.get(TRIAL_NUMBER) in ended:
             yield Finding(f"{run.info.run_name} of {sweep.study.name} runs, but no trial knows it")
             if not dry_run:
                 client.set_tag(run.info.run_id, REASON, "no trial knows this run")
@@ -149,7 +150,7 @@ def search(
     client: MlflowClient, sweep: Sweep, condition: str, *, size: int = PAGE
 ) -> Iterator[Run]:
     """The runs of its trials, the youngest first."""
-    query = f"tags.`{PARENT}` = '{sweep.run_id}'" + (f" and {condition}" if condition else "")
+    query = f"tags.`{PARENT_RUN}` = '{sweep.run_id}'" + (f" and {condition}" if condition else "")
     token = None
     while True:
         page = client.search_runs(
@@ -159,7 +160,7 @@ def search(
             order_by=["attributes.start_time DESC"],
             page_token=token,
         )
-        yield from (run for run in page if run.data.tags.get(ROLE) != "replay")
+        yield from (run for run in page if run.data.tags.get(ROLE) != Role.REPLAY)
         token = page.token
         if not token:
             return
@@ -179,7 +180,7 @@ def unrecorded(sweep: Sweep, trial: FrozenTrial) -> str:
             return f"the run of {name} is in MLflow's trash: {entity.command(sweep.store)}"
         if entity.presence == Presence.GONE:
             return f"the run of {name} is gone from MLflow: nothing but its score is left"
-        return f"the run of {name} is not among those of its sweep: its {PARENT} was changed"
+        return f"the run of {name} is not among those of its sweep: its {PARENT_RUN} was changed"
     if WORKER not in trial.user_attrs:
         return f"{name} was added by another tool: it has a score, and no run in MLflow"
     left = "nothing but its score is left"
@@ -193,14 +194,14 @@ def mirrored(sweep: Sweep, trial: FrozenTrial, run: Run, *, dry_run: bool) -> It
     """A trial that has ended, and its run."""
     name, client = f"trial {trial.number} of {sweep.study.name}", sweep.store.runs()
     wanted = status_of(trial)
-    told = run.data.tags.get(STATE)
+    told = run.data.tags.get(TRIAL_STATE)
     if run.info.status != wanted or told != trial.state.name:
         yield Finding(
             f"{name} is {trial.state.name}, its run is {run.info.status} and says {told}: "
             f"{wanted} and {trial.state.name}"
         )
         if not dry_run:
-            client.set_tag(run.info.run_id, STATE, trial.state.name)
+            client.set_tag(run.info.run_id, TRIAL_STATE, trial.state.name)
             client.set_terminated(run.info.run_id, wanted)
     if trial.state == TrialState.COMPLETE:
         missing = missing_files(client, run, seeds=sweep.study.settings.seeds_per_trial)
@@ -212,13 +213,13 @@ def mirrored(sweep: Sweep, trial: FrozenTrial, run: Run, *, dry_run: bool) -> It
 def status_of(trial: FrozenTrial) -> str:
     """MLflow's word for how a trial ended."""
     if trial.state == TrialState.FAIL:
-        return "KILLED" if trial.user_attrs.get(REASON) == INTERRUPTED else "FAILED"
+        return "KILLED" if trial.user_attrs.get(REASON) == Reason.INTERRUPTED else "FAILED"
     return "FINISHED" if trial.state == TrialState.COMPLETE else "KILLED"
 
 
 def missing_files(client: MlflowClient, run: Run, *, seeds: int) -> Sequence[str]:
     """What a finished trial cannot be without: its config, and the weights of every training."""
-    wanted = [CONFIG, *(seed_folder(seed, of=seeds) + POLICY for seed in range(seeds))]
+    wanted = [CONFIG_FILE, *(seed_folder(seed, of=seeds) + POLICY_FILE for seed in range(seeds))]
     there = {
         artifact.path
         for folder in {name.rpartition("/")[0] for name in wanted}

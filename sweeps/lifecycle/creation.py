@@ -20,7 +20,17 @@ from lander.dotted import flatten, to_toml
 from lander.errors import ConfigError
 from lander.terminal import say
 from sweeps.record.provenance import environment, source_tags
-from sweeps.schema import BASE, BASE_FILE, DEFINITION, EXPERIMENT_ID, PLACE, ROLE, RUN_ID, SWEEP
+from sweeps.schema import (
+    ARTIFACTS_URI,
+    BASE,
+    BASE_FILE,
+    DEFINITION,
+    EXPERIMENT_ID,
+    ROLE,
+    RUN_ID,
+    SWEEP_ID,
+    Role,
+)
 from sweeps.store.database_files import OPTUNA_FILE
 from sweeps.store.mlflow_errors import required_id
 from sweeps.store.presence import UNKNOWN, Entity, presence
@@ -35,9 +45,9 @@ def is_created(store: Store, name: str) -> bool:
     return RUN_ID in store.load_study(name, anywhere=True).user_attrs
 
 
-def role(study: Study) -> str:
+def role(study: Study) -> Role:
     """Of the run that stands for the whole sweep."""
-    return "confirmation" if study.confirms else "study"
+    return Role.CONFIRMATION if study.confirms else Role.STUDY
 
 
 def create(
@@ -57,7 +67,7 @@ def create(
     client, name = store.runs(), study.settings.name
     confirmed = study.confirms and name in store.study_names()
     shared = store.load_study(name).user_attrs if confirmed else {}
-    identity = str(shared.get(SWEEP) or own_id(store, name) or uuid4().hex)
+    identity = str(shared.get(SWEEP_ID) or own_id(store, name) or uuid4().hex)
     if not study.confirms:
         require_free(client, store, name, identity)
     found = optuna.create_study(
@@ -66,10 +76,10 @@ def create(
         direction="maximize",
         load_if_exists=True,
     )
-    found.set_user_attr(SWEEP, identity)
+    found.set_user_attr(SWEEP_ID, identity)
     found.set_user_attr(DEFINITION, study.text)
     found.set_user_attr(BASE, flatten(study.base))
-    found.set_user_attr(PLACE, store.artifacts_uri)
+    found.set_user_attr(ARTIFACTS_URI, store.artifacts_uri)
     experiment_id = str(shared.get(EXPERIMENT_ID) or own_experiment(client, store, name, identity))
     found.set_user_attr(EXPERIMENT_ID, experiment_id)
     run_id = own_run(client, study, experiment_id, identity, command=command)
@@ -85,7 +95,7 @@ def own_id(store: Store, name: str) -> str | None:
     """Of a sweep whose creation was interrupted."""
     if name not in store.study_names():
         return None
-    return store.load_study(name, anywhere=True).user_attrs.get(SWEEP)
+    return store.load_study(name, anywhere=True).user_attrs.get(SWEEP_ID)
 
 
 def require_free(client: MlflowClient, store: Store, name: str, identity: str) -> None:
@@ -104,7 +114,7 @@ def require_free(client: MlflowClient, store: Store, name: str, identity: str) -
                 f"MLflow has an experiment {name} whose artifacts are outside of {store.folder}, "
                 f"in {place}: give the study another name"
             )
-    owner = None if found is None else found.tags.get(SWEEP)
+    owner = None if found is None else found.tags.get(SWEEP_ID)
     if owner == identity:
         return
     if found is not None and (owner is not None or has_trials(client, found)):
@@ -140,7 +150,7 @@ def belongs_to_another(store: Store, name: str) -> str:
 
 def has_trials(client: MlflowClient, experiment: Experiment) -> bool:
     """Whether a sweep recorded any there."""
-    query = f"tags.`{ROLE}` = 'trial'"
+    query = f"tags.`{ROLE}` = '{Role.TRIAL}'"
     ids = [experiment.experiment_id]
     return bool(client.search_runs(ids, query, ViewType.ALL, max_results=1))
 
@@ -161,9 +171,9 @@ def own_experiment(client: MlflowClient, store: Store, name: str, identity: str)
     found = experiment_named(client, name)
     if found is None:
         place = None if store.tracked_remotely else f"{store.artifacts_uri}/{name}"
-        return required_id(client.create_experiment(name, place, tags={SWEEP: identity}))
-    if SWEEP not in found.tags:
-        client.set_experiment_tag(found.experiment_id, SWEEP, identity)
+        return required_id(client.create_experiment(name, place, tags={SWEEP_ID: identity}))
+    if SWEEP_ID not in found.tags:
+        client.set_experiment_tag(found.experiment_id, SWEEP_ID, identity)
     return found.experiment_id
 
 
@@ -176,23 +186,23 @@ def own_run(
     command: Sequence[str],
 ) -> str:
     """The run that stands for the whole sweep, created unless an earlier attempt did."""
-    query = f"tags.`{SWEEP}` = '{identity}' and tags.`{ROLE}` = '{role(study)}'"
+    query = f"tags.`{SWEEP_ID}` = '{identity}' and tags.`{ROLE}` = '{role(study)}'"
     earlier = client.search_runs([experiment_id], query, max_results=1)
     if earlier:
         return str(earlier[0].info.run_id)
-    tags = {ROLE: role(study), SWEEP: identity, **environment(), **source_tags(command)}
+    tags = {ROLE: role(study), SWEEP_ID: identity, **environment(), **source_tags(command)}
     return required_id(client.create_run(experiment_id, run_name=study.name, tags=tags).info.run_id)
 
 
 def identify(store: Store, study: optuna.Study) -> None:
     """Give an id to a sweep of a version that had none; warn if its experiment is not its own."""
-    if SWEEP not in study.user_attrs:
-        study.set_user_attr(SWEEP, uuid4().hex)
+    if SWEEP_ID not in study.user_attrs:
+        study.set_user_attr(SWEEP_ID, uuid4().hex)
     client, experiment_id = store.runs(), str(study.user_attrs[EXPERIMENT_ID])
-    owner = client.get_experiment(experiment_id).tags.get(SWEEP)
+    owner = client.get_experiment(experiment_id).tags.get(SWEEP_ID)
     if owner is None:
-        client.set_experiment_tag(experiment_id, SWEEP, study.user_attrs[SWEEP])
-    elif owner != study.user_attrs[SWEEP]:
+        client.set_experiment_tag(experiment_id, SWEEP_ID, study.user_attrs[SWEEP_ID])
+    elif owner != study.user_attrs[SWEEP_ID]:
         say(
             f"sweeps: warning: experiment {study.study_name} belongs to another sweep as well: its "
             "table shows the trials of both",

@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.endings import root
 from sweeps.record.delivery import close_run, deliver_all
-from sweeps.schema import LOST, LOST_AGAIN, REASON, STATE, SUPERSEDED, WORKER, Ending
+from sweeps.schema import REASON, SUPERSEDED, TRIAL_STATE, WORKER, Ending, Reason
 from sweeps.store.snapshot import Trials
 from sweeps.store.worker_id import is_gone
 from sweeps.sweep import Sweep
@@ -21,12 +21,12 @@ def recover(sweep: Sweep) -> None:
     train under another seed and use up one more trial of the budget.
     """
     trials = sweep.read_trials()
-    before = {root(trial) for trial in trials.all if trial.user_attrs.get(REASON) == LOST}
+    before = {root(trial) for trial in trials.all if trial.user_attrs.get(REASON) == Reason.LOST}
     for trial in find_lost(sweep, trials):
-        reason = LOST_AGAIN if root(trial) in before else LOST
+        reason = Reason.LOST_AGAIN if root(trial) in before else Reason.LOST
         before.add(root(trial))
-        tags = {REASON: reason, STATE: "FAIL"}
-        if reason == LOST:
+        tags = {REASON: reason, TRIAL_STATE: "FAIL"}
+        if reason == Reason.LOST:
             tags[SUPERSEDED] = Ending.LOST
         close_run(sweep.store, sweep.study.name, trial, tags=tags, status="FAILED")
         sweep.fail(trial, reason)

@@ -15,7 +15,7 @@ from sweeps.endings import attempt, to_try_again
 from sweeps.lifecycle.creation import create, identify, is_created
 from sweeps.lifecycle.losses import recover
 from sweeps.record.delivery import deliver_all
-from sweeps.schema import BUDGET, DEFINITION, RUN_ID, WITHDRAWN
+from sweeps.schema import BUDGET, DEFINITION, RUN_ID, Reason
 from sweeps.scores import best_of, ranked
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
@@ -106,7 +106,7 @@ def fill(sweep: Sweep, *, trials: int) -> None:
     waiting = [trial for trial in before.all if trial.state == TrialState.WAITING]
     excess = max(0, taken - trials)
     for trial in waiting[max(0, len(waiting) - excess) :]:
-        sweep.fail(trial, WITHDRAWN)
+        sweep.fail(trial, Reason.WITHDRAWN)
 
 
 def warm_points(study: Study, earlier: Sweep) -> list[dict[str, Any]]:

@@ -22,16 +22,23 @@ from sweeps.publish.registry import move_alias
 from sweeps.record.delivery import drain
 from sweeps.record.recorder import tolerated
 from sweeps.schema import (
-    ALIAS,
+    BEST_ALIAS,
+    BEST_GIF,
+    BEST_SCORE,
     BEST_TRIAL,
-    GIF,
+    EXPERIMENT_KIND,
+    LANDING_GIF,
+    NOTE,
     ROLE,
     RUN_ID,
     SCORE,
     SHOWN_SCORE,
     SUPERSEDED,
+    TRIALS,
+    VIEW_STATE,
     WARNING,
     WINNER,
+    Role,
 )
 from sweeps.scores import best_of, parameters, ranked
 from sweeps.store.retry import RETRY_SECONDS
@@ -85,9 +92,9 @@ def show(sweep: Sweep) -> list[str]:
             client.log_artifact(sweep.run_id, str(path))
     if best is not None:
         best_run = str(best.user_attrs[RUN_ID])
-        with tolerated(warnings, "best.gif"), TemporaryDirectory() as folder:
-            gif = client.download_artifacts(best_run, GIF, folder)
-            client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / "best.gif")))
+        with tolerated(warnings, BEST_GIF), TemporaryDirectory() as folder:
+            gif = client.download_artifacts(best_run, LANDING_GIF, folder)
+            client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / BEST_GIF)))
         if WINNER not in sweep.optuna.user_attrs:  # a higher score is not a better policy
             with tolerated(warnings, "the best policy in the registry"):
                 move_alias(client, sweep, run_id=best_run)
@@ -110,11 +117,11 @@ def summarise(client: MlflowClient, sweep: Sweep, trials: Trials, warnings: Sequ
     """The best score, how many trials ended how, and how to go on; the parent run closed."""
     best = best_recorded(trials)
     if best is not None:
-        client.log_metric(sweep.run_id, "best/score", best.values[0], step=len(trials.all))
+        client.log_metric(sweep.run_id, BEST_SCORE, best.values[0], step=len(trials.all))
         client.set_tag(sweep.run_id, BEST_TRIAL, str(best.number))
     count = Counter(map(ending, trials.all))
     for how in (*SETTLED, *SUPERSEDING):
-        client.set_tag(sweep.run_id, f"sweeps.trials_{how}", str(count[how]))
+        client.set_tag(sweep.run_id, TRIALS + how, str(count[how]))
     describe(client, sweep, trials)
     if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
         client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
@@ -158,16 +165,16 @@ def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
             "",
             f"Its config: `{hint('export', store, study=name, trial='best')}`",
             "",
-            f'Its policy: `mlflow.pytorch.load_model("models:/{name}@{ALIAS}")`',
+            f'Its policy: `mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")`',
         ]
     note = "\n".join(lines)
     for key, value in (
-        ("mlflow.note.content", note),
-        ("mlflow.experimentKind", "custom_model_development"),
-        (f"mlflow.sharedViewState.{VIEW}", json.dumps(run_table(sweep))),
+        (NOTE, note),
+        (EXPERIMENT_KIND, "custom_model_development"),
+        (VIEW_STATE + VIEW, json.dumps(run_table(sweep))),
     ):
         client.set_experiment_tag(sweep.experiment_id, key, value)
-    client.set_tag(sweep.run_id, "mlflow.note.content", note)
+    client.set_tag(sweep.run_id, NOTE, note)
 
 
 def run_table(sweep: Sweep) -> dict[str, object]:
@@ -175,7 +182,7 @@ def run_table(sweep: Sweep) -> dict[str, object]:
     beside."""
     order = f"metrics.`{SCORE}`"
     return {
-        "searchFilter": f"tags.`{ROLE}` = 'trial' and tags.`{SUPERSEDED}` IS NULL",
+        "searchFilter": f"tags.`{ROLE}` = '{Role.TRIAL}' and tags.`{SUPERSEDED}` IS NULL",
         "orderByKey": order,
         "orderByAsc": False,
         "startTime": "ALL",

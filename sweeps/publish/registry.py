@@ -8,7 +8,8 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from lander.errors import ConfigError
-from sweeps.schema import ALIAS, NUMBER, RETURN, SWEEP
+from lander.metrics import FINAL_RETURN
+from sweeps.schema import BEST_ALIAS, SWEEP_ID, TRIAL_NUMBER
 from sweeps.store.presence import UNKNOWN
 from sweeps.sweep import Sweep
 
@@ -30,8 +31,8 @@ def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
         if key not in model.tags:
             client.set_registered_model_tag(name, key, value)
     version = registered_version(client, sweep, run_id=run_id)
-    if str(model.aliases.get(ALIAS)) != str(version.version):
-        client.set_registered_model_alias(name, ALIAS, version.version)
+    if str(model.aliases.get(BEST_ALIAS)) != str(version.version):
+        client.set_registered_model_alias(name, BEST_ALIAS, version.version)
 
 
 def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
@@ -46,13 +47,13 @@ def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
 
 def owner(sweep: Sweep) -> dict[str, str]:
     """The tag by which the models of two sweeps of one name are told apart."""
-    identity = sweep.optuna.user_attrs.get(SWEEP)
-    return {} if identity is None else {SWEEP: str(identity)}
+    identity = sweep.optuna.user_attrs.get(SWEEP_ID)
+    return {} if identity is None else {SWEEP_ID: str(identity)}
 
 
 def require_own(sweep: Sweep, model: RegisteredModel) -> None:
     """Raise ConfigError if another sweep of this name on the same server registered it."""
-    if SWEEP in model.tags and model.tags[SWEEP] != sweep.optuna.user_attrs.get(SWEEP):
+    if SWEEP_ID in model.tags and model.tags[SWEEP_ID] != sweep.optuna.user_attrs.get(SWEEP_ID):
         raise ConfigError(
             f"models:/{model.name} in the registry belongs to another sweep of this name: "
             "its alias stays as it is"
@@ -103,10 +104,10 @@ def versions(client: MlflowClient, sweep: Sweep) -> list[ModelVersion]:
 def origin(client: MlflowClient, run_id: str) -> tuple[dict[str, str], str]:
     """What a version says of the training that it comes from: tags, and a line for people."""
     run = client.get_run(run_id)
-    tags = {NUMBER: run.data.tags[NUMBER]} if NUMBER in run.data.tags else {}
-    value = run.data.metrics.get(RETURN)
+    tags = {TRIAL_NUMBER: run.data.tags[TRIAL_NUMBER]} if TRIAL_NUMBER in run.data.tags else {}
+    value = run.data.metrics.get(FINAL_RETURN)
     text = f"The policy of {run.info.run_name}"
-    return tags, text if value is None else f"{text}: {RETURN} {value:.1f}"
+    return tags, text if value is None else f"{text}: {FINAL_RETURN} {value:.1f}"
 
 
 def is_described(version: ModelVersion) -> bool:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sweeps.errors import redacted
+from sweeps.schema import COMMAND, COMMIT, CPU_CAPABILITY, CPU_MODEL, TORCH_THREADS, VERSION
 
 HERE = Path(__file__).resolve()
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
@@ -23,11 +24,11 @@ def environment() -> dict[str, str]:
     import torch  # here: the rest of this module is for those who do without
 
     return {
-        "version.python": platform.python_version(),
-        **{f"version.{name.lower()}": package_version(name) for name in PACKAGES},
-        "cpu.model": cpu_model(),
-        "cpu.capability": torch.backends.cpu.get_cpu_capability(),
-        "torch.threads": str(torch.get_num_threads()),
+        VERSION + "python": platform.python_version(),
+        **{VERSION + name.lower(): package_version(name) for name in PACKAGES},
+        CPU_MODEL: cpu_model(),
+        CPU_CAPABILITY: torch.backends.cpu.get_cpu_capability(),
+        TORCH_THREADS: str(torch.get_num_threads()),
     }
 
 
@@ -63,14 +64,12 @@ def source_tags(command: Sequence[str]) -> dict[str, str]:
     """The version of the code and the command; in a checkout also the commit, with "-dirty" after
     uncommitted changes."""
     tags = {
-        "sweeps.command": redacted(f"python -m sweeps {shlex.join(command)}"),
-        "version.lander-sweeps": package_version("lander-sweeps"),
+        COMMAND: redacted(f"python -m sweeps {shlex.join(command)}"),
+        VERSION + "lander-sweeps": package_version("lander-sweeps"),
     }
     commit = git("rev-parse", "HEAD") if is_checkout() else ""
     if commit:
-        tags["mlflow.source.git.commit"] = commit + (
-            "-dirty" if git("status", "-s", "-uno") else ""
-        )
+        tags[COMMIT] = commit + ("-dirty" if git("status", "-s", "-uno") else "")
     return tags
 
 

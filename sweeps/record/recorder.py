@@ -26,6 +26,7 @@ from lander.dotted import flatten, to_toml
 from lander.env import env_spec
 from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.gif import save_landing
+from lander.metrics import EVAL_RETURN, FINAL_RETURN
 from lander.options import inactive
 from lander.policy import DeterministicActor
 from lander.trainer import Progress, TrainResult
@@ -37,31 +38,34 @@ from sweeps.record.outbox import POINTS_LIMIT, Outbox, spool_of
 from sweeps.record.provenance import package_version
 from sweeps.schema import (
     CANDIDATE,
-    CONFIG,
-    DIVERGED,
-    GIF,
-    INTERRUPTED,
-    KEY,
-    LOST,
+    CHECKPOINT_SEEDS,
+    CONFIG_FILE,
+    FINAL_SEEDS,
+    LANDING_GIF,
     MODEL,
-    NUMBER,
-    PARENT,
-    PARTS,
-    POLICY,
+    PARENT_RUN,
+    POLICY_FILE,
     REASON,
+    RECORD_KEY,
     RETRY_OF,
     ROLE,
     RUN_ID,
     SCORE,
     SECONDS,
-    SEED_CURVES,
-    STATE,
+    SEED_CURVES_FILE,
     SUPERSEDED,
     TEST_SEED_INDEX,
-    TRACEBACK,
+    TRACEBACK_FILE,
     TRAINING_SEEDS,
+    TRIAL_NUMBER,
+    TRIAL_STATE,
     WARNING,
     Ending,
+    Reason,
+    Role,
+    TimePart,
+    extremes,
+    run_name,
     seed_folder,
 )
 from sweeps.scores import mean
@@ -92,7 +96,7 @@ class MlflowRecorder:
     """Writes to the spool of one MLflow run, in batches."""
 
     spool: Outbox
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    seconds: defaultdict[TimePart, float] = field(default_factory=lambda: defaultdict(float))
     """Time by what it went into besides training, recorded with the run."""
     warnings: list[str] = field(default_factory=list)
     """What could not be made, recorded with the run."""
@@ -110,7 +114,7 @@ class MlflowRecorder:
 
     def config(self, configs: Sequence[TrainConfig]) -> None:
         self._seeds = len(configs)
-        with self._timed("mlflow"):
+        with self._timed(TimePart.MLFLOW):
             config = configs[0]
             values = flatten(config)
             idle = inactive(values)  # a number that did nothing would only mislead
@@ -121,70 +125,70 @@ class MlflowRecorder:
             }
             seeds = {
                 TRAINING_SEEDS: ", ".join(str(config.seed) for config in configs),
-                "seeds.checkpoint": shown(checkpoint_seeds(config)),
-                "seeds.final": shown(final_seeds(config)),
+                CHECKPOINT_SEEDS: shown(checkpoint_seeds(config)),
+                FINAL_SEEDS: shown(final_seeds(config)),
             }
             self.spool.write("batch", params=self._params, tags=seeds)
-            self.file(CONFIG).write_text(to_toml(config))
-            self.spool.write("file", path=CONFIG)
+            self.file(CONFIG_FILE).write_text(to_toml(config))
+            self.spool.write("file", path=CONFIG_FILE)
             self.flush()
 
     def progress(self, progress: Progress, *, seed: int) -> None:
-        with self._timed("mlflow"):
+        with self._timed(TimePart.MLFLOW):
             place = seed_folder(seed, of=self._seeds)
             self.metrics(progress.metrics, step=progress.env_steps, under=place)
             if progress.evaluation is not None:
                 point = progress.env_steps, progress.evaluation.return_mean
                 self._evaluated[progress.checkpoint].append(point)
-                self.seconds["evaluation"] += progress.evaluation.seconds
+                self.seconds[TimePart.EVALUATION] += progress.evaluation.seconds
                 self.flush()  # so that the UI follows the trial, one batch per checkpoint
 
     def result(self, result: TrainResult, *, seed: int) -> None:
-        self.seconds["evaluation"] += result.final.seconds + result.final_sampled.seconds
+        self.seconds[TimePart.EVALUATION] += result.final.seconds + result.final_sampled.seconds
         place = seed_folder(seed, of=self._seeds)
-        with self._timed("mlflow"):
+        with self._timed(TimePart.MLFLOW):
             self.metrics(result.metrics, step=result.env_steps, under=place)
-            save(self.file(place + POLICY), result.policy.state_dict(), result.config)
-            self.spool.write("file", path=place + POLICY)
+            save(self.file(place + POLICY_FILE), result.policy.state_dict(), result.config)
+            self.spool.write("file", path=place + POLICY_FILE)
             self.flush()
 
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
         typical = median_of(results)
-        with self._timed("mlflow"):
+        with self._timed(TimePart.MLFLOW):
             self.metrics({SCORE: score}, step=0)
-        with self._timed("gif"), tolerated(self.warnings, GIF):
+        with self._timed(TimePart.GIF), tolerated(self.warnings, LANDING_GIF):
             self._picture(typical)
         if len(results) > 1:
-            with self._timed("mlflow"):
+            with self._timed(TimePart.MLFLOW):
                 self._seeds_together(results)
-        with self._timed("model"), tolerated(self.warnings, "the model"):
+        with self._timed(TimePart.MODEL), tolerated(self.warnings, "the model"):
             self.model(typical)
 
     def _picture(self, result: TrainResult) -> None:
         """The first final episode, if it can be drawn."""
-        path = self.file(GIF)
+        path = self.file(LANDING_GIF)
         trouble = save_landing(path, result.config.env, result.final)
         if trouble is not None:
             self.warnings.append(trouble)
         if path.is_file():
-            self.spool.write("file", path=GIF)
+            self.spool.write("file", path=LANDING_GIF)
 
     def _seeds_together(self, results: Sequence[TrainResult]) -> None:
         """Under the plain names the mean over training seeds, beside it their extremes."""
         points = [evaluated for _, evaluated in sorted(self._evaluated.items())]
         for point in points:
             steps, returns = zip(*point, strict=True)
-            self.metrics(spread("eval/return", returns), step=max(steps))
+            self.metrics(spread(EVAL_RETURN, returns), step=max(steps))
         finals = [result.metrics for result in results]
         means = {name: mean([final[name] for final in finals]) for name in finals[0]}
-        extremes = spread("final/return", [result.final.return_mean for result in results])
-        self.metrics(means | extremes, step=max(result.env_steps for result in results))
-        with tolerated(self.warnings, SEED_CURVES):
+        outer = spread(FINAL_RETURN, [result.final.return_mean for result in results])
+        self.metrics(means | outer, step=max(result.env_steps for result in results))
+        with tolerated(self.warnings, SEED_CURVES_FILE):
             from sweeps.charts.seeds import seed_curves  # and matplotlib: most workers never draw
 
             env = results[0].config.env
-            seed_curves(points, env=env).savefig(self.file(SEED_CURVES))
-            self.spool.write("file", path=SEED_CURVES)
+            seed_curves(points, env=env).savefig(self.file(SEED_CURVES_FILE))
+            self.spool.write("file", path=SEED_CURVES_FILE)
 
     def metrics(self, metrics: Mapping[str, float], *, step: int, under: str = "") -> None:
         """Keep a point of each curve for the next `flush`."""
@@ -220,7 +224,7 @@ class MlflowRecorder:
 
     def close(self, tags: Mapping[str, str], *, status: str) -> None:
         """The last of it, in MLflow's word for how it ended."""
-        told = {f"{SECONDS}.{part}": f"{self.seconds[part]:.3f}" for part in PARTS}
+        told = {f"{SECONDS}.{part}": f"{self.seconds[part]:.3f}" for part in TimePart}
         told[SECONDS] = f"{time.perf_counter() - self._started:.3f}"
         if self.warnings:
             told[WARNING] = "; ".join(self.warnings)
@@ -240,9 +244,9 @@ class MlflowRecorder:
             self.spool.remove()  # they have handed it over, and what came later belongs to nothing
             return
         how = ending(trial)
-        tags = {STATE: trial.state.name}
+        tags = {TRIAL_STATE: trial.state.name}
         if trial.state == TrialState.FAIL:
-            tags[REASON] = str(trial.user_attrs.get(REASON, LOST))
+            tags[REASON] = str(trial.user_attrs.get(REASON, Reason.LOST))
         if how in SUPERSEDING:
             tags[SUPERSEDED] = how
         broken_off = (Ending.PRUNED, Ending.INTERRUPTED)
@@ -259,7 +263,7 @@ class MlflowRecorder:
         return place
 
     @contextmanager
-    def _timed(self, part: str) -> Generator[None]:
+    def _timed(self, part: TimePart) -> Generator[None]:
         started = time.perf_counter()
         try:
             yield
@@ -288,7 +292,7 @@ def trial_run(
     store: Store,
     experiment_id: str,
     parent_run_id: str,
-    role: str,
+    role: Role,
     tags: Mapping[str, str],
 ) -> Generator[MlflowRecorder]:
     """Open the run of a trial; close it in the state that the trial ends in.
@@ -297,7 +301,7 @@ def trial_run(
 
     Where others have closed it meanwhile, its record ends with what they said of it.
     """
-    given = {
+    given: dict[str, str] = {
         name: str(trial.user_attrs[name])
         for name in (RETRY_OF, CANDIDATE, TEST_SEED_INDEX)
         if name in trial.user_attrs
@@ -309,20 +313,19 @@ def trial_run(
     start = int(time.time() * 1000)
     recorder = MlflowRecorder(spool)
     status, state, reason = "FAILED", "FAIL", ""
+    own_tags: dict[str, str] = {
+        ROLE: str(role),
+        PARENT_RUN: parent_run_id,
+        TRIAL_NUMBER: str(trial.number),
+        RECORD_KEY: spool.key(start),
+    }
     try:
         spool.write(
             "run",
             experiment_id=experiment_id,
-            name=f"{role}-{trial.number:04d}",
+            name=run_name(role, trial.number),
             start=start,
-            tags={
-                ROLE: role,
-                PARENT: parent_run_id,
-                NUMBER: str(trial.number),
-                KEY: spool.key(start),
-                **given,
-                **tags,
-            },
+            tags={**own_tags, **given, **tags},
         )
         spool.deliver()
         yield recorder
@@ -331,23 +334,23 @@ def trial_run(
         status, state = "KILLED", "PRUNED"
         raise
     except Divergence as error:
-        reason = f"{DIVERGED}: {error}"
+        reason = f"{Reason.DIVERGED}: {error}"
         raise
     except Exception as error:
         if not is_taken_away(trial):  # which shows in many ways: its record may be gone as well
             reason = one_line(error)
-            recorder.file(TRACEBACK).write_text(redacted(traceback.format_exc()))
-            spool.write("file", path=TRACEBACK)
+            recorder.file(TRACEBACK_FILE).write_text(redacted(traceback.format_exc()))
+            spool.write("file", path=TRACEBACK_FILE)
         raise
     except BaseException:
-        status, reason = "KILLED", INTERRUPTED
+        status, reason = "KILLED", Reason.INTERRUPTED
         raise
     finally:
         if is_taken_away(trial):
             recorder.abandon(trial.storage.get_trial(trial._trial_id))
         else:
-            last = {STATE: state}
-            if reason == INTERRUPTED:
+            last = {TRIAL_STATE: state}
+            if reason == Reason.INTERRUPTED:
                 last[SUPERSEDED] = Ending.INTERRUPTED
             if reason:
                 last[REASON] = reason
@@ -362,9 +365,10 @@ def median_of(results: Sequence[TrainResult]) -> TrainResult:
     return by_score[(len(results) - 1) // 2]
 
 
-def spread(name: str, values: Sequence[float]) -> dict[str, float]:
+def spread(metric: str, values: Sequence[float]) -> dict[str, float]:
     """Mean and extremes over training seeds."""
-    return {f"{name}_mean": mean(values), f"{name}_min": min(values), f"{name}_max": max(values)}
+    lowest, highest = extremes(metric)
+    return {metric: mean(values), lowest: min(values), highest: max(values)}
 
 
 def shown(seeds: range) -> str:

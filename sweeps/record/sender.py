@@ -24,7 +24,7 @@ from mlflow.models import Model
 from sweeps.record.durable import local_folder
 from sweeps.record.entries import Batch, End, File, KnownRun, Record, RunBegun, SavedModel
 from sweeps.record.files import file_inside, folder_inside
-from sweeps.schema import KEY
+from sweeps.schema import RECORD_KEY
 from sweeps.store.mlflow_errors import Undeliverable, required_id
 
 
@@ -71,15 +71,15 @@ class Sender:
     def _begin(self, record: RunBegun) -> None:
         if self._begun not in (None, record):
             raise Undeliverable("a second run in the record of one")
-        key = record.tags.get(KEY, key_of(self._folder, record.start))
+        key = record.tags.get(RECORD_KEY, key_of(self._folder, record.start))
         if owner_in(key) != self._folder.name:
             raise Undeliverable(f"the record of {owner_in(key)}, copied")
         if self.again and not self.run_id:
-            query = f"tags.`{KEY}` = '{key}'"
+            query = f"tags.`{RECORD_KEY}` = '{key}'"
             there = self._client.search_runs([record.experiment_id], filter_string=query)
             self.run_id = there[0].info.run_id if there else ""
         if not self.run_id:
-            tags = {**record.tags, KEY: key}
+            tags = {**record.tags, RECORD_KEY: key}
             run = self._client.create_run(
                 record.experiment_id, record.start, tags, run_name=record.name
             )
@@ -89,7 +89,7 @@ class Sender:
     def _join(self, run_id: str) -> None:
         if not self.run_id:
             tags = self._client.get_run(run_id).data.tags
-            if owner_in(tags.get(KEY, key_of(self._folder, 0))) == self._folder.name:
+            if owner_in(tags.get(RECORD_KEY, key_of(self._folder, 0))) == self._folder.name:
                 self.run_id = run_id
         if self.run_id != run_id:
             raise Undeliverable(f"run {run_id} is not that of this trial")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial
 
 from sweeps.endings import NEVER, SETTLED, ended, ending
-from sweeps.schema import DIVERGED, REASON, Ending
+from sweeps.schema import REASON, Ending, Reason
 
 ENOUGH = 5
 """Equal failures in a row after which a sweep stops."""
@@ -28,6 +28,6 @@ def bug(trials: Sequence[FrozenTrial]) -> str:
         str(trial.user_attrs[REASON]) if ending(trial) == Ending.FAILED else "" for trial in last
     ]
     alike = len({NUMBERS.sub("", reason) for reason in reasons}) == 1
-    if not alike or len(last) < ENOUGH or reasons[0].startswith(DIVERGED):
+    if not alike or len(last) < ENOUGH or reasons[0].startswith(Reason.DIVERGED):
         return ""
     return reasons[-1]

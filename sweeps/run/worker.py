@@ -29,7 +29,7 @@ from sweeps.record.provenance import environment, source_tags
 from sweeps.record.recorder import is_taken_away, trial_run
 from sweeps.run.failures import bug
 from sweeps.run.objective import Objective
-from sweeps.schema import Ending
+from sweeps.schema import Ending, Role
 from sweeps.store.disk import is_full, stopping_when_full
 from sweeps.store.presence import require_recorded_if_reachable
 from sweeps.store.retry import RETRY_SECONDS
@@ -70,7 +70,7 @@ def work(
                 store=store,
                 experiment_id=sweep.experiment_id,
                 parent_run_id=sweep.run_id,
-                role="confirm" if sweep.study.confirms else "trial",
+                role=Role.CONFIRMATION_TRIAL if sweep.study.confirms else Role.TRIAL,
                 tags=environment() | source_tags(sys.argv[1:]),
             ),
             check,

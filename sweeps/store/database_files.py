@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from lander.errors import ConfigError
+from sweeps.schema import RUN_ID
 
 OPTUNA_FILE, MLFLOW_FILE = "optuna.db", "mlflow.db"
 TABLES: Final = {
@@ -25,7 +26,7 @@ LIBRARIES: Final = {OPTUNA_FILE: "Optuna", MLFLOW_FILE: "MLflow"}
 OTHERS: Final = {OPTUNA_FILE: MLFLOW_FILE, MLFLOW_FILE: OPTUNA_FILE}
 RECORDED: Final = {
     OPTUNA_FILE: "SELECT DISTINCT study_name FROM studies JOIN study_user_attributes "
-    "USING (study_id) WHERE key = 'mlflow.run_id' ORDER BY 1",
+    f"USING (study_id) WHERE key = '{RUN_ID}' ORDER BY 1",
     MLFLOW_FILE: "SELECT DISTINCT experiments.name FROM experiments JOIN runs "
     "USING (experiment_id) ORDER BY 1",
 }

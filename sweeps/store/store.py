@@ -25,7 +25,7 @@ from lander.errors import ConfigError, unknown
 from lander.files import inside
 from lander.trust import Origin
 from sweeps.hints import hint, no_sweep
-from sweeps.schema import PLACE, WINNER
+from sweeps.schema import ARTIFACTS_URI, WINNER
 from sweeps.scores import best_of
 from sweeps.store.database import explaining_errors, lock, sqlite_url, storage_url, tracking_server
 from sweeps.store.database_files import (
@@ -218,7 +218,7 @@ class Store:
         if name not in names:
             raise ConfigError(unknown(f"study in {self.folder}", name, names))
         found = optuna.load_study(study_name=name, storage=self.trials())
-        before = str(found.user_attrs.get(PLACE, self.artifacts_uri))
+        before = str(found.user_attrs.get(ARTIFACTS_URI, self.artifacts_uri))
         if before == self.artifacts_uri or anywhere:
             return found
         if before.startswith("file:") and self.artifacts_uri.startswith("file:"):

@@ -22,6 +22,7 @@ from sweeps.schema import (
     BUDGET,
     CANDIDATE,
     ENDED,
+    FIXED_PARAMS,
     REASON,
     RETRY_OF,
     STARTED,
@@ -156,11 +157,11 @@ class BudgetStorage(RDBStorage):
         root = next(attempt.root for attempt in attempts if attempt.number == number)
         given = (CANDIDATE, TEST_SEED_INDEX)
         kept = {name: trial.user_attrs[name] for name in given if name in trial.user_attrs}
-        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        params = {**trial.system_attrs.get(FIXED_PARAMS, {}), **trial.params}
         return create_trial(
             state=TrialState.RUNNING,
             user_attrs={RETRY_OF: root, **kept},
-            system_attrs={"fixed_params": params},
+            system_attrs={FIXED_PARAMS: params},
         )
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:

@@ -20,7 +20,7 @@ from lander.errors import ConfigError, unknown
 from lander.options import require_active
 from lander.resolve import resolve
 from lander.trust import TYPED, UNKNOWN, Origin
-from sweeps.schema import CONFIRM
+from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.study.fitting import require_fitting
 from sweeps.study.samplers import NO_CMAES, Arguments, Pruner, Sampler, read_arguments
 from sweeps.study.space import Space, read_space, require_searchable
@@ -73,7 +73,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        return self.settings.name + (CONFIRM if self.confirms else "")
+        return self.settings.name + (CONFIRM_SUFFIX if self.confirms else "")
 
     @property
     def reports(self) -> int:

@@ -46,17 +46,7 @@ from sweeps.record.outbox import Outbox, spool_of
 from sweeps.record.recorder import MlflowRecorder
 from sweeps.run.objective import trial_seeds
 from sweeps.run.worker import work
-from sweeps.schema import (
-    DIVERGED,
-    ENDED,
-    INTERRUPTED,
-    REASON,
-    RETURNS,
-    RUN_ID,
-    STARTED,
-    WITHDRAWN,
-    seed_folder,
-)
+from sweeps.schema import ENDED, REASON, RETURNS, RUN_ID, STARTED, Reason, seed_folder
 from sweeps.store.store import Store, quiet
 from sweeps.study.ranges import read_range
 from sweeps.study.space import suggest
@@ -120,14 +110,14 @@ def made(empty: Store, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     early = begin(sweep)
     report(early, -50.0)
     sweep.optuna.tell(early, state=TrialState.PRUNED)
-    for reason in (f"{DIVERGED}: loss is nan", INTERRUPTED):
+    for reason in (f"{Reason.DIVERGED}: loss is nan", Reason.INTERRUPTED):
         failed = begin(sweep)
         report(failed, -1.0)
         failed.set_user_attr(REASON, reason)
         sweep.optuna.tell(failed, state=TrialState.FAIL)
     report(begin(sweep), 0.5)
     ask(sweep)  # nothing drawn yet, and no run
-    sweep.fail(sweep.read_trials().all[8], WITHDRAWN)
+    sweep.fail(sweep.read_trials().all[8], Reason.WITHDRAWN)
     return sweep
 
 

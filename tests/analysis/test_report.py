@@ -34,7 +34,7 @@ from sweeps.confirm import start_confirmation
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.registry import move_alias
 from sweeps.run.worker import work
-from sweeps.schema import BUDGET, PARTS, RETURNS, RUN_ID
+from sweeps.schema import BUDGET, RETURNS, RUN_ID, TimePart
 from sweeps.scores import last_return, ranked, seed_scores
 from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store, quiet
@@ -332,11 +332,11 @@ def test_steps_and_seconds_are_those_of_the_records(report: Written) -> None:
     assert len(tags) == 5
     head, training, *others = parts
     assert head == ["part of trials", "seconds", "share"]
-    for part, (name, seconds, _) in zip(PARTS, others, strict=True):
+    for part, (name, seconds, _) in zip(TimePart, others, strict=True):
         recorded = sum(float(tag[f"sweeps.seconds.{part}"]) for tag in tags)
         assert (name, seconds) == (part, f"{recorded:.1f}")
     whole = sum(float(tag["sweeps.seconds"]) for tag in tags)
-    rest = whole - sum(float(tag[f"sweeps.seconds.{part}"]) for tag in tags for part in PARTS)
+    rest = whole - sum(float(tag[f"sweeps.seconds.{part}"]) for tag in tags for part in TimePart)
     assert training == ["training", f"{rest:.1f}", f"{rest / whole:.1%}"]
 
 

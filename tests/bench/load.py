@@ -26,7 +26,7 @@ from sqlalchemy import URL, create_engine, text
 
 from analysis.load import load_checkpoints, load_curves, load_episodes, load_trials
 from sweeps.lifecycle.creation import create
-from sweeps.schema import EXPERIMENT_ID, NUMBER, PARENT, RETURNS, ROLE, RUN_ID
+from sweeps.schema import EXPERIMENT_ID, PARENT_RUN, RETURNS, ROLE, RUN_ID, TRIAL_NUMBER, Role
 from sweeps.store.database import sqlite_url
 from sweeps.store.database_files import MLFLOW_FILE
 from sweeps.store.store import Store, quiet
@@ -180,7 +180,11 @@ def mlflow_rows(
         "tags": (
             {"run_uuid": run_id(trial), "key": key, "value": value}
             for trial in ids
-            for key, value in {PARENT: parent, ROLE: "trial", NUMBER: str(trial - 1)}.items()
+            for key, value in {
+                PARENT_RUN: parent,
+                ROLE: Role.TRIAL,
+                TRIAL_NUMBER: str(trial - 1),
+            }.items()
         ),
         "metrics": (
             {

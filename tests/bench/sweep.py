@@ -17,7 +17,7 @@ from typing import Any, Final
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.schema import PARTS, RUN_ID, SECONDS, WORKER
+from sweeps.schema import RUN_ID, SECONDS, WORKER, TimePart
 from sweeps.store.store import Store, quiet
 from sweeps.sweep import open_sweep
 from tests.bench.process import QUICK, ROOT, Options, measure, origin
@@ -132,10 +132,10 @@ def worker_seconds(
     """One worker's share of the sweep's wall time, by what it went into; adds up to all of it."""
     spans = sorted(span(trial) for trial in trials)
     first, last = spans[0][0], max(end for _, end in spans)
-    seconds = dict.fromkeys(("training", *PARTS), 0.0)
+    seconds = dict.fromkeys(("training", *TimePart), 0.0)
     for trial in trials:
         whole = tagged(client, trial, SECONDS)
-        parts = {part: tagged(client, trial, f"{SECONDS}.{part}") for part in PARTS}
+        parts = {part: tagged(client, trial, f"{SECONDS}.{part}") for part in TimePart}
         for part, spent in parts.items():
             seconds[part] += spent
         seconds["training"] += whole - sum(parts.values())

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.doctor.doctor import examine
 from sweeps.lifecycle.start import start_sweep
-from sweeps.schema import LOST, REASON, RETRY_OF, RUN_ID, WORKER
+from sweeps.schema import REASON, RETRY_OF, RUN_ID, WORKER, Reason
 from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store, quiet
 from sweeps.store.trials import GRACE
@@ -186,7 +186,7 @@ def checks(store: Store, codes: list[int], taken: FrozenTrial) -> dict[str, bool
         "both workers ended well": codes == [0, 0],
         f"{TOTAL} trials in all, each has ended": [t.state for t in sweep.read_trials().counted]
         == [TrialState.COMPLETE] * TOTAL,
-        "one was lost, and tried again once": failed == [(taken.number, LOST)]
+        "one was lost, and tried again once": failed == [(taken.number, Reason.LOST)]
         and roots(sweep) == [taken.number],
         "each has one run": numbers == [trial.number for trial in sweep.read_trials().all],
         "the doctor finds nothing": not list(examine(store, dry_run=True)),

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from sweeps.__main__ import main
 from sweeps.lifecycle.start import start_sweep
-from sweeps.schema import LOST, REASON, RETRY_OF
+from sweeps.schema import REASON, RETRY_OF, Reason
 from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
@@ -143,7 +143,7 @@ def test_a_worker_that_was_cut_off_loses_its_trial_to_another_and_goes_on(
     assert main(["doctor", "--store", str(remote.folder)]) == 0  # nobody closes the parent run
     sweep = require_whole(remote, total=TOTAL)
     failed = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
-    assert [(trial.number, trial.user_attrs[REASON]) for trial in failed] == [(number, LOST)]
+    assert [(trial.number, trial.user_attrs[REASON]) for trial in failed] == [(number, Reason.LOST)]
     assert [trial.user_attrs[RETRY_OF] for trial in retries(remote)] == [number]
     assert (
         max(trial.number for trial in sweep.read_trials().all if worker(trial) == first.pid)

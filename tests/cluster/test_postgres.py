@@ -20,7 +20,7 @@ import sweeps.store.trials
 from sweeps.__main__ import main
 from sweeps.endings import root
 from sweeps.lifecycle.creation import is_created
-from sweeps.schema import CANDIDATE, INTERRUPTED, REASON, RETRY_OF, WINNER, WORKER
+from sweeps.schema import CANDIDATE, REASON, RETRY_OF, WINNER, WORKER, Reason
 from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
@@ -98,7 +98,7 @@ def command_line(process: Path) -> str:
 def test_hosts_join_and_leave_and_the_total_is_exact(swept: Swept, server: Postgres) -> None:
     sweep = require_whole(swept.store, total=TOTAL)
     interrupted = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
-    assert [trial.user_attrs[REASON] for trial in interrupted] == [INTERRUPTED]
+    assert [trial.user_attrs[REASON] for trial in interrupted] == [Reason.INTERRUPTED]
     assert worker(interrupted[0]) == swept.left
     assert [trial.user_attrs.get(RETRY_OF) for trial in sweep.read_trials().all].count(
         interrupted[0].number

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from sweeps.doctor.doctor import examine
 from sweeps.lifecycle.creation import is_created
-from sweeps.schema import LOST, REASON, WORKER
+from sweeps.schema import REASON, WORKER, Reason
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.nodes import Nodes
@@ -107,4 +107,4 @@ def test_the_trials_of_a_lost_node_are_tried_again_on_another(
     assert run.returncode == 0, output + error
     sweep = require_whole(remote, total=3)
     failed = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
-    assert [trial.user_attrs[REASON] for trial in failed] == [LOST]
+    assert [trial.user_attrs[REASON] for trial in failed] == [Reason.LOST]

@@ -28,7 +28,7 @@ from sqlalchemy import text, update
 from sweeps.endings import SETTLED, ending, root
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
-from sweeps.schema import INTERRUPTED, REASON, RETRY_OF, WORKER, Ending
+from sweeps.schema import REASON, RETRY_OF, WORKER, Ending, Reason
 from sweeps.store.store import Store
 from sweeps.store.trials import NoTrialLeft
 from sweeps.store.worker_id import parse_worker, this_worker
@@ -110,7 +110,7 @@ def begin(sweep: Sweep) -> optuna.Trial:
 
 def break_off(sweep: Sweep, trial: optuna.Trial) -> None:
     """As a worker does that is interrupted."""
-    trial.set_user_attr(REASON, INTERRUPTED)
+    trial.set_user_attr(REASON, Reason.INTERRUPTED)
     sweep.optuna.tell(trial, state=TrialState.FAIL)
 
 

@@ -31,7 +31,16 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.run.objective import confirmation_seed, training_seeds, trial_seeds
 from sweeps.run.worker import work
-from sweeps.schema import ALIAS, CANDIDATE, PARENT, RETURNS, ROLE, RUN_ID, TEST_SEED_INDEX, WINNER
+from sweeps.schema import (
+    BEST_ALIAS,
+    CANDIDATE,
+    PARENT_RUN,
+    RETURNS,
+    ROLE,
+    RUN_ID,
+    TEST_SEED_INDEX,
+    WINNER,
+)
 from sweeps.scores import ranked
 from sweeps.store.store import Store, find_trial
 from sweeps.study.space import defaults
@@ -136,7 +145,7 @@ def test_a_training_is_recorded_under_its_seed_and_scored_on_test_episodes(
     assert config.final_episodes == 100
     assert len(trial.user_attrs[RETURNS][0]) == 100
     tags = client.get_run(run_id).data.tags
-    assert tags[PARENT] == confirmation.run_id
+    assert tags[PARENT_RUN] == confirmation.run_id
     assert tags[ROLE] == "confirm"
 
 
@@ -161,7 +170,7 @@ def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
     swept: Sweep, confirmation: Sweep, said: str, client: MlflowClient
 ) -> None:
     winner = judge_sweep(swept.store, "mini").winner
-    version = client.get_model_version_by_alias("mini", ALIAS)
+    version = client.get_model_version_by_alias("mini", BEST_ALIAS)
     runs = {trial.user_attrs[RUN_ID]: trial for trial in confirmation.read_trials().all}
     trained = runs[version.run_id]
     assert trained.user_attrs[CANDIDATE] == winner.candidate.number
@@ -211,14 +220,14 @@ def test_without_a_picture_a_confirmation_ends_well_and_without_a_policy_nothing
 ) -> None:
     judgement = judge_sweep(swept.store, "mini")
     before = open_sweep(swept.store, "mini").optuna.user_attrs[WINNER]
-    alias = client.get_model_version_by_alias("mini", ALIAS)
-    client.delete_registered_model_alias("mini", ALIAS)
+    alias = client.get_model_version_by_alias("mini", BEST_ALIAS)
+    client.delete_registered_model_alias("mini", BEST_ALIAS)
     monkeypatch.setattr("analysis.judgement.GIF", "nothing.gif")
     for _ in range(2):  # it can be repeated
         assert record(swept.store, "mini", judgement).startswith("models:/mini@best is now")
         assert "sweeps: warning: winner.gif is missing: " in capsys.readouterr().err
     client.delete_tag(confirmation.run_id, "sweeps.warning")
-    client.delete_registered_model_alias("mini", ALIAS)
+    client.delete_registered_model_alias("mini", BEST_ALIAS)
     swept.optuna.set_user_attr(WINNER, 1_000)  # as if another had won before
 
     with monkeypatch.context() as patch:
@@ -227,7 +236,7 @@ def test_without_a_picture_a_confirmation_ends_well_and_without_a_policy_nothing
             record(swept.store, "mini", judgement)
         assert open_sweep(swept.store, "mini").optuna.user_attrs[WINNER] == 1_000
     swept.optuna.set_user_attr(WINNER, before)
-    client.set_registered_model_alias("mini", ALIAS, alias.version)
+    client.set_registered_model_alias("mini", BEST_ALIAS, alias.version)
 
 
 def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
@@ -235,7 +244,7 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
 ) -> None:
     """Not the numbers of the others: this runs last of those that share the confirmation."""
     before = {trial.number for trial in confirmation.read_trials().all}
-    alias = client.get_model_version_by_alias("mini", ALIAS).run_id
+    alias = client.get_model_version_by_alias("mini", BEST_ALIAS).run_id
     more = start_confirmation(swept.store, "mini", top=2, seeds=3, command=["confirm"])
     new = [trial for trial in more.read_trials().all if trial.number not in before]
     places = sorted(
@@ -248,7 +257,7 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     # what is there is judged, but nobody is made the best by half a confirmation
     told = record(swept.store, "mini", judge_sweep(swept.store, "mini"))
     assert told == "5 trainings are missing: the same command goes on"
-    assert client.get_model_version_by_alias("mini", ALIAS).run_id == alias
+    assert client.get_model_version_by_alias("mini", BEST_ALIAS).run_id == alias
     assert client.get_run(more.run_id).info.status == "KILLED"
     fewer = start_confirmation(swept.store, "mini", top=1, seeds=2, command=["confirm"])
     assert fewer.read_trials().left == 0

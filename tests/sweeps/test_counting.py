@@ -28,7 +28,7 @@ from sweeps.record.delivery import deliver_all
 from sweeps.record.recorder import trial_run
 from sweeps.run.progress import ProgressTable
 from sweeps.run.worker import run_next
-from sweeps.schema import LOST, NUMBER, REASON, RETRY_OF, WITHDRAWN, Ending
+from sweeps.schema import REASON, RETRY_OF, TRIAL_NUMBER, Ending, Reason, Role
 from sweeps.store.store import Store
 from sweeps.study.space import defaults, suggest
 from sweeps.study.study import read_study
@@ -66,7 +66,7 @@ def mixed(store: Store) -> Sweep:
     sweep = start_sweep(study, store, trials=7, command=["run"])
 
     def lost(trial: optuna.Trial) -> float:
-        sweep.fail(sweep.read_trials().all[trial.number], LOST)
+        sweep.fail(sweep.read_trials().all[trial.number], Reason.LOST)
         return 1.0
 
     def run(trial: optuna.Trial, act: Callable[[optuna.Trial], float]) -> float:
@@ -75,7 +75,7 @@ def mixed(store: Store) -> Sweep:
             store=store,
             experiment_id=sweep.experiment_id,
             parent_run_id=sweep.run_id,
-            role="trial",
+            role=Role.TRIAL,
             tags={},
         ):
             suggest(trial, study.space, study.base)
@@ -132,21 +132,21 @@ def test_every_table_counts_the_same_trials(
 
     shown_runs = client.search_runs([mixed.experiment_id], str(run_table(mixed)["searchFilter"]))
     with_run = [t for t in mixed.read_trials().counted if t.state != TrialState.RUNNING]
-    assert {run.data.tags[NUMBER] for run in shown_runs} == {str(t.number) for t in with_run}
+    assert {run.data.tags[TRIAL_NUMBER] for run in shown_runs} == {str(t.number) for t in with_run}
 
 
 @pytest.mark.parametrize(
     ("state", "reason", "found"),
     [
         (TrialState.COMPLETE, None, Ending.FINISHED),
-        (TrialState.COMPLETE, LOST, Ending.FINISHED),  # closed while somebody gave it up
+        (TrialState.COMPLETE, Reason.LOST, Ending.FINISHED),  # closed while somebody gave it up
         (TrialState.PRUNED, None, Ending.PRUNED),
         (TrialState.FAIL, "diverged: update 1", Ending.FAILED),
         (TrialState.FAIL, "worker lost twice", Ending.FAILED),
         (TrialState.FAIL, "interrupted", Ending.INTERRUPTED),
-        (TrialState.FAIL, LOST, Ending.LOST),
+        (TrialState.FAIL, Reason.LOST, Ending.LOST),
         (TrialState.FAIL, None, Ending.LOST),  # by another tool
-        (TrialState.FAIL, WITHDRAWN, Ending.WITHDRAWN),
+        (TrialState.FAIL, Reason.WITHDRAWN, Ending.WITHDRAWN),
         (TrialState.RUNNING, None, Ending.RUNNING),
         (TrialState.WAITING, None, Ending.WAITING),
     ],
@@ -167,7 +167,7 @@ def test_a_retry_that_was_withdrawn_by_an_earlier_version_gives_its_trial_back(
     for number in (0, 1):  # as it did at once
         sweep.optuna.enqueue_trial({}, user_attrs={RETRY_OF: number})
     finish(sweep)
-    sweep.fail(sweep.read_trials().all[3], WITHDRAWN)
+    sweep.fail(sweep.read_trials().all[3], Reason.WITHDRAWN)
     sweep = start(store, trials=2)
     trials = sweep.read_trials()
     assert (trials.total, trials.left) == (2, 1)

@@ -14,7 +14,7 @@ import pytest
 from lander.errors import ConfigError
 from sweeps.doctor.doctor import examine
 from sweeps.lifecycle.start import start_sweep
-from sweeps.schema import ROLE, RUN_ID, SWEEP
+from sweeps.schema import ROLE, RUN_ID, SWEEP_ID
 from sweeps.store.store import Store
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep
@@ -57,8 +57,8 @@ def test_a_creation_interrupted_at_any_call_is_continued_as_the_same_sweep(
         (run,) = client.search_runs([experiment.experiment_id])
         sweep = open_sweep(finished, name)
         assert (sweep.run_id, sweep.experiment_id) == (run.info.run_id, experiment.experiment_id)
-        identity = sweep.optuna.user_attrs[SWEEP]
-        assert run.data.tags[SWEEP] == experiment.tags[SWEEP] == identity
+        identity = sweep.optuna.user_attrs[SWEEP_ID]
+        assert run.data.tags[SWEEP_ID] == experiment.tags[SWEEP_ID] == identity
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == [
             "base.toml",
             "study.toml",
@@ -120,7 +120,7 @@ def test_two_stores_with_one_server_do_not_share_a_sweep_of_one_name(
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     if not tagged:  # it was started by a version without these tags
-        client.delete_experiment_tag(experiment.experiment_id, SWEEP)
+        client.delete_experiment_tag(experiment.experiment_id, SWEEP_ID)
     runs = len(client.search_runs([experiment.experiment_id]))
     monkeypatch.setattr(Store, "tracking_uri", finished.tracking_uri)
     monkeypatch.setattr(Store, "tracked_remotely", True)
@@ -132,14 +132,14 @@ def test_two_stores_with_one_server_do_not_share_a_sweep_of_one_name(
 
 def test_a_sweep_of_a_version_without_ids_gets_one_when_it_is_resumed(finished: Store) -> None:
     sweep, client = open_sweep(finished, "tiny"), finished.runs()
-    client.delete_experiment_tag(sweep.experiment_id, SWEEP)
+    client.delete_experiment_tag(sweep.experiment_id, SWEEP_ID)
     storage = finished.trials()
     with storage.engine.begin() as connection:
-        connection.exec_driver_sql("DELETE FROM study_user_attributes WHERE key = ?", (SWEEP,))
+        connection.exec_driver_sql("DELETE FROM study_user_attributes WHERE key = ?", (SWEEP_ID,))
     study = read_study(TINY, source="tiny.toml")
     resumed = start_sweep(study, finished, trials=None, command=["run"])
-    identity = resumed.optuna.user_attrs[SWEEP]
-    assert client.get_experiment(sweep.experiment_id).tags[SWEEP] == identity
+    identity = resumed.optuna.user_attrs[SWEEP_ID]
+    assert client.get_experiment(sweep.experiment_id).tags[SWEEP_ID] == identity
     assert resumed.run_id == sweep.run_id
 
 
@@ -168,6 +168,6 @@ def test_a_confirmation_that_was_interrupted_shares_the_id_of_its_sweep(finished
     (run,) = client.search_runs([sweep.experiment_id], query)
     confirmation = open_sweep(finished, "tiny@confirm")
     assert confirmation.optuna.user_attrs[RUN_ID] == run.info.run_id
-    assert run.data.tags[SWEEP] == sweep.optuna.user_attrs[SWEEP]
+    assert run.data.tags[SWEEP_ID] == sweep.optuna.user_attrs[SWEEP_ID]
     trials = confirmation.read_trials()
     assert (trials.left, len(trials.all)) == (2, 2)

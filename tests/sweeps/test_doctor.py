@@ -18,7 +18,7 @@ from analysis.flight import best_pilot
 from lander.errors import ConfigError
 from sweeps.doctor.doctor import examine
 from sweeps.endings import ending
-from sweeps.schema import NUMBER, PARENT, REASON, ROLE, RUN_ID, STATE, Ending
+from sweeps.schema import PARENT_RUN, REASON, ROLE, RUN_ID, TRIAL_NUMBER, TRIAL_STATE, Ending
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.conftest import sweeps as python_m_sweeps
@@ -82,13 +82,13 @@ def test_a_moved_store_is_refused_until_it_is_at_home_and_then_all_of_it_works(
 def test_a_run_that_disagrees_with_its_trial_follows_it(copy: Store) -> None:
     client, run_id = copy.runs(), open_sweep(copy, "mini").read_trials().all[0].user_attrs[RUN_ID]
     client.update_run(run_id, status="RUNNING")
-    client.set_tag(run_id, STATE, "RUNNING")
+    client.set_tag(run_id, TRIAL_STATE, "RUNNING")
     said = "trial 0 of mini is COMPLETE, its run is RUNNING and says RUNNING: FINISHED and COMPLETE"
     assert findings(copy, dry_run=True) == [said]
     assert client.get_run(run_id).info.status == "RUNNING"
     assert findings(copy) == [said]
     run = client.get_run(run_id)
-    assert (run.info.status, run.data.tags[STATE]) == ("FINISHED", "COMPLETE")
+    assert (run.info.status, run.data.tags[TRIAL_STATE]) == ("FINISHED", "COMPLETE")
     assert findings(copy) == []
 
 
@@ -96,7 +96,7 @@ def test_a_run_without_a_trial_is_closed_and_so_is_a_parent_that_nobody_works_at
     copy: Store,
 ) -> None:
     sweep, client = open_sweep(copy, "mini"), copy.runs()
-    tags = {PARENT: sweep.run_id, ROLE: "trial", NUMBER: "1"}
+    tags = {PARENT_RUN: sweep.run_id, ROLE: "trial", TRIAL_NUMBER: "1"}
     orphan = client.create_run(sweep.experiment_id, run_name="trial-0001", tags=tags)
     client.update_run(sweep.run_id, status="RUNNING")
     assert findings(copy) == [

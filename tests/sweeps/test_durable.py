@@ -22,6 +22,7 @@ from sweeps.record.delivery import drain
 from sweeps.record.durable import local_folder, sync
 from sweeps.record.outbox import RECORDS, Outbox, spool_of
 from sweeps.record.recorder import trial_run
+from sweeps.schema import Role
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
@@ -55,7 +56,7 @@ def run_one(store: FakeStore, names: list[str]) -> optuna.Study:
 
     def objective(trial: optuna.Trial) -> float:
         opened = trial_run(
-            trial, store=store.store, experiment_id="1", parent_run_id="p", role="trial", tags={}
+            trial, store=store.store, experiment_id="1", parent_run_id="p", role=Role.TRIAL, tags={}
         )
         with opened as record:
             record.file("seed_0/policy.pt").write_text("weights")

@@ -14,7 +14,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import MlflowRecorder, trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective
-from sweeps.schema import REASON, RUN_ID
+from sweeps.schema import REASON, RUN_ID, Role
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
@@ -36,7 +36,7 @@ def run_one(sweep: Sweep) -> tuple[optuna.trial.FrozenTrial, Run]:
             store=sweep.store,
             experiment_id=sweep.experiment_id,
             parent_run_id=sweep.run_id,
-            role="trial",
+            role=Role.TRIAL,
             tags={},
         ),
         check=lambda: None,

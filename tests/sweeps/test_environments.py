@@ -19,7 +19,7 @@ from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import trial_run
 from sweeps.run.objective import Objective, trial_configs
-from sweeps.schema import CONFIG, GIF, REASON, RUN_ID, WARNING
+from sweeps.schema import CONFIG_FILE, LANDING_GIF, REASON, RUN_ID, WARNING, Role
 from sweeps.store.store import Store
 from sweeps.study.space import suggest
 from sweeps.study.study import Study, read_study
@@ -41,7 +41,7 @@ def test_arguments_of_the_environment_are_searched_by_their_dotted_names() -> No
     params = {"ppo.update_epochs": 3, "env.kwargs.gravity": 1.25}
     config = suggest(FixedTrial(params), odd.space, odd.base)
     assert dict(config.env.kwargs) == {"gravity": 1.25, "wind": True}
-    assert from_toml(to_toml(config), source=CONFIG) == config
+    assert from_toml(to_toml(config), source=CONFIG_FILE) == config
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def run_one(store: Store, odd: Study, *, check: Any = None) -> optuna.trial.Froz
         store=store,
         experiment_id=sweep.experiment_id,
         parent_run_id=sweep.run_id,
-        role="trial",
+        role=Role.TRIAL,
         tags={},
     )
     objective = Objective(odd, opened, check=check or (lambda: None))
@@ -113,11 +113,11 @@ def test_a_trial_records_its_arguments_its_model_and_why_there_is_no_picture(sto
     gravity = trial.params["env.kwargs.gravity"]
     assert run.data.params["env.kwargs.gravity"] == str(gravity)
     assert run.data.params["env.kwargs.wind"] == "True"
-    assert run.data.tags[WARNING].startswith(f"{GIF} cannot be made: ")
+    assert run.data.tags[WARNING].startswith(f"{LANDING_GIF} cannot be made: ")
     assert 20 <= run.data.metrics["final/return_mean"] <= 20 + 20 * gravity
-    config = Path(client.download_artifacts(run.info.run_id, CONFIG)).read_text()
+    config = Path(client.download_artifacts(run.info.run_id, CONFIG_FILE)).read_text()
     (expected,) = trial_configs(trial, study())
-    assert from_toml(config, source=CONFIG) == expected
+    assert from_toml(config, source=CONFIG_FILE) == expected
     assert dict(expected.env.kwargs) == {"gravity": gravity, "wind": True}
 
 

@@ -25,7 +25,7 @@ from sweeps.publish.publish import publish
 from sweeps.record.recorder import trial_run
 from sweeps.run.failures import bug
 from sweeps.run.objective import Objective
-from sweeps.schema import REASON, RUN_ID, WARNING
+from sweeps.schema import REASON, RUN_ID, WARNING, Role
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
@@ -55,7 +55,7 @@ def run_one(sweep: Sweep) -> tuple[FrozenTrial, Run]:
         store=sweep.store,
         experiment_id=sweep.experiment_id,
         parent_run_id=sweep.run_id,
-        role="trial",
+        role=Role.TRIAL,
         tags={},
     )
     objective = Objective(sweep.study, opened, check=lambda: None)

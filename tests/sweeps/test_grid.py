@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FixedTrial
 
 from lander.dotted import flatten
-from sweeps.schema import WITHDRAWN
+from sweeps.schema import Reason
 from sweeps.store.store import Store
 from sweeps.store.trials import NoTrialLeft
 from sweeps.study.grid import Grid, shuffled
@@ -149,7 +149,7 @@ def test_a_grid_that_an_earlier_version_enqueued_is_taken_as_it_is(store: Store)
     ]
     for point in old:
         sweep.optuna.enqueue_trial(point)
-    sweep.fail(sweep.read_trials().all[-1], WITHDRAWN)
+    sweep.fail(sweep.read_trials().all[-1], Reason.WITHDRAWN)
     sweep = start(store, study=study(CONDITIONAL))
     trials = sweep.read_trials()
     assert (trials.total, trials.left) == (

@@ -29,7 +29,7 @@ from sweeps.record.recorder import MlflowRecorder, trial_run
 from sweeps.run import worker as workers
 from sweeps.run.objective import Objective
 from sweeps.run.worker import run_next
-from sweeps.schema import LOST, REASON, RETRY_OF, RUN_ID, WORKER, Ending
+from sweeps.schema import REASON, RETRY_OF, RUN_ID, WORKER, Ending, Reason, Role
 from sweeps.store import worker_id
 from sweeps.store.store import Store
 from sweeps.store.worker_id import is_alive, is_gone, parse_worker, start_of, this_worker
@@ -203,7 +203,7 @@ def give_away(sweep: Sweep) -> None:
     """Others close the first trial while it runs here."""
     first = sweep.read_trials().all[0]
     if first.state == TrialState.RUNNING:
-        sweep.fail(first, LOST)
+        sweep.fail(first, Reason.LOST)
 
 
 def before(name: str, act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
@@ -233,7 +233,7 @@ def objective(sweep: Sweep) -> Objective:
             store=sweep.store,
             experiment_id=sweep.experiment_id,
             parent_run_id=sweep.run_id,
-            role="trial",
+            role=Role.TRIAL,
             tags={},
         ),
         check=lambda: None,
@@ -285,7 +285,7 @@ def test_a_trial_that_is_taken_away_at_any_moment_costs_its_worker_that_trial_on
     run = store.runs().get_run(sweep.read_trials().all[0].user_attrs[RUN_ID])
     assert run.info.status == "FAILED"
     if spool == "kept" and moment not in ("recorder.close", "sweeps.run.worker.close"):
-        assert run.data.tags[REASON] == LOST
+        assert run.data.tags[REASON] == Reason.LOST
 
 
 def test_a_trial_that_is_taken_away_while_optuna_is_told_is_left_alone(
@@ -308,7 +308,7 @@ def test_the_spool_of_a_worker_that_lives_here_is_not_delivered_behind_its_back(
     folder = spool_of(store, "mini", trial.number)
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text('{"kind": "batch"}\n')
-    sweep.fail(sweep.read_trials().all[0], LOST)
+    sweep.fail(sweep.read_trials().all[0], Reason.LOST)
     assert deliver_all(store) == ""
     assert (folder / "records.jsonl").read_text() == '{"kind": "batch"}\n'
 

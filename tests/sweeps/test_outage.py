@@ -31,7 +31,7 @@ from sweeps.record.delivery import deliver_all, drain
 from sweeps.record.outbox import RECORDS, Outbox, spool_of
 from sweeps.record.recorder import MlflowRecorder, trial_run
 from sweeps.run.objective import Objective
-from sweeps.schema import RUN_ID, WORKER
+from sweeps.schema import RUN_ID, WORKER, Role
 from sweeps.store.store import Store
 from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.study import read_study
@@ -196,7 +196,7 @@ def run_one(sweep: Sweep, check: Callable[[], None]) -> FrozenTrial:
         store=sweep.store,
         experiment_id=sweep.experiment_id,
         parent_run_id=sweep.run_id,
-        role="trial",
+        role=Role.TRIAL,
         tags={},
     )
     objective = Objective(sweep.study, opened, check)

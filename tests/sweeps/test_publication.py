@@ -18,7 +18,7 @@ from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.publish.registry import move_alias
-from sweeps.schema import ALIAS, RUN_ID, SWEEP
+from sweeps.schema import BEST_ALIAS, RUN_ID, SWEEP_ID
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import open_sweep
@@ -47,7 +47,7 @@ def test_a_registration_interrupted_at_any_call_is_completed_and_not_repeated(
         interrupted = was_interrupted(register, number)
         register()
         (version,) = client.search_model_versions("name = 'tiny'")
-        assert client.get_model_version_by_alias("tiny", ALIAS).version == version.version
+        assert client.get_model_version_by_alias("tiny", BEST_ALIAS).version == version.version
         assert version.run_id == run_id
         assert str(version.description).startswith("The policy of trial-0000: final/return_mean ")
         assert version.tags["optuna.trial_number"] == "0"
@@ -74,13 +74,13 @@ def test_the_alias_of_another_sweep_of_this_name_is_left_alone(
     finished: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
-    before = client.get_model_version_by_alias("tiny", ALIAS).version
-    client.set_registered_model_tag("tiny", SWEEP, "another")
+    before = client.get_model_version_by_alias("tiny", BEST_ALIAS).version
+    client.set_registered_model_tag("tiny", SWEEP_ID, "another")
     with pytest.raises(ConfigError, match="belongs to another sweep of this name"):
         move_alias(client, sweep, run_id=sweep.read_trials().all[0].user_attrs[RUN_ID])
     publish(sweep)
     assert "warning: the best policy in the registry is missing" in capsys.readouterr().err
-    assert client.get_model_version_by_alias("tiny", ALIAS).version == before
+    assert client.get_model_version_by_alias("tiny", BEST_ALIAS).version == before
 
 
 def test_a_run_without_a_model_cannot_become_the_best(finished: Store) -> None:
@@ -108,7 +108,7 @@ def test_a_trial_that_another_tool_added_counts_and_is_not_published(
     command: Command, finished: Store, tiny_file: Path, value: float
 ) -> None:
     client, place = finished.runs(), ("--store", finished.folder)
-    before = client.get_model_version_by_alias("tiny", ALIAS).run_id
+    before = client.get_model_version_by_alias("tiny", BEST_ALIAS).run_id
     number = add_trial(finished, value)
     for _ in range(2):
         done = command("run", "--study", tiny_file, *place)
@@ -116,7 +116,7 @@ def test_a_trial_that_another_tool_added_counts_and_is_not_published(
         warned = f"trial {number}, the best, has no run in MLflow" in done.stderr
         assert warned == (value > 0)
     sweep = open_sweep(finished, "tiny")
-    assert client.get_model_version_by_alias("tiny", ALIAS).run_id == before
+    assert client.get_model_version_by_alias("tiny", BEST_ALIAS).run_id == before
     assert client.get_run(sweep.run_id).data.tags["sweeps.best_trial"] != str(number)
     done = command("doctor", *place)
     assert (done.returncode, done.stdout) == (

@@ -34,7 +34,7 @@ from sweeps.record.recorder import median_of, trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective, training_seeds, trial_configs, trial_seeds
 from sweeps.run.worker import work
-from sweeps.schema import REASON, RETURNS, RUN_ID, SHOWN_SCORE
+from sweeps.schema import REASON, RETURNS, RUN_ID, SHOWN_SCORE, Role
 from sweeps.scores import best_of, last_return
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
@@ -271,7 +271,7 @@ def run_first(sweep: Sweep) -> tuple[FrozenTrial, Run]:
         store=sweep.store,
         experiment_id=sweep.experiment_id,
         parent_run_id=sweep.run_id,
-        role="trial",
+        role=Role.TRIAL,
         tags={},
     )
     objective = Objective(sweep.study, record, check=lambda: None)

@@ -26,7 +26,7 @@ from sweeps.endings import attempt, to_try_again
 from sweeps.lifecycle.creation import is_created
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
-from sweeps.schema import LOST, REASON, RETRY_OF, RUN_ID, WORKER
+from sweeps.schema import REASON, RETRY_OF, RUN_ID, WORKER, Reason
 from sweeps.store.store import Store
 from sweeps.store.worker_id import parse_worker
 from sweeps.study.study import read_study
@@ -133,7 +133,7 @@ def require_closed(sweep: Sweep) -> None:
     assert len(run_of) == len(runs)
     for trial in sweep.read_trials().all:
         if str(trial.number) not in run_of:  # never begun, or its worker was killed at once
-            assert not trial.state.is_finished() or trial.user_attrs[REASON].startswith(LOST)
+            assert not trial.state.is_finished() or trial.user_attrs[REASON].startswith(Reason.LOST)
             continue
         run = run_of[str(trial.number)]
         assert run.info.run_id == trial.user_attrs[RUN_ID]
@@ -166,11 +166,11 @@ def test_a_killed_worker_costs_one_trial_which_is_tried_again_in_the_same_run(
     sweep = require_whole(store)
     lost = sweep.read_trials().all[number]
     (retry,) = (trial for trial in sweep.read_trials().all if RETRY_OF in trial.user_attrs)
-    assert lost.user_attrs[REASON] == LOST
+    assert lost.user_attrs[REASON] == Reason.LOST
     assert retry.user_attrs[RETRY_OF] == number
     assert retry.state != TrialState.FAIL
     run_of_lost = store.runs().get_run(lost.user_attrs[RUN_ID])
-    assert (run_of_lost.info.status, run_of_lost.data.tags[REASON]) == ("FAILED", LOST)
+    assert (run_of_lost.info.status, run_of_lost.data.tags[REASON]) == ("FAILED", Reason.LOST)
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_the_second_ctrl_c_stops_at_once_and_leaves_the_terminal_as_it_was(
     again = start_sweep(read_study(ENDLESS, source=""), store, trials=None, command=["run"])
     resumed = again.read_trials()
     assert resumed.left == resumed.total == 3
-    assert failures(again) == [LOST] * 2
+    assert failures(again) == [Reason.LOST] * 2
     assert main(["doctor", "--store", str(store.folder)]) == 0  # for now nobody goes on with it
     require_closed(again)
 
@@ -453,4 +453,4 @@ def test_a_full_disk_ends_a_sweep_in_one_line_and_room_lets_it_go_on(
         with closing(sqlite3.connect(store.folder / name)) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     filler.unlink()
-    assert not set(failures(finish(store, study))) - {"interrupted", LOST}
+    assert not set(failures(finish(store, study))) - {"interrupted", Reason.LOST}

@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
-from sweeps.schema import INTERRUPTED, REASON, RETRY_OF
+from sweeps.schema import REASON, RETRY_OF, Reason
 from sweeps.store.store import Store
 from sweeps.store.trials import NoTrialLeft
 from sweeps.store.worker_id import parse_worker, this_worker
@@ -84,7 +84,7 @@ def test_an_interrupted_trial_does_not_count_and_is_tried_again(store: Store) ->
     sweep = start(store)
     trial = take(sweep)
     params = {name: range_.suggest(trial) for name, range_ in STUDY.space.items()}
-    trial.set_user_attr(REASON, INTERRUPTED)
+    trial.set_user_attr(REASON, Reason.INTERRUPTED)
     sweep.optuna.tell(trial, state=TrialState.FAIL)
     for _ in range(2):
         sweep = start(store)

@@ -12,7 +12,7 @@ import pytest
 import analysis.__main__
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
-from sweeps.schema import ALIAS, RUN_ID
+from sweeps.schema import BEST_ALIAS, RUN_ID
 from sweeps.store.store import Store
 from sweeps.study.study import find_study, read_study
 from sweeps.sweep import open_sweep
@@ -182,17 +182,17 @@ def test_what_was_deleted_from_the_registry_is_registered_again_once(
     command: Command, finished: Store, what: str
 ) -> None:
     client, place = finished.runs(), ("--store", finished.folder)
-    version = client.get_model_version_by_alias("tiny", ALIAS)
+    version = client.get_model_version_by_alias("tiny", BEST_ALIAS)
     if what == "model":
         client.delete_registered_model("tiny")
     elif what == "alias":
-        client.delete_registered_model_alias("tiny", ALIAS)
+        client.delete_registered_model_alias("tiny", BEST_ALIAS)
     else:
         client.delete_model_version("tiny", version.version)
     assert command("doctor", *place).stdout == (
         "mended: models:/tiny@best is gone: registered again\n"
     )
-    again = client.get_model_version_by_alias("tiny", ALIAS)
+    again = client.get_model_version_by_alias("tiny", BEST_ALIAS)
     assert again.run_id == version.run_id
     assert len(client.search_model_versions("name = 'tiny'")) == 1
     assert command("doctor", *place).stdout.startswith("nothing is wrong in ")

@@ -15,7 +15,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.run import supervisor as crew
 from sweeps.run.progress import ProgressTable, clock
 from sweeps.run.supervisor import HERE, Supervisor, run_workers
-from sweeps.schema import LOST, LOST_AGAIN, REASON
+from sweeps.schema import REASON, Reason
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
@@ -62,7 +62,10 @@ def test_a_trial_that_ends_its_workers_is_tried_twice_and_has_failed_then(
     monkeypatch.setattr(crew, "worker_command", command)
     sweep = begin(store, trials=1)
     assert run_workers(Supervisor(sweep, HERE, 1, None), watch=WATCH)
-    assert [trial.user_attrs[REASON] for trial in sweep.read_trials().all] == [LOST, LOST_AGAIN]
+    assert [trial.user_attrs[REASON] for trial in sweep.read_trials().all] == [
+        Reason.LOST,
+        Reason.LOST_AGAIN,
+    ]
     assert [trial.state for trial in sweep.read_trials().counted] == [TrialState.FAIL]
 
 
