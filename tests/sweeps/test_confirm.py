@@ -222,7 +222,7 @@ def test_without_a_picture_a_confirmation_ends_well_and_without_a_policy_nothing
     before = open_sweep(swept.store, "mini").optuna.user_attrs[WINNER]
     alias = client.get_model_version_by_alias("mini", BEST_ALIAS)
     client.delete_registered_model_alias("mini", BEST_ALIAS)
-    monkeypatch.setattr("analysis.judgement.GIF", "nothing.gif")
+    monkeypatch.setattr("analysis.judgement.LANDING_GIF", "nothing.gif")
     for _ in range(2):  # it can be repeated
         assert record(swept.store, "mini", judgement).startswith("models:/mini@best is now")
         assert "sweeps: warning: winner.gif is missing: " in capsys.readouterr().err
