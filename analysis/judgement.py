@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.markdown import markdown
+from analysis.markdown import table
 from analysis.stats import (
     Estimate,
     bootstrap_estimate,
@@ -266,7 +266,7 @@ def legend(episodes: int) -> str:
 def as_markdown(judgement: Judgement) -> str:
     """Table, legend and verdict."""
     episodes = len(judgement.winner.candidate.returns[0])
-    parts = [markdown(rows(judgement)), f"*{legend(episodes)}*", f"**{judgement.verdict}**"]
+    parts = [table(rows(judgement)), f"*{legend(episodes)}*", f"**{judgement.verdict}**"]
     return "\n\n".join(parts) + "\n"
 
 

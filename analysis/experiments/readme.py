@@ -17,7 +17,7 @@ from analysis.experiments.experiment import (
     read_experiment,
     read_outcomes,
 )
-from analysis.markdown import markdown
+from analysis.markdown import table
 from analysis.stats import mean_estimate
 from lander.dotted import read_text
 from lander.errors import ConfigError
@@ -83,9 +83,9 @@ def table_of(name: str) -> str:
     }
     parts = [origin(experiment, list(outcomes.values()))]
     if experiment.grid:
-        parts = [markdown(grid_rows(by_variant)), *parts, order_sentence(by_variant)]
+        parts = [table(grid_rows(by_variant)), *parts, order_sentence(by_variant)]
     else:
-        parts = [markdown(variant_rows(experiment, by_variant)), *parts]
+        parts = [table(variant_rows(experiment, by_variant)), *parts]
     return "\n" + "\n\n".join(parts) + "\n\n"
 
 

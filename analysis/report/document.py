@@ -1,85 +1,50 @@
-"""A document of text, tables and pictures, written as one HTML page and as Markdown with files.
-
-Text is plain, with one mark: what stands between backticks is a word of the program. Everything
-else is escaped in both forms, wherever it came from.
-"""
+"""A document of Markdown and pictures, written as one HTML page and as a file with a folder."""
 
 from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 import matplotlib as mpl
+import mistune
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from mistune.plugins.table import table
 
-from analysis.markdown import markdown
-from lander.terminal import printable
+from analysis.markdown import line
 
 TEMPLATES = Path(__file__).parent
 MOST_MARKS: Final = 2_000
-"""A drawing of more is kept as pixels."""
+"""A drawing with more marks is kept as pixels."""
 DPI: Final = 160
 MIME: Final = {"svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
-CODE: Final = re.compile(r"`([^`]+)`")
-SPECIAL: Final = re.compile(r"[\\`*_~<&]|(?<=\])\(")
-"""What Markdown would read as a mark: emphasis, code, HTML, a link."""
 NUMBER: Final = re.compile(r"[-+]?\d[\d,.:e%+-]*( \[.*\])?|")
 """A number, with its interval if it has one, or nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A paragraph."""
-
-    kind: ClassVar = "text"
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """Lines to copy."""
-
-    kind: ClassVar = "code"
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of cells."""
-
-    kind: ClassVar = "table"
-    rows: Sequence[Sequence[str]]
-    """The head first."""
-
-    @property
-    def numeric(self) -> list[bool]:
-        """Which columns hold numbers only."""
-        columns = zip(*self.rows[1:], strict=True)
-        return [any(column) and all(map(NUMBER.fullmatch, column)) for column in columns]
+LONG: Final = 24
+"""Characters above which a cell may break within a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """An image file."""
 
-    kind: ClassVar = "picture"
     name: str
-    """Of the file, without its ending."""
+    """The name of the file, without its ending."""
     form: Literal["svg", "png", "gif"]
     data: bytes
     alt: str
-    """What it shows, for who cannot see it."""
+    """Describes the picture to readers who cannot see it."""
     caption: str
+    """Plain text."""
     still: Picture | None = None
-    """Takes its place on paper."""
+    """Printed instead of a moving picture."""
 
     @property
     def file(self) -> str:
@@ -87,32 +52,12 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The file itself, as a link to it."""
+        """The file itself as a data URI, for a page that loads nothing."""
         return f"data:{MIME[self.form]};base64,{b64encode(self.data).decode()}"
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """What a reader in a hurry should see."""
-
-    kind: ClassVar = "box"
-    headline: str
-    blocks: Sequence[Text | Code]
-
-
-Block = Text | Code | Table | Picture | Box
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading and what stands under it."""
-
-    title: str
-    blocks: Sequence[Block]
-
-    @property
-    def anchor(self) -> str:
-        return self.title.lower().replace(" ", "-")
+Block = str | Picture
+"""Markdown, or a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +66,19 @@ class Document:
 
     title: str
     question: str
-    sections: Sequence[Section]
+    sections: Mapping[str, Sequence[Block]]
+    """By their headings."""
     written: str
-    """When."""
+    """The sentence that says when. Like title and question plain text."""
 
     @property
     def pictures(self) -> Iterator[Picture]:
-        for section in self.sections:
-            yield from (block for block in section.blocks if isinstance(block, Picture))
+        for blocks in self.sections.values():
+            yield from (block for block in blocks if isinstance(block, Picture))
 
 
 def drawing(figure: Figure, name: str, *, alt: str, caption: str) -> Picture:
-    """A figure, sharp at any size; of very many marks, as pixels."""
+    """A figure as vectors, sharp at any size; as pixels if it has very many marks."""
     if marks(figure) <= MOST_MARKS:
         with mpl.rc_context({"svg.hashsalt": name}):
             return Picture(name, "svg", saved(figure, "svg"), alt, caption)
@@ -140,10 +86,10 @@ def drawing(figure: Figure, name: str, *, alt: str, caption: str) -> Picture:
 
 
 def marks(figure: Figure) -> int:
-    """How many dots and lines it is made of."""
-    found = (drawn for axes in figure.axes for drawn in axes.collections)
-    counts = (max(len(np.asarray(drawn.get_offsets())), len(drawn.get_paths())) for drawn in found)
-    return sum(len(axes.lines) for axes in figure.axes) + sum(counts)
+    """How many dots and lines the figure is made of."""
+    collections = [collection for axes in figure.axes for collection in axes.collections]
+    dots = (max(len(np.asarray(c.get_offsets())), len(c.get_paths())) for c in collections)
+    return sum(len(axes.lines) for axes in figure.axes) + sum(dots)
 
 
 def saved(figure: Figure, form: Literal["svg", "png"]) -> bytes:
@@ -154,8 +100,22 @@ def saved(figure: Figure, form: Literal["svg", "png"]) -> bytes:
     return buffer.getvalue()
 
 
+def as_markdown(document: Document, *, files: str) -> str:
+    """The document as Markdown; its pictures are in the folder `files` beside it."""
+    parts = [f"# {line(document.title)}", line(document.question), line(document.written)]
+    for title, blocks in document.sections.items():
+        parts.append(f"## {line(title)}")
+        for block in blocks:
+            if isinstance(block, Picture):
+                parts.append(f"![{line(block.alt)}]({files}/{block.file})")
+                parts.append(line(block.caption))
+            else:
+                parts.append(block)
+    return "\n\n".join(parts) + "\n"
+
+
 def as_html(document: Document) -> str:
-    """One page that loads nothing and runs nothing."""
+    """The same as one page that loads nothing and runs nothing."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -163,55 +123,51 @@ def as_html(document: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["inline"] = inline_html
+    environment.filters["html"] = html
+    environment.filters["line"] = line
     return environment.get_template("report.html.j2").render(document=document)
 
 
-def inline_html(text: str) -> Markup:
-    """Escaped, words of the program set as code."""
-    parts = CODE.split(printable(" ".join(text.split())))
-    return Markup("").join(code_html(part) if i % 2 else part for i, part in enumerate(parts))
+def html(markdown: str) -> Markup:
+    """Markdown as HTML, for the page's template."""
+    render = mistune.Markdown(Renderer(), plugins=[table])
+    render.before_render_hooks.append(align_numbers)
+    return Markup(render(markdown))
 
 
-def code_html(word: str) -> Markup:
-    """May break after a dot, a slash or an underscore."""
-    pieces = re.split(r"(?<=[._/])(?=\w)", word)
-    return Markup("<code>{}</code>").format(Markup("<wbr>").join(pieces))
+class Renderer(mistune.HTMLRenderer):
+    """Renders what the page's style sheet has a class for; everything else as mistune does."""
+
+    def codespan(self, text: str) -> str:
+        """A word that may break after a dot, a slash or an underscore."""
+        pieces = re.split(r"(?<=[._/])(?=\w)", mistune.escape(text))
+        return f"<code>{'<wbr>'.join(pieces)}</code>"
+
+    def block_quote(self, text: str) -> str:
+        return f'<div class="box">\n{text}</div>\n'
+
+    def table(self, text: str) -> str:
+        return f'<div class="wide"><table>\n{text}</table></div>\n'
+
+    def table_head(self, text: str) -> str:
+        """Nothing, if every cell is empty."""
+        row = f"<thead><tr>\n{text}</tr></thead>\n"
+        return row if Markup(row).striptags() else ""
+
+    def table_cell(self, text: str, align: str | None = None, head: bool = False) -> str:
+        tag, is_long = "th" if head else "td", len(Markup(text).striptags()) > LONG
+        kind = ' class="number"' if align else ' class="long"' if is_long and not head else ""
+        return f"<{tag}{kind}>{text}</{tag}>\n"
 
 
-def inline_markdown(text: str) -> str:
-    """The same for Markdown, in one line."""
-    parts = CODE.split(printable(" ".join(text.split())))
-    parts[::2] = [SPECIAL.sub(r"\\\g<0>", part) for part in parts[::2]]
-    parts[1::2] = [f"`{part}`" for part in parts[1::2]]
-    return "".join(parts)
-
-
-def as_markdown(document: Document, *, files: str) -> str:
-    """The same text and tables; pictures are in the folder `files` beside it."""
-    head = (document.question, document.written)
-    parts = [f"# {inline_markdown(document.title)}", *map(inline_markdown, head)]
-    for section in document.sections:
-        parts.append(f"## {inline_markdown(section.title)}")
-        parts += [block_markdown(block, files=files) for block in section.blocks]
-    return "\n\n".join(parts) + "\n"
-
-
-def block_markdown(block: Block, *, files: str) -> str:
-    """One block."""
-    match block:
-        case Text(text):
-            return inline_markdown(text)
-        case Code(text):
-            return f"```\n{text}\n```"
-        case Table(rows):
-            # a bar would end the cell, in code as well
-            cells = [[inline_markdown(cell).replace("|", r"\|") for cell in row] for row in rows]
-            return markdown(cells)
-        case Picture():
-            caption = inline_markdown(block.caption)
-            return f"![{inline_markdown(block.alt)}]({files}/{block.file})\n\n{caption}"
-        case Box(headline, blocks):
-            parts = [f"**{inline_markdown(headline)}**"]
-            parts += [block_markdown(inner, files=files) for inner in blocks]
-            return "\n".join(f"> {line}".rstrip() for line in "\n\n".join(parts).splitlines())
+def align_numbers(_: mistune.Markdown, state: mistune.BlockState) -> None:
+    """Align columns to the right that hold numbers only, and undo the escapes of bars in cells."""
+    for token in (token for token in state.tokens if token["type"] == "table"):
+        head, body = token["children"]
+        for column in zip(*(row["children"] for row in (head, *body["children"])), strict=True):
+            for cell in column:
+                cell["text"] = cell["text"].replace(r"\|", "|")
+            texts = [cell["text"] for cell in column[1:]]
+            if any(texts) and all(map(NUMBER.fullmatch, texts)):
+                for cell in column:
+                    cell["attrs"]["align"] = "right"

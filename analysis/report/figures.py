@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from analysis.charts.curves import curves
 from analysis.judgement import Judgement, draw_confirmation
 from analysis.load import load_curves
+from analysis.markdown import line
 from analysis.report.contact_sheet import Shown, chosen, contact_sheet, fly_again, fly_at_random
-from analysis.report.document import Block, Picture, Text, drawing
+from analysis.report.document import Block, Picture, drawing
 from analysis.report.records import Records
 from analysis.stats import Estimate
 from lander.gif import as_line
@@ -27,7 +28,7 @@ def history_part(records: Records) -> list[Block]:
     """Return by trial."""
     begun = [trial for trial in records.counted if trial.params]
     if not begun:
-        return [Text("No trial has begun.")]
+        return ["No trial has begun."]
     caption = (
         "Each trial's score, of pruned ones the return so far; the line is the best score so far."
     )
@@ -50,7 +51,7 @@ def importance_part(records: Records) -> list[Block]:
     """How much each field matters."""
     table = importances(records.counted, records.sweep.study.space)
     if table.empty:
-        return [Text("Importances: too few trials have ended with a return.")]
+        return ["Importances: too few trials have ended with a return."]
     first, row = table.index[0], table.iloc[0]
     weight = Estimate(row["share"], row["low"], row["high"])
     caption = (
@@ -69,7 +70,7 @@ def importance_part(records: Records) -> list[Block]:
 def slices_part(records: Records) -> list[Block]:
     """Return over each field."""
     if len(finished(records.counted)) < 2:
-        return [Text("Score over each field: fewer than two trials have finished.")]
+        return ["Score over each field: fewer than two trials have finished."]
     study = records.sweep.study
     figure = slices(records.counted, list(study.space.values()), env=study.base.env)
     caption = (
@@ -95,7 +96,7 @@ def curves_part(records: Records) -> list[Block]:
     best = [trial.number for trial in records.ranked[: min(BEST, (len(records.ranked) + 1) // 2)]]
     others = [trial.number for trial in finished(records.counted) if trial.number not in best]
     if not best:
-        return [Text("No trial has finished.")]
+        return ["No trial has finished."]
     tables = {
         f"{name} ({len(numbers)} trial{'s' if len(numbers) > 1 else ''})": load_curves(
             records.sweep, METRIC, trials=numbers
@@ -128,7 +129,7 @@ def confirmation_picture(records: Records, judgement: Judgement) -> Picture:
 def flights_part(records: Records) -> list[Block]:
     """The contact sheet, and who is missing on it."""
     if not records.ranked:
-        return [Text("No trial has finished: there is nothing to fly yet.")]
+        return ["No trial has finished: there is nothing to fly yet."]
     flights: list[Shown] = []
     troubles: list[str] = []
     for role, trial in chosen(records.ranked).items():
@@ -137,13 +138,13 @@ def flights_part(records: Records) -> list[Block]:
         except Exception as error:  # weights can be missing or damaged in many ways
             troubles.append(f"The {role}, trial {trial.number}, could not be flown: {error}")
     if not flights:
-        return [Text(trouble) for trouble in troubles]
+        return [line(trouble) for trouble in troubles]
     flights.append(fly_at_random(records.sweep))
     try:
         sheet = contact_sheet(records.sweep.study.base.env, flights)
     except Exception as error:  # an environment's rendering may raise anything
         troubles.append(f"The flights cannot be drawn: {as_line(error)}")
-        return [Text(text) for text in (checked(flights), *troubles) if text]
+        return [line(text) for text in (checked(flights), *troubles) if text]
     caption = (
         f"One episode, reset seed {flights[0].seed}, on one clock; who has ended rests on the last "
         "frame. Policies act deterministically. "
@@ -151,7 +152,7 @@ def flights_part(records: Records) -> list[Block]:
     still = Picture("flights", "png", sheet.still, "", "")
     alt = "The same episode flown by " + ", ".join(flight.role for flight in flights)
     picture = Picture("flights", "gif", sheet.gif, alt, caption + checked(flights), still)
-    return [picture, *(Text(trouble) for trouble in troubles)]
+    return [picture, *(line(trouble) for trouble in troubles)]
 
 
 def checked(flights: Sequence[Shown]) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from analysis.report.document import Block, Document, Section, Text, as_html, as_markdown
+from analysis.markdown import line
+from analysis.report.document import Block, Document, as_html, as_markdown
 from analysis.report.figures import (
     curves_part,
     flights_part,
@@ -95,10 +96,10 @@ def write_report(records: Records) -> list[Path]:
 def compose(records: Records) -> Document:
     """Every section, made as far as the records allow."""
     now = datetime.now(UTC)
-    sections = [
-        Section(title, [block for part in parts for block in attempted(part, records)])
+    sections = {
+        title: [block for part in parts for block in attempted(part, records)]
         for title, parts in SECTIONS.items()
-    ]
+    }
     asked = question(records)
     return Document(f"Study {records.name}", asked, sections, f"Written {now:%Y-%m-%d %H:%M} UTC.")
 
@@ -110,4 +111,4 @@ def attempted(part: Part, records: Records) -> list[Block]:
     except Exception as error:
         told = f"This part could not be made: {type(error).__name__}: {error}"
         say(f"report: {part.__name__}: {error}", error=True)
-        return [Text(told)]
+        return [line(told)]

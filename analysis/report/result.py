@@ -9,7 +9,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial
 
 from analysis.judgement import Judgement, Standing
-from analysis.report.document import Block, Box, Code, Text
+from analysis.markdown import box, code, line
+from analysis.report.document import Block
 from analysis.report.records import Records
 from sweeps.confirm import DEFAULTS
 from sweeps.endings import SETTLED
@@ -92,7 +93,7 @@ def result_part(records: Records) -> list[Block]:
     """The box."""
     best, judgement = records.best, records.judgement
     if best is None:
-        return [Box("No trial has finished yet", [Text(state(records))])]
+        return [box("No trial has finished yet", [line(state(records))])]
     if judgement is None:
         open_ = records.count(Ending.RUNNING) + records.count(Ending.WAITING)
         so_far = " so far" if open_ else ""
@@ -106,7 +107,7 @@ def result_part(records: Records) -> list[Block]:
         headline = f"{word}: {named(winner)}, return {winner.mean}"
         told = confirmed_told(records, judgement, best)
         number = winner.candidate.number
-    return [Box(headline, [*map(Text, told), *receipt(records, number), *flying(records)])]
+    return [box(headline, [*map(line, told), *receipt(records, number), *flying(records)])]
 
 
 def state(records: Records) -> str:
@@ -165,7 +166,7 @@ def named(standing: Standing) -> str:
     return "the defaults" if standing.candidate.number == DEFAULTS else standing.name
 
 
-def receipt(records: Records, number: int) -> Iterator[Text | Code]:
+def receipt(records: Records, number: int) -> Iterator[str]:
     """How to see the number made again."""
     lines = [next_step(records, "reproduce", trial=number)]
     published = records.published
@@ -173,22 +174,22 @@ def receipt(records: Records, number: int) -> Iterator[Text | Code]:
         trial = published.data.tags[TRIAL_NUMBER]
         study, folder = records.name + CONFIRM_SUFFIX, records.sweep.store.folder
         lines.append(hint("reproduce", folder, study=study, trial=trial))
-    yield Text("The receipt: trains it again and compares every recorded number, bit for bit.")
-    yield Code("\n".join(lines))
+    yield line("The receipt: trains it again and compares every recorded number, bit for bit.")
+    yield code("\n".join(lines))
 
 
-def flying(records: Records) -> Iterator[Text | Code]:
+def flying(records: Records) -> Iterator[str]:
     """How to fly it."""
     store, published = records.sweep.store, records.published
     if published is None:
-        yield Text(f"`models:/{records.name}@{BEST_ALIAS}` is registered when the sweep ends.")
+        yield line(f"`models:/{records.name}@{BEST_ALIAS}` is registered when the sweep ends.")
         return
-    yield Text(
+    yield line(
         f"To fly it, in stock Gymnasium: `models:/{records.name}@{BEST_ALIAS}` is the policy of "
         f"`{published.info.run_name}`."
     )
     env = records.sweep.study.base.env
-    yield Code(
+    yield code(
         FLY.format(
             tracking=redacted(store.tracking_uri)
             if store.tracked_remotely

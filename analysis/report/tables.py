@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial
 
 from analysis.judgement import legend, rows
 from analysis.load import load_curves
-from analysis.report.document import Block, Code, Table, Text
+from analysis.markdown import code, line, plain_table
+from analysis.report.document import Block
 from analysis.report.figures import METRIC, confirmation_picture
 from analysis.report.records import Records
 from analysis.report.result import brief, next_step, searched, state, values_in
@@ -57,12 +58,12 @@ def space_part(records: Records) -> list[Block]:
         f"Sampler `{study.settings.sampler}`, pruner `{study.settings.pruner}`. Trial 0 is the "
         "defaults. What is not listed stands at its value in the study file."
     )
-    return [Table(list(zip(*columns, strict=True))), Text(told)]
+    return [plain_table(list(zip(*columns, strict=True))), line(told)]
 
 
 def budget_part(records: Records) -> list[Block]:
     """Trials, steps and time."""
-    return [Table([("of the sweep", ""), *spent(records)]), *seconds_blocks(records)]
+    return [plain_table([("of the sweep", ""), *spent(records)]), *seconds_blocks(records)]
 
 
 def spent(records: Records) -> Iterator[tuple[str, str]]:
@@ -119,12 +120,12 @@ def seconds_blocks(records: Records) -> list[Block]:
     ]
     whole = sum(float(tags[SECONDS]) for tags in timed)
     if not whole:
-        return [Text("What the time went into is not recorded.")]
+        return ["What the time went into is not recorded."]
     parts = {part: sum(float(tags[f"{SECONDS}.{part}"]) for tags in timed) for part in TimePart}
     every = {"training": whole - sum(parts.values())} | parts
     table = [["part of trials", "seconds", "share"]]
     table += [[part, f"{took:.1f}", f"{took / whole:.1%}"] for part, took in every.items()]
-    return [Table(table)]
+    return [plain_table(table)]
 
 
 def seeds_part(records: Records) -> list[Block]:
@@ -147,24 +148,24 @@ def seeds_part(records: Records) -> list[Block]:
         ["trainings of a confirmation", "from 2^31 up: no trial of a sweep trains under them"],
         ["test episodes of a confirmation: resets", shown(seed_range(TEST_SEED, TEST_EPISODES))],
     ]
-    return [Table(table), Text("By the seeds of a confirmation nothing is ever chosen.")]
+    return [plain_table(table), "By the seeds of a confirmation nothing is ever chosen."]
 
 
 def confirmation_part(records: Records) -> list[Block]:
     """The table as `make confirm` prints it."""
     if records.judgement is None:
         unconfirmed = f"{records.unconfirmed}. What the best trials are worth on fresh seeds tells:"
-        return [Text(unconfirmed), Code(next_step(records, "confirm"))]
+        return [line(unconfirmed), code(next_step(records, "confirm"))]
     judgement = records.judgement
     blocks: list[Block] = [
-        Text(judgement.verdict),
-        Table(list(rows(judgement))),
-        Text(legend(len(judgement.winner.candidate.returns[0]))),
+        line(judgement.verdict),
+        plain_table(list(rows(judgement))),
+        line(legend(len(judgement.winner.candidate.returns[0]))),
         confirmation_picture(records, judgement),
     ]
     if judgement.waiting:
-        blocks.append(Text(f"{judgement.waiting} trainings are missing; to go on:"))
-        blocks.append(Code(next_step(records, "confirm")))
+        blocks.append(line(f"{judgement.waiting} trainings are missing; to go on:"))
+        blocks.append(code(next_step(records, "confirm")))
     return blocks
 
 
@@ -172,14 +173,14 @@ def best_part(records: Records) -> list[Block]:
     """The best trials, with what they had."""
     space = records.sweep.study.space
     if not records.ranked:
-        return [Text("No trial has finished.")]
+        return ["No trial has finished."]
     table = [["trial", "score", *(f"`{name}`" for name in space), "time"]]
     for trial in records.ranked[:TOP]:
         value = f"{trial.values[0]:.1f}"
         if records.sweep.study.settings.seeds_per_trial > 1:
             value = str(records.estimate(trial))
         table.append([str(trial.number), value, *values_in(trial.params, space), took(trial)])
-    return [Table(table)]
+    return [plain_table(table)]
 
 
 def took(trial: FrozenTrial) -> str:
@@ -192,12 +193,12 @@ def failures_part(records: Records) -> list[Block]:
     """What went wrong, in the words of the error."""
     failed = [trial for trial in records.counted if ending(trial) == Ending.FAILED]
     if not failed:
-        return [Text("None.")]
+        return ["None."]
     table = [["trial", "reason"]]
     table += [
         [str(t.number), str(t.user_attrs.get(REASON, "not recorded"))] for t in failed[:LISTED]
     ]
-    return [Table(table), *rest(records, len(failed))]
+    return [plain_table(table), *rest(records, len(failed))]
 
 
 def trials_part(records: Records) -> list[Block]:
@@ -205,7 +206,7 @@ def trials_part(records: Records) -> list[Block]:
     study = records.sweep.study
     begun = [trial for trial in records.counted if trial.datetime_start is not None]
     if not begun:
-        return [Text("No trial has begun.")]
+        return ["No trial has begun."]
     table = [["trial", "state", "score", "of the budget", *(f"`{n}`" for n in study.space), "time"]]
     for trial in begun[:LISTED]:
         value = last_return(trial)
@@ -220,7 +221,7 @@ def trials_part(records: Records) -> list[Block]:
             ]
         )
     caption = "Score: of a pruned trial its return so far."
-    return [Table(table), Text(caption), *rest(records, len(begun))]
+    return [plain_table(table), line(caption), *rest(records, len(begun))]
 
 
 def rest(records: Records, count: int) -> list[Block]:
@@ -228,7 +229,7 @@ def rest(records: Records, count: int) -> list[Block]:
     if count <= LISTED:
         return []
     command = next_step(records, "trials")
-    return [Text(f"The first {LISTED} of {count}; all of them: `{command}`.")]
+    return [line(f"The first {LISTED} of {count}; all of them: `{command}`.")]
 
 
 def origin_part(records: Records) -> list[Block]:
@@ -253,9 +254,9 @@ def origin_part(records: Records) -> list[Block]:
     commands = [run.data.tags[COMMAND] for run in made if COMMAND in run.data.tags]
     commands.append(next_step(records, "report"))
     return [
-        Table(table),
-        Text("Made by these commands; what runs the trials is started by them:"),
-        Code("\n".join(" ".join(command.split()) for command in commands)),
+        plain_table(table),
+        "Made by these commands; what runs the trials is started by them:",
+        code("\n".join(" ".join(command.split()) for command in commands)),
     ]
 
 

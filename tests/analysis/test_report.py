@@ -21,7 +21,8 @@ import sweeps.run.objective
 import sweeps.study.study
 from analysis.__main__ import main
 from analysis.judgement import judge_sweep, record, rows
-from analysis.report.document import Block, Box, Picture, Table, Text, inline_html, inline_markdown
+from analysis.markdown import line, plain_table
+from analysis.report.document import Block, Picture, html
 from analysis.report.figures import flights_part
 from analysis.report.records import Records, read_records
 from analysis.report.report import compose, write_report
@@ -200,11 +201,11 @@ def confirmed(swept: Sweep, report: Written) -> Written:
 
 
 def test_every_trial_stands_there_with_its_value_as_recorded(swept: Sweep, report: Written) -> None:
-    head, *lines = report.page.tables["All trials"][0]
+    head, *rows = report.page.tables["All trials"][0]
     assert head[:4] == ["trial", "state", "score", "of the budget"]
-    assert [line[0] for line in lines] == ["0", "1", "2", "3", "4"]
-    for trial, line in zip(swept.read_trials().all, lines, strict=True):
-        cells = dict(zip(head, line, strict=True))
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
+    for trial, row in zip(swept.read_trials().all, rows, strict=True):
+        cells = dict(zip(head, row, strict=True))
         value = last_return(trial)
         assert cells["score"] == ("" if value is None else f"{value:.1f}")
         assert cells["state"] == ("failed" if trial.number == FAILS else "finished")
@@ -435,17 +436,18 @@ def test_a_sweep_of_which_nothing_has_finished_has_a_report(swept: Sweep) -> Non
             first, storage = sweep.read_trials().all[0], swept.store.trials()
             storage.set_trial_state_values(first._trial_id, TrialState.RUNNING)
         document = compose(read_records(swept.store, "fresh"))
-        by_title = {section.title: section.blocks for section in document.sections}
+        by_title = document.sections
         assert "could not be" not in str(document)
         assert f"0 finished, 0 pruned, 0 failed, {counts}" in str(by_title["Result"])
         assert "No trial has finished yet" in str(by_title["Result"])
-        assert by_title["Failures"] == [Text("None.")]
+        assert by_title["Failures"] == ["None."]
         trials = by_title["All trials"][0]
         if begun:
-            assert isinstance(trials, Table)
-            assert [row[:4] for row in trials.rows[1:]] == [["0", "running", "", "0%"]]
+            assert isinstance(trials, str)
+            _, _, row = trials.splitlines()
+            assert row.startswith("| 0 | running |  | 0% |")
         else:
-            assert trials == Text("No trial has begun.")
+            assert trials == "No trial has begun."
         assert not list(document.pictures)
 
 
@@ -463,9 +465,9 @@ def test_a_policy_that_is_missing_is_said_and_the_others_fly(report: Written) ->
             weights.rename(weights.with_suffix(".pt"))
     assert isinstance(picture, Picture)
     assert picture.alt == "The same episode flown by median, worst, at random"
-    assert isinstance(said, Text)
-    assert said.text.startswith(f"The best, trial {best.number}, could not be flown: ")
-    assert "policy.pt" in said.text
+    assert isinstance(said, str)
+    assert said.startswith(f"The best, trial {best.number}, could not be flown: ")
+    assert "policy.pt" in said
 
 
 def test_a_part_that_fails_says_so_in_its_place(
@@ -475,12 +477,12 @@ def test_a_part_that_fails_says_so_in_its_place(
         raise KeyError("torn")
 
     def whole(records: Records) -> list[Block]:
-        return [Text("whole")]
+        return ["whole"]
 
     monkeypatch.setattr(analysis.report.report, "SECTIONS", {"A": (broken, whole), "B": (whole,)})
-    first, second = compose(report.records).sections
-    assert first.blocks == [Text("This part could not be made: KeyError: 'torn'"), Text("whole")]
-    assert second.blocks == [Text("whole")]
+    first, second = compose(report.records).sections.values()
+    assert first == ["This part could not be made: KeyError: 'torn'", "whole"]
+    assert second == ["whole"]
     assert "report: broken: 'torn'" in capsys.readouterr().err
 
 
@@ -496,7 +498,7 @@ def test_without_recorded_returns_a_score_has_no_interval(report: Written) -> No
     assert str(older.estimate(best)) == f"{best.values[0]:.1f}"
     assert older.episodes(best) is None
     told = str(result_part(older))
-    assert f"Best: trial {best.number}, score {best.values[0]:.1f}'" in told
+    assert f"Best: trial {best.number}, score {best.values[0]:.1f}**" in told
     assert "training, which" not in told
 
 
@@ -554,7 +556,7 @@ def test_time_that_several_trials_share_counts_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "html", "markdown"),
+    ("text", "page", "markdown"),
     [
         ("a < b & c", "a &lt; b &amp; c", r"a \< b \& c"),
         ("use `ppo.clip_range`", "use <code>ppo.<wbr>clip_<wbr>range</code>", None),
@@ -565,20 +567,34 @@ def test_time_that_several_trials_share_counts_once() -> None:
         ("12.0 [1.0, 2.0]", "12.0 [1.0, 2.0]", "12.0 [1.0, 2.0]"),
     ],
 )
-def test_text_is_escaped_for_both_forms(text: str, html: str, markdown: str | None) -> None:
-    assert str(inline_html(text)) == html
-    assert inline_markdown(text) == (text if markdown is None else markdown)
+def test_text_is_escaped_for_both_forms(text: str, page: str, markdown: str | None) -> None:
+    assert html(line(text)) == f"<p>{page}</p>\n"
+    assert line(text) == (text if markdown is None else markdown)
+
+
+@pytest.mark.parametrize(
+    "text", ["# a", "- a", "+ a", "1. a", "1) a", "> a", ">a", "---", "[x]: y", "-1.5 a", "1.5"]
+)
+def test_text_at_the_start_of_a_line_is_text(text: str) -> None:
+    assert html(line(text)) == f"<p>{text.replace('>', '&gt;')}</p>\n"
+
+
+def test_a_cell_holds_any_bar_and_any_backslash() -> None:
+    cells = ["a|b", "`c|d`", r"e\|f", r"`g\|h`", r"`i\j`"]
+    (rows,) = Page(html(plain_table([cells, cells]))).tables[""]
+    assert rows == [["a|b", "c|d", r"e\|f", r"'g\|h'", r"i\j"]] * 2
 
 
 def test_columns_of_numbers_and_intervals_are_known_as_such() -> None:
-    table = Table(
+    table = plain_table(
         [
             ("name", "number", "interval", "time", "empty", "mixed"),
             ("a", "-1.5", "2.0 [1.0, 3.0]", "1:02", "", "3"),
             ("b", "", "-2.0 [-1e+03, 3.0]", "0:10", "", "not used"),
         ]
     )
-    assert table.numeric == [False, True, True, True, False, False]
+    cells = re.findall(r"<t[hd]( class=\"number\")?>", html(table))
+    assert [bool(kind) for kind in cells] == 3 * [False, True, True, True, False, False]
 
 
 def test_as_long_as_trials_are_left_the_best_is_the_best_so_far(
@@ -586,10 +602,9 @@ def test_as_long_as_trials_are_left_the_best_is_the_best_so_far(
 ) -> None:
     attrs = {**swept.optuna.user_attrs, BUDGET: 8}
     monkeypatch.setattr(type(swept.optuna), "user_attrs", attrs)
-    (box,) = result_part(report.records)
-    assert isinstance(box, Box)
-    assert box.headline.startswith(
-        f"Best so far: trial {ranked(swept.read_trials().all)[0].number}, score "
-    )
-    first = box.blocks[0]
-    assert first == Text("8 trials: 4 finished, 0 pruned, 1 failed, 3 waiting.")
+    (box,) = result_part(replace(report.records, trials=swept.read_trials()))
+    assert isinstance(box, str)
+    headline, _, state, *_ = box.splitlines()
+    best = ranked(swept.read_trials().all)[0].number
+    assert headline.startswith(f"> **Best so far: trial {best}, score ")
+    assert state == "> 8 trials: 4 finished, 0 pruned, 1 failed, 3 waiting."

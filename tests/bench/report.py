@@ -8,7 +8,7 @@ from math import inf, isfinite
 from statistics import median
 from typing import Any, Final
 
-from analysis.markdown import markdown
+from analysis.markdown import table
 
 Part = Mapping[str, Any]
 Row = Sequence[str]
@@ -54,9 +54,7 @@ def speed(part: Part) -> list[str]:
     settings = [f"- {name}: {words}" for name, words in part["settings"].items()]
     return [
         "## Training speed",
-        markdown(
-            [("setting", "", "steps/s", "range", "to SB3", "of environments"), *speeds(rates)]
-        ),
+        table([("setting", "", "steps/s", "range", "to SB3", "of environments"), *speeds(rates)]),
         "*Environment steps per second of whole updates (collect and learn, no evaluation) after "
         "a warm-up, each measured in a process of its own on one core; median of "
         f"{counted(rounds, 'round')} in which all take turns, in brackets the slowest and the "
@@ -95,7 +93,7 @@ def solve(part: Part) -> list[str]:
     )
     return [
         "## Time to solve",
-        markdown([head, *solves(found)]),
+        table([head, *solves(found)]),
         f"*LunarLander-v3, training seeds 1 to {seeds}, one core: until 20 deterministic episodes "
         "(reset seeds from 5,000,000) return 200 on average. Evaluated after each update, at least "
         "4,096 steps apart, with one and the same function on both sides; its time is counted on "
@@ -172,20 +170,18 @@ def sweep(part: Part) -> list[str]:
     trials = [1, *range(10, len(memory) + 1, 10)]
     return [
         "## The default sweep",
-        markdown([head, *((name, *cells) for name, cells in rows)]),
+        table([head, *((name, *cells) for name, cells in rows)]),
         "*`python -m sweeps run --study lander` in a new store, from its launch to its end; "
         "one worker makes fewer trials. Steps/s: of all trials, from the first one's start to the "
         "last one's end. Speed-up: steps/s over those of one worker. Memory: resident set, looked "
         "at every second.*",
-        markdown(
-            [("of the workers' time", *head[1:]), *((name, *cells) for name, cells in shares)]
-        ),
+        table([("of the workers' time", *head[1:]), *((name, *cells) for name, cells in shares)]),
         "*Training: what is left of a trial, Optuna's reports and pruning decisions included. "
         "Between trials: Optuna's sampler and database, opening and closing a run. Start-up: from "
         "the launch to a worker's first trial; both databases are created in it. End: from a "
         "worker's last trial to the end of the command; it waits for "
         "the other worker, draws figures and registers the best model.*",
-        markdown(
+        table(
             [
                 ("after trial", *map(str, trials)),
                 ("MB", *(f"{memory[trial - 1] / MEGABYTE:,.1f}" for trial in trials)),
@@ -235,7 +231,7 @@ def startup(part: Part) -> list[str]:
     rounds = max(len(values) for values in seconds.values())
     return [
         "## Start-up",
-        markdown([("", "seconds", "range"), *rows]),
+        table([("", "seconds", "range"), *rows]),
         f"*From the start of the process to the first byte of its output, on one core: median of "
         f"{counted(rounds, 'start')}, in brackets the fastest and the slowest.*",
     ]
@@ -264,7 +260,7 @@ def load(part: Part) -> list[str]:
     rounds = max(len(values) for values in seconds["load_trials"].values())
     return [
         "## Tables",
-        markdown([head, *rows]),
+        table([head, *rows]),
         "*Seconds that a function of `analysis.load` takes for finished trials of the default "
         "study, each from a sweep that was just opened, on one core; `load_curves` of "
         f"`eval/return_mean`. Median of {counted(rounds, 'round')}. Per trial: seconds per trial "
@@ -315,13 +311,13 @@ def growth(part: Part) -> list[str]:
     largest = max(size for _, size in costs)
     return [
         "## Growth",
-        markdown([("", "trials in the store", "ms per trial", "to the smallest", *names), *rows]),
+        table([("", "trials in the store", "ms per trial", "to the smallest", *names), *rows]),
         "*What the harness itself costs per trial, one worker on one core, with a stub in the "
         "place of training: a trial asks, reports ten checkpoints, records itself and tells; GIF "
         f"and model are left out. Median of {counted(rounds_of(part), 'round')}; the columns on "
         "the right are parts of it in ms. PostgreSQL: with an MLflow server that keeps its runs "
         "in PostgreSQL as well, all on this machine.*",
-        markdown(
+        table(
             [
                 ("trials per second", *(counted(count, "worker") for count in workers)),
                 *(
@@ -332,7 +328,7 @@ def growth(part: Part) -> list[str]:
         ),
         "*The same stub, workers that begin together, none of their trials lost or done twice. On "
         "so few cores it is their Python that limits it, and on PostgreSQL the servers' as well.*",
-        markdown(
+        table(
             [
                 (f"seconds for {largest:,} trials", *engines),
                 *(
