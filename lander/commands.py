@@ -27,7 +27,6 @@ from lander.files import inside
 from lander.gif import LANDING, save_landing
 from lander.interface import EnvFault
 from lander.judge import TIERS
-from lander.options import require_active
 from lander.policy import ActorCritic
 from lander.resolve import UnflyableWarning, dead_zones, resolve
 from lander.run_folder import RunFolder, policy_path
@@ -60,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> None:
     """One run with a progress bar, written to a folder."""
-    config = resolve(args.typed)
-    require_active(config, args.given)
+    config = resolve(args.typed, named=args.given).config
     require_limit(config.env)
     for trouble in dead_zones(config):
         warn(trouble)

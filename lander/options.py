@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any, Final
@@ -95,29 +95,47 @@ What the words do stands where torch is: in `lander.heads`, `lander.advantages` 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`field` acts only where `owner` has one of `values`."""
+    """`field` acts only where `owner` has one of `values`, or where `otherwise` holds."""
 
     field: str
     owner: str
     values: tuple[object, ...]
+    otherwise: tuple[str, object] | None = None
+    """Another field, and the value of it under which `field` acts whatever the owner says."""
 
-    def holds(self, config: Mapping[str, Any]) -> bool:
-        """In a flat config. A head that is not decided yet rules nothing out."""
+    def holds(self, config: Mapping[str, Any], *, idle: Container[str] = ()) -> bool:
+        """In a flat config in which the fields `idle` do nothing: an idle owner leaves its fields
+        nothing to do. A head that is not decided yet rules nothing out."""
+        if self.otherwise is not None and config[self.otherwise[0]] == self.otherwise[1]:
+            return True
         value = config[self.owner]
-        return value in self.values or value == "auto"
+        return self.owner not in idle and (value in self.values or value == "auto")
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The fields that decide whether `field` acts."""
+        return (self.owner,) if self.otherwise is None else (self.owner, self.otherwise[0])
 
     def __str__(self) -> str:
         words = ("true" if value is True else str(value) for value in self.values)
-        return f"{self.owner} = {' or '.join(words).replace('None', 'none')}"
+        return f"{self.owner} = {' or '.join(words).replace('None', 'none')}" + (
+            "" if self.otherwise is None else " or {} = {}".format(*self.otherwise)
+        )
 
 
-def named_by(owner: str) -> list[Condition]:
-    """A field that some words of `owner` name acts with these only."""
+def named_by(
+    owner: str, *, otherwise: Mapping[str, tuple[str, object]] | None = None
+) -> list[Condition]:
+    """One condition per field that some words of `owner` name: it acts with these words only, or
+    as `otherwise` says of the field."""
     choices = CHOICES[owner]
     fields = sorted(frozenset().union(*(choice.reads for choice in choices.values())))
     return [
         Condition(
-            field, owner, tuple(word for word, choice in choices.items() if field in choice.reads)
+            field,
+            owner,
+            tuple(word for word, choice in choices.items() if field in choice.reads),
+            (otherwise or {}).get(field),
         )
         for field in fields
     ]
@@ -125,7 +143,8 @@ def named_by(owner: str) -> list[Condition]:
 
 CONDITIONS: Final[list[Condition]] = [
     *named_by("policy.head"),
-    *named_by("ppo.advantage"),
+    # the running scale of rewards is that of the discounted return
+    *named_by("ppo.advantage", otherwise={"ppo.gamma": ("env.reward_scale", "running")}),
     *named_by("ppo.surrogate"),
     Condition("policy.final_std", "policy.std", ("decayed",)),
     Condition("policy.trunk", "policy.critic", (True,)),
@@ -137,28 +156,24 @@ CONDITIONS: Final[list[Condition]] = [
 ]
 
 
-ACTS_ALSO: Final = {"ppo.gamma": ("env.reward_scale", "running")}
-"""A field that acts where another one has this value, whatever its conditions say."""
-
-
 def inactive(config: Mapping[str, Any]) -> dict[str, Condition]:
-    """Fields of a flat config that do nothing in it, and the condition that would change that."""
-    found: dict[str, Condition] = {}
+    """The idle fields of a flat config, and for each the condition under which it would act."""
+    idle: dict[str, Condition] = {}
     for condition in CONDITIONS:
-        other, value = ACTS_ALSO.get(condition.field, (condition.field, None))
-        if value is not None and config[other] == value:
-            continue
-        # an owner that does nothing itself leaves its fields nothing to do
-        if not condition.holds(config) or condition.owner in found:
-            found.setdefault(condition.field, condition)
-    return found
+        if not condition.holds(config, idle=idle):
+            idle.setdefault(condition.field, condition)
+    return idle
 
 
 def owners_first(fields: Iterable[str]) -> list[str]:
     """Fields in an order in which each comes after those that decide whether it acts."""
-    owners = {field: {c.owner for c in CONDITIONS if c.field == field} for field in fields}
-    known = set(owners)
-    return [name for name in TopologicalSorter(owners).static_order() if name in known]
+    names = list(fields)
+    # an owner that is not among the fields has its place in the order all the same
+    owners = {field: [c.owner for c in CONDITIONS if c.field == field] for field in names}
+    for condition in CONDITIONS:
+        if condition.field in owners:
+            owners[condition.field] += [o for o in condition.owners[1:] if o in names]
+    return [name for name in TopologicalSorter(owners).static_order() if name in names]
 
 
 def require_known(config: TrainConfig) -> None:
@@ -174,18 +189,21 @@ def require_known(config: TrainConfig) -> None:
             raise ConfigError(unknown(field, flat[field], words))
 
 
-def require_active(config: TrainConfig, given: Mapping[str, Any] | None = None) -> None:
-    """Refuse what would silently do nothing: fields `given`, or else those off their default.
+def idle_fields(config: TrainConfig, *, named: Collection[str] = ()) -> frozenset[str]:
+    """The fields that do nothing in a config: all of them at their defaults, none of them `named`
+    by a person, who would expect them to act.
 
     Raises:
-        ConfigError: with the option under which the field would act.
+        ConfigError: one that is not; with the option under which it would act.
     """
     flat, defaults = flatten(config), flatten(TrainConfig())
-    for field, condition in inactive(flat).items():
-        if field in given if given is not None else flat[field] != defaults[field]:
+    idle = inactive(flat)
+    for field, condition in idle.items():
+        if field in named or flat[field] != defaults[field]:
             raise ConfigError(
                 f"{field} acts only with {condition}: leave it out, or change {condition.owner}"
             )
+    return frozenset(idle)
 
 
 def describe() -> dict[str, str]:

@@ -1,18 +1,19 @@
 """Decides what a config leaves open, and refuses what does not go together.
 
-`lander` and its command line import this module before they know whether anything will be trained:
-torch and Gymnasium, which take seconds to load, come with the first config that is looked at.
+The command line of `sweeps` imports this module with every study file. torch and Gymnasium take
+seconds to load, so the functions that need them import them: `--help` and `status` do without.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from math import atanh, erfc, sqrt
 
 from lander.config import TrainConfig
 from lander.errors import ConfigError
-from lander.options import CHOICES, require_active, require_known
+from lander.options import CHOICES, idle_fields, require_known
 
 LUNAR_LANDER = "LunarLanderContinuous"
 """Its main engine fires above 0, its side engines beyond +-0.5: in between is a dead zone."""
@@ -24,13 +25,27 @@ class UnflyableWarning(UserWarning):
     """A craft that cannot be flown well: an engine that can never fire, or never stop."""
 
 
-def resolve(config: TrainConfig) -> TrainConfig:
-    """`config` with `policy.head` decided, after checking that everything goes together.
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A config that can be trained."""
+
+    config: TrainConfig
+    """With `policy.head` decided."""
+    idle: frozenset[str]
+    """Dotted fields that do nothing in it; each stands at its default."""
+
+
+def resolve(config: TrainConfig, *, named: Collection[str] = ()) -> Resolved:
+    """Decide `policy.head`, after checking that everything goes together.
+
+    `named` are the dotted fields that a person has set: one that would do nothing is refused even
+    at its default.
 
     Raises:
         ConfigError: an environment that cannot be made or played, a head that does not fit it, or
             options that exclude each other or would do nothing.
     """
+    # here: see the head of this file
     from lander.env import spaces
     from lander.envpool_env import require_pooled
     from lander.heads import head_for, make_head
@@ -45,12 +60,12 @@ def resolve(config: TrainConfig) -> TrainConfig:
         require_pooled(config.env.id)
     _, space = spaces(config.env)
     config = replace(config, policy=replace(config.policy, head=head_for(space, config)))
-    require_active(config)
+    idle = idle_fields(config, named=named)
     require_agreement(config)
     make_head(space, config)  # refuses what the space is too large or too open for
     for trouble in dead_zones(config):
         warnings.warn(trouble, UnflyableWarning, stacklevel=2)
-    return config
+    return Resolved(config, idle)
 
 
 def require_agreement(config: TrainConfig) -> None:
@@ -89,6 +104,7 @@ def require_agreement(config: TrainConfig) -> None:
 
 def dead_zones(config: TrainConfig) -> list[str]:
     """Engines of LunarLanderContinuous that its actions can never fire, or never stop."""
+    # here: see the head of this file
     from gymnasium.spaces import Box
 
     from lander.env import spaces

@@ -27,7 +27,7 @@ from lander.evaluation import (
     nothing,
 )
 from lander.policy import ActorCritic, make_policy
-from lander.resolve import resolve
+from lander.resolve import Resolved, resolve
 from lander.runner import Episode, Runner
 from lander.vector import SerialVectorEnv, VectorEnv
 
@@ -95,7 +95,7 @@ def ignore(progress: Progress) -> None:
 
 
 def train(
-    config: TrainConfig,
+    config: TrainConfig | Resolved,
     *,
     on_update: UpdateHook = ignore,
     check: Callable[[], None] = nothing,
@@ -104,15 +104,15 @@ def train(
     """Train a policy; call `on_update` after every update, `check` before every step of evaluation.
 
     To stop early, raise from either: the environments are closed and the exception reaches the
-    caller unchanged. With the `state` of an earlier `Progress` of this config, training goes on
-    from there, to the same result to the bit.
+    caller unchanged. With the `state` of an earlier `Progress` of this config, training resumes
+    from there, with the same result to the bit. A config that is resolved is not checked again.
 
     Raises:
         ConfigError: the environment cannot be made or played, or options that exclude each other.
         EnvFault: the environment departs from Gymnasium's interface, or gives what is not finite.
         Divergence: a loss, a weight or an action is no longer finite, or a loss has exploded.
     """
-    config = resolve(config)
+    config = (config if isinstance(config, Resolved) else resolve(config)).config
     with closing(make_vector_env(config.env)) as envs:
         training = Training(config, envs, check=check)
         if state is not None:

@@ -85,14 +85,14 @@ def same(left: ActorCritic, right: ActorCritic) -> bool:
 
 
 def untrained(*values: Mapping[str, Any]) -> ActorCritic:
-    return make_policy(resolve(tiny(*values)), generator=torch.Generator().manual_seed(1))
+    return make_policy(resolve(tiny(*values)).config, generator=torch.Generator().manual_seed(1))
 
 
 def make_runner(
     policy: ActorCritic, *values: Mapping[str, Any]
 ) -> tuple[Runner, SerialVectorEnv, torch.Generator]:
     """A runner, its environments and its random stream."""
-    config, generator = resolve(tiny(*values)), torch.Generator().manual_seed(2)
+    config, generator = resolve(tiny(*values)).config, torch.Generator().manual_seed(2)
     envs = SerialVectorEnv(config.env.id, config.env.num_envs, time_limit=config.env.time_limit)
     return Runner(envs, policy, config, generator=generator), envs, generator
 

@@ -112,7 +112,9 @@ def read_experiment(name: str) -> Experiment:
     grid: Mapping[str, list[Any]] = document.get("grid", {})
     for point in product(*grid.values()) if grid else ():
         tables[", ".join(map(str, point))] = dict(zip(grid, point, strict=True))
-    variants = {variant: resolve(configured(values, base)) for variant, values in tables.items()}
+    variants = {
+        variant: resolve(configured(values, base)).config for variant, values in tables.items()
+    }
     return Experiment(name, variants, tuple(document["seeds"]), document.get("reference", {}), grid)
 
 

@@ -60,7 +60,7 @@ def thrusts(sweep: Sweep) -> Answer:
     for engine, axes in zip((MAIN, SIDE), panels, strict=True):
         axes.plot(CURVE, thrust(base.env, engine, CURVE.tolist()), color=GREY, zorder=0)
         for row, bins in enumerate(counts):
-            levels = levels_of(resolve(configure({"env.bins": bins}, base=base)))[engine]
+            levels = levels_of(resolve(configure({"env.bins": bins}, base=base)).config)[engine]
             off = idle(levels, engine)
             height = -0.12 * (row + 1)
             colour = COLOURS[row % len(COLOURS)]

@@ -105,7 +105,7 @@ def short(base: TrainConfig, options: Mapping[str, Any], *, scale: float, seed: 
     flat = flatten(base)
     kept = {name: value for name, value in flat.items() if name in KEPT or is_kwarg(name)}
     varied = {"env.reward_scale": scale, "seed": seed}
-    return resolve(configure({**kept, **SHORT, **options, **varied}, base=TrainConfig()))
+    return resolve(configure({**kept, **SHORT, **options, **varied}, base=TrainConfig())).config
 
 
 def policy_after(config: TrainConfig, steps: int, obs: Tensor) -> Distribution:

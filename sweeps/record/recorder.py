@@ -21,14 +21,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander.agent import Divergence
 from lander.checkpoint import save
-from lander.config import TrainConfig
 from lander.dotted import flatten, to_toml
 from lander.env import env_spec
 from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.gif import save_landing
 from lander.metrics import EVAL_RETURN, FINAL_RETURN
-from lander.options import inactive
 from lander.policy import DeterministicActor
+from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult
 from sweeps.endings import SUPERSEDING, ending
 from sweeps.errors import one_line, redacted
@@ -78,8 +77,8 @@ class Recorder(Protocol):
     `seed` is the place of a training among the trial's: 0, 1, ..
     """
 
-    def config(self, configs: Sequence[TrainConfig]) -> None:
-        """The resolved config with each training seed, once, before training."""
+    def config(self, configs: Sequence[Resolved]) -> None:
+        """The config with each training seed, once, before training."""
 
     def progress(self, progress: Progress, *, seed: int) -> None:
         """One point of every curve of a training."""
@@ -112,19 +111,17 @@ class MlflowRecorder:
     )
     """By checkpoint: environment steps and mean return of each training."""
 
-    def config(self, configs: Sequence[TrainConfig]) -> None:
+    def config(self, configs: Sequence[Resolved]) -> None:
         self._seeds = len(configs)
         with self._timed(TimePart.MLFLOW):
-            config = configs[0]
-            values = flatten(config)
-            idle = inactive(values)  # a number that did nothing would only mislead
+            config, idle = configs[0].config, configs[0].idle
             self._params = {
                 name: str(value)
-                for name, value in values.items()
-                if value is not None and name not in idle
+                for name, value in flatten(config).items()
+                if value is not None and name not in idle  # it would only mislead
             }
             seeds = {
-                TRAINING_SEEDS: ", ".join(str(config.seed) for config in configs),
+                TRAINING_SEEDS: ", ".join(str(each.config.seed) for each in configs),
                 CHECKPOINT_SEEDS: shown(checkpoint_seeds(config)),
                 FINAL_SEEDS: shown(final_seeds(config)),
             }

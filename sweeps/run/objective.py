@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import BaseTrial, TrialState
 
 from lander.config import TrainConfig
+from lander.resolve import resolve
 from lander.trainer import Progress, TrainResult, train
 from sweeps.record.recorder import Recorder
 from sweeps.schema import RETRY_OF, RETURNS, SHOWN_SCORE, TEST_SEED_INDEX
@@ -32,7 +33,7 @@ class Objective:
     def __call__(self, trial: optuna.Trial) -> float:
         results: list[TrainResult] = []
         with self.open_record(trial) as record:
-            configs = trial_configs(trial, self.study)
+            configs = [resolve(config) for config in trial_configs(trial, self.study)]
             record.config(configs)
             for seed, config in enumerate(configs):
                 on_update = self._hook(trial, record, [r.final.return_mean for r in results])
@@ -41,7 +42,7 @@ class Objective:
                 trial.set_user_attr(RETURNS, returns)
                 record.result(results[-1], seed=seed)
                 if self._between_seeds:
-                    first = 1 + seed * config.final_episodes
+                    first = 1 + seed * self.study.base.final_episodes
                     self._report(trial, dict(enumerate(returns[-1], first)))
             scores = [*earlier_scores(trial), *(result.final.return_mean for result in results)]
             score = SCORES[self.study.settings.score](scores)

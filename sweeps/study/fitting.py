@@ -9,7 +9,7 @@ anything is created. Values that are fine, but not together, are never proposed:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise, product
 from typing import Any, Final
@@ -18,7 +18,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from lander.config import TrainConfig, rollout_trouble
 from lander.errors import ConfigError
-from lander.options import CONDITIONS, inactive, require_active
+from lander.options import CONDITIONS, inactive
 from lander.resolve import UnflyableWarning, dead_zones, resolve
 from sweeps.study.ranges import Range, listed
 from sweeps.study.space import Space, flat_base, settle
@@ -169,18 +169,18 @@ def trouble_in(flat: Mapping[str, Any], space: Space, base: TrainConfig, *, acti
     """What is wrong with a trial of these values; one in which `active` does nothing is, too."""
     try:
         config = settle(space, base, flat.__getitem__)
-        require_active(config, {active: flat[active]})
     except ConfigError as error:
         return str(error)
-    return untrainable(config)
+    return untrainable(config, named=(active,))
 
 
-def untrainable(config: TrainConfig) -> str:
-    """Why no training takes a config; "" if one does."""
+def untrainable(config: TrainConfig, *, named: Collection[str] = ()) -> str:
+    """Why no training takes a config, or why one of the fields `named` would do nothing in it; ""
+    if one takes it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnflyableWarning)  # `dead_zones` has said so, once
         try:
-            resolve(config)
+            resolve(config, named=named)
         except ConfigError as error:
             return str(error)
     return ""

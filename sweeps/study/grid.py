@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 
 from lander.config import TrainConfig
 from lander.dotted import flatten
-from lander.options import ACTS_ALSO, CONDITIONS, inactive, owners_first
+from lander.options import CONDITIONS, inactive, owners_first
 from sweeps.endings import ending
 from sweeps.schema import FIXED_PARAMS, Ending
 from sweeps.study.fitting import RULES, rollouts
@@ -26,9 +26,7 @@ from sweeps.study.proposing import completed
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space, defaults, grid
 
-DECIDING: Final = frozenset(
-    {*(condition.owner for condition in CONDITIONS), *(field for field, _ in ACTS_ALSO.values())}
-).union(*RULES)
+DECIDING: Final = frozenset().union(*(condition.owners for condition in CONDITIONS), *RULES)
 """Fields on whose values it depends which others do anything, or whether a point can be trained."""
 
 Point = Mapping[str, Any]

@@ -17,7 +17,6 @@ from pydantic.dataclasses import dataclass as checked
 from lander.config import TrainConfig
 from lander.dotted import as_read_before, configure, first_line, flatten, read_text, read_toml
 from lander.errors import ConfigError, unknown
-from lander.options import require_active
 from lander.resolve import resolve
 from lander.trust import TYPED, UNKNOWN, Origin
 from sweeps.schema import CONFIRM_SUFFIX
@@ -244,9 +243,7 @@ def read_base(table: Mapping[str, Any], *, origin: Origin) -> TrainConfig:
         raise ConfigError("seed: training seeds derive from [study] seed, set that")
     if base.final_seeds != "tuning":
         raise ConfigError("final_seeds: the test seeds are for make confirm, leave it out")
-    base = resolve(base)
-    require_active(base, table)
-    return base
+    return resolve(base, named=table).config
 
 
 def require_agreement(study: Study) -> None:

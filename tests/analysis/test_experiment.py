@@ -112,10 +112,10 @@ def test_the_studies_that_tuned_and_the_configurations_they_found_are_valid() ->
     assert [f"tune-{path.stem}" for path in configs] == [path.stem for path in studies]
     for path in configs:
         config = from_toml(path.read_text(), source=path.name)
-        assert resolve(config) == config
+        assert resolve(config).config == config
     variants = read_experiment("tuned").variants
     assert len(variants) == 7
-    assert variants["four actions, the defaults"] == resolve(TrainConfig())
+    assert variants["four actions, the defaults"] == resolve(TrainConfig()).config
 
 
 def test_a_variant_may_rest_on_a_file(folder: Path) -> None:

@@ -38,7 +38,7 @@ def flight_of(*rewards: float, terminated: bool = True, x: float = 0.0) -> Episo
 
 def pilot(fields: dict[str, Any] | None = None) -> TrainedPolicy:
     """An untrained policy."""
-    config = resolve(configure(fields or {}, base=TrainConfig()))
+    config = resolve(configure(fields or {}, base=TrainConfig())).config
     return TrainedPolicy(
         make_policy(config, generator=torch.Generator().manual_seed(0)), config, 0, 0
     )
@@ -135,7 +135,7 @@ def test_discrete_actions_are_nothing_left_main_right() -> None:
 
 def test_levels_that_leave_an_engine_off() -> None:
     levels = levels_of(
-        resolve(configure({"env.id": CONTINUOUS, "env.bins": 5}, base=TrainConfig()))
+        resolve(configure({"env.id": CONTINUOUS, "env.bins": 5}, base=TrainConfig())).config
     )
     assert levels[SIDE].tolist() == [-1, -0.5, 0, 0.5, 1]
     assert idle(levels[MAIN], MAIN).tolist() == [True, True, True, False, False]

@@ -103,7 +103,7 @@ def test_every_rung_is_a_config_and_the_notebook_climbs_them_in_order(made_up: L
     assert made_up.rungs == list(sections()) == RUNGS
     assert [made_up.below(rung) for rung in RUNGS] == [None, *RUNGS[:-1]]
     for config in made_up.experiment.variants.values():
-        assert resolve(config) == config
+        assert resolve(config).config == config
 
 
 def test_a_rung_differs_from_the_one_below_in_exactly_the_fields_that_the_notebook_names(

@@ -29,7 +29,7 @@ from analysis.report.report import compose, write_report
 from analysis.report.result import brief, next_step, question, result_part, searched
 from analysis.report.tables import covered
 from analysis.stats import mean_estimate
-from lander.config import TrainConfig
+from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
 from sweeps.confirm import start_confirmation
 from sweeps.lifecycle.start import start_sweep
@@ -164,7 +164,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     trainings = 0
 
     def sometimes(
-        config: TrainConfig, *, on_update: Callable[[Progress], None], check: Callable[[], None]
+        config: Resolved, *, on_update: Callable[[Progress], None], check: Callable[[], None]
     ) -> TrainResult:
         nonlocal trainings
         trainings += 1

@@ -24,8 +24,8 @@ from sqlalchemy import make_url
 import sweeps.record.recorder
 import sweeps.run.objective
 import sweeps.run.worker
-from lander.config import TrainConfig
 from lander.dotted import configure
+from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.outbox import Outbox
@@ -276,8 +276,9 @@ def rehearse() -> Callable[..., TrainResult]:
     rng = np.random.default_rng(os.getpid())
 
     def stub(
-        config: TrainConfig, *, on_update: Callable[[Progress], None], check: Callable[[], None]
+        resolved: Resolved, *, on_update: Callable[[Progress], None], check: Callable[[], None]
     ) -> TrainResult:
+        config = resolved.config
         for checkpoint in range(1, REPORTS + 1):
             # better than all before it, and so never pruned
             returns = tuple(rng.normal(time.time(), 1e-3, size=len(evaluation.returns)))

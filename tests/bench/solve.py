@@ -88,7 +88,7 @@ def run(options: Options) -> dict[str, Any]:
 def ours(config: TrainConfig) -> Updates:
     """A training of this project, its own checkpoints left out of the time."""
     started = time.perf_counter()
-    config = resolve(config)
+    config = resolve(config).config
     with closing(make_vector_env(config.env)) as envs:
         training = Training(config, envs)
         while training.env_steps < config.budget:

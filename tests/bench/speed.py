@@ -64,7 +64,7 @@ def run(options: Options) -> dict[str, Any]:
 
 def ours(config: TrainConfig, *, quick: bool) -> Sample:
     """Whole updates of this project."""
-    config = resolve(replace(config, total_steps=BUDGET, checkpoints=1))
+    config = resolve(replace(config, total_steps=BUDGET, checkpoints=1)).config
     size = rollout_size(config)
     gradients = config.ppo.update_epochs * (size // config.ppo.minibatch_size)
     warm = 1 if quick else max(WARM_UPDATES, ceil(WARM_GRADIENTS / gradients))

@@ -51,7 +51,7 @@ NO_CRITIC = {
 
 
 def made(values: dict[str, Any]) -> TrainConfig:
-    return resolve(configure(BASE | values, base=TrainConfig()))
+    return resolve(configure(BASE | values, base=TrainConfig())).config
 
 
 @cache

@@ -55,7 +55,7 @@ def same_weights(left: Path, right: Path) -> bool:
 @pytest.mark.parametrize("trunk", ["separate", "shared"])
 def test_a_policy_reads_back_with_equal_outputs(env: EnvConfig, trunk: str, tmp_path: Path) -> None:
     shape = PolicyConfig(trunk="shared" if trunk == "shared" else "separate", hidden_sizes=(9, 7))
-    config = resolve(TrainConfig(env=env, policy=shape, seed=5))
+    config = resolve(TrainConfig(env=env, policy=shape, seed=5)).config
     policy = make_policy(config, generator=torch.Generator().manual_seed(1))
     save(tmp_path / "policy.pt", policy.state_dict(), config)
     again, config_again = load(tmp_path / "policy.pt")
@@ -125,7 +125,7 @@ def test_a_policy_without_a_critic_and_with_statistics_reads_back(tmp_path: Path
     """Those that observations and rewards are divided by are part of it."""
     values = {"env.id": "CartPole-v1", "env.obs_norm": True, "env.reward_scale": "running"}
     bare = {"policy.critic": False, "ppo.advantage": "reward_to_go", "ppo.rollout_episodes": 16}
-    config = resolve(configure(values | bare, base=TrainConfig()))
+    config = resolve(configure(values | bare, base=TrainConfig())).config
     policy = make_policy(config, generator=torch.Generator().manual_seed(1))
     assert policy.obs_moments is not None
     policy.obs_moments.update(torch.arange(20.0).view(5, 4))

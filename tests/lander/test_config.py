@@ -209,7 +209,7 @@ def test_a_joint_head_of_too_many_outputs_is_refused() -> None:
     assert message.startswith("policy.head = joint needs 9 ** 4 = 6561 outputs")
     assert resolve(
         TrainConfig(env=EnvConfig(id="BipedalWalker-v3", bins=8), policy=PolicyConfig(head="joint"))
-    )
+    ).config
 
 
 @pytest.mark.parametrize(
@@ -235,10 +235,10 @@ def test_an_environment_without_vectors_is_refused(env_id: str) -> None:
     ],
 )
 def test_auto_becomes_the_head_that_fits(env: EnvConfig, head: str) -> None:
-    resolved = resolve(TrainConfig(env=env))
+    resolved = resolve(TrainConfig(env=env)).config
     assert resolved.policy.head == head
     assert resolved == TrainConfig(env=env, policy=PolicyConfig(head=head))
-    assert resolve(resolved) == resolved
+    assert resolve(resolved).config == resolved
 
 
 def test_budget_is_the_whole_rollouts_in_total_steps() -> None:

@@ -67,7 +67,7 @@ def test_a_sound_environment_is_trained_and_its_recorded_flights_repeat(name: st
 def test_episodes_are_the_same_however_few_copies_are_open(
     name: str, sampled: bool, copies: int
 ) -> None:
-    whole = resolve(TrainConfig(env=EnvConfig(id=name, obs_norm=True)))
+    whole = resolve(TrainConfig(env=EnvConfig(id=name, obs_norm=True))).config
     policy = make_policy(whole, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         policy.actor.weight.mul_(50)
@@ -143,7 +143,7 @@ def test_an_evaluation_ends_when_its_check_raises() -> None:
         if len(calls) == 7:
             raise Enough
 
-    policy = make_policy(resolve(config("Item")), generator=torch.Generator())
+    policy = make_policy(resolve(config("Item")).config, generator=torch.Generator())
     with pytest.raises(Enough):
         evaluate(policy, EnvConfig(id="odd/Endless-v0"), seeds=[1], check=check)
 
@@ -289,7 +289,7 @@ def test_without_a_readable_generator_only_resume_is_refused(
 def test_every_dimension_of_a_box_has_its_own_range() -> None:
     _, space = spaces("odd/Mixed-v0")
     assert isinstance(space, Box)
-    head = GaussianHead(space, resolve(config("Mixed")))
+    head = GaussianHead(space, resolve(config("Mixed")).config)
     assert head.middle.tolist() == [0, 0, 0]
     assert head.half_range.tolist() == [100, 1, 1]
     acted = head.to_env(torch.tensor([[0.5, 0.5, 0.5], [-9, -9, -9]]))
@@ -298,7 +298,9 @@ def test_every_dimension_of_a_box_has_its_own_range() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
 def test_the_exported_policy_takes_observations_of_any_type(dtype: type[Any]) -> None:
-    policy = make_policy(resolve(config("Doubles")), generator=torch.Generator().manual_seed(0))
+    policy = make_policy(
+        resolve(config("Doubles")).config, generator=torch.Generator().manual_seed(0)
+    )
     actor, obs = DeterministicActor(policy), np.arange(6).reshape(2, 3).astype(dtype)
     assert torch.equal(actor(torch.from_numpy(obs)), actor(torch.from_numpy(obs).float()))
 

@@ -35,7 +35,9 @@ SEEDS = seed_range(500, 3)
 
 def policy_for(env: EnvConfig) -> ActorCritic:
     """Untrained, but with actions that depend on what it sees."""
-    policy = make_policy(resolve(TrainConfig(env=env)), generator=torch.Generator().manual_seed(0))
+    policy = make_policy(
+        resolve(TrainConfig(env=env)).config, generator=torch.Generator().manual_seed(0)
+    )
     with torch.no_grad():
         policy.actor.weight.mul_(50)
     return policy

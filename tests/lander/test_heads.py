@@ -331,7 +331,7 @@ def test_log_prob_is_of_the_unclipped_action_and_the_environment_gets_the_bounde
             return super().step(actions, copies)
 
     env, shape = EnvConfig(id="Pendulum-v1", num_envs=2), PolicyConfig(init_std=2.0, squash=squash)
-    run = resolve(TrainConfig(env, shape, TINY))
+    run = resolve(TrainConfig(env, shape, TINY)).config
     policy = make_policy(run, generator=rng())
     rollout, _ = Runner(Recorder(env.id, 2), policy, run, generator=rng(1)).collect()
     assert rollout.actions.shape == (32, 2, 1)
@@ -372,7 +372,7 @@ def test_the_head_fits_the_action_space(
     env: EnvConfig, head: str, kind: type, outputs: int
 ) -> None:
     policy = make_policy(
-        resolve(TrainConfig(env=env, policy=PolicyConfig(head=head))), generator=rng()
+        resolve(TrainConfig(env=env, policy=PolicyConfig(head=head))).config, generator=rng()
     )
     assert type(policy.head) is kind
     assert policy.head.outputs == outputs

@@ -88,7 +88,7 @@ def test_a_fault_of_another_copy_names_that_copy() -> None:
 
 @pytest.mark.parametrize("name", ["NanReward", "InfObs", "NanStart", "TupleObs"])
 def test_an_evaluation_names_the_reset_seed_instead_of_the_copy(name: str) -> None:
-    policy = make_policy(resolve(config("Item")), generator=torch.Generator().manual_seed(0))
+    policy = make_policy(resolve(config("Item")).config, generator=torch.Generator().manual_seed(0))
     with pytest.raises(EnvFault, match=rf"^odd/{name}-v0, evaluation episode of reset seed 5, "):
         evaluate(policy, f"odd/{name}-v0", seeds=[5, 6])
 
@@ -160,7 +160,7 @@ def test_actions_are_what_stock_spaces_sample() -> None:
 
 def test_spaces_are_read_from_one_copy_and_each_reader_gets_its_own() -> None:
     odd_envs.Counted.made = 0
-    first = [resolve(config("Counted")) for _ in range(3)]
+    first = [resolve(config("Counted")).config for _ in range(3)]
     assert odd_envs.Counted.made <= 1
     assert len(set(first)) == 1
     _, space = spaces("odd/Counted-v0")

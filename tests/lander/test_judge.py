@@ -31,7 +31,9 @@ POLE = EnvConfig(id="CartPole-v1")
 @cache
 def policy_for(env: EnvConfig) -> ActorCritic:
     """Untrained, but with actions that depend on what it sees."""
-    policy = make_policy(resolve(TrainConfig(env=env)), generator=torch.Generator().manual_seed(0))
+    policy = make_policy(
+        resolve(TrainConfig(env=env)).config, generator=torch.Generator().manual_seed(0)
+    )
     with torch.no_grad():
         policy.actor.weight.mul_(50)
     return policy
@@ -43,7 +45,7 @@ def recorded(env: EnvConfig, seed: int = 2023) -> ActionLists:
 
 
 def saved_run(env: EnvConfig, folder: Path) -> Path:
-    save(folder / "policy.pt", policy_for(env).state_dict(), resolve(TrainConfig(env=env)))
+    save(folder / "policy.pt", policy_for(env).state_dict(), resolve(TrainConfig(env=env)).config)
     return folder
 
 

@@ -47,7 +47,7 @@ SURROGATES = [1.2, -1.6, 3.3, -0.9, 1.4, -1.6]
 def cartpole_policy() -> ActorCritic:
     config = resolve(
         TrainConfig(env=EnvConfig(id="CartPole-v1"), policy=PolicyConfig(activation="tanh"))
-    )
+    ).config
     policy = make_policy(config, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         policy.actor.weight.mul_(100)  # away from the uniform policy
@@ -103,7 +103,7 @@ def lunar_rollout() -> tuple[dict[str, Tensor], Rollout]:
 
 
 def lunar_policy() -> ActorCritic:
-    return make_policy(resolve(TrainConfig()), generator=torch.Generator().manual_seed(0))
+    return make_policy(resolve(TrainConfig()).config, generator=torch.Generator().manual_seed(0))
 
 
 def update(

@@ -116,7 +116,7 @@ def test_a_number_that_never_changes_stays_finite() -> None:
 
 
 def test_without_normalisation_a_policy_has_no_statistics_and_sees_raw_observations() -> None:
-    config = resolve(replace(CONFIG, env=EnvConfig(id="Pendulum-v1", num_envs=2)))
+    config = resolve(replace(CONFIG, env=EnvConfig(id="Pendulum-v1", num_envs=2))).config
     policy = make_policy(config, generator=torch.Generator())
     assert not [name for name in policy.state_dict() if "moments" in name]
     assert policy.normalise(OBS) is OBS
@@ -215,7 +215,7 @@ def test_statistics_take_in_each_rollout_after_the_agent_has_learned_from_it(
             return ppo_loss(policy, batch, config, limits)
 
     monkeypatch.setattr("lander.agent.ppo_loss", watched)
-    config = resolve(CONFIG)
+    config = resolve(CONFIG).config
     with closing(SerialVectorEnv("Pendulum-v1", 2)) as envs:
         training = Training(config, envs)
         for _ in range(3):
@@ -245,7 +245,7 @@ class Heavy(SerialVectorEnv):
 def rollouts(reward_scale: float | Literal["running"], ppo: PPOConfig) -> Iterator[Rollout]:
     """Two in succession; whatever the scale, of the same flights."""
     env = EnvConfig(id="CartPole-v1", num_envs=2, time_limit=15)
-    config = resolve(TrainConfig(replace(env, reward_scale=reward_scale), ppo=ppo))
+    config = resolve(TrainConfig(replace(env, reward_scale=reward_scale), ppo=ppo)).config
     policy = make_policy(config, generator=torch.Generator().manual_seed(0))
     with closing(Heavy()) as envs:
         runner = Runner(envs, policy, config, generator=torch.Generator().manual_seed(1))

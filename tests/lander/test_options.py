@@ -18,9 +18,9 @@ from lander.options import (
     CONDITIONS,
     Condition,
     describe,
+    idle_fields,
     inactive,
     owners_first,
-    require_active,
 )
 from lander.resolve import UnflyableWarning, dead_zones, resolve
 from lander.surrogates import SURROGATES
@@ -169,7 +169,7 @@ def test_a_field_is_taken_where_it_acts_and_refused_where_it_does_not(condition:
     for value in domain:
         values = with_owner(owner, value) | {field: OFF_DEFAULT[field]}
         if value in condition.values:
-            assert field not in inactive(flatten(resolve(made(values))))
+            assert field not in inactive(flatten(resolve(made(values)).config))
         else:
             assert refusal(values) == (
                 f"{field} acts only with {condition}: leave it out, or change {owner}"
@@ -182,7 +182,6 @@ def test_a_field_is_taken_where_it_acts_and_refused_where_it_does_not(condition:
         ("env.bins", "policy.head", ("categorical", "ordinal", "joint")),
         ("policy.explore", "policy.head", ("categorical", "ordinal", "joint")),
         ("policy.std", "policy.head", ("gaussian",)),
-        ("ppo.gamma", "ppo.advantage", ("gae", "n_step", "reward_to_go")),
         ("ppo.kl_coef", "ppo.surrogate", ("kl_fixed", "kl_adaptive")),
         ("ppo.clip_range", "ppo.surrogate", ("clip",)),
     ],
@@ -191,6 +190,16 @@ def test_a_field_acts_with_the_words_that_read_it(
     field: str, owner: str, words: tuple[str, ...]
 ) -> None:
     assert Condition(field, owner, words) in CONDITIONS
+
+
+def test_gamma_acts_without_its_advantages_where_the_running_scale_discounts() -> None:
+    [condition] = [condition for condition in CONDITIONS if condition.field == "ppo.gamma"]
+    assert str(condition) == (
+        "ppo.advantage = gae or n_step or reward_to_go or env.reward_scale = running"
+    )
+    immediate = flatten(TrainConfig()) | {"ppo.advantage": "immediate"}
+    assert inactive(immediate)["ppo.gamma"] == condition
+    assert "ppo.gamma" not in inactive(immediate | {"env.reward_scale": "running"})
 
 
 def test_a_condition_reads_as_its_owner_and_values() -> None:
@@ -202,22 +211,26 @@ def test_a_condition_reads_as_its_owner_and_values() -> None:
 def test_on_discrete_actions_the_fields_of_a_gaussian_are_refused() -> None:
     message = refusal({"policy.init_std": 0.5})
     assert message.startswith("policy.init_std acts only with policy.head = gaussian: ")
-    require_active(made({"policy.init_std": 0.5}))  # the environment may yet be a Box
+    idle_fields(made({"policy.init_std": 0.5}))  # the environment may yet be a Box
 
 
 def test_a_field_given_at_its_default_is_refused_all_the_same() -> None:
     config = made(with_owner("policy.critic", False))
-    require_active(config)
-    require_active(config, {"ppo.gamma": 0.9, "policy.critic": False})
-    with pytest.raises(ConfigError, match=r"\Appo\.gae_lambda acts only with ppo\.advantage = gae"):
-        require_active(config, {"ppo.gae_lambda": 0.98})
+    assert "ppo.gae_lambda" in idle_fields(config)
+    assert "ppo.gae_lambda" in idle_fields(config, named={"ppo.gamma", "policy.critic"})
+    for refuse in (idle_fields, resolve):
+        with pytest.raises(
+            ConfigError, match=r"\Appo\.gae_lambda acts only with ppo\.advantage = "
+        ):
+            refuse(config, named={"ppo.gae_lambda"})
 
 
-def test_given_fields_alone_are_looked_at() -> None:
-    config = made(with_owner("policy.critic", False) | {"ppo.gae_lambda": 0.9})
-    require_active(config, {"seed": 1})
-    with pytest.raises(ConfigError, match=r"\Appo\.gae_lambda "):
-        require_active(config)
+def test_a_config_is_resolved_together_with_its_idle_fields() -> None:
+    resolved = resolve(TrainConfig())
+    assert resolved.config.policy.head == "categorical"
+    assert resolved.idle == inactive(flatten(resolved.config)).keys()
+    assert {"policy.squash", "ppo.kl_coef"} < resolved.idle
+    assert "ppo.clip_range" not in resolved.idle
 
 
 def test_a_field_of_an_owner_that_does_nothing_does_nothing() -> None:
@@ -229,7 +242,7 @@ def test_a_field_of_an_owner_that_does_nothing_does_nothing() -> None:
 
 
 def test_everything_that_does_nothing_by_default() -> None:
-    discrete = flatten(resolve(TrainConfig()))
+    discrete = flatten(resolve(TrainConfig()).config)
     assert sorted(inactive(discrete)) == [
         "env.obs_clip",
         "policy.final_std",
@@ -249,7 +262,8 @@ def test_owners_come_before_the_fields_that_hang_on_them() -> None:
         ordered = owners_first(names)
         assert sorted(ordered) == sorted(names)
         for condition in CONDITIONS:
-            assert ordered.index(condition.owner) < ordered.index(condition.field)
+            for owner in condition.owners:
+                assert ordered.index(owner) < ordered.index(condition.field)
     assert owners_first(["policy.final_std", "policy.head", "policy.std"]) == [
         "policy.head",
         "policy.std",
@@ -331,7 +345,7 @@ def test_two_bins_can_never_stop_the_side_engines(head: str) -> None:
 
 def test_three_to_eleven_bins_can_do_everything() -> None:
     for bins in range(3, 12):
-        assert dead_zones(resolve(made({"env.id": LANDER, "env.bins": bins}))) == []
+        assert dead_zones(resolve(made({"env.id": LANDER, "env.bins": bins})).config) == []
 
 
 def test_a_narrow_gaussian_hardly_ever_fires_the_side_engines() -> None:
@@ -339,7 +353,7 @@ def test_a_narrow_gaussian_hardly_ever_fires_the_side_engines() -> None:
     with pytest.warns(UnflyableWarning, match=r"\Apolicy\.init_std = 0\.135: .* in 0\.0002 of"):
         resolve(made({"env.id": LANDER, "policy.init_std": 0.135}))
     for std in (0.2, 0.3, 1.0):
-        assert dead_zones(resolve(made({"env.id": LANDER, "policy.init_std": std}))) == []
+        assert dead_zones(resolve(made({"env.id": LANDER, "policy.init_std": std})).config) == []
 
 
 @pytest.mark.parametrize(
@@ -356,14 +370,14 @@ def test_a_narrow_gaussian_hardly_ever_fires_the_side_engines() -> None:
 def test_other_environments_have_no_dead_zones(values: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert dead_zones(resolve(made(values))) == []
+        assert dead_zones(resolve(made(values)).config) == []
 
 
 def test_gamma_acts_in_the_running_reward_scale_whatever_the_advantage() -> None:
     values = NO_CRITIC | {"ppo.advantage": "immediate", "ppo.gamma": 0.9}
     assert "ppo.gamma acts only with" in refusal(values)
     running = made(values | {"env.reward_scale": "running"})
-    assert resolve(running).ppo.gamma == 0.9
+    assert resolve(running).config.ppo.gamma == 0.9
 
 
 @pytest.mark.filterwarnings("ignore::lander.resolve.UnflyableWarning")

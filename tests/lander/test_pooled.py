@@ -207,7 +207,7 @@ def test_every_kind_of_action_and_rollout_is_played(values: dict[str, Any]) -> N
 
 
 def test_an_unfinished_training_cannot_go_on() -> None:
-    config = resolve(configure(FAST, base=TrainConfig()))
+    config = resolve(configure(FAST, base=TrainConfig())).config
     with closing(make_vector_env(config.env)) as envs:
         training = Training(config, envs)
         training.update()

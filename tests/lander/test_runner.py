@@ -103,7 +103,7 @@ def make_runner(
         "policy.hidden_sizes": (16,),
         "seed": 7,
     }
-    config = resolve(configure(values | more, base=TrainConfig()))
+    config = resolve(configure(values | more, base=TrainConfig())).config
     policy = make_policy(config, generator=torch.Generator().manual_seed(1))
     envs = SerialVectorEnv(config.env.id, num_envs, time_limit=config.env.time_limit)
     return policy, Runner(envs, policy, config, generator=torch.Generator().manual_seed(2))
@@ -200,7 +200,7 @@ def test_training_seeds_lie_above_those_of_every_evaluation() -> None:
             return super().reset(seeds)
 
     seen: list[int] = []
-    config = resolve(TrainConfig(env=EnvConfig(id="runner/three-truncated-v0")))
+    config = resolve(TrainConfig(env=EnvConfig(id="runner/three-truncated-v0"))).config
     policy = make_policy(config, generator=torch.Generator())
     for seed in range(20):
         envs = Recorder(config.env.id, 4)

@@ -46,7 +46,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def state_after(values: dict[str, Any], *, updates: int) -> dict[str, Any]:
     """Everything that a training is, by name."""
-    config = resolve(configure(BASE | values, base=TrainConfig()))
+    config = resolve(configure(BASE | values, base=TrainConfig())).config
     with closing(make_vector_env(config.env)) as envs:
         training = Training(config, envs)
         for _ in range(updates):
@@ -154,7 +154,7 @@ def test_what_changes_from_update_to_update_needs_no_record_of_its_own(
     changing: dict[str, Any], recordings: list[Any]
 ) -> None:
     assert lander.graph.CAPTURE_AFTER < 32 * 5
-    config = resolve(configure(BASE | SHORT | changing, base=TrainConfig()))
+    config = resolve(configure(BASE | SHORT | changing, base=TrainConfig())).config
     with closing(make_vector_env(config.env)) as envs:
         training = Training(config, envs)
         for _ in range(10):

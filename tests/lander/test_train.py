@@ -21,7 +21,8 @@ from lander.evaluation import Evaluation
 from lander.metrics import CURVES, FINALS
 from lander.options import CHOICES
 from lander.policy import ActorCritic
-from lander.trainer import Progress, TrainResult, train
+from lander.resolve import resolve
+from lander.trainer import Progress, TrainResult, snapshot, train
 
 SMALL = {
     "env.num_envs": 2,
@@ -339,6 +340,22 @@ def test_episodes_of_any_length_overshoot_by_less_than_a_rollout() -> None:
 
 def test_without_a_solved_return_there_is_no_success_rate(knobs: TrainResult) -> None:
     assert knobs.metrics.keys() == FINALS.keys() - {"final/success_rate"}
+
+
+def test_the_numbers_and_snapshots_of_a_training_make_no_environment(
+    knobs: TrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lander.env.make_env", lambda *_, **__: pytest.fail("made one"))
+    assert "final/return_mean" in knobs.metrics
+    copy = snapshot(knobs.policy, knobs.config).state_dict()
+    assert all(torch.equal(copy[name], part) for name, part in knobs.policy.state_dict().items())
+
+
+def test_a_resolved_config_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure(KNOBS | {"total_steps": 128, "checkpoints": 1}, base=TrainConfig())
+    expected, resolved = train(config), resolve(config)
+    monkeypatch.setattr("lander.trainer.resolve", lambda _: pytest.fail("asked again"))
+    assert train(resolved).final.returns == expected.final.returns
 
 
 def test_returns_are_recorded_unscaled() -> None:

@@ -27,6 +27,7 @@ from lander.errors import ConfigError
 from lander.gif import save_landing
 from lander.metrics import FINALS
 from lander.policy import DeterministicActor
+from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, UpdateHook, ignore, train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import correct_scores
@@ -331,14 +332,15 @@ def test_a_trial_that_diverged_in_its_second_training_reproduces(
     second = training_seeds(3, 0, SEEDS)[1]
 
     def diverge(
-        config: TrainConfig,
+        config: TrainConfig | Resolved,
         *,
         on_update: UpdateHook = ignore,
         check: Callable[[], None] = lambda: None,
     ) -> TrainResult:
         def hook(progress: Progress) -> None:
             on_update(progress)
-            if config.seed == second:
+            seed = (config.config if isinstance(config, Resolved) else config).seed
+            if seed == second:
                 raise Divergence("update 1: loss is nan")
 
         return train(config, on_update=hook, check=check)
@@ -369,8 +371,9 @@ class Script:
         self.seeds: list[int] = []
 
     def __call__(
-        self, config: TrainConfig, *, on_update: UpdateHook, check: Callable[[], None]
+        self, resolved: Resolved, *, on_update: UpdateHook, check: Callable[[], None]
     ) -> TrainResult:
+        config = resolved.config
         self.seeds.append(config.seed)
         returns = tuple(next(self._returns))
         for checkpoint in (1, 2):
@@ -391,7 +394,7 @@ class Script:
 class Silent:
     """A record that nobody reads."""
 
-    def config(self, configs: Sequence[TrainConfig]) -> None: ...
+    def config(self, configs: Sequence[Resolved]) -> None: ...
     def progress(self, progress: Progress, *, seed: int) -> None: ...
     def result(self, result: TrainResult, *, seed: int) -> None: ...
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None: ...

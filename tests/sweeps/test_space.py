@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import optuna
 import pytest
 
@@ -56,12 +57,26 @@ def test_a_retry_trains_under_the_seed_of_the_trial_that_was_lost() -> None:
     assert trial_configs(retry, STUDY) == trial_configs(lost, STUDY)
 
 
+def test_reading_a_study_makes_its_environment_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    make = gym.make
+
+    def counted(name: str, **options: Any) -> gym.Env[Any, Any]:
+        made.append(name)
+        return make(name, **options)
+
+    monkeypatch.setattr("lander.env._KNOWN", {})
+    monkeypatch.setattr(gym, "make", counted)
+    assert read_study(MINI, source="mini.toml") == STUDY
+    assert made == ["LunarLanderContinuous-v3"]
+
+
 def test_a_field_that_does_nothing_in_a_trial_is_not_asked_for() -> None:
     study = read_study(CONDITIONS, source="heads.toml")
 
     def asked(params: dict[str, Any]) -> TrainConfig:
         fixed = optuna.trial.FixedTrial(params | {"ppo.value_clip": 0.5})
-        config = resolve(suggest(fixed, study.space, study.base))
+        config = resolve(suggest(fixed, study.space, study.base)).config
         assert fixed.distributions.keys() == fixed.params.keys()  # nothing was left over
         return config
 
