@@ -6,15 +6,72 @@ import re
 from pathlib import Path
 
 from lander.metrics import CURVES, FINALS
+from sweeps import schema
+from sweeps.endings import SETTLED, SUPERSEDING
+from sweeps.schema import (
+    BEST_ALIAS,
+    BEST_SCORE,
+    CONFIRM_SUFFIX,
+    REASON,
+    ROLE,
+    SCORE,
+    SECONDS,
+    SUPERSEDED,
+    TRIALS,
+    VERDICT,
+    Chart,
+    Reason,
+    Role,
+    TimePart,
+    Verdict,
+)
 from sweeps.study.study import find_study, read_study, shipped_studies
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+CONSTANTS = {value for name, value in vars(schema).items() if name.isupper()}
+RECORDED = CONSTANTS - {CONFIRM_SUFFIX, BEST_ALIAS} | {f"{chart}.png" for chart in Chart}
+"""But for parts of a study's and a model's name."""
+
+
+def table(section: str, head: str) -> dict[str, str]:
+    """The rows of a table by the name in their first cell, where `version.*` stands for `version.`
+    with something behind it."""
+    text = (
+        README.partition(f"\n### {section}\n")[2].partition(f"\n| {head} |")[2].partition("\n\n")[0]
+    )
+    rows = re.findall(r"^\| `([^`]+)` \|(.*)", text, re.M)
+    assert len(rows) == len(dict(rows)) == text.count("\n") - 1
+    return {name.removesuffix("*"): row for name, row in rows}
+
+
+METRICS = table("Recorded metrics", "metric")
+TAGS = table("Recorded tags and artifacts", "attribute or tag")
+ARTIFACTS = table("Recorded tags and artifacts", "artifact")
+
+
 def test_every_recorded_metric_is_a_row_of_the_table_and_no_other_is() -> None:
-    rows = re.findall(r"^\| `((?:train|eval|loss|policy|value|time|final)/\w+)` \|", README, re.M)
-    assert rows == [*CURVES, *FINALS]
+    confirmed = [name for name in vars(schema).values() if str(name).startswith("confirm/")]
+    assert list(METRICS) == [*CURVES, *FINALS, SCORE, BEST_SCORE, *confirmed]
+
+
+def test_every_recorded_name_is_a_row_of_a_table_and_no_other_is() -> None:
+    assert {*METRICS, *TAGS, *ARTIFACTS} - {*CURVES, *FINALS} == RECORDED
+
+
+def test_every_value_of_our_own_is_named_beside_its_tag() -> None:
+    values = {
+        ROLE: Role,
+        REASON: Reason,
+        VERDICT: Verdict,
+        SECONDS: TimePart,
+        SUPERSEDED: SUPERSEDING,
+        TRIALS: (*SETTLED, *SUPERSEDING),
+    }
+    for tag, words in values.items():
+        assert [word for word in words if word not in TAGS[tag]] == []
 
 
 def test_every_searched_field_of_the_default_study_is_explained() -> None:

@@ -21,6 +21,7 @@ from analysis.markdown import table
 from analysis.stats import mean_estimate
 from lander.dotted import read_text
 from lander.errors import ConfigError
+from sweeps.schema import CONFIRM_TABLE
 
 SOLVED = 200.0
 """The return at which Gymnasium calls LunarLander solved."""
@@ -61,7 +62,7 @@ def bench_tables() -> str:
 
 def confirm_table() -> str:
     """Table, legend and verdict of the confirmation."""
-    return "\n" + read_text(HERE.parent / "figures" / "confirm.md") + "\n"
+    return "\n" + read_text(HERE.parent / "figures" / CONFIRM_TABLE) + "\n"
 
 
 def table_of(name: str) -> str:

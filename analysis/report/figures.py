@@ -18,6 +18,7 @@ from sweeps.charts.importance import ended, importances
 from sweeps.charts.search import finished, history, importance_bars, parallel_coordinates, slices
 from sweeps.charts.style import new_axes, solved_line
 from sweeps.confirm import DEFAULTS
+from sweeps.schema import Chart
 
 BEST = 5
 """Trials whose learning curves stand against those of all other finished ones."""
@@ -40,7 +41,7 @@ def history_part(records: Records) -> list[Block]:
     return [
         drawing(
             history(begun, env=records.sweep.study.base.env),
-            "history",
+            Chart.HISTORY,
             alt="Score by trial number",
             caption=caption,
         )
@@ -62,7 +63,10 @@ def importance_part(records: Records) -> list[Block]:
     )
     return [
         drawing(
-            importance_bars(table), "importances", alt="Importance of each field", caption=caption
+            importance_bars(table),
+            Chart.IMPORTANCES,
+            alt="Importance of each field",
+            caption=caption,
         )
     ]
 
@@ -77,7 +81,7 @@ def slices_part(records: Records) -> list[Block]:
         "Score over each field by itself, as wide as it was searched. Grey crosses: pruned "
         "trials, at their return so far."
     )
-    return [drawing(figure, "slices", alt="Score over each searched field", caption=caption)]
+    return [drawing(figure, Chart.SLICES, alt="Score over each searched field", caption=caption)]
 
 
 def parallel_part(records: Records) -> list[Block]:
@@ -88,7 +92,7 @@ def parallel_part(records: Records) -> list[Block]:
     figure = parallel_coordinates(records.counted, ranges)
     caption = "One line per finished trial across all fields; bright lines are good trials."
     alt = "Parallel coordinates of the finished trials"
-    return [drawing(figure, "parallel_coordinates", alt=alt, caption=caption)]
+    return [drawing(figure, Chart.PARALLEL_COORDINATES, alt=alt, caption=caption)]
 
 
 def curves_part(records: Records) -> list[Block]:

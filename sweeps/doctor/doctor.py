@@ -17,7 +17,7 @@ from sweeps.doctor.reconcile import first_to_check, note_check, reconcile
 from sweeps.hints import no_sweep
 from sweeps.lifecycle.creation import belongs_to_another, is_created
 from sweeps.record.delivery import strays
-from sweeps.schema import ARTIFACTS_URI, EXPERIMENT_ID, ROLE
+from sweeps.schema import ARTIFACTS_URI, EXPERIMENT_ID, ROLE, Role
 from sweeps.store.database import explaining_errors, sqlite_url
 from sweeps.store.database_files import MLFLOW_FILE, connect
 from sweeps.store.presence import require_recorded
@@ -134,7 +134,7 @@ def unknown_experiments(store: Store) -> Iterator[Finding]:
     for experiment in client.search_experiments():
         if experiment.experiment_id in known:
             continue
-        query = f"tags.`{ROLE}` = 'study'"
+        query = f"tags.`{ROLE}` = '{Role.STUDY}'"
         if client.search_runs([experiment.experiment_id], query, max_results=1):
             yield Finding(belongs_to_another(store, experiment.name), mended=False)
 
