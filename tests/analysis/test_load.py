@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -18,8 +13,6 @@ from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import numpy as np
 import optuna
@@ -53,6 +46,7 @@ from sweeps.study.space import suggest
 from sweeps.study.study import find_study, read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.bench.load import LOADERS, insert, optuna_rows
+from tests.processes import TrackingServer
 from tests.studies import TWO_SEEDS, WRITTEN
 
 quiet()
@@ -489,41 +483,8 @@ def set_collector(enabled: bool) -> None:
 @pytest.fixture(scope="module")
 def served(made: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """A client of a real server of MLflow, over the store of the made sweep."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", made.store.tracking_uri]
-    folder = tmp_path_factory.mktemp("server")
-    environ = os.environ | {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        while not answers(f"http://127.0.0.1:{port}/health"):
-            try:
-                process.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                continue
-            pytest.fail((folder / "log").read_text())
-        yield MlflowClient(tracking_uri=f"http://127.0.0.1:{port}")
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-
-
-def answers(address: str) -> bool:
-    """Somebody is there and well."""
-    try:
-        with urlopen(address, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (URLError, TimeoutError, ConnectionError):
-        return False
+    with TrackingServer(made.store.tracking_uri, tmp_path_factory.mktemp("server")) as server:
+        yield MlflowClient(tracking_uri=server.uri)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +15,7 @@ from analysis.notebooks.answer import STEPS
 from analysis.notebooks.run import CellFailed, as_html, executed, found, where
 from lander.dotted import read_text
 from sweeps.store.store import Store
+from tests.processes import python_m
 
 FEW_STEPS = "512"
 PICTURES = {"01_sweep": 7, "02_trials": 4, "03_actions": 4, "04_pilot": 6, "05_ladder": 10}
@@ -79,10 +78,7 @@ def pages(mini: Store) -> Path:
     """`make notebooks` on the miniature sweep."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(STEPS, FEW_STEPS)
-        command = [sys.executable, "-m", "analysis", "notebooks", "--study", "mini"]
-        done = subprocess.run(
-            [*command, "--store", str(mini.folder)], capture_output=True, text=True, check=False
-        )
+        done = python_m("analysis", "notebooks", "--study", "mini", "--store", mini.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return mini.folder / "reports" / "notebooks"
@@ -144,8 +140,7 @@ def test_text_in_a_notebook_cannot_run_anything(tmp_path: Path) -> None:
 def test_an_unusable_store_is_said_in_one_line(tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.write_text("")
-    command = [sys.executable, "-m", "analysis", "notebooks", "--store", str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = python_m("analysis", "notebooks", "--store", place)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr

@@ -109,7 +109,7 @@ def run(options: Options) -> dict[str, Any]:
 def servers(folder: Path) -> Generator[dict[str, Callable[[int], Kept]]]:
     """By engine, what makes a store of as many finished trials."""
     from tests.cluster.postgres import Postgres
-    from tests.cluster.tracking import TrackingServer, with_driver
+    from tests.processes import TrackingServer, with_driver
 
     made = iter(range(1_000))
 

@@ -21,6 +21,7 @@ from sweeps.schema import RUN_ID, SECONDS, WORKER, TimePart
 from sweeps.store.store import Store, quiet
 from sweeps.sweep import open_sweep
 from tests.bench.process import QUICK, ROOT, Options, measure, origin
+from tests.processes import python_m
 from tests.studies import BENCH
 
 STUDY: Final = "lander"
@@ -206,9 +207,9 @@ def tiny_study(folder: Path) -> Path:
 def finished_store(folder: Path) -> Path:
     """A store with one finished tiny sweep."""
     store = folder / "mlruns"
-    command = [sys.executable, "-m", "sweeps", "run", "--store", str(store), "--workers", "1"]
-    command += ["--study", str(tiny_study(folder)), "--trials", "1"]
-    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    command = ("run", "--store", store, "--workers", "1", "--study", tiny_study(folder))
+    done = python_m("sweeps", *command, "--trials", "1", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
     return store
 
 

@@ -20,7 +20,7 @@ from sweeps.store.database import STORAGE_ENV
 from tests.cluster.hosts import Host
 from tests.cluster.nodes import Nodes
 from tests.cluster.postgres import Postgres
-from tests.cluster.tracking import TrackingServer
+from tests.processes import TrackingServer
 from tests.studies import TWO_HOSTS
 
 TRACKING = "MLFLOW_TRACKING_URI"

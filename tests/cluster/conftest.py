@@ -17,7 +17,7 @@ from sweeps.store.store import Store
 from sweeps.store.trials import open_storage
 from tests.cluster.hosts import Host
 from tests.cluster.postgres import Postgres
-from tests.cluster.tracking import TrackingServer
+from tests.processes import TrackingServer
 
 TRACKING: Final = "MLFLOW_TRACKING_URI"
 TOKEN: Final = "hidden-as-well"

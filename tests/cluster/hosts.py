@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from sweeps.store.store import Store
+from tests.processes import ROOT, output_of
 
 SWEEPS: Final = (sys.executable, "-m", "sweeps")
 SECONDS: Final = 20.0
 """How long a command may take to end when it is told to."""
 LIMIT: Final = 300.0
 """Seconds that any command here may take."""
-ROOT: Final = Path(__file__).parents[2]
 
 
 @dataclass
@@ -76,11 +76,4 @@ class Host:
 
     def run(self, *args: str | Path, command: Sequence[str] = SWEEPS) -> str:
         """The same to its end, which must be a good one; what it has said."""
-        return finished(self.start(*args, command=command))
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    """Wait for a process, which must end well; what it has said."""
-    output, error = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0, output + error
-    return output + error
+        return output_of(self.start(*args, command=command), seconds=LIMIT)

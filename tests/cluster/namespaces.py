@@ -29,7 +29,7 @@ from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.hosts import Host
 from tests.cluster.postgres import Postgres
-from tests.cluster.tracking import TrackingServer
+from tests.processes import TrackingServer, until
 from tests.studies import CUT_OFF
 
 BRIDGE: Final = "sweeps0"
@@ -60,11 +60,7 @@ class Clock:
 
     def wait(self, what: str, condition: Callable[[], bool]) -> None:
         """Until it is so, which is said then."""
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            if time.monotonic() > end:
-                raise RuntimeError(f"never happened: {what}")
-            time.sleep(0.2)
+        until(condition, seconds=PATIENCE)
         self.say(what)
 
 

@@ -9,7 +9,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,8 @@ from typing import Any, Final, LiteralString, Self
 
 import psycopg
 from psycopg import sql
+
+from tests.processes import free_port
 
 OWNER: Final = "nobody"
 """Whom the server runs as when root starts it: PostgreSQL refuses to be root."""
@@ -229,10 +230,3 @@ def programs() -> Path:
     assert found is not None
     assert found.origin is not None
     return next(Path(found.origin).parent.glob("pginstall*"))
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port of an address of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

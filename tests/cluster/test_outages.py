@@ -22,12 +22,12 @@ from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
 from tests.cluster.conftest import Hosts
-from tests.cluster.hosts import finished
+from tests.cluster.hosts import LIMIT
 from tests.cluster.postgres import Postgres
 from tests.cluster.test_postgres import doubled, worker
-from tests.cluster.tracking import TrackingServer
+from tests.processes import TrackingServer, output_of, until
 from tests.studies import SHORT, changed
-from tests.sweeps.test_survival import at_work, require_whole, trials, until
+from tests.sweeps.test_survival import at_work, require_whole, trials
 
 pytestmark = pytest.mark.cluster
 TOTAL: Final = 12
@@ -79,7 +79,7 @@ def test_a_sweep_outlasts_every_way_in_which_postgresql_can_restart(
         before = len(ended(remote))
         until(partial(further, remote, than=before), run)
         postgres.restart(how)
-    finished(run)
+    output_of(run, seconds=LIMIT)
     sweep = require_nothing_lost(remote, postgres)
     assert len(sweep.read_trials().all) == TOTAL
 
@@ -92,7 +92,7 @@ def test_more_workers_than_connections_wait_for_their_turn(
     until(lambda: "too many connections for database" in postgres.log, run)
     until(lambda: any_finished(postgres), run)  # whoever has one goes on
     limit_connections(postgres, -1)
-    finished(run)
+    output_of(run, seconds=LIMIT)
     require_nothing_lost(remote, postgres)
 
 
@@ -118,7 +118,7 @@ def test_a_sweep_outlasts_the_death_of_its_tracking_server(
     tracking.stop("kill")
     until(lambda: len(ended(remote)) > before + 1, run)  # they end without it
     tracking.start()
-    finished(run)
+    output_of(run, seconds=LIMIT)
     require_nothing_lost(remote, postgres)
 
 
@@ -138,8 +138,8 @@ def test_a_worker_that_was_cut_off_loses_its_trial_to_another_and_goes_on(
     second = work("second", grace=8)
     until(lambda: retries(remote), second)
     first.send_signal(signal.SIGCONT)
-    finished(first)
-    finished(second)
+    output_of(first, seconds=LIMIT)
+    output_of(second, seconds=LIMIT)
     assert main(["doctor", "--store", str(remote.folder)]) == 0  # nobody closes the parent run
     sweep = require_whole(remote, total=TOTAL)
     failed = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]

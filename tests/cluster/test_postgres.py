@@ -25,11 +25,11 @@ from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
 from tests.cluster.conftest import TOKEN, TRACKING, kept_by
-from tests.cluster.hosts import Host, finished
+from tests.cluster.hosts import LIMIT, Host
 from tests.cluster.postgres import Postgres, programs
-from tests.cluster.tracking import TrackingServer
+from tests.processes import TrackingServer, output_of, until
 from tests.studies import MINI, changed
-from tests.sweeps.test_survival import at_work, require_whole, until
+from tests.sweeps.test_survival import at_work, require_whole
 
 pytestmark = pytest.mark.cluster
 TOTAL = 8
@@ -77,9 +77,8 @@ def swept(
         until(lambda: leaves.pid in at_work(first.store).values(), run)
         processes = "".join(map(command_line, Path("/proc").glob("[0-9]*")))
         leaves.send_signal(signal.SIGINT)
-        said = "".join(leaves.communicate())
-        assert leaves.returncode == 130, said
-        said += finished(run) + finished(stays)
+        said = output_of(leaves, code=130)
+        said += output_of(run, seconds=LIMIT) + output_of(stays, seconds=LIMIT)
         yield Swept(first, second, third, leaves.pid, stays.pid, said, processes)
 
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Generator
-from pathlib import Path
+from collections.abc import Generator
 
 import pytest
 from optuna.trial import TrialState
@@ -19,8 +15,8 @@ from sweeps.schema import REASON, WORKER, Reason
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.nodes import Nodes
+from tests.processes import DEADLINE, Process, Start, output_of, until
 from tests.studies import ENDLESS, SHORT
-from tests.sweeps.test_survival import DEADLINE
 
 pytestmark = pytest.mark.cluster
 
@@ -31,32 +27,15 @@ def nodes() -> Generator[Nodes]:
         yield nodes
 
 
-@pytest.fixture
-def start(
-    nodes: Nodes, remote: Store, tmp_path: Path
-) -> Generator[Callable[[str], subprocess.Popen[str]]]:
+def begin(start: Start, text: str, nodes: Nodes, store: Store) -> Process:
     """python -m sweeps run --launcher ray, of a study given as text."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(text: str) -> subprocess.Popen[str]:
-        study = tmp_path / "mini.toml"
-        study.write_text(text)
-        command = [sys.executable, "-m", "sweeps", "run", "--study", str(study)]
-        command += ["--launcher", "ray", "--address", nodes.address]
-        process = subprocess.Popen(
-            [*command, "--store", str(remote.folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | nodes.environ,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        with process:
-            process.kill()
+    study = store.folder.parent / "mini.toml"
+    study.write_text(text)
+    return start(
+        *("sweeps", "run", "--study", study, "--store", store.folder),
+        *("--launcher", "ray", "--address", nodes.address),
+        environ=os.environ | nodes.environ,
+    )
 
 
 def at_work(store: Store) -> set[str]:
@@ -68,14 +47,6 @@ def at_work(store: Store) -> set[str]:
     return {attrs[WORKER] for attrs in running if WORKER in attrs}  # taken first, then signed
 
 
-def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def require_whole(store: Store, *, total: int) -> Sweep:
     sweep = open_sweep(store, "mini")
     assert len(sweep.read_trials().counted) == total
@@ -84,27 +55,22 @@ def require_whole(store: Store, *, total: int) -> Sweep:
     return sweep
 
 
-def test_ctrl_c_closes_the_trials_on_every_node(
-    remote: Store, start: Callable[[str], subprocess.Popen[str]]
-) -> None:
-    run = start(ENDLESS)
+def test_ctrl_c_closes_the_trials_on_every_node(nodes: Nodes, remote: Store, start: Start) -> None:
+    run = begin(start, ENDLESS, nodes, remote)
     until(lambda: len(at_work(remote)) == 2, run)
     run.send_signal(signal.SIGINT)
-    output, error = run.communicate(timeout=DEADLINE)
-    assert run.returncode == 130, output + error
-    assert "Traceback" not in output + error
+    assert "Traceback" not in output_of(run, code=130, seconds=DEADLINE)
     ended = open_sweep(remote, "mini").read_trials().all
     assert [trial.user_attrs[REASON] for trial in ended] == ["interrupted"] * 2
 
 
 def test_the_trials_of_a_lost_node_are_tried_again_on_another(
-    nodes: Nodes, remote: Store, start: Callable[[str], subprocess.Popen[str]]
+    nodes: Nodes, remote: Store, start: Start
 ) -> None:
-    run = start(SHORT)
+    run = begin(start, SHORT, nodes, remote)
     until(lambda: len(at_work(remote)) == 2, run)
     nodes.lose()
-    output, error = run.communicate(timeout=DEADLINE)
-    assert run.returncode == 0, output + error
+    output_of(run, seconds=DEADLINE)
     sweep = require_whole(remote, total=3)
     failed = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
     assert [trial.user_attrs[REASON] for trial in failed] == [Reason.LOST]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import shutil
 import signal
-import subprocess
-import sys
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +29,7 @@ from lander.evaluation import Evaluation
 from lander.run_folder import RunFolder
 from lander.trainer import Progress, State, TrainResult, train
 from tests.lander.conftest import refused
+from tests.processes import starting
 
 SMALL: dict[str, Any] = {
     "env.num_envs": 2,
@@ -263,10 +262,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def stopped(out: Path, number: signal.Signals) -> tuple[int, list[str]]:
     """Exit code and stderr of a training that got a signal after its first checkpoint."""
-    argv = [sys.executable, "-m", "lander", *CLI, "--out", str(out)]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with starting() as start:
+        process = start("lander", *CLI, "--out", out)
         assert process.stdout is not None
         assert "1,024 steps" in process.stdout.readline()
         process.send_signal(number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from lander.trust import (
     modules,
     trusted,
 )
+from tests.processes import python
 
 MODULE = "payload_of_a_stranger"
 PAYLOAD = """
@@ -216,13 +216,7 @@ def test_python_and_other_hosts_give_consent_by_the_variable(tmp_path: Path) -> 
     torch.save({"config": flatten(config), "weights": {}}, tmp_path / "policy.pt")
     (tmp_path / f"{MODULE}.py").write_text(PAYLOAD)
     program = "import sys, pathlib, lander.checkpoint as c; c.load(pathlib.Path('policy.pt'))"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=os.environ | {VARIABLE: f"other, {MODULE}", "PYTHONPATH": str(Path.cwd())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environ = os.environ | {VARIABLE: f"other, {MODULE}", "PYTHONPATH": str(Path.cwd())}
+    done = python("-c", program, cwd=tmp_path, environ=environ)
     assert "is not a policy of this program" in done.stderr  # there are no weights
     assert (tmp_path / "PWNED").exists()

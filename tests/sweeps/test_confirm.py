@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -46,16 +44,16 @@ from sweeps.store.store import Store, find_trial
 from sweeps.study.space import defaults
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
-from tests.conftest import sweeps
+from tests.processes import Completed, python_m
 from tests.studies import MINI, changed
 
 STUDY = read_study(MINI, source="mini.toml")
 
 
-def analysis(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    """python -m analysis, as a user types it."""
-    command = [sys.executable, "-m", "analysis", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def confirm(store: Path) -> Completed:
+    """`make confirm STUDY=mini TOP=1 SEEDS=2`"""
+    options = ("--study", "mini", "--top", "1", "--seeds", "2")
+    return python_m("analysis", "confirm", *options, "--store", store)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +69,9 @@ def swept(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def said(swept: Sweep) -> str:
     """What `make confirm TOP=1 SEEDS=2` prints."""
     store = swept.store.folder
-    done = analysis("confirm", "--study", "mini", "--store", store, "--top", "1", "--seeds", "2")
+    done = python_m(
+        "analysis", "confirm", "--study", "mini", "--store", store, "--top", "1", "--seeds", "2"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -178,7 +178,7 @@ def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
     assert f"models:/mini@best is now {winner.name}" in said
     again = open_sweep(swept.store, "mini").optuna
     assert find_trial(again, "best").number == again.user_attrs[WINNER]
-    status = sweeps("status", "--store", swept.store.folder)
+    status = python_m("sweeps", "status", "--store", swept.store.folder)
     assert f"confirmed: trial {again.user_attrs[WINNER]}" in status.stdout
 
 
@@ -187,16 +187,17 @@ def test_pictures_and_table_of_the_confirmation_are_copied_with_those_of_the_swe
 ) -> None:
     publish(swept)  # as `run` does at its end
     out = tmp_path / "figures"
-    done = sweeps("figures", "--study", "mini", "--store", swept.store.folder, "--out", out)
+    done = python_m(
+        "sweeps", "figures", "--study", "mini", "--store", swept.store.folder, "--out", out
+    )
     assert done.returncode == 0, done.stderr
     names = {path.name for path in out.iterdir()}
     assert {"confirm.md", "confirm.png", "winner.gif", "history.png", "best.gif"} <= names
 
 
 def test_a_confirmation_reproduces(swept: Sweep, confirmation: Sweep) -> None:
-    done = sweeps(
-        "reproduce", "--study", "mini@confirm", "--trial", "3", "--store", swept.store.folder
-    )
+    command = ("reproduce", "--study", "mini@confirm", "--trial", "3")
+    done = python_m("sweeps", *command, "--store", swept.store.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASS" in done.stdout
 
@@ -205,7 +206,9 @@ def test_of_one_that_is_done_nothing_is_trained_again(
     swept: Sweep, confirmation: Sweep, said: str
 ) -> None:
     count, store = len(confirmation.read_trials().all), swept.store.folder
-    done = analysis("confirm", "--study", "mini", "--store", store, "--top", "1", "--seeds", "2")
+    done = python_m(
+        "analysis", "confirm", "--study", "mini", "--store", store, "--top", "1", "--seeds", "2"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert judge_sweep(swept.store, "mini").verdict in done.stdout
     assert len(confirmation.read_trials().all) == count

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from sweeps.run.cores import quotas, usable_cores
 from sweeps.run.supervisor import HERE
+from tests.processes import python_c
 
 V2 = "0::/pod/container\n"
 V1 = "5:cpuset:/\n4:cpu,cpuacct:/docker/abc\n3:memory:/docker/abc\n0::/\n"
@@ -83,6 +82,5 @@ def test_where_neither_can_be_asked_the_cores_of_the_machine_count(
 def test_a_process_bound_to_one_core_has_room_for_one_worker() -> None:
     bound = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
     code = bound + "from sweeps.run.cores import usable_cores; print(usable_cores())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "1\n"
+    assert python_c(code) == "1\n"
     assert HERE.places == usable_cores()

@@ -22,6 +22,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.dashboard import Server, serve
 from sweeps.store.store import Store, quiet
 from sweeps.study.study import find_study
+from tests.processes import free_port
 
 
 @pytest.fixture
@@ -47,12 +48,6 @@ def imitation(monkeypatch: pytest.MonkeyPatch) -> None:
     module.__spec__ = ModuleSpec("optuna_dashboard", None)
     monkeypatch.setattr(module, "wsgi", wsgi, raising=False)
     monkeypatch.setitem(sys.modules, "optuna_dashboard", module)
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def answer(

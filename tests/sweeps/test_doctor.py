@@ -21,7 +21,7 @@ from sweeps.endings import ending
 from sweeps.schema import PARENT_RUN, REASON, ROLE, RUN_ID, TRIAL_NUMBER, TRIAL_STATE, Ending
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
-from tests.conftest import sweeps as python_m_sweeps
+from tests.processes import python_m
 from tests.sweeps.conftest import Command
 
 
@@ -197,12 +197,12 @@ def test_a_database_that_cannot_be_read_is_said_in_one_line_with_the_remedy(
     copy: Store, database: str, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(copy.folder / database)
-    done = python_m_sweeps("doctor", "--store", copy.folder)
+    done = python_m("sweeps", "doctor", "--store", copy.folder)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"{database} {message}" in done.stderr
     if database == "mlflow.db":  # scores are in the other one
-        assert " finished" in python_m_sweeps("status", "--store", copy.folder).stdout
+        assert " finished" in python_m("sweeps", "status", "--store", copy.folder).stdout
 
 
 def test_pages_that_are_damaged_inside_are_found(command: Command, copy: Store) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from sweeps.study.space import suggest
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep
 from tests.lander import odd_envs
+from tests.processes import Completed, python_m
 from tests.studies import GRAVITY, ODD, WIND, changed
 
 assert odd_envs.STEPS == 20
@@ -175,16 +175,10 @@ gym.register("Mine-v0", Mine)
 MINE = changed(ODD, {"odd/Plain-v0": "mine:Mine-v0"})
 
 
-def command(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *argv: str) -> Completed:
     """A command in the folder that holds the user's module."""
-    return subprocess.run(
-        [sys.executable, "-m", *argv],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return python_m(*argv, cwd=folder, environ=os.environ | {"PYTHONPATH": path})
 
 
 @pytest.mark.slow

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,6 +27,7 @@ from sweeps.schema import REASON, RUN_ID, WARNING, Role
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.processes import python_m
 from tests.studies import MINI, changed
 
 SMALL: dict[str, Any] = {
@@ -179,13 +178,10 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
     file, store = tmp_path / "mini.toml", Store(tmp_path / "store")
     text = changed(MINI, {"LunarLanderContinuous-v3": "broken:Broken-v0", "trials = 6": ""})
     file.write_text(changed(text, {'"env.bins" = 7': "", '"env.bins"  ': '# "env.bins"'}))
-    command = [sys.executable, "-m", "sweeps", "run", "--study", str(file), "--trials", "20"]
-    done = subprocess.run(
-        [*command, "--store", str(store.folder), "--workers", "2"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"},
+    done = python_m(
+        *("sweeps", "run", "--study", file, "--trials", "20"),
+        *("--store", store.folder, "--workers", "2"),
+        environ=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"},
     )
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from sweeps.lifecycle.creation import is_created
 from sweeps.schema import REASON, RUN_ID
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
+from tests.processes import Start, output_of, until
 from tests.studies import MINI, changed
 
 
@@ -22,17 +20,12 @@ from tests.studies import MINI, changed
     "sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_an_interrupted_sweep_closes_its_trials_and_keeps_the_rest_waiting(
-    store: Store, tmp_path: Path, sent: signal.Signals
+    store: Store, tmp_path: Path, start: Start, sent: signal.Signals
 ) -> None:
     endless = tmp_path / "endless.toml"
     endless.write_text(changed(MINI, {"total_steps = 1_024": "total_steps = 100_000_000"}))
-    command = [sys.executable, "-m", "sweeps", "run", "--study", str(endless), "--workers", "2"]
-    process = subprocess.Popen(
-        [*command, "--store", str(store.folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = ("run", "--study", endless, "--workers", "2", "--store", store.folder)
+    process = start("sweeps", *command)
 
     def training() -> int:
         """Trials that are running and have said so in MLflow."""
@@ -41,13 +34,11 @@ def test_an_interrupted_sweep_closes_its_trials_and_keeps_the_rest_waiting(
         trials = open_sweep(store, "mini").read_trials().all
         return sum(t.state == TrialState.RUNNING and RUN_ID in t.user_attrs for t in trials)
 
-    while process.poll() is None and training() < 2:
-        time.sleep(0.2)
+    until(lambda: training() == 2, process)
     process.send_signal(sent)
-    output, error = process.communicate()
-    assert process.returncode == 130, output + error
-    assert "interrupted: the same command takes the sweep up again" in error
-    assert "Traceback" not in output + error
+    output = output_of(process, code=130)
+    assert "interrupted: the same command takes the sweep up again" in output
+    assert "Traceback" not in output
     sweep = open_sweep(store, "mini")
     ended = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
     assert [trial.user_attrs[REASON] for trial in ended] == ["interrupted"] * 2

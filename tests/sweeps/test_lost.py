@@ -35,6 +35,7 @@ from sweeps.store.store import Store
 from sweeps.store.worker_id import is_alive, is_gone, parse_worker, start_of, this_worker
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.processes import python_c
 from tests.studies import QUICK, changed
 
 ME = parse_worker(this_worker())
@@ -107,16 +108,8 @@ def test_of_workers_that_cannot_be_seen_from_here_nothing_is_said(
 
 
 def test_two_processes_have_two_names_and_one_process_keeps_its_own() -> None:
-    other = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from sweeps.store.worker_id import this_worker; print(this_worker())",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    program = "from sweeps.store.worker_id import this_worker; print(this_worker())"
+    other = python_c(program).strip()
     assert this_worker() == str(ME)
     assert parse_worker(other).word != ME.word
     assert replace(parse_worker(other), pid="", started="", word="") == replace(

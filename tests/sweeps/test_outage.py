@@ -6,13 +6,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
@@ -36,61 +31,11 @@ from sweeps.store.store import Store
 from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.processes import Start, TrackingServer, output_of, python_m, until
 from tests.studies import MINI, changed
 
 FILES = {"config.toml", "policy.pt", "landing.gif"}
 PATIENT = 60.0
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENT
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Server:
-    """A real `mlflow server`, to be killed and started again at the same address."""
-
-    def __init__(self, database: Path) -> None:
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._database = database
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-        command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self._database}"]
-        command += ["--artifacts-destination", str(self._database.parent / "artifacts")]
-        environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        environ.pop("MLFLOW_TRACKING_URI", None)
-        with self._database.with_suffix(".log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environ, start_new_session=True
-            )
-        wait_until(self._answers)
-
-    def _answers(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENT)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
 
 
 class Proxy(ThreadingHTTPServer):
@@ -145,17 +90,15 @@ for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
 
 
 @pytest.fixture(scope="module")
-def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
-    database = tmp_path_factory.mktemp("server") / "mlflow.db"
-    shutil.copy(empty / "mlflow.db", database)
-    server = Server(database)
-    server.start()
-    yield server
-    server.kill()
+def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[TrackingServer]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty / "mlflow.db", folder)
+    with TrackingServer(f"sqlite:///{folder / 'mlflow.db'}", folder) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def proxy(server: Server) -> Generator[Proxy]:
+def proxy(server: TrackingServer) -> Generator[Proxy]:
     with Proxy(server.port) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         yield proxy
@@ -183,7 +126,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]]]:
     return curves
 
 
-def start(store: Store, name: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+def begin(store: Store, name: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     study = read_study(changed(MINI, {'"mini"': f'"{name}"'}), source="mini.toml")
     return start_sweep(study, store, trials=2, command=["run"])
@@ -242,32 +185,29 @@ def require_whole(sweep: Sweep, told: dict[str, list[tuple[int, float]]]) -> Non
 
 @pytest.mark.slow
 def test_a_worker_without_a_server_waits_with_its_records_until_there_is_one(
-    server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
+    server: TrackingServer, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = start(store, "joined", server.uri, monkeypatch)
-    server.kill()
-    command = [sys.executable, "-m", "sweeps", "work", "--study", "joined"]
-    with subprocess.Popen([*command, "--store", store.folder], stderr=subprocess.PIPE) as worker:
-        wait_until(
-            lambda: [trial.state.is_finished() for trial in sweep.read_trials().all] == [True, True]
-        )
-        assert worker.stderr is not None
-        assert worker.stderr.readline().startswith(b"sweeps: waiting for MLflow: ")
-        server.start()
-        assert worker.wait(PATIENT) == 0
+    sweep = begin(store, "joined", server.uri, monkeypatch)
+    server.stop("kill")
+    worker = start("sweeps", "work", "--study", "joined", "--store", store.folder)
+    until(lambda: [trial.state.is_finished() for trial in sweep.read_trials().all] == [True, True])
+    assert worker.stderr is not None
+    assert worker.stderr.readline().startswith("sweeps: waiting for MLflow: ")
+    server.start()
+    assert worker.wait(PATIENT) == 0
     assert [run.info.status for run in recorded(sweep)] == ["FINISHED"] * 2
     assert not list(store.folder.glob(f"spool/*/{RECORDS}"))
 
 
 def test_a_server_killed_during_a_trial_gets_all_of_it_once_it_is_back(
-    server: Server,
+    server: TrackingServer,
     store: Store,
     told: dict[str, list[tuple[int, float]]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    sweep = start(store, "killed", server.uri, monkeypatch)
-    trial = run_one(sweep, server.kill)
+    sweep = begin(store, "killed", server.uri, monkeypatch)
+    trial = run_one(sweep, lambda: server.stop("kill"))
     assert trial.state == TrialState.COMPLETE
     assert deliver_all(store) != ""
     with pytest.raises(KeyboardInterrupt):
@@ -289,7 +229,7 @@ def test_a_trial_that_begins_without_the_server_gets_its_run_later(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    sweep = start(store, "unwell", proxy.uri, monkeypatch)
+    sweep = begin(store, "unwell", proxy.uri, monkeypatch)
     proxy.down = True
     trial = run_one(sweep, lambda: None)
     publish(sweep, patience=0)
@@ -301,7 +241,7 @@ def test_a_trial_that_begins_without_the_server_gets_its_run_later(
     assert "spool: MlflowException: API request" in warning
     assert warning.endswith("; later: the same command again")
     assert recorded(sweep) == []
-    sweep = start(store, "unwell", proxy.uri, monkeypatch)  # the next start hands it over
+    sweep = begin(store, "unwell", proxy.uri, monkeypatch)  # the next start hands it over
     require_whole(sweep, told)
 
 
@@ -311,10 +251,10 @@ def test_what_was_carried_out_and_not_acknowledged_is_not_there_twice(
     told: dict[str, list[tuple[int, float]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sweep = start(store, "deaf", proxy.uri, monkeypatch)
+    sweep = begin(store, "deaf", proxy.uri, monkeypatch)
     proxy.deaf = True
     run_one(sweep, lambda: None)
-    wait_until(lambda: deliver_all(store) == "")
+    until(lambda: deliver_all(store) == "")
     proxy.deaf = False
     lost = {path for path, _ in proxy.lost}
     assert {"runs/create", "runs/log-batch", "logged-models", "runs/update"} <= lost
@@ -389,18 +329,13 @@ def lock(database: sqlite3.Connection) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_whose_server_is_killed_and_started_again_records_every_trial_once(
-    server: Server, store: Store, tmp_path: Path
+    server: TrackingServer, store: Store, start: Start, tmp_path: Path
 ) -> None:
     file = tmp_path / "restart.toml"
     file.write_text(changed(MINI, {'"mini"': '"restart"'}))
-    command = [sys.executable, "-m", "sweeps", "run", "--study", str(file), "--workers", "2"]
-    process = subprocess.Popen(
-        [*command, "--store", str(store.folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"MLFLOW_TRACKING_URI": server.uri},
-    )
+    command = ("run", "--study", file, "--workers", "2", "--store", store.folder)
+    environ = os.environ | {"MLFLOW_TRACKING_URI": server.uri}
+    process = start("sweeps", *command, environ=environ)
 
     def ended() -> int:
         if "restart" not in store.study_names():
@@ -408,16 +343,15 @@ def test_a_sweep_whose_server_is_killed_and_started_again_records_every_trial_on
         sweep = open_sweep(store, "restart", anywhere=True)  # which this process is not
         return sum(trial.state.is_finished() for trial in sweep.read_trials().all)
 
-    wait_until(lambda: process.poll() is not None or ended() >= 1)
-    server.kill()
-    wait_until(lambda: process.poll() is not None or ended() >= 4)
+    until(lambda: process.poll() is not None or ended() >= 1)
+    server.stop("kill")
+    until(lambda: process.poll() is not None or ended() >= 4)
     server.start()
-    output, error = process.communicate()
-    assert process.returncode == 0, output + error
+    output_of(process)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        again = subprocess.run([*command, "--store", str(store.folder)], check=True)
-        assert again.returncode == 0
+        again = python_m("sweeps", *command, environ=environ)
+        assert again.returncode == 0, again.stderr
         sweep = open_sweep(store, "restart")
         runs = {run.info.run_id: run for run in recorded(sweep)}
         assert len(runs) == len(sweep.read_trials().all) == 6

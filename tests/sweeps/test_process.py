@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from sqlalchemy import create_engine
 import sweeps.record.provenance
 from sweeps.cli import VARIABLES
 from sweeps.store.store import Store
+from tests.processes import python_c
 
 PROGRAM = """
 import json, os, warnings
@@ -34,10 +34,7 @@ def test_imports_change_nothing_in_the_process_but_mlflows_telemetry() -> None:
         for name, value in os.environ.items()
         if name not in VARIABLES and name != "MLFLOW_DISABLE_TELEMETRY"
     }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environ, check=True
-    )
-    changed, text = json.loads(done.stdout.splitlines()[-1])
+    changed, text = json.loads(python_c(PROGRAM, environ=environ).splitlines()[-1])
     assert not changed.keys() & VARIABLES.keys()
     assert changed["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert text == "busy_timeout = 20000"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -28,7 +26,7 @@ from sweeps.run.objective import trial_configs
 from sweeps.schema import RUN_ID
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
-from tests.conftest import sweeps
+from tests.processes import python_m
 from tests.studies import MINI
 
 
@@ -167,14 +165,14 @@ def test_the_printed_link_opens_the_table_that_the_experiment_carries(sweep: Swe
 
 
 def test_a_second_run_says_that_the_study_is_complete(mini: Store, mini_file: Path) -> None:
-    done = sweeps("run", "--study", mini_file, "--store", mini.folder)
+    done = python_m("sweeps", "run", "--study", mini_file, "--store", mini.folder)
     assert done.returncode == 0
     assert "study mini is complete: 6 trials" in done.stdout
     assert "TRIALS=12" in done.stdout
 
 
 def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:
-    done = sweeps("status", "--store", mini.folder, "--json")
+    done = python_m("sweeps", "status", "--store", mini.folder, "--json")
     (row,) = json.loads(done.stdout)
     assert row["study"] == "mini"
     assert sum(row["trials"].values()) == 6
@@ -187,7 +185,9 @@ def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:
 def test_a_trial_reproduces_bit_for_bit_and_the_replay_is_logged(
     mini: Store, sweep: Sweep, which: str
 ) -> None:
-    done = sweeps("reproduce", "--study", "mini", "--trial", which, "--store", mini.folder)
+    done = python_m(
+        "sweeps", "reproduce", "--study", "mini", "--trial", which, "--store", mini.folder
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASS: 8 recorded numbers, every one bit-equal" in done.stdout
     replays = of_role(sweep.store.runs().search_runs([sweep.experiment_id]), "replay")
@@ -198,7 +198,7 @@ def test_a_trial_reproduces_bit_for_bit_and_the_replay_is_logged(
 
 
 def test_trials_are_printed_as_csv_under_the_names_of_the_fields(mini: Store, sweep: Sweep) -> None:
-    done = sweeps("trials", "--study", "mini", "--store", mini.folder)
+    done = python_m("sweeps", "trials", "--study", "mini", "--store", mini.folder)
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert len(rows) == len(sweep.read_trials().all)
     for row, trial in zip(rows, sweep.read_trials().all, strict=True):
@@ -215,11 +215,12 @@ def test_trials_are_printed_as_csv_under_the_names_of_the_fields(mini: Store, sw
 def test_an_exported_config_trains_the_same_weights(
     mini: Store, mini_file: Path, runs: list[Run], tmp_path: Path
 ) -> None:
-    done = sweeps("export", "--study", mini_file, "--trial", "0", "--store", mini.folder)
+    done = python_m(
+        "sweeps", "export", "--study", mini_file, "--trial", "0", "--store", mini.folder
+    )
     (tmp_path / "config.toml").write_text(done.stdout)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "lander", "--config", str(tmp_path / "config.toml")]
-    trained = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
+    trained = python_m("lander", "--config", tmp_path / "config.toml", "--out", out)
     assert trained.returncode == 0, trained.stderr
     path = mini.runs().download_artifacts(
         of_role(runs, "trial")[0].info.run_id, "policy.pt", str(tmp_path)

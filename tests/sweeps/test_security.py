@@ -6,7 +6,6 @@ import inspect
 import os
 import pickle
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
@@ -28,6 +27,7 @@ from sweeps.store.store import Store
 from sweeps.study.samplers import Pruner, make_pruner, make_sampler
 from sweeps.study.study import read_study
 from sweeps.sweep import proposer
+from tests.processes import python_c
 from tests.studies import MINI, changed
 
 ROOT = Path(__file__).parents[2]
@@ -224,7 +224,4 @@ def test_mlflow_reports_to_nobody(first: str) -> None:
     program += "print(os.environ['MLFLOW_DISABLE_TELEMETRY'], telemetry.get_telemetry_client())"
     of_tests = ("CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "PYTEST_CURRENT_TEST")
     environ = {name: value for name, value in os.environ.items() if name not in of_tests}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environ, check=True
-    )
-    assert done.stdout == "true None\n"
+    assert python_c(program, environ=environ) == "true None\n"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -31,47 +31,8 @@ from sweeps.store.store import Store
 from sweeps.store.worker_id import parse_worker
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.processes import DEADLINE, Start, alive, kill_all, output_of, until
 from tests.studies import ENDLESS, QUICK, SHORT, changed
-
-DEADLINE = 120.0
-"""Seconds until a condition counts as never met."""
-
-Sweeps = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Generator[Sweeps]:
-    """Starts `python -m sweeps ...`, each as a process group of its own; none outlives the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*args: str | Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "sweeps", *map(str, args)]
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, text=True, start_new_session=True
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        with process:
-            kill_all(process)
-
-
-def kill_all(process: subprocess.Popen[str]) -> None:
-    """kill -9 of a process and its children."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
-    """Wait for it, as long as the process runs."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert process is None or process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def write(text: str, folder: Path) -> Path:
@@ -91,14 +52,6 @@ def at_work(store: Store) -> dict[int, int]:
         for trial in trials(store)
         if trial.state == TrialState.RUNNING and {WORKER, RUN_ID} <= trial.user_attrs.keys()
     }
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; an orphan that nobody has buried yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def finish(store: Store, study: Path) -> Sweep:
@@ -154,15 +107,14 @@ def failures(sweep: Sweep) -> list[str]:
 
 
 def test_a_killed_worker_costs_one_trial_which_is_tried_again_in_the_same_run(
-    store: Store, tmp_path: Path, start: Sweeps
+    store: Store, tmp_path: Path, start: Start
 ) -> None:
     study = write(SHORT, tmp_path)
-    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    run = start("sweeps", "run", "--study", study, "--store", store.folder, "--workers", "2")
     until(lambda: at_work(store), run)
     number, pid = at_work(store).popitem()
     os.kill(pid, signal.SIGKILL)
-    output, error = run.communicate()
-    assert run.returncode == 0, output + error
+    output_of(run)
     sweep = require_whole(store)
     lost = sweep.read_trials().all[number]
     (retry,) = (trial for trial in sweep.read_trials().all if RETRY_OF in trial.user_attrs)
@@ -175,10 +127,10 @@ def test_a_killed_worker_costs_one_trial_which_is_tried_again_in_the_same_run(
 
 @pytest.mark.slow
 def test_workers_end_soon_after_their_parent_and_the_next_run_goes_on(
-    store: Store, tmp_path: Path, start: Sweeps
+    store: Store, tmp_path: Path, start: Start
 ) -> None:
     study = write(ENDLESS, tmp_path)
-    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    run = start("sweeps", "run", "--study", study, "--store", store.folder, "--workers", "2")
     until(lambda: len(at_work(store)) == 2, run)
     workers = at_work(store)
     run.kill()
@@ -194,13 +146,13 @@ def test_workers_end_soon_after_their_parent_and_the_next_run_goes_on(
 
 @pytest.mark.slow
 def test_the_second_ctrl_c_stops_at_once_and_leaves_the_terminal_as_it_was(
-    store: Store, tmp_path: Path, start: Sweeps
+    store: Store, tmp_path: Path, start: Start
 ) -> None:
     terminal, side = os.openpty()
     before = termios.tcgetattr(side)
     study = write(ENDLESS, tmp_path)
     args = ("run", "--study", study, "--store", store.folder, "--workers", "2")
-    run = start(*args, output=side)
+    run = start("sweeps", *args, output=side)
     seen = bytearray()
 
     def shows(text: bytes) -> bool:
@@ -235,14 +187,14 @@ def test_the_second_ctrl_c_stops_at_once_and_leaves_the_terminal_as_it_was(
 @pytest.mark.slow
 @pytest.mark.parametrize("rounds", [20])
 def test_a_sweep_killed_at_random_moments_comes_to_its_end(
-    store: Store, tmp_path: Path, start: Sweeps, rounds: int
+    store: Store, tmp_path: Path, start: Start, rounds: int
 ) -> None:
     chance = random.Random(rounds)
     total = 3 + rounds
     study = write(changed(SHORT, {"trials = 3": f"trials = {total}"}), tmp_path)
     args = ("run", "--study", study, "--store", store.folder, "--workers", "2")
     for _ in range(rounds):
-        run = start(*args)
+        run = start("sweeps", *args)
         with suppress(subprocess.TimeoutExpired):
             run.wait(chance.uniform(1, 8))  # from its imports to its last trial
         kill_all(run)
@@ -264,9 +216,9 @@ def is_silent(store: Store) -> bool:
 
 
 @pytest.mark.slow
-def test_stopped_workers_keep_their_trials(store: Store, tmp_path: Path, start: Sweeps) -> None:
+def test_stopped_workers_keep_their_trials(store: Store, tmp_path: Path, start: Start) -> None:
     study = write(ENDLESS, tmp_path)
-    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    run = start("sweeps", "run", "--study", study, "--store", store.folder, "--workers", "2")
     until(lambda: len(at_work(store)) == 2, run)
     os.killpg(run.pid, signal.SIGSTOP)  # Ctrl-Z stops the command as well
     silence(store)
@@ -278,8 +230,7 @@ def test_stopped_workers_keep_their_trials(store: Store, tmp_path: Path, start: 
     until(lambda: not is_silent(store), run)  # by then the command has looked around often
     assert len(at_work(store)) == 2
     os.killpg(run.pid, signal.SIGINT)
-    output, error = run.communicate()
-    assert run.returncode == 130, output + error
+    output_of(run, code=130)
     assert [trial.user_attrs[REASON] for trial in trials(store)] == ["interrupted"] * 2
 
 
@@ -322,7 +273,7 @@ def locked(database: Path) -> Generator[None]:
 
 
 def test_a_worker_waits_for_who_writes_to_either_database(
-    store: Store, tmp_path: Path, start: Sweeps
+    store: Store, tmp_path: Path, start: Start
 ) -> None:
     start_sweep(read_study(QUICK, source=""), store, trials=None, command=["run"])
 
@@ -335,7 +286,7 @@ def test_a_worker_waits_for_who_writes_to_either_database(
 
     with locked(store.folder / "mlflow.db"):
         with locked(store.folder / "optuna.db"):
-            worker = start("work", "--study", "mini", "--store", store.folder)
+            worker = start("sweeps", "work", "--study", "mini", "--store", store.folder)
             until(taking, worker)
             assert {trial.state for trial in trials(store)} == {TrialState.WAITING}
         until(lambda: any(trial.state == TrialState.RUNNING for trial in trials(store)))
@@ -349,26 +300,24 @@ def test_a_worker_waits_for_who_writes_to_either_database(
 
 @pytest.mark.slow
 def test_a_sweep_outlasts_a_write_lock_of_half_a_minute(
-    store: Store, tmp_path: Path, start: Sweeps
+    store: Store, tmp_path: Path, start: Start
 ) -> None:
     study = write(SHORT, tmp_path)
-    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    run = start("sweeps", "run", "--study", study, "--store", store.folder, "--workers", "2")
     until(lambda: at_work(store), run)
     with locked(store.folder / "mlflow.db"), locked(store.folder / "optuna.db"):
         with suppress(subprocess.TimeoutExpired):
             run.wait(30)
         assert run.poll() is None
-    output, error = run.communicate()
-    assert run.returncode == 0, output + error
+    output_of(run)
     assert not failures(require_whole(store))
 
 
 @pytest.mark.slow
-def test_sixteen_workers_share_the_databases(store: Store, tmp_path: Path, start: Sweeps) -> None:
+def test_sixteen_workers_share_the_databases(store: Store, tmp_path: Path, start: Start) -> None:
     study = write(changed(QUICK, {"trials = 3": "trials = 64"}), tmp_path)
-    run = start("run", "--study", study, "--store", store.folder, "--workers", "16")
-    output, error = run.communicate()
-    assert run.returncode == 0, output + error
+    run = start("sweeps", "run", "--study", study, "--store", store.folder, "--workers", "16")
+    output_of(run)
     assert not failures(require_whole(store, total=64))
     logs = [path.read_text() for path in (store.folder / "logs").iterdir()]
     assert (len(logs), "".join(logs)) == (16, "")
@@ -376,10 +325,10 @@ def test_sixteen_workers_share_the_databases(store: Store, tmp_path: Path, start
 
 @pytest.mark.slow
 def test_workers_do_not_grow_over_five_hundred_trials(
-    store: Store, tmp_path: Path, start: Sweeps
+    store: Store, tmp_path: Path, start: Start
 ) -> None:
     study = write(changed(QUICK, {"trials = 3": "trials = 500"}), tmp_path)
-    run = start("run", "--study", study, "--store", store.folder, "--workers", "4")
+    run = start("sweeps", "run", "--study", study, "--store", store.folder, "--workers", "4")
     samples: list[tuple[int, int, int]] = []
     """Of one worker: trials that have ended, bytes of memory, open files."""
     while run.poll() is None:
@@ -392,8 +341,7 @@ def test_workers_do_not_grow_over_five_hundred_trials(
                 )
                 samples.append((done, memory, len(list(Path(f"/proc/{pid}/fd").iterdir()))))
         time.sleep(1.0)
-    output, error = run.communicate()
-    assert run.returncode == 0, output + error
+    output_of(run)
     assert not failures(require_whole(store, total=500))
     early = np.median([sample for sample in samples if 100 <= sample[0] < 200], axis=0)
     late = np.median([sample for sample in samples if 400 <= sample[0] < 500], axis=0)
@@ -405,13 +353,12 @@ def test_workers_do_not_grow_over_five_hundred_trials(
 
 
 @pytest.mark.slow
-def test_two_runs_of_a_study_share_its_budget(tmp_path: Path, start: Sweeps) -> None:
+def test_two_runs_of_a_study_share_its_budget(tmp_path: Path, start: Start) -> None:
     study, store = write(QUICK, tmp_path), Store(tmp_path / "new")
     args = ("run", "--study", study, "--store", store.folder, "--workers", "1")
-    runs = [start(*args), start(*args)]
+    runs = [start("sweeps", *args), start("sweeps", *args)]
     for run in runs:
-        output, error = run.communicate()
-        assert run.returncode == 0, output + error
+        output_of(run)
     assert not failures(require_whole(store))
 
 
@@ -433,12 +380,12 @@ def test_a_full_disk_ends_a_sweep_in_one_line_and_room_lets_it_go_on(
     small_disk: Path,
     empty: Path,
     tmp_path: Path,
-    start: Sweeps,
+    start: Start,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     store = Store(Path(shutil.copytree(empty, small_disk / "store")))
     study = write(SHORT, tmp_path)
-    run = start("run", "--study", study, "--store", store.folder, "--workers", "2")
+    run = start("sweeps", "run", "--study", study, "--store", store.folder, "--workers", "2")
     until(lambda: at_work(store), run)
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
