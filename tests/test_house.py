@@ -1,0 +1,54 @@
+"""The packages stay as they were built: no circles, few entries and floors, names that say much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.house import PACKAGES, Package, forbidden
+from tests.processes import ROOT
+
+TOY = {
+    "toy/__init__.py": "",
+    "toy/top.py": "import toy.wing.left\nfrom toy import base\n",
+    "toy/base.py": "",
+    "toy/wing/__init__.py": "",
+    "toy/wing/left.py": "from toy.wing.right import f\nfrom toy import base\n",
+    "toy/wing/right.py": "def f():\n    from toy.wing import left\n    return left\n",
+}
+"""A wing whose modules import each other, one of them inside a function."""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Package:
+    for name, text in TOY.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Package(tmp_path, "toy")
+
+
+def test_the_figures_of_a_toy_package_are_known(toy: Package) -> None:
+    assert toy.entries == {"top": {"wing", "base"}, "base": set(), "wing": {"base"}}
+    assert (len(toy.modules), toy.floors, toy.arrows, toy.lines) == (6, 3, 3, 7)
+    assert toy.circles == [["toy.wing.left", "toy.wing.right"]]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_module_or_wing_imports_itself_in_a_circle(name: str) -> None:
+    assert Package(ROOT, name).circles == []
+
+
+@pytest.mark.parametrize(("name", "entries", "floors"), [("sweeps", 22, 9), ("analysis", 13, 5)])
+def test_one_sees_few_entries_and_few_floors(name: str, entries: int, floors: int) -> None:
+    package = Package(ROOT, name)
+    assert len(package.entries) <= entries
+    assert package.floors <= floors
+
+
+def test_names_that_could_hold_anything_are_recognised(tmp_path: Path) -> None:
+    text = "def told(place, *, there=0):\n    found = a.silence\n    return f(found=place)\n"
+    (tmp_path / "a.py").write_text(text)
+    counts = ("found (2)", "place (2)", "silence (1)", "there (1)", "told (1)")
+    assert list(forbidden(tmp_path)) == [f"{tmp_path / 'a.py'}: {count}" for count in counts]
