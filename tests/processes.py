@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 ROOT: Final = Path(__file__).parents[1]
-DEADLINE: Final = 120.0
+DEADLINE: Final = 300.0
 """Seconds until a condition counts as never met."""
 
 Completed = subprocess.CompletedProcess[str]
