@@ -12,9 +12,9 @@ from rich.table import Table
 from analysis.judgement import HEAD, Judgement, judge_sweep, legend, record, rows
 from lander.errors import ConfigError
 from lander.terminal import printable, unfiltered
-from sweeps.commands import carry_out
 from sweeps.confirm import start_confirmation
 from sweeps.doctor.doctor import check_up
+from sweeps.run.supervisor import run_trials_left
 from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.store.store import Store, quiet
 
@@ -29,7 +29,7 @@ def confirm(args: argparse.Namespace) -> int:
         store, args.study, top=args.top, seeds=args.seeds, command=command
     )
     left = confirmation.read_trials().left
-    finished = carry_out(confirmation, workers=args.workers) if left else True
+    finished = run_trials_left(confirmation, workers=args.workers) if left else True
     try:
         judgement = judge_sweep(store, args.study)
     except ConfigError:

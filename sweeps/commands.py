@@ -7,14 +7,12 @@ import csv
 import os
 import signal
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from mlflow.exceptions import MlflowException
-from optuna.trial import TrialState
 
 from lander.dotted import to_toml
 from lander.env import require_limit
@@ -28,11 +26,11 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.dashboard import serve
 from sweeps.publish.publish import HOST, link, page, publish, warn
 from sweeps.reproduce import reproduce
-from sweeps.run.failures import ENOUGH, bug
+from sweeps.run.failures import ENOUGH, repeated_failure
+from sweeps.run.local import LocalLauncher
 from sweeps.run.objective import trial_configs, trial_seeds
-from sweeps.run.progress import ProgressTable, clock
 from sweeps.run.ray import connected
-from sweeps.run.supervisor import HERE, Launcher, Supervisor, run_workers
+from sweeps.run.supervisor import Launcher, run_trials_left
 from sweeps.run.worker import work
 from sweeps.schema import CONFIRM_SUFFIX, EXPERIMENT_ID, REASON, TRACEBACK_FILE, WINNER, Ending
 from sweeps.scores import last_return
@@ -72,17 +70,19 @@ def run(args: argparse.Namespace) -> int:
         finished, complete = True, not trials.left
         if not complete or (args.workers == 0 and trials.running):
             seconds = args.hours and args.hours * 3600
-            finished = carry_out(sweep, launcher=launcher, workers=args.workers, seconds=seconds)
+            finished = run_trials_left(
+                sweep, launcher=launcher, workers=args.workers, seconds=seconds
+            )
         delivered = publish(sweep, patience=RETRY_SECONDS if finished else 0)
     if not finished:
         return 130
     trials = sweep.read_trials()
-    failure = bug(trials.counted) if trials.left else ""
+    failure = repeated_failure(trials.counted) if trials.left else ""
     if failure:
         raise RuntimeError(
-            f"stopped, as the last {ENOUGH} trials failed alike: {failure} "
-            f"(see {TRACEBACK_FILE} of their runs): fix it, then the same command goes on; a study "
-            "whose [base] or [space] changes needs another name"
+            f"stopped after {ENOUGH} identical failures: {failure} (see {TRACEBACK_FILE} of the "
+            "runs); fix the cause, then run the same command to resume; a study whose [base] or "
+            "[space] changes needs another name"
         )
     if trials.running:
         print(f"study {study.name}: {trials.running} of its trials are running elsewhere")
@@ -103,37 +103,14 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def launching(args: argparse.Namespace) -> Generator[Launcher]:
-    """What starts the workers."""
+    """The launcher that the arguments ask for."""
     if args.launcher == "ray":
-        with connected(Store(args.store), address=args.address) as tasks:
-            yield tasks
+        with connected(Store(args.store), address=args.address) as launcher:
+            yield launcher
     elif args.address is not None:
         raise ConfigError("--address is that of a Ray cluster: give --launcher ray as well")
     else:
-        yield HERE
-
-
-def carry_out(
-    sweep: Sweep, *, launcher: Launcher = HERE, workers: int | None, seconds: float | None = None
-) -> bool:
-    """Run the trials that are left with as many workers, or one for each core that may be used;
-    False if interrupted."""
-    study, trials = sweep.study, sweep.read_trials()
-    total, left = trials.total, trials.left
-    workers = min(launcher.places if workers is None else workers, left)
-    steps = study.base.total_steps * study.settings.seeds_per_trial
-    begun = f"study {study.name}: {total} trials"
-    if any(trial.state != TrialState.WAITING for trial in trials.all):
-        done = total - left - trials.running
-        begun = f"resuming {study.name}: {done} of {total} done, {left} to go"
-    print(f"{begun}; {steps:,} steps each, {workers} workers", flush=True)
-    watch = ProgressTable(trials=total, reports=study.reports, steps=steps)
-    started = time.monotonic()
-    if not run_workers(Supervisor(sweep, launcher, workers, seconds), watch=watch):
-        print("\ninterrupted: the same command takes the sweep up again", file=sys.stderr)
-        return False
-    print(f"study {study.name}: {clock(time.monotonic() - started)}")
-    return True
+        yield LocalLauncher()
 
 
 def conclude(sweep: Sweep, trials: Trials) -> None:

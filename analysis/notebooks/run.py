@@ -30,9 +30,9 @@ from analysis.notebooks.answer import STORE, STUDY
 from lander.errors import ConfigError
 from lander.files import inside, replacing
 from lander.trust import inherited
-from sweeps.commands import carry_out
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
+from sweeps.run.supervisor import run_trials_left
 from sweeps.store.store import Store, quiet
 from sweeps.study.study import find_study
 
@@ -102,7 +102,7 @@ def sweep_for(folder: Path, study: str) -> Generator[tuple[Store, str]]:
     with TemporaryDirectory() as place:
         store = Store(Path(place))
         sweep = start_sweep(find_study(STAND_IN), store, trials=None, command=["notebooks"])
-        if not carry_out(sweep, workers=None):
+        if not run_trials_left(sweep, workers=None):
             raise KeyboardInterrupt
         publish(sweep)
         yield store, STAND_IN

@@ -1,1 +1,1 @@
-"""Workers, who starts them, and who watches them."""
+"""Runs the trials of a sweep: its workers, their launchers and their supervisor."""

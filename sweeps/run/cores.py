@@ -1,4 +1,4 @@
-"""How many cores this process may use: fewer than the machine has in a container or a batch job."""
+"""How many cores this process may use: in a container or a batch job fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ROOT: Final = Path("/")
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """The least of the machine's cores, those that the process is bound to (taskset, Slurm), and
-    the CPU quota of its control groups (Docker, Kubernetes), in whole cores, one at least."""
+    """The cores that the process is bound to (taskset, Slurm), or fewer if the CPU quota of its
+    control groups (Docker, Kubernetes) is smaller; whole cores, at least one."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min([bound or 1, *(int(quota) for quota in quotas(root))]))
 
 
 def quotas(root: Path) -> Iterator[float]:
-    """The limits, in cores, of every control group that the process is in."""
+    """The CPU quota, in cores, of every control group that the process is in and that has one."""
     with suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             hierarchy, controllers, path = [*line.split(":", 2), "", ""][:3]
@@ -36,20 +36,31 @@ def quotas(root: Path) -> Iterator[float]:
 
 
 def lineage(path: str) -> Iterator[str]:
-    """A control group and all that it lies in; the outermost one may be all that is visible."""
+    """The path of a control group and of all its parents, the outermost last.
+
+    Inside a container only the outermost one may be visible.
+    """
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for depth in range(len(parts), -1, -1):
         yield "/".join(parts[:depth])
 
 
 def quota_v2(group: Path) -> float:
-    """Of a control group of version 2: "QUOTA PERIOD", or "max PERIOD" without a limit."""
+    """Read the quota of a version 2 group: its file holds "QUOTA PERIOD"; "max PERIOD": no limit.
+
+    Raises:
+        ValueError: it has no limit.
+    """
     quota, period = (group / "cpu.max").read_text().split()
     return int(quota) / int(period)
 
 
 def quota_v1(group: Path) -> float:
-    """Of a control group of version 1, where -1 stands for no limit."""
+    """Read the quota of a version 1 group, where -1 means no limit.
+
+    Raises:
+        ValueError: it has no limit.
+    """
     quota = int((group / "cpu.cfs_quota_us").read_text())
     if quota <= 0:
         raise ValueError("no limit")

@@ -1,4 +1,4 @@
-"""Tells a bug, which no further trial would escape, from a trial that went wrong by itself."""
+"""Detects the failure that every further trial would repeat, so that a sweep can stop early."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from sweeps.endings import NEVER, SETTLED, ended, ending
 from sweeps.schema import REASON, Ending, Reason
 
 ENOUGH = 5
-"""Equal failures in a row after which a sweep stops."""
+"""After so many failures in a row for the same reason a sweep stops."""
 NUMBERS = re.compile(r"[0-9a-f]{8,}|[0-9]+")
+"""What may differ between equal reasons: ids of runs, addresses in memory, numbers of trials."""
 
 
-def bug(trials: Sequence[FrozenTrial]) -> str:
-    """Why the last 5 trials to end have failed, if all for the same reason; else empty.
+def repeated_failure(trials: Sequence[FrozenTrial]) -> str:
+    """The reason for which each of the last 5 trials to end has failed; empty if there is none.
 
-    But for numbers: they name a run, or a place in memory.
-
-    Divergence is no bug: it is what some parameters do.
+    Divergence does not count: some parameters diverge.
     """
     settled = [trial for trial in trials if ending(trial) in SETTLED]
     last = sorted(settled, key=lambda trial: (ended(trial) or NEVER, trial.number))[-ENOUGH:]

@@ -1,4 +1,4 @@
-"""Shows how a sweep is doing: a live table on a terminal, plain lines elsewhere."""
+"""Shows the progress of a sweep: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from sweeps.schema import Ending
 from sweeps.scores import best_of
 
 PLAIN_SECONDS = 15.0
+"""Between two plain lines."""
 
 
 class ProgressTable:
-    """Fed with the trials of a sweep now and then; prints what has become of them."""
+    """Prints how many trials have ended, and how, the best score, the speed and the time left.
+
+    The supervisor calls `update` with the counted trials at each of its looks.
+    """
 
     def __init__(self, *, trials: int, reports: int, steps: int) -> None:
         self._total = trials
@@ -49,7 +53,7 @@ class ProgressTable:
         self._live.stop()
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
-        """Show the state of the sweep."""
+        """Show the trials as they are now."""
         summary = self.summary(trials)
         if self._console.is_terminal:
             table = Table(*summary, box=None, pad_edge=False)
@@ -64,7 +68,7 @@ class ProgressTable:
             print("  ".join(f"{name} {value}" for name, value in summary.items()), flush=True)
 
     def summary(self, trials: Sequence[FrozenTrial]) -> dict[str, str]:
-        """Column -> text."""
+        """The columns of the table: title -> text."""
         count = Counter(map(ending, trials))
         done = sum(count[how] for how in SETTLED)
         steps = sum(self.trained(trial) for trial in trials)
@@ -82,9 +86,9 @@ class ProgressTable:
         }
 
     def eta(self, trials: Sequence[FrozenTrial], *, done: int, rate: float) -> str:
-        """Time left if the remaining trials are pruned as often as the finished ones.
+        """The time left if as many of the remaining trials are pruned as so far.
 
-        Before one has finished: if none is.
+        Before a trial has ended it assumes that none will be pruned.
         """
         if not rate:
             return "-"
@@ -95,7 +99,7 @@ class ProgressTable:
         return clock(left / rate)
 
     def trained(self, trial: FrozenTrial) -> float:
-        """Environment steps that a trial has spent, as its last report tells."""
+        """Environment steps that a trial has trained for, by its last report."""
         return self._steps * max(trial.intermediate_values, default=0) / self._reports
 
 

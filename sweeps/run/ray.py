@@ -1,4 +1,4 @@
-"""Places the workers of a sweep on a Ray cluster: each is a task with a CPU of its own."""
+"""Starts the workers of a sweep on a Ray cluster, each as a task with one CPU."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store, quiet
 from sweeps.sweep import Sweep
 
-HANDED_OVER = ("SWEEPS_", "MLFLOW_", "LANDER_")
-"""Beginnings of the environment variables that a worker on another host gets as well."""
+PASSED_ON = ("SWEEPS_", "MLFLOW_", "LANDER_")
+"""Prefixes of the environment variables that are passed on to workers on other hosts."""
 
 
 class RayWorker:
-    """A worker somewhere in the cluster."""
+    """A worker on some host of the cluster."""
 
     def __init__(self, ray: Any, reference: Any) -> None:
         self._ray = ray
         self._reference = reference
-        self._trouble = ""
+        self._failure = ""
         self._ended = False
 
     @property
@@ -40,12 +40,12 @@ class RayWorker:
             try:
                 self._ray.get(self._reference)
             except self._ray.exceptions.RayError as error:  # its node is gone, or it was killed
-                self._trouble = one_line(error)
+                self._failure = one_line(error)
         return self._ended
 
     @property
-    def trouble(self) -> str:
-        return self._trouble
+    def failure(self) -> str:
+        return self._failure
 
     def interrupt(self) -> None:
         self._cancel(force=False)  # arrives as SIGINT
@@ -61,19 +61,17 @@ class RayWorker:
 class RayLauncher:
     """Starts workers in the cluster that this process is connected to."""
 
-    elsewhere = True
+    remote = True
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
-        self.places = int(ray.cluster_resources().get("CPU", 1))
-        # a process of its own for each, as elsewhere; who tries again after a failure is the crew
+        self.slots = int(ray.cluster_resources().get("CPU", 1))
+        # each worker in its own process, as on one machine; the supervisor retries, not Ray
         self._run = ray.remote(num_cpus=1, max_retries=0, max_calls=1)(run_task)
 
     def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> RayWorker:
-        """Its log is among Ray's."""
-        environ = {
-            name: value for name, value in os.environ.items() if name.startswith(HANDED_OVER)
-        }
+        """Start a worker, which logs to Ray's own log files."""
+        environ = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         environ |= inherited(sweep.store.origin)
         folder = str(sweep.store.folder.resolve())
         return RayWorker(
@@ -84,7 +82,7 @@ class RayLauncher:
 def run_task(
     folder: str, name: str, index: int, seconds: float | None, environ: Mapping[str, str]
 ) -> None:
-    """A worker, in a process of Ray's."""
+    """Work as a worker, in a process that Ray started."""
     os.environ.update(environ)
     prepare_process()
     quiet()
@@ -93,10 +91,11 @@ def run_task(
 
 @contextmanager
 def connected(store: Store, *, address: str | None) -> Generator[RayLauncher]:
-    """The Ray cluster at an address, or a new one on this machine.
+    """Connect to the Ray cluster at an address, or start one on this machine.
 
     Raises:
-        ConfigError: Ray is missing, or nobody answers, or hosts would not share a database.
+        ConfigError: Ray is not installed, no cluster answers, or its hosts would not share the
+            databases.
     """
     if find_spec("ray") is None:
         raise ConfigError("--launcher ray needs Ray: .venv/bin/pip install '.[cluster]'")
@@ -104,7 +103,7 @@ def connected(store: Store, *, address: str | None) -> Generator[RayLauncher]:
         raise ConfigError(
             f"workers on other hosts need servers: set {STORAGE_ENV} and MLFLOW_TRACKING_URI"
         )
-    if address is None:  # it listens to the network: nobody else is to use it
+    if address is None:  # it listens on the network: only this command may use it
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     options: dict[str, Any] = {"include_dashboard": False} if address is None else {}

@@ -1,133 +1,77 @@
-"""Watches over the workers of a sweep, wherever they run."""
+"""Supervises the workers of a sweep, on this machine or on others, until the sweep is over."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-from lander.files import inside
+from optuna.trial import TrialState
+
 from lander.signals import DeferredSignals
-from lander.trust import inherited
 from sweeps.endings import SUPERSEDING, ending
 from sweeps.lifecycle.losses import requeue_lost
-from sweeps.run.cores import usable_cores
-from sweeps.run.failures import bug
-from sweeps.run.progress import ProgressTable
+from sweeps.run.failures import repeated_failure
+from sweeps.run.local import LocalLauncher
+from sweeps.run.progress import ProgressTable, clock
 from sweeps.store.disk import is_full, require_space
 from sweeps.store.snapshot import Trials
 from sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.2
-SHOW_SECONDS = 2.0
-"""Between two looks at the trials: each is a query of the database that the workers write to."""
+"""Between two looks at the workers."""
+LOOK_SECONDS = 2.0
+"""Between two looks at the trials: each queries the database that the workers write to."""
 
 
 class Worker(Protocol):
-    """A worker that was started."""
+    """A worker that a launcher has started."""
 
     @property
     def ended(self) -> bool:
-        """It is over, well or not."""
+        """Whether it has ended, well or not."""
 
     @property
-    def trouble(self) -> str:
-        """Where to read why it broke down; empty if it did not."""
+    def failure(self) -> str:
+        """Why a worker that has ended broke down, or where to read that; empty if it did not."""
 
     def interrupt(self) -> None:
-        """Let it close its trial. Nothing to one that has ended."""
+        """Let it close its trial and end; without effect on one that has ended."""
 
     def kill(self) -> None:
-        """At once. Nothing to one that has ended."""
+        """End it at once; without effect on one that has ended."""
 
 
 class Launcher(Protocol):
     """Starts workers."""
 
-    elsewhere: bool
-    """On other hosts, which can be lost: only heartbeats tell what was running there."""
+    remote: bool
+    """Whether they run on other hosts, where only heartbeats show which trials still run."""
+
+    @property
+    def slots(self) -> int:
+        """How many workers can run at the same time."""
 
     def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> Worker:
-        """One that begins no trial after `seconds`."""
-
-    @property
-    def places(self) -> int:
-        """How many workers there is room for."""
-
-
-class Process:
-    """A worker on this machine."""
-
-    def __init__(self, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
-        """`environ` is added to the environment of this process."""
-        self._log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=os.environ | environ
-            )
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
-
-    @property
-    def trouble(self) -> str:
-        return f"see {self._log}" if self._process.returncode else ""
-
-    def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._process.kill()
-
-
-class LocalLauncher:
-    """Starts workers on this machine."""
-
-    elsewhere = False
-
-    @property
-    def places(self) -> int:
-        return usable_cores()
-
-    def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> Worker:
-        """Its log is STORE/logs/STUDY-worker-INDEX.log."""
-        folder = inside(sweep.store.folder, sweep.store.folder / "logs")
-        folder.mkdir(exist_ok=True)
-        log = inside(folder, folder / f"{sweep.study.name}-worker-{index}.log")
-        command = worker_command(sweep, index=index, seconds=seconds)
-        return Process(command, log, {"OMP_NUM_THREADS": "1"} | inherited(sweep.store.origin))
-
-
-HERE: Final = LocalLauncher()
-
-
-def worker_command(sweep: Sweep, *, index: int, seconds: float | None) -> Sequence[str]:
-    """The command line of one worker; without --parent the same that joins from elsewhere."""
-    command = [sys.executable, "-m", "sweeps", "work", "--study", sweep.study.name]
-    command += ["--store", str(sweep.store.folder), "--worker", str(index)]
-    command += ["--parent", str(os.getpid())]
-    return command if seconds is None else [*command, "--hours", str(seconds / 3600)]
+        """Start a worker that begins no trial after `seconds`."""
 
 
 @dataclass
 class Supervisor:
-    """The workers of a sweep, those that have ended among them."""
+    """Starts the workers of a sweep, replaces those that died, and interrupts them on Ctrl-C."""
 
     sweep: Sweep
     launcher: Launcher
     size: int
-    """How many are to work at the same time; 0 to leave it to those who join from elsewhere."""
+    """How many workers to keep running; 0: start none, only watch those of other commands."""
     seconds: float | None
+    """Start no worker after this time."""
     workers: list[Worker] = field(default_factory=list)
+    """All that were started, including those that have ended."""
     _superseded_before: int = field(init=False)
     _started: float = field(default_factory=time.monotonic)
+    _signals: int = 0
 
     def __post_init__(self) -> None:
         self._superseded_before = superseded(self.sweep.read_trials())
@@ -137,39 +81,63 @@ class Supervisor:
         return sum(not worker.ended for worker in self.workers)
 
     @property
-    def troubles(self) -> list[str]:
-        """What workers that broke down have left."""
-        return [worker.trouble for worker in self.workers if worker.ended and worker.trouble]
+    def failures(self) -> list[str]:
+        """Why workers broke down, in the order in which they were started."""
+        return [worker.failure for worker in self.workers if worker.ended and worker.failure]
 
     @property
     def time_is_up(self) -> bool:
         return self.seconds is not None and time.monotonic() - self._started >= self.seconds
 
+    @property
+    def interrupted(self) -> bool:
+        return self._signals > 0
+
+    def heed(self, signals: int) -> bool:
+        """Interrupt the workers if a first signal has arrived by now; whether it just has.
+
+        Raises:
+            KeyboardInterrupt: a second one has arrived; the workers are killed.
+        """
+        if signals <= self._signals:
+            return False
+        if self._signals:
+            self.kill()
+            raise KeyboardInterrupt
+        self._signals = signals  # some senders send two at once: they count as one
+        self.interrupt()
+        print("\nclosing the running trials; press Ctrl-C again to kill them", file=sys.stderr)
+        return True
+
+    def look(self) -> Trials:
+        """Read the trials, queue the lost ones again, and start the workers that are missing."""
+        if self.interrupted or is_full(self.sweep.store.folder):
+            return self.sweep.read_trials()
+        trials = requeue_lost(self.sweep)
+        self._start_missing(trials)
+        return trials
+
+    def _start_missing(self, trials: Trials) -> None:
+        """Start a worker for each trial left, as far as `size` allows.
+
+        Besides the first `size` workers one more may start for each trial that was lost or
+        interrupted: workers that cannot even begin a trial are not restarted forever.
+        """
+        more = superseded(trials) - self._superseded_before
+        allowed = self.size + more - len(self.workers)
+        missing = min(trials.left, self.size - self.alive, allowed)
+        for _ in range(0 if self.time_is_up else missing):
+            left = self.seconds and self.seconds - (time.monotonic() - self._started)
+            index = len(self.workers)
+            self.workers.append(self.launcher.start(self.sweep, index=index, seconds=left))
+
     def over(self, trials: Trials) -> bool:
         """Whether nothing is left to do or to wait for."""
         if self.alive:
             return False
-        if self.size and not (self.launcher.elsewhere and self.troubles):
+        if self.interrupted or (self.size and not (self.launcher.remote and self.failures)):
             return True
-        if self.size or self.time_is_up:
-            return not trials.running
-        return not trials.running and not trials.left
-
-    def restart_missing(self) -> Trials:
-        """Take back the trials of workers that died; start whom the trials that are left need.
-
-        One worker for each trial that was lost or interrupted, besides the first `size`: one that
-        cannot even begin is not started for ever.
-        """
-        trials = requeue_lost(self.sweep)
-        more = superseded(trials) - self._superseded_before
-        allowed = self.size + more - len(self.workers)
-        wanted = min(trials.left, self.size - self.alive, allowed)
-        for _ in range(0 if self.time_is_up else wanted):
-            left = self.seconds and self.seconds - (time.monotonic() - self._started)
-            index = len(self.workers)
-            self.workers.append(self.launcher.start(self.sweep, index=index, seconds=left))
-        return trials
+        return not trials.running and (self.size > 0 or self.time_is_up or not trials.left)
 
     def interrupt(self) -> None:
         for worker in self.workers:
@@ -181,52 +149,77 @@ class Supervisor:
 
 
 def superseded(trials: Trials) -> int:
-    """How many trials were lost or interrupted, each to be retried once more."""
+    """How many trials were lost or interrupted."""
     return sum(ending(trial) in SUPERSEDING for trial in trials.all)
 
 
-def run_workers(crew: Supervisor, *, watch: ProgressTable) -> bool:
-    """Start workers, show their progress until all have ended; False if interrupted.
+def run_workers(supervisor: Supervisor, *, table: ProgressTable) -> bool:
+    """Run workers and show their progress until the sweep is over; False if interrupted.
 
-    A trial whose worker died is tried again, once, by another worker. The first Ctrl-C lets the
-    workers close their trials, the second kills them.
+    A trial whose worker died is retried once, by another worker. The first Ctrl-C lets the workers
+    close their trials, the second kills them.
 
     Raises:
         RuntimeError: trials are left because the disk is full or the workers broke down.
         KeyboardInterrupt: interrupted twice.
     """
-    sweep = crew.sweep
-    told = 0
-    with DeferredSignals() as interruption:
+    with DeferredSignals() as deferred:
         try:
-            with watch:
-                shown = float("-inf")
-                while True:
-                    if interruption.signals > told:
-                        if told:
-                            crew.kill()
-                            raise KeyboardInterrupt
-                        told = interruption.signals  # some senders say it twice at once
-                        crew.interrupt()
-                        print("\nclosing the running trials; Ctrl-C again kills", file=sys.stderr)
-                    ended = not crew.alive
-                    if ended or time.monotonic() - shown >= SHOW_SECONDS:
-                        if told or is_full(sweep.store.folder):
-                            trials = sweep.read_trials()
-                        else:
-                            trials = crew.restart_missing()
-                        watch.update(trials.counted)
-                        shown = time.monotonic()
-                        if ended and not crew.alive and (told or crew.over(trials)):
-                            break
-                    time.sleep(POLL_SECONDS)
+            with table:
+                trials = supervise(supervisor, table=table, deferred=deferred)
         finally:
-            crew.interrupt()
-            while crew.alive:
+            supervisor.interrupt()
+            while supervisor.alive:
                 time.sleep(POLL_SECONDS)
-    if told:
+    if supervisor.interrupted:
         return False
-    if crew.troubles and trials.left and not crew.time_is_up and not bug(trials.counted):
-        require_space(sweep.store.folder)
-        raise RuntimeError(f"the workers broke down: {crew.troubles[-1]}")
+    stopped = supervisor.time_is_up or repeated_failure(trials.counted)
+    if supervisor.failures and trials.left and not stopped:
+        require_space(supervisor.sweep.store.folder)
+        raise RuntimeError(f"the workers broke down: {supervisor.failures[-1]}")
+    return True
+
+
+def supervise(supervisor: Supervisor, *, table: ProgressTable, deferred: DeferredSignals) -> Trials:
+    """Look at workers and trials until the sweep is over; the trials at the last look."""
+    due, idle = float("-inf"), True
+    while True:
+        if supervisor.heed(deferred.signals) or (not idle and not supervisor.alive):
+            due = float("-inf")
+        if time.monotonic() >= due:
+            idle = not supervisor.alive  # before the trials: a worker closes its trial, then ends
+            trials = supervisor.look()
+            table.update(trials.counted)
+            if idle and supervisor.over(trials):
+                return trials
+            due, idle = time.monotonic() + LOOK_SECONDS, not supervisor.alive
+        time.sleep(POLL_SECONDS)
+
+
+def run_trials_left(
+    sweep: Sweep,
+    *,
+    launcher: Launcher | None = None,
+    workers: int | None,
+    seconds: float | None = None,
+) -> bool:
+    """Run the trials that are left with so many workers, or one per slot; False if interrupted.
+
+    Without a launcher the workers run on this machine.
+    """
+    study, trials = sweep.study, sweep.read_trials()
+    launcher = LocalLauncher() if launcher is None else launcher
+    workers = min(launcher.slots if workers is None else workers, trials.left)
+    steps = study.base.total_steps * study.settings.seeds_per_trial
+    begun = f"study {study.name}: {trials.total} trials"
+    if any(trial.state != TrialState.WAITING for trial in trials.all):
+        done = trials.total - trials.left - trials.running
+        begun = f"resuming {study.name}: {done} of {trials.total} done, {trials.left} to go"
+    print(f"{begun}; {steps:,} steps each, {workers} workers", flush=True)
+    table = ProgressTable(trials=trials.total, reports=study.reports, steps=steps)
+    started = time.monotonic()
+    if not run_workers(Supervisor(sweep, launcher, workers, seconds), table=table):
+        print("\ninterrupted; run the same command to resume", file=sys.stderr)
+        return False
+    print(f"study {study.name}: {clock(time.monotonic() - started)}")
     return True

@@ -27,7 +27,7 @@ from sweeps.lifecycle.losses import requeue_lost
 from sweeps.record.delivery import deliver_all, drain
 from sweeps.record.provenance import environment, source_tags
 from sweeps.record.recorder import is_taken_away, trial_run
-from sweeps.run.failures import bug
+from sweeps.run.failures import repeated_failure
 from sweeps.run.objective import Objective
 from sweeps.schema import Ending, Role
 from sweeps.store.disk import is_full, stopping_when_full
@@ -35,7 +35,7 @@ from sweeps.store.presence import require_recorded_if_reachable
 from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
 from sweeps.store.trials import NoTrialLeft
-from sweeps.sweep import open_sweep
+from sweeps.sweep import Sweep, open_sweep
 
 
 def work(
@@ -43,82 +43,99 @@ def work(
 ) -> bool:
     """Run waiting trials of a sweep one after another until none is left.
 
-    False if records of trials that ran on this host still wait for MLflow; with a `parent`, which
-    delivers them, that is not looked at.
+    Returns whether MLflow has all records of the trials that ran on this host; with a `parent`,
+    which delivers them when its workers have ended, that is not waited for.
 
-    After `seconds` no further trial is begun. An interruption ends the running trial as KILLED, as
-    does the end of the process `parent`, or a full disk; the next `run` takes it up again.
+    After `seconds` no further trial begins. An interruption, the end of the process `parent` or a
+    full disk ends the running trial as KILLED; the next `run` retries it.
     """
     torch.set_num_threads(1)  # before the first op; results depend on it
+    with DeferredSignals() as deferred:
 
-    def check() -> None:
-        interruption.check()
-        if parent not in (None, os.getppid()) or is_full(store.folder):
-            raise KeyboardInterrupt
+        def check() -> None:
+            deferred.check()
+            if parent not in (None, os.getppid()) or is_full(store.folder):
+                raise KeyboardInterrupt
 
-    def run_trials() -> None:
-        so_far = open_sweep(store, name)
-        words = (so_far.study.settings.seed, len(so_far.read_trials().all), index)
-        sampler_seed = int(np.random.SeedSequence(words).generate_state(1)[0])
-        sweep = open_sweep(store, name, sampler_seed=sampler_seed)
-        require_recorded_if_reachable(store, sweep.optuna)  # or every trial would fail
-        requeue_lost(sweep)
-        objective = Objective(
-            sweep.study,
-            partial(
-                trial_run,
-                store=store,
-                experiment_id=sweep.experiment_id,
-                parent_run_id=sweep.run_id,
-                role=Role.CONFIRMATION_TRIAL if sweep.study.confirms else Role.TRIAL,
-                tags=environment() | source_tags(sys.argv[1:]),
-            ),
-            check,
-        )
-
-        gc.collect()
-        gc.freeze()  # what is loaded by now stays: looking through it takes longer than all else
-        check()
-        until = math.inf if seconds is None else time.monotonic() + seconds
-        while time.monotonic() < until:
-            trial = run_next(sweep.optuna, stopping_when_full(store.folder, objective))
-            check()
-            requeue_lost(sweep)
-            if ending(trial) == Ending.FAILED and bug(
-                open_sweep(store, name).read_trials().counted
-            ):
-                return
-            deliver_all(store, now=False)
-            give_back_memory()
-
-    def finish(*, patience: float) -> bool:
-        if parent is not None:  # sees to it when all workers that it started have ended
-            return True
-        later = f"on this host, {hint('doctor', store.folder)}"
-        return drain(store, seconds=patience, later=later, check=check)
-
-    with DeferredSignals() as interruption:
         try:
             with suppress(NoTrialLeft):
-                run_trials()
+                run_trials(store, name, index=index, seconds=seconds, check=check)
         except KeyboardInterrupt:
-            finish(patience=0)
+            if parent is None:
+                deliver_rest(store, seconds=0, check=check)
             raise
-        return finish(patience=RETRY_SECONDS)
+        return parent is not None or deliver_rest(store, seconds=RETRY_SECONDS, check=check)
+
+
+def run_trials(
+    store: Store, name: str, *, index: int, seconds: float | None, check: Callable[[], None]
+) -> None:
+    """Run trials until time is up or all of the last ones failed for the same reason.
+
+    Raises:
+        NoTrialLeft: the budget is used up.
+        KeyboardInterrupt: raised by `check`, between trials or inside of one.
+    """
+    sweep = open_for_worker(store, name, index=index)
+    require_recorded_if_reachable(store, sweep.optuna)  # or every trial would fail
+    requeue_lost(sweep)
+    objective = stopping_when_full(store.folder, objective_of(sweep, check=check))
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays, and scanning it would take longer than all else
+    check()
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    while time.monotonic() < until:
+        trial = run_next(sweep.optuna, objective)
+        check()
+        requeue_lost(sweep)
+        if ending(trial) == Ending.FAILED:
+            trials = open_sweep(store, name).read_trials()  # not those that Optuna has cached
+            if repeated_failure(trials.counted):
+                return
+        deliver_all(store, now=False)
+        give_back_memory()
+
+
+def open_for_worker(store: Store, name: str, *, index: int) -> Sweep:
+    """A sweep whose sampler draws other points than those of its other workers."""
+    sweep = open_sweep(store, name)
+    words = (sweep.study.settings.seed, len(sweep.read_trials().all), index)
+    return open_sweep(
+        store, name, sampler_seed=int(np.random.SeedSequence(words).generate_state(1)[0])
+    )
+
+
+def objective_of(sweep: Sweep, *, check: Callable[[], None]) -> Objective:
+    """The objective of a sweep, each of whose trials is recorded in an MLflow run of its own."""
+    open_record = partial(
+        trial_run,
+        store=sweep.store,
+        experiment_id=sweep.experiment_id,
+        parent_run_id=sweep.run_id,
+        role=Role.CONFIRMATION_TRIAL if sweep.study.confirms else Role.TRIAL,
+        tags=environment() | source_tags(sys.argv[1:]),
+    )
+    return Objective(sweep.study, open_record, check)
+
+
+def deliver_rest(store: Store, *, seconds: float, check: Callable[[], None]) -> bool:
+    """Deliver the records of this host that MLflow does not have; whether it has all now."""
+    later = f"on this host, {hint('doctor', store.folder)}"
+    return drain(store, seconds=seconds, later=later, check=check)
 
 
 def run_next(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> FrozenTrial:
-    """Run the next trial and close it, unless others have by then.
+    """Run the next trial and close it, unless another process has closed it meanwhile.
 
-    Not Optuna's `optimize`, which ends with an error where a trial was taken away from it, and
+    Not Optuna's `optimize`, which ends with an error if another process closed its trial, and
     whose time limit follows the wall clock.
 
     Raises:
-        NoTrialLeft: there is none.
+        NoTrialLeft: the budget is used up.
         KeyboardInterrupt: interrupted; the trial is closed.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # heartbeats without `optimize`: see below
+        warnings.simplefilter("ignore", UserWarning)  # heartbeats without `optimize`: sent below
         trial = study.ask()
     value: float | None = None
     state: TrialState | None = None
@@ -139,21 +156,23 @@ def run_next(study: optuna.Study, objective: Callable[[optuna.Trial], float]) ->
 def close(
     study: optuna.Study, trial: optuna.Trial, value: float | None, state: TrialState | None
 ) -> None:
-    """Tell Optuna how a trial ended, unless others have."""
+    """Tell Optuna how a trial ended, unless another process has."""
     if is_taken_away(trial):
         return
     try:
         study.tell(trial, value, state=state)
     except UpdateFinishedTrialError:
-        pass  # just now
+        pass  # another process closed it just now
     except ValueError as error:
-        if not str(error).startswith("Cannot tell a "):  # likewise
+        if not str(error).startswith("Cannot tell a "):  # the same, in other words
             raise
 
 
 def give_back_memory() -> None:
-    """Between trials, or a worker grows by a tenth: cycles of garbage hold whole environments, and
-    the C library keeps what is freed in between them."""
+    """Free the memory of the last trial: without this a worker grows by a tenth.
+
+    Cycles of garbage hold whole environments, and the C library keeps the gaps between them.
+    """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:

@@ -258,7 +258,7 @@ class Clock:
             (Outbox, "deliver", "record"),
             (sweeps.record.recorder, "save", "record"),
             (optuna.Study, "tell", "tell"),
-            (sweeps.run.worker, "take_back", "look around"),
+            (sweeps.run.worker, "requeue_lost", "look around"),
             (sweeps.run.worker, "give_back_memory", "memory"),
         ):
             setattr(owner, attribute, self.part(name, getattr(owner, attribute)))

@@ -21,7 +21,7 @@ from lander.trainer import train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.record.recorder import trial_run
-from sweeps.run.failures import bug
+from sweeps.run.failures import repeated_failure
 from sweeps.run.objective import Objective
 from sweeps.schema import REASON, RUN_ID, WARNING, Role
 from sweeps.store.store import Store
@@ -153,8 +153,8 @@ def ended(*reasons: str | None) -> list[FrozenTrial]:
     ],
 )
 def test_five_failures_alike_in_a_row_are_a_bug(reasons: list[str | None], found: str) -> None:
-    assert bug(ended(*reasons)).startswith(found)
-    assert bool(bug(ended(*reasons))) == bool(found)
+    assert repeated_failure(ended(*reasons)).startswith(found)
+    assert bool(repeated_failure(ended(*reasons))) == bool(found)
 
 
 BROKEN = """
@@ -185,7 +185,7 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
     )
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
-    assert "the last 5 trials failed alike: ZeroDivisionError: engine" in line
+    assert "stopped after 5 identical failures: ZeroDivisionError: engine" in line
     sweep = open_sweep(store, "mini")
     failed = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
     assert len(failed) in (5, 6)

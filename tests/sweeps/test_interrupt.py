@@ -37,7 +37,7 @@ def test_an_interrupted_sweep_closes_its_trials_and_keeps_the_rest_waiting(
     until(lambda: training() == 2, process)
     process.send_signal(sent)
     output = output_of(process, code=130)
-    assert "interrupted: the same command takes the sweep up again" in output
+    assert "interrupted; run the same command to resume" in output
     assert "Traceback" not in output
     sweep = open_sweep(store, "mini")
     ended = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.report.tables import at_once, covered
 from sweeps.endings import ended, seconds, started
-from sweeps.run.failures import bug
+from sweeps.run.failures import repeated_failure
 from sweeps.schema import ENDED, REASON, STARTED
 from sweeps.scores import ranked
 from sweeps.store.store import Store
@@ -80,8 +80,8 @@ def test_a_clock_that_was_set_back_gives_no_negative_time() -> None:
 
 def test_the_last_trials_to_end_are_the_last_ones_in_any_zone() -> None:
     failed = [trial(i, number=i, reason="TypeError: x", hours=9) for i in range(5)]
-    assert bug(failed) == "TypeError: x"
-    assert bug([*failed, trial(10, number=5, hours=-9)]) == ""
+    assert repeated_failure(failed) == "TypeError: x"
+    assert repeated_failure([*failed, trial(10, number=5, hours=-9)]) == ""
 
 
 def test_of_equal_parameters_the_last_to_end_counts_in_any_zone() -> None:

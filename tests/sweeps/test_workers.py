@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -12,16 +15,17 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.lifecycle.start import start_sweep
-from sweeps.run import supervisor as crew
+from sweeps.run import local, supervisor
+from sweeps.run.local import LocalLauncher
 from sweeps.run.progress import ProgressTable, clock
-from sweeps.run.supervisor import HERE, Supervisor, run_workers
+from sweeps.run.supervisor import Supervisor, run_workers
 from sweeps.schema import REASON, Reason
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
 from tests.studies import MINI
 
-WATCH = ProgressTable(trials=6, reports=2, steps=1_024)
+TABLE = ProgressTable(trials=6, reports=2, steps=1_024)
 
 TAKES_ONE_AND_DIES = """
 import os, signal, sys, warnings
@@ -47,9 +51,9 @@ def test_workers_that_cannot_begin_are_not_started_again(
         started.append(index)
         return ["false"]
 
-    monkeypatch.setattr(crew, "worker_command", command)
+    monkeypatch.setattr(local, "worker_command", command)
     with pytest.raises(RuntimeError, match=r"the workers broke down: see .*mini-worker-1\.log"):
-        run_workers(Supervisor(begin(store, trials=6), HERE, 2, None), watch=WATCH)
+        run_workers(Supervisor(begin(store, trials=6), LocalLauncher(), 2, None), table=TABLE)
     assert started == [0, 1]
 
 
@@ -59,9 +63,9 @@ def test_a_trial_that_ends_its_workers_is_tried_twice_and_has_failed_then(
     def command(sweep: Sweep, *, index: int, seconds: float | None) -> Sequence[str]:
         return [sys.executable, "-c", TAKES_ONE_AND_DIES, str(sweep.store.folder)]
 
-    monkeypatch.setattr(crew, "worker_command", command)
+    monkeypatch.setattr(local, "worker_command", command)
     sweep = begin(store, trials=1)
-    assert run_workers(Supervisor(sweep, HERE, 1, None), watch=WATCH)
+    assert run_workers(Supervisor(sweep, LocalLauncher(), 1, None), table=TABLE)
     assert [trial.user_attrs[REASON] for trial in sweep.read_trials().all] == [
         Reason.LOST,
         Reason.LOST_AGAIN,
@@ -74,9 +78,9 @@ class Script:
     """A launcher, and its workers: each has ended when it was asked `asked` times, idle."""
 
     asked: int
-    elsewhere = False
-    places = 2
-    trouble = ""
+    remote = False
+    slots = 2
+    failure = ""
 
     def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> Script:
         return Script(self.asked)
@@ -94,8 +98,8 @@ class Script:
 def test_the_supervisor_reads_the_trials_once_per_look(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(crew, "SHOW_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.0)
     reads, looks = [0], list[int]()
     read = optuna.Study.get_trials
 
@@ -103,12 +107,25 @@ def test_the_supervisor_reads_the_trials_once_per_look(
         reads[0] += 1
         return read(study, *args, **kwargs)
 
-    supervisor = Supervisor(begin(store, trials=6), Script(asked=10), 2, None)
+    supervised = Supervisor(begin(store, trials=6), Script(asked=10), 2, None)
     monkeypatch.setattr(optuna.Study, "get_trials", counted)
-    monkeypatch.setattr(WATCH, "update", lambda trials: looks.append(reads[0]))
-    assert run_workers(supervisor, watch=WATCH)
+    monkeypatch.setattr(TABLE, "update", lambda trials: looks.append(reads[0]))
+    assert run_workers(supervised, table=TABLE)
     assert looks == list(range(1, len(looks) + 1))
     assert reads[0] == len(looks) > 3
+
+
+def test_a_supervisor_that_only_watches_reads_the_trials_every_two_seconds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = Supervisor(begin(store, trials=6), Script(asked=0), 0, 10.0)
+    now, looks = [time.monotonic()], list[float]()
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.append(now.pop() + s))
+    monkeypatch.setattr(supervisor, "time", clock)
+    monkeypatch.setattr(TABLE, "update", lambda trials: looks.append(now[0]))
+    assert run_workers(watching, table=TABLE)
+    assert len(looks) >= 5
+    assert all(later - earlier >= 2.0 for earlier, later in pairwise(looks))
 
 
 def test_times_are_written_as_on_a_clock() -> None:
