@@ -18,7 +18,6 @@ from lander.advantages import ADVANTAGES
 from lander.config import PPOConfig
 from lander.distributions import Distribution
 from lander.graph import Tracer
-from lander.options import CHOICES
 from lander.policy import ActorCritic, Prediction
 from lander.rollout import Rollout
 from lander.surrogates import SURROGATES, Limits
@@ -121,11 +120,11 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A minibatch that an update has looked at."""
+class MinibatchLoss:
+    """What an update keeps of a minibatch's `Loss`."""
 
     terms: Tensor
-    """(3,): of the loss, by policy, value and entropy."""
+    """(3,): policy, value, entropy."""
     log_ratio: Tensor
     """(M,)."""
     stepped: bool
@@ -163,11 +162,6 @@ def approximate_kl(log_ratio: Tensor) -> Tensor:
     return (log_ratio.exp() - 1 - log_ratio).mean()
 
 
-def clip_fraction(log_ratio: Tensor, clip_range: float) -> Tensor:
-    """Share of transitions whose ratio has left 1 +- clip_range."""
-    return ((log_ratio.exp() - 1).abs() > clip_range).float().mean()
-
-
 def value_error(values: Tensor, batch: Batch, *, clip: float | None) -> Tensor:
     """mean(max((V - R)^2, (V_old + clip(V - V_old, -c, c) - R)^2)) / 2, without c the first alone.
 
@@ -178,6 +172,28 @@ def value_error(values: Tensor, batch: Batch, *, clip: float | None) -> Tensor:
         near = batch.values + (values - batch.values).clamp(-clip, clip)
         squares = torch.max(squares, (near - batch.returns).square())
     return 0.5 * squares.mean()
+
+
+def update_metrics(
+    losses: Sequence[MinibatchLoss], batch: Batch, config: PPOConfig, *, has_critic: bool
+) -> dict[str, float]:
+    """What an update records of its losses, by the names in `lander.metrics`; an option that a
+    number belongs to decides whether it is recorded."""
+    policy, value, entropy = torch.stack([loss.terms for loss in losses]).mean(0).tolist()
+    log_ratio = torch.cat([loss.log_ratio for loss in losses])
+    numbers = {
+        "loss/policy": policy,
+        "policy/entropy": entropy,
+        "policy/approx_kl": float(approximate_kl(log_ratio)),
+        **SURROGATES[config.surrogate].metrics(log_ratio, config),
+    }
+    if has_critic:
+        numbers["loss/value"] = value
+        explained = explained_variance(batch.values, batch.returns)
+        numbers |= {} if explained is None else {"value/explained_variance": explained}
+    if config.kl_stop is not None:
+        numbers["policy/gradient_steps"] = float(sum(loss.stepped for loss in losses))
+    return numbers
 
 
 class Agent:
@@ -213,26 +229,12 @@ class Agent:
         if config.advantage_norm == "batch":
             advantages = normalised(advantages)
         batch = Batch.of(rollout, advantages=advantages, returns=returns)
-        seen = list(self._epochs(batch, config, generator=generator))
-        policy, value, entropy = torch.stack([each.terms for each in seen]).mean(0).tolist()
-        log_ratio = torch.cat([each.log_ratio for each in seen])
-        metrics = {
-            "loss/policy": policy,
-            "policy/entropy": entropy,
-            "policy/approx_kl": float(approximate_kl(log_ratio)),
-        }
-        if "ppo.clip_range" in CHOICES["ppo.surrogate"][config.surrogate].reads:
-            metrics["policy/clip_fraction"] = float(clip_fraction(log_ratio, config.clip_range))
-        if self._policy.critic is not None:
-            metrics["loss/value"] = value
-            explained = explained_variance(rollout.values, returns)
-            metrics |= {} if explained is None else {"value/explained_variance": explained}
-        if config.kl_stop is not None:
-            metrics["policy/gradient_steps"] = float(sum(each.stepped for each in seen))
+        losses = list(self._epochs(batch, config, generator=generator))
+        has_critic = self._policy.critic is not None
+        metrics = update_metrics(losses, batch, config, has_critic=has_critic)
         self._require_sound(metrics, rollout)
         adapt = SURROGATES[config.surrogate].adapt
         if adapt is not None:
-            metrics["policy/kl_coef"] = config.kl_coef
             self._kl_coef = adapt(config.kl_coef, self._kl(batch), config)
         return metrics
 
@@ -249,7 +251,7 @@ class Agent:
 
     def _epochs(
         self, batch: Batch, config: PPOConfig, *, generator: torch.Generator
-    ) -> Iterator[Seen]:
+    ) -> Iterator[MinibatchLoss]:
         """Make the gradient steps, until a minibatch shows that the policy has gone too far."""
         buffers = dict(self._policy.named_buffers())
         weights = [group.weights for group in self._groups]
@@ -279,12 +281,12 @@ class Agent:
                     clipped_gradient, inputs, constants=self._config
                 )
                 if config.kl_stop is not None and approximate_kl(log_ratio) > config.kl_stop:
-                    yield Seen(terms, log_ratio, stepped=False)
+                    yield MinibatchLoss(terms, log_ratio, stepped=False)
                     return
                 for group, gradient in zip(self._groups, gradients, strict=True):
                     group.gradient.copy_(gradient)
                 self._optimizer.step()
-                yield Seen(terms, log_ratio, stepped=True)
+                yield MinibatchLoss(terms, log_ratio, stepped=True)
 
     @torch.no_grad()
     def _kl(self, batch: Batch) -> float:

@@ -45,6 +45,11 @@ class Limits:
         return self.low, self.high, self.kl_coef
 
 
+def no_metrics(_log_ratio: Tensor, _ppo: PPOConfig) -> dict[str, float]:
+    """Nothing beyond what every surrogate records."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Surrogate:
     """An objective, and what follows from an update."""
@@ -52,6 +57,8 @@ class Surrogate:
     objective: Callable[[Tensor, Tensor, Callable[[], Tensor], Limits], Tensor]
     """(r, A, KL, limits) -> (B,): the ratio (B,), the advantage (B,), and a function that gives the
     exact KL(old || new) of each state (B,), called only where it is needed."""
+    metrics: Callable[[Tensor, PPOConfig], dict[str, float]] = no_metrics
+    """(log r of an update's transitions, config) -> what is recorded with this surrogate only."""
     adapt: Callable[[float, float, PPOConfig], float] | None = None
     """(beta, mean KL after an update, config) -> beta of the next update."""
 
@@ -65,6 +72,12 @@ def clipped(ratio: Tensor, advantages: Tensor, _kl: object, limits: Limits) -> T
     """L_CLIP = min(r A, clip(r, 1 - eps, 1 + eps) A) (eq. 7)."""
     near = ratio.clamp(limits.low, limits.high)
     return torch.min(ratio * advantages, near * advantages)
+
+
+def clip_metrics(log_ratio: Tensor, ppo: PPOConfig) -> dict[str, float]:
+    """The share of transitions whose ratio has left 1 +- eps."""
+    outside = (log_ratio.exp() - 1).abs() > ppo.clip_range
+    return {"policy/clip_fraction": float(outside.float().mean())}
 
 
 def penalised(
@@ -86,10 +99,15 @@ def adapted(kl_coef: float, kl: float, ppo: PPOConfig) -> float:
     return kl_coef
 
 
+def adaptive_metrics(_log_ratio: Tensor, ppo: PPOConfig) -> dict[str, float]:
+    """The beta of this update."""
+    return {"policy/kl_coef": ppo.kl_coef}
+
+
 SURROGATES: dict[str, Surrogate] = {
-    "clip": Surrogate(clipped),
+    "clip": Surrogate(clipped, metrics=clip_metrics),
     "kl_fixed": Surrogate(penalised),
-    "kl_adaptive": Surrogate(penalised, adapt=adapted),
+    "kl_adaptive": Surrogate(penalised, metrics=adaptive_metrics, adapt=adapted),
     "none": Surrogate(unclipped),
 }
 """Surrogates by their name in `ppo.surrogate`."""

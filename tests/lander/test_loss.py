@@ -19,7 +19,6 @@ from lander.agent import (
     Batch,
     Loss,
     approximate_kl,
-    clip_fraction,
     explained_variance,
     normalised,
     ppo_loss,
@@ -32,7 +31,7 @@ from lander.policy import ActorCritic, make_policy
 from lander.resolve import resolve
 from lander.rollout import Rollout
 from lander.runner import Runner
-from lander.surrogates import Limits
+from lander.surrogates import Limits, clip_metrics
 from lander.vector import SerialVectorEnv
 
 Floats = NDArray[np.float64]
@@ -133,7 +132,8 @@ def test_surrogate_value_entropy_and_total_match_numpy() -> None:
     assert float(loss.value) == pytest.approx(value, rel=1e-5)
     assert float(loss.entropy) == pytest.approx(entropy, rel=1e-5)
     assert float(loss.total) == pytest.approx(-0.3 + 0.7 * value - 0.03 * entropy, abs=1e-5)
-    assert float(clip_fraction(loss.log_ratio, 0.2)) == pytest.approx(4 / 6)
+    recorded = clip_metrics(loss.log_ratio, PPOConfig(clip_range=0.2))
+    assert recorded == {"policy/clip_fraction": pytest.approx(4 / 6)}
     kl = np.mean([ratio - 1 - np.log(ratio) for ratio in RATIOS])
     assert float(approximate_kl(loss.log_ratio)) == pytest.approx(kl, abs=1e-5)
 
