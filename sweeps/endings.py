@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -74,6 +74,13 @@ def ending_of(state: TrialState, reason: str | None) -> Ending:
 def ending(trial: FrozenTrial) -> Ending:
     """How a trial ended, or that it has not."""
     return ending_of(trial.state, trial.user_attrs.get(REASON))
+
+
+def run_status(how: Ending) -> Literal["FINISHED", "KILLED", "FAILED"]:
+    """MLflow's word for the run of a trial that ended in this way."""
+    if how == Ending.FINISHED:
+        return "FINISHED"
+    return "KILLED" if how in (Ending.PRUNED, Ending.INTERRUPTED) else "FAILED"
 
 
 def counts(trial: FrozenTrial) -> bool:

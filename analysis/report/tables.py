@@ -21,7 +21,7 @@ from lander.evaluation import TEST_SEED, checkpoint_seeds, final_seeds, seed_ran
 from lander.options import inactive
 from sweeps.confirm import DEFAULTS
 from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
-from sweeps.record.recorder import shown
+from sweeps.record.recorder import first_to_last
 from sweeps.run.cores import usable_cores
 from sweeps.run.objective import trial_seeds
 from sweeps.run.progress import clock
@@ -143,10 +143,13 @@ def seeds_part(records: Records) -> list[Block]:
         seeds = ", ".join(map(str, trial_seeds(best, study)))
         table.append([f"training of the best, trial {best.number}", seeds])
     table += [
-        ["checkpoints, which prune: resets", shown(checkpoint_seeds(study.base))],
-        ["the score of a trial: resets", shown(final_seeds(study.base))],
+        ["checkpoints, which prune: resets", first_to_last(checkpoint_seeds(study.base))],
+        ["the score of a trial: resets", first_to_last(final_seeds(study.base))],
         ["trainings of a confirmation", "from 2^31 up: no trial of a sweep trains under them"],
-        ["test episodes of a confirmation: resets", shown(seed_range(TEST_SEED, TEST_EPISODES))],
+        [
+            "test episodes of a confirmation: resets",
+            first_to_last(seed_range(TEST_SEED, TEST_EPISODES)),
+        ],
     ]
     return [plain_table(table), "By the seeds of a confirmation nothing is ever chosen."]
 

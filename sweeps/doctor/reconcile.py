@@ -11,9 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.doctor.finding import Finding
 from sweeps.doctor.leftovers import registry, restored, unknown_parents
+from sweeps.endings import ending, run_status
 from sweeps.lifecycle.losses import find_lost, recover
 from sweeps.record.delivery import deliver_all
-from sweeps.record.outbox import RECORDS, SPOOL
+from sweeps.record.outbox import OUTBOXES, RECORDS
 from sweeps.schema import (
     CHECKED,
     CONFIG_FILE,
@@ -25,7 +26,6 @@ from sweeps.schema import (
     TRIAL_NUMBER,
     TRIAL_STATE,
     WORKER,
-    Reason,
     Role,
     seed_folder,
 )
@@ -80,10 +80,10 @@ def note_check(sweep: Sweep, findings: Sequence[Finding]) -> None:
 
 def undelivered(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     """Records of ended trials that wait for MLflow."""
-    name, spool = sweep.study.name, sweep.store.folder / SPOOL
+    name, outboxes = sweep.study.name, sweep.store.folder / OUTBOXES
     trials = sweep.read_trials().all
     ended = {f"{name}-{trial.number:04d}" for trial in trials if trial.state.is_finished()}
-    count = sum(path.parent.name in ended for path in spool.glob(f"*/{RECORDS}"))
+    count = sum(path.parent.name in ended for path in outboxes.glob(f"*/{RECORDS}"))
     if count:
         silence = "" if dry_run else deliver_all(sweep.store)
         why = f", and MLflow does not answer: {silence}" if silence else ""
@@ -193,7 +193,7 @@ def unrecorded(sweep: Sweep, trial: FrozenTrial) -> str:
 def mirrored(sweep: Sweep, trial: FrozenTrial, run: Run, *, dry_run: bool) -> Iterator[Finding]:
     """A trial that has ended, and its run."""
     name, client = f"trial {trial.number} of {sweep.study.name}", sweep.store.runs()
-    wanted = status_of(trial)
+    wanted = run_status(ending(trial))
     told = run.data.tags.get(TRIAL_STATE)
     if run.info.status != wanted or told != trial.state.name:
         yield Finding(
@@ -208,13 +208,6 @@ def mirrored(sweep: Sweep, trial: FrozenTrial, run: Run, *, dry_run: bool) -> It
         if missing:
             text = f"{name} lacks {', '.join(missing)}: no receipt without"
             yield Finding(text, mended=False, trial=trial.number)
-
-
-def status_of(trial: FrozenTrial) -> str:
-    """MLflow's word for how a trial ended."""
-    if trial.state == TrialState.FAIL:
-        return "KILLED" if trial.user_attrs.get(REASON) == Reason.INTERRUPTED else "FAILED"
-    return "FINISHED" if trial.state == TrialState.COMPLETE else "KILLED"
 
 
 def missing_files(client: MlflowClient, run: Run, *, seeds: int) -> Sequence[str]:

@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.endings import root
 from sweeps.record.delivery import close_run, deliver_all
-from sweeps.schema import REASON, SUPERSEDED, TRIAL_STATE, WORKER, Ending, Reason
+from sweeps.schema import REASON, WORKER, Reason
 from sweeps.store.snapshot import Trials
 from sweeps.store.worker_id import is_gone
 from sweeps.sweep import Sweep
@@ -15,7 +15,7 @@ from sweeps.sweep import Sweep
 def recover(sweep: Sweep) -> None:
     """Close the trials that lost their worker: the next worker that asks for a trial retries them.
 
-    The caller holds the store's lock, and calls `deliver_all` later to send their last records.
+    The caller holds the store's lock, and calls `deliver_all` later to deliver their last records.
 
     Not Optuna's `RetryHeartbeatStaleTrialCallback`: it enqueues a trial of its own, which would
     train under another seed and use up one more trial of the budget.
@@ -25,10 +25,7 @@ def recover(sweep: Sweep) -> None:
     for trial in find_lost(sweep, trials):
         reason = Reason.LOST_AGAIN if root(trial) in before else Reason.LOST
         before.add(root(trial))
-        tags = {REASON: reason, TRIAL_STATE: "FAIL"}
-        if reason == Reason.LOST:
-            tags[SUPERSEDED] = Ending.LOST
-        close_run(sweep.store, sweep.study.name, trial, tags=tags, status="FAILED")
+        close_run(sweep.store, sweep.study.name, trial, reason=reason)
         sweep.fail(trial, reason)
 
 

@@ -58,7 +58,7 @@ def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS) -> bool:
     an MLflow that answers within `patience` seconds all of it is. Whether no record of a trial
     waits for MLflow any more.
     """
-    delivered = drain(sweep.store, seconds=patience, later="the same command again")
+    delivered = drain(sweep.store, seconds=patience, later="run the same command again")
     if not delivered and not answers(sweep):
         return False
     with sweep.store.publication_lock:  # two at once would each register the best model

@@ -1,54 +1,55 @@
-"""What is to be recorded of a run: on disk first, then with MLflow, whenever that answers.
+"""The record of a trial on its way to MLflow: written to a local folder first, delivered in order.
 
-A trial's spool is a folder, STORE/spool/STUDY-NUMBER: `records.jsonl`, a record a line, and the
-files that records name. They are delivered in order, always from there. A record that may have
-arrived is delivered again, which changes nothing: the run is known by its key, a point of a curve
-to MLflow by name, step, time and value, and all else replaces itself.
+This is a transactional outbox. The folder, STORE/spool/STUDY-NUMBER, holds `records.jsonl`, an
+entry a line, and the files that entries name. An entry that may have arrived is delivered again,
+which changes nothing: the run is known by its key, a point of a curve by name, step, time and
+value, and everything else replaces itself.
 
-A line that cannot be delivered does not stop the others: when these have arrived it is set aside
-with the files it names, in STUDY-NUMBER.refused.
+An entry that can never be delivered does not block the others: after them it is set aside in
+STUDY-NUMBER.refused, with the files it names.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from mlflow import MlflowClient
+from optuna.trial import TrialState
 
 from lander.files import inside
+from sweeps.endings import SUPERSEDING, ending_of, run_status
 from sweeps.errors import one_line
-from sweeps.record.durable import sync
-from sweeps.record.entries import KnownRun, Point, RunBegun, read_record
-from sweeps.record.files import require_record, set_aside
-from sweeps.record.sender import Sender, key_of
+from sweeps.record.entries import Batch, End, Entry, KnownRun, Point, RunBegun, as_line, read_entry
+from sweeps.record.files import require_regular, set_aside, sync
+from sweeps.record.mlflow_run import MlflowRun, key_of
+from sweeps.schema import REASON, SUPERSEDED, TRIAL_STATE
 from sweeps.store.mlflow_errors import Undeliverable, affects_every_record, is_retryable
 from sweeps.store.store import Store
 
-SPOOL = "spool"
-"""Folder of a store."""
+OUTBOXES = "spool"
+"""Folder of a store with the outboxes of its trials."""
 RECORDS = "records.jsonl"
 REASONS = "reasons.txt"
-"""Why each line of a record that is set aside could not be delivered."""
+"""Why each entry of an outbox that is set aside could not be delivered."""
 POINTS_LIMIT = 1000
 """Points that MLflow takes in one call."""
 PATIENCE = 100
-"""After a call without an answer the next one waits as many times as long as it took, so that an
-outage costs training at most a hundredth .."""
+"""After a call without an answer the next one waits this many times as long as it took, so that
+an outage costs training at most a hundredth .."""
 LONGEST = 300.0
 """.. but no more seconds than these."""
 
 
 class Outbox:
-    """The record of one run, under way to MLflow."""
+    """The record of one trial, of which MLflow may not have everything yet."""
 
     _not_before: ClassVar[dict[str, float]] = {}
-    """By MLflow's address: when this process may ask it again."""
+    """By MLflow's address: when this process may call it again."""
 
     def __init__(
         self,
@@ -58,10 +59,10 @@ class Outbox:
         link: Callable[[str], None],
         run_id: str = "",
     ) -> None:
-        """`link` is given the id of the run as soon as there is one, unless `run_id` is that.
+        """`link` is called with the id of the run once MLflow has one, unless `run_id` is given.
 
         Raises:
-            OSError, Undeliverable: there is a record that cannot be read.
+            OSError, Undeliverable: the folder exists, and cannot be read.
         """
         self.folder = folder
         self._client = client
@@ -69,62 +70,73 @@ class Outbox:
         self._linked = bool(run_id)
         self._records = folder / RECORDS
         begun = os.path.lexists(self._records)
-        self._sender = Sender(folder, client, run_id=run_id, again=begun)
+        self._run = MlflowRun(folder, client, run_id=run_id, redelivery=begun)
         self._offset = 0
         self._refused: list[tuple[bytes, str]] = []
-        """Lines that cannot be delivered, and why."""
-        self.silence = ""
-        """Why the last delivery stopped."""
+        """Lines that can never be delivered, and why."""
+        self.obstacle = ""
+        """Why the last delivery stopped before the end."""
         self.outage = False
-        """It stopped for a reason that concerns all records."""
+        """Every other outbox would meet the same obstacle."""
         folder.mkdir(parents=True, exist_ok=True)
         if begun:  # a killed writer leaves half a line
-            require_record(self._records)
+            require_regular(self._records)
             lines, end, half = self._records.read_bytes().rpartition(b"\n")
             if half:
                 os.truncate(self._records, len(lines + end))
 
     @property
     def is_empty(self) -> bool:
-        """It holds no record yet."""
+        """Whether no entry was written yet."""
         return not self._records.exists()
 
     def key(self, start: int) -> str:
-        """The value of `KEY` among the tags of the run that begins at this time."""
+        """The value of the tag `RECORD_KEY` for the run that begins at this time."""
         return key_of(self.folder, start)
 
-    def write(self, kind: str, **fields: object) -> None:
-        """Keep a record, of one of the kinds in `sweeps.record.entries`.
+    def write(self, entry: Entry) -> None:
+        """Append an entry.
 
         Raises:
-            OSError: the disk is full; the record is not kept.
+            OSError: the disk is full; nothing is appended.
         """
-        line = json.dumps({"kind": kind, **fields}, allow_nan=False) + "\n"
+        line = as_line(entry)
         with self._records.open("ab") as file:
             size = file.tell()
             try:
-                file.write(line.encode())
+                file.write(line)
                 file.flush()
             except OSError:
                 os.truncate(self._records, size)
                 raise
 
+    def points(self, points: Sequence[Point]) -> None:
+        """Append points of curves, in batches: a call for each would cost 4 ms."""
+        for start in range(0, len(points), POINTS_LIMIT):
+            self.write(Batch(points=tuple(points[start : start + POINTS_LIMIT])))
+
+    def end(self, state: TrialState, reason: str, tags: Mapping[str, str] | None = None) -> None:
+        """Append the last entries of a record: how its trial ended, and why if it failed."""
+        how = ending_of(state, reason)
+        last = {TRIAL_STATE: state.name}
+        if state == TrialState.FAIL:
+            last[REASON] = reason
+        if how in SUPERSEDING:
+            last[SUPERSEDED] = str(how)
+        self.write(Batch(tags={**last, **(tags or {})}))
+        self.write(End(run_status(how), int(time.time() * 1000)))
+
     @property
     def is_whole(self) -> bool:
-        """Whether it still begins with its run: others may have removed the beginning."""
+        """Whether it still begins with its run: another process may have delivered that part."""
         try:
             with self._records.open("rb") as records:
-                return isinstance(read_record(records.readline()), RunBegun | KnownRun)
+                return isinstance(read_entry(records.readline()), RunBegun | KnownRun)
         except (OSError, Undeliverable):
             return False
 
-    def points(self, points: Sequence[Point]) -> None:
-        """Points of curves, in batches: a call for each would cost 4 ms."""
-        for start in range(0, len(points), POINTS_LIMIT):
-            self.write("batch", points=points[start : start + POINTS_LIMIT])
-
     def sync(self) -> None:
-        """Force the record, and what it names, onto the disk: no power cut loses it from then on.
+        """Force all of it onto the disk, so that no power cut loses it.
 
         Raises:
             OSError: the disk is full.
@@ -132,28 +144,28 @@ class Outbox:
         sync(self.folder, parents=2)
 
     def deliver(self, *, now: bool = False) -> bool:
-        """Deliver what is left; whether that was done, but for lines that cannot be delivered.
+        """Deliver what has not arrived; whether only entries are left that never can be.
 
-        Where MLflow did not answer lately it is asked only `now` that somebody waits for it.
+        An MLflow that failed to answer lately is called only if the caller waits for it `now`.
         """
         started, address = time.monotonic(), str(self._client.tracking_uri)
-        self.silence, self.outage = "", False
+        self.obstacle, self.outage = "", False
         if not now and started < Outbox._not_before.get(address, 0.0):
-            self.silence, self.outage = "it did not answer a moment ago", True
+            self.obstacle, self.outage = "it did not answer a moment ago", True
             return False
         with self._records.open("rb") as records:
             error = self._begin_run(records)
             if error is not None:
-                self._wait(error, address, started)
+                self._postpone(error, address, started)
                 return False
-            if self._sender.run_id and not self._linked:
-                self._link(self._sender.run_id)
+            if self._run.run_id and not self._linked:
+                self._link(self._run.run_id)
                 self._linked = True
             records.seek(self._offset)
             for line in records:
                 error = self._attempt(line)
                 if error is not None and is_retryable(error):
-                    self._wait(error, address, started)
+                    self._postpone(error, address, started)
                     return False
                 if error is not None:
                     self._refused.append((line, one_line(error)))
@@ -161,50 +173,49 @@ class Outbox:
         return True
 
     def _begin_run(self, lines: Iterable[bytes]) -> Exception | None:
-        """Before all else, wherever in the record that stands; why it has to wait."""
-        for line in () if self._sender.run_id else lines:
+        """Deliver the entry that begins the run, wherever it stands; an error that may pass."""
+        for line in () if self._run.run_id else lines:
             error = self._attempt(line, only_run=True)
             if error is not None and is_retryable(error):
                 return error
-            if self._sender.run_id:
+            if self._run.run_id:
                 return None
         return None
 
     def _attempt(self, line: bytes, *, only_run: bool = False) -> Exception | None:
-        """Deliver one line, of whatever kind; why that failed."""
+        """Deliver one line; the error if that fails."""
         try:
-            record = read_record(line)
-            if not only_run or isinstance(record, RunBegun | KnownRun):
-                self._sender.send(record)
+            entry = read_entry(line)
+            if not only_run or isinstance(entry, RunBegun | KnownRun):
+                self._run.deliver(entry)
         except Exception as error:
             return error
         return None
 
-    def _wait(self, error: Exception, address: str, started: float) -> None:
-        """Note that MLflow gave no answer, and leave it alone for a while."""
-        self._sender.again = True
-        self.silence, self.outage = one_line(error), affects_every_record(error)
+    def _postpone(self, error: Exception, address: str, started: float) -> None:
+        """Note that MLflow gave no answer; do not call it for a while."""
+        self._run.redelivery = True
+        self.obstacle, self.outage = one_line(error), affects_every_record(error)
         ended = time.monotonic()
         pause = min(LONGEST, max(1.0, PATIENCE * (ended - started)))
         Outbox._not_before[address] = ended + pause
 
-    def settle(self) -> None:
-        """After all of it was delivered: remove it, but for what could not be, which is set aside
-        and named in one line."""
-        for folder in self._sender.written:
+    def clean_up(self) -> None:
+        """Remove what was delivered, after all of it was; set aside what never can be."""
+        for folder in self._run.written:
             sync(folder)
         if not self._refused:
             self.remove()
             return
-        for path in self._sender.delivered:
+        for path in self._run.delivered:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
         lines = [line for line, _ in self._refused]
-        if self._sender.run_id:  # so that renamed back it is a record again
-            known = json.dumps({"kind": "known_run", "run_id": self._sender.run_id}) + "\n"
-            lines = [known.encode(), *(line for line in lines if line != known.encode())]
+        if self._run.run_id:  # so that it can be delivered once it is renamed back
+            known = as_line(KnownRun(self._run.run_id))
+            lines = [known, *(line for line in lines if line != known)]
         rest = self.folder / f".{RECORDS}"
         rest.write_bytes(b"".join(lines))
         reasons = "".join(f"{reason}\n" for _, reason in self._refused)
@@ -217,20 +228,20 @@ class Outbox:
         )
 
     def remove(self) -> None:
-        """All of it has arrived, or is of no use."""
+        """Remove the folder, whatever it holds."""
         self._records.unlink(missing_ok=True)  # first: without it the rest is no record
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def spool_of(store: Store, study: str, number: int) -> Path:
-    """Where the record of a trial waits."""
-    return spools(store) / f"{study}-{number:04d}"
+def outbox_path(store: Store, study: str, number: int) -> Path:
+    """The folder of a trial's outbox, which need not exist."""
+    return outboxes_path(store) / f"{study}-{number:04d}"
 
 
-def spools(store: Store) -> Path:
-    """Where all records wait.
+def outboxes_path(store: Store) -> Path:
+    """The folder of all outboxes of a store, which need not exist.
 
     Raises:
         ConfigError: it is a link that leads out of the store.
     """
-    return inside(store.folder, store.folder / SPOOL)
+    return inside(store.folder, store.folder / OUTBOXES)

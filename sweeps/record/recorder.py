@@ -1,25 +1,19 @@
-"""Where the story of a trial is written: one MLflow run."""
+"""What a trial records: config, curves, weights, GIF and model, written to its outbox."""
 
 from __future__ import annotations
 
-import os
 import time
-import traceback
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import mlflow
 import numpy as np
-import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from lander.agent import Divergence
 from lander.checkpoint import save
 from lander.dotted import flatten, to_toml
 from lander.env import env_spec
@@ -29,76 +23,60 @@ from lander.metrics import EVAL_RETURN, FINAL_RETURN
 from lander.policy import DeterministicActor
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult
-from sweeps.endings import SUPERSEDING, ending
-from sweeps.errors import one_line, redacted
-from sweeps.record.entries import Point
-from sweeps.record.files import set_aside
-from sweeps.record.outbox import POINTS_LIMIT, Outbox, spool_of
+from sweeps.errors import one_line
+from sweeps.record.entries import Batch, File, Point, SavedModel
+from sweeps.record.outbox import POINTS_LIMIT, Outbox
 from sweeps.record.provenance import package_version
 from sweeps.schema import (
-    CANDIDATE,
     CHECKPOINT_SEEDS,
     CONFIG_FILE,
     FINAL_SEEDS,
     LANDING_GIF,
     MODEL,
-    PARENT_RUN,
     POLICY_FILE,
     REASON,
-    RECORD_KEY,
-    RETRY_OF,
-    ROLE,
-    RUN_ID,
     SCORE,
     SECONDS,
     SEED_CURVES_FILE,
-    SUPERSEDED,
-    TEST_SEED_INDEX,
     TRACEBACK_FILE,
     TRAINING_SEEDS,
-    TRIAL_NUMBER,
-    TRIAL_STATE,
     WARNING,
-    Ending,
     Reason,
-    Role,
     TimePart,
     extremes,
-    run_name,
     seed_folder,
 )
 from sweeps.scores import mean
-from sweeps.store.store import Store
 
 
 class Recorder(Protocol):
-    """One trial's record; the objective writes to nothing else.
+    """The record of one trial; an objective writes to nothing else.
 
-    `seed` is the place of a training among the trial's: 0, 1, ..
+    `seed` is the index of a training in its trial: 0, 1, ..
     """
 
     def config(self, configs: Sequence[Resolved]) -> None:
-        """The config with each training seed, once, before training."""
+        """Before the first training: the resolved config, once with each training seed."""
 
     def progress(self, progress: Progress, *, seed: int) -> None:
-        """One point of every curve of a training."""
+        """After an update: one point of every curve of a training."""
 
     def result(self, result: TrainResult, *, seed: int) -> None:
-        """Final numbers and weights of a training."""
+        """After a training: its final numbers and weights."""
 
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
-        """What stands for the whole trial, GIF and model among it, once, at the end."""
+        """After the last training: the score, and the GIF and model of the whole trial."""
 
 
 @dataclass
 class MlflowRecorder:
-    """Writes to the spool of one MLflow run, in batches."""
+    """Writes the record of a trial to an outbox, in batches."""
 
-    spool: Outbox
+    outbox: Outbox
     seconds: defaultdict[TimePart, float] = field(default_factory=lambda: defaultdict(float))
-    """Time by what it went into besides training, recorded with the run."""
+    """What time was spent on besides training, recorded with the run."""
     warnings: list[str] = field(default_factory=list)
-    """What could not be made, recorded with the run."""
+    """Which artifacts are missing, and why, recorded with the run."""
     _started: float = field(default_factory=time.perf_counter)
     _pending: list[Point] = field(default_factory=list)
     _latest: dict[str, Point] = field(default_factory=dict)
@@ -122,18 +100,18 @@ class MlflowRecorder:
             }
             seeds = {
                 TRAINING_SEEDS: ", ".join(str(each.config.seed) for each in configs),
-                CHECKPOINT_SEEDS: shown(checkpoint_seeds(config)),
-                FINAL_SEEDS: shown(final_seeds(config)),
+                CHECKPOINT_SEEDS: first_to_last(checkpoint_seeds(config)),
+                FINAL_SEEDS: first_to_last(final_seeds(config)),
             }
-            self.spool.write("batch", params=self._params, tags=seeds)
+            self.outbox.write(Batch(params=self._params, tags=seeds))
             self.file(CONFIG_FILE).write_text(to_toml(config))
-            self.spool.write("file", path=CONFIG_FILE)
+            self.outbox.write(File(CONFIG_FILE))
             self.flush()
 
     def progress(self, progress: Progress, *, seed: int) -> None:
         with self._timed(TimePart.MLFLOW):
-            place = seed_folder(seed, of=self._seeds)
-            self.metrics(progress.metrics, step=progress.env_steps, under=place)
+            folder = seed_folder(seed, of=self._seeds)
+            self.metrics(progress.metrics, step=progress.env_steps, under=folder)
             if progress.evaluation is not None:
                 point = progress.env_steps, progress.evaluation.return_mean
                 self._evaluated[progress.checkpoint].append(point)
@@ -142,11 +120,11 @@ class MlflowRecorder:
 
     def result(self, result: TrainResult, *, seed: int) -> None:
         self.seconds[TimePart.EVALUATION] += result.final.seconds + result.final_sampled.seconds
-        place = seed_folder(seed, of=self._seeds)
+        folder = seed_folder(seed, of=self._seeds)
         with self._timed(TimePart.MLFLOW):
-            self.metrics(result.metrics, step=result.env_steps, under=place)
-            save(self.file(place + POLICY_FILE), result.policy.state_dict(), result.config)
-            self.spool.write("file", path=place + POLICY_FILE)
+            self.metrics(result.metrics, step=result.env_steps, under=folder)
+            save(self.file(folder + POLICY_FILE), result.policy.state_dict(), result.config)
+            self.outbox.write(File(folder + POLICY_FILE))
             self.flush()
 
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
@@ -159,19 +137,19 @@ class MlflowRecorder:
             with self._timed(TimePart.MLFLOW):
                 self._seeds_together(results)
         with self._timed(TimePart.MODEL), tolerated(self.warnings, "the model"):
-            self.model(typical)
+            self._model(typical)
 
     def _picture(self, result: TrainResult) -> None:
-        """The first final episode, if it can be drawn."""
+        """The first final episode, if the environment can draw it."""
         path = self.file(LANDING_GIF)
         trouble = save_landing(path, result.config.env, result.final)
         if trouble is not None:
             self.warnings.append(trouble)
         if path.is_file():
-            self.spool.write("file", path=LANDING_GIF)
+            self.outbox.write(File(LANDING_GIF))
 
     def _seeds_together(self, results: Sequence[TrainResult]) -> None:
-        """Under the plain names the mean over training seeds, beside it their extremes."""
+        """The mean over training seeds under the plain names, and the extremes beside it."""
         points = [evaluated for _, evaluated in sorted(self._evaluated.items())]
         for point in points:
             steps, returns = zip(*point, strict=True)
@@ -181,29 +159,13 @@ class MlflowRecorder:
         outer = spread(FINAL_RETURN, [result.final.return_mean for result in results])
         self.metrics(means | outer, step=max(result.env_steps for result in results))
         with tolerated(self.warnings, SEED_CURVES_FILE):
-            from sweeps.charts.seeds import seed_curves  # and matplotlib: most workers never draw
+            from sweeps.charts.seeds import seed_curves  # loads matplotlib; most workers never draw
 
             env = results[0].config.env
             seed_curves(points, env=env).savefig(self.file(SEED_CURVES_FILE))
-            self.spool.write("file", path=SEED_CURVES_FILE)
+            self.outbox.write(File(SEED_CURVES_FILE))
 
-    def metrics(self, metrics: Mapping[str, float], *, step: int, under: str = "") -> None:
-        """Keep a point of each curve for the next `flush`."""
-        now = int(time.time() * 1000)
-        for name, value in metrics.items():
-            self._latest[under + name] = point = (under + name, value, now, step)
-            self._pending.append(point)
-        if len(self._pending) >= POINTS_LIMIT:  # there may be any number of updates to a checkpoint
-            self.spool.points(self._pending)
-            self._pending.clear()
-
-    def flush(self) -> bool:
-        """Write what is pending; whether MLflow has all of it."""
-        self.spool.points(self._pending)
-        self._pending.clear()
-        return self.spool.deliver()
-
-    def model(self, result: TrainResult) -> None:
+    def _model(self, result: TrainResult) -> None:
         """The policy as a LoggedModel of the run: raw observations in, env actions out."""
         spec = env_spec(result.config.env)
         mlflow.pytorch.save_model(
@@ -215,49 +177,61 @@ class MlflowRecorder:
             pip_requirements=[f"torch=={package_version('torch')}"],
         )
         points = [point for point in self._latest.values() if point[-1] == result.env_steps]
-        self.spool.write(
-            "model", path=MODEL, params=self._params, points=points, step=result.env_steps
-        )
+        self.outbox.write(SavedModel(MODEL, self._params, tuple(points), result.env_steps))
 
-    def close(self, tags: Mapping[str, str], *, status: str) -> None:
-        """The last of it, in MLflow's word for how it ended."""
-        told = {f"{SECONDS}.{part}": f"{self.seconds[part]:.3f}" for part in TimePart}
-        told[SECONDS] = f"{time.perf_counter() - self._started:.3f}"
+    def metrics(self, metrics: Mapping[str, float], *, step: int, under: str = "") -> None:
+        """Keep a point of each curve for the next `flush`."""
+        now = int(time.time() * 1000)
+        for name, value in metrics.items():
+            self._latest[under + name] = point = (under + name, value, now, step)
+            self._pending.append(point)
+        if len(self._pending) >= POINTS_LIMIT:  # there may be any number of updates to a checkpoint
+            self._write_points()
+
+    def flush(self) -> bool:
+        """Write what is pending and deliver it; whether MLflow has all of it."""
+        self._write_points()
+        return self.outbox.deliver()
+
+    def _write_points(self) -> None:
+        self.outbox.points(self._pending)
+        self._pending.clear()
+
+    def traceback(self, text: str) -> None:
+        """Record where a trial failed."""
+        self.file(TRACEBACK_FILE).write_text(text)
+        self.outbox.write(File(TRACEBACK_FILE))
+
+    def close(self, state: TrialState, reason: str) -> None:
+        """End the record and deliver it; if MLflow does not answer, `deliver_all` does later."""
+        tags = {f"{SECONDS}.{part}": f"{self.seconds[part]:.3f}" for part in TimePart}
+        tags[SECONDS] = f"{time.perf_counter() - self._started:.3f}"
         if self.warnings:
-            told[WARNING] = "; ".join(self.warnings)
+            tags[WARNING] = "; ".join(self.warnings)
         self.flush()
-        self.spool.write("batch", tags={**tags, **told})
-        self.spool.write("end", status=status, time=int(time.time() * 1000))
-        self.spool.sync()  # before the trial counts as complete
-        if self.spool.deliver():
-            self.spool.settle()  # or `sweeps.record.entries.delivery` sees to it
+        self.outbox.end(state, reason, tags)
+        self.outbox.sync()  # before the trial counts as complete
+        if self.outbox.deliver():
+            self.outbox.clean_up()
 
     def abandon(self, trial: FrozenTrial) -> None:
-        """The last of the record of a trial that others have closed, in their words.
+        """End the record of a trial that another process has closed, as that process noted.
 
-        `sweeps.record.entries.delivery` hands it over, if it is still there.
+        `deliver_all` delivers what it has not delivered yet.
         """
-        if not self.spool.is_whole:
-            self.spool.remove()  # they have handed it over, and what came later belongs to nothing
+        if not self.outbox.is_whole:
+            self.outbox.remove()  # it was delivered; what was written since belongs to no run
             return
-        how = ending(trial)
-        tags = {TRIAL_STATE: trial.state.name}
-        if trial.state == TrialState.FAIL:
-            tags[REASON] = str(trial.user_attrs.get(REASON, Reason.LOST))
-        if how in SUPERSEDING:
-            tags[SUPERSEDED] = how
-        broken_off = (Ending.PRUNED, Ending.INTERRUPTED)
-        status = "FINISHED" if how == Ending.FINISHED else "FAILED"
-        status = "KILLED" if how in broken_off else status
+        failed = trial.state == TrialState.FAIL
+        reason = str(trial.user_attrs.get(REASON, Reason.LOST)) if failed else ""
         with suppress(FileNotFoundError):
-            self.spool.write("batch", tags=tags)
-            self.spool.write("end", status=status, time=int(time.time() * 1000))
+            self.outbox.end(trial.state, reason)
 
     def file(self, path: str) -> Path:
-        """Where to put an artifact of that name."""
-        place = self.spool.folder / path
-        place.parent.mkdir(exist_ok=True)
-        return place
+        """Where to write an artifact of this name; to record it, write a `File` to the outbox."""
+        target = self.outbox.folder / path
+        target.parent.mkdir(exist_ok=True)
+        return target
 
     @contextmanager
     def _timed(self, part: TimePart) -> Generator[None]:
@@ -270,94 +244,15 @@ class MlflowRecorder:
 
 @contextmanager
 def tolerated(warnings: list[str], what: str) -> Generator[None]:
-    """What is made in here adorns a record: that it is missing is a warning, and no more."""
+    """Note a failure in this block as a warning: an optional artifact must not fail the trial."""
     try:
         yield
     except Exception as error:
         warnings.append(f"{what} is missing: {one_line(error)}")
 
 
-def is_taken_away(trial: optuna.Trial) -> bool:
-    """Whether others have closed a trial while it ran here, as it gave no sign of life."""
-    return trial.storage.get_trial(trial._trial_id).state.is_finished()
-
-
-@contextmanager
-def trial_run(
-    trial: optuna.Trial,
-    *,
-    store: Store,
-    experiment_id: str,
-    parent_run_id: str,
-    role: Role,
-    tags: Mapping[str, str],
-) -> Generator[MlflowRecorder]:
-    """Open the run of a trial; close it in the state that the trial ends in.
-
-    COMPLETE: FINISHED. PRUNED, or interrupted: KILLED. FAIL: FAILED, with the reason as a tag.
-
-    Where others have closed it meanwhile, its record ends with what they said of it.
-    """
-    given: dict[str, str] = {
-        name: str(trial.user_attrs[name])
-        for name in (RETRY_OF, CANDIDATE, TEST_SEED_INDEX)
-        if name in trial.user_attrs
-    }
-    folder = spool_of(store, trial.study.study_name, trial.number)
-    if os.path.lexists(folder):  # a trial begins once: not this one's
-        set_aside(folder, folder.name, "it is of an earlier sweep")
-    spool = Outbox(folder, store.runs(), link=partial(trial.set_user_attr, RUN_ID))
-    start = int(time.time() * 1000)
-    recorder = MlflowRecorder(spool)
-    status, state, reason = "FAILED", "FAIL", ""
-    own_tags: dict[str, str] = {
-        ROLE: str(role),
-        PARENT_RUN: parent_run_id,
-        TRIAL_NUMBER: str(trial.number),
-        RECORD_KEY: spool.key(start),
-    }
-    try:
-        spool.write(
-            "run",
-            experiment_id=experiment_id,
-            name=run_name(role, trial.number),
-            start=start,
-            tags={**own_tags, **given, **tags},
-        )
-        spool.deliver()
-        yield recorder
-        status, state = "FINISHED", "COMPLETE"
-    except optuna.TrialPruned:
-        status, state = "KILLED", "PRUNED"
-        raise
-    except Divergence as error:
-        reason = f"{Reason.DIVERGED}: {error}"
-        raise
-    except Exception as error:
-        if not is_taken_away(trial):  # which shows in many ways: its record may be gone as well
-            reason = one_line(error)
-            recorder.file(TRACEBACK_FILE).write_text(redacted(traceback.format_exc()))
-            spool.write("file", path=TRACEBACK_FILE)
-        raise
-    except BaseException:
-        status, reason = "KILLED", Reason.INTERRUPTED
-        raise
-    finally:
-        if is_taken_away(trial):
-            recorder.abandon(trial.storage.get_trial(trial._trial_id))
-        else:
-            last = {TRIAL_STATE: state}
-            if reason == Reason.INTERRUPTED:
-                last[SUPERSEDED] = Ending.INTERRUPTED
-            if reason:
-                last[REASON] = reason
-                with suppress(UpdateFinishedTrialError):
-                    trial.set_user_attr(REASON, reason)
-            recorder.close(last, status=status)
-
-
 def median_of(results: Sequence[TrainResult]) -> TrainResult:
-    """The training in the middle, of two the worse: what to expect, not what luck can do."""
+    """The training with the median return, the worse of two: what to expect, not what luck does."""
     by_score = sorted(results, key=lambda result: result.final.return_mean)
     return by_score[(len(results) - 1) // 2]
 
@@ -368,6 +263,6 @@ def spread(metric: str, values: Sequence[float]) -> dict[str, float]:
     return {metric: mean(values), lowest: min(values), highest: max(values)}
 
 
-def shown(seeds: range) -> str:
-    """A range of seeds for people: first..last."""
+def first_to_last(seeds: range) -> str:
+    """A range of seeds as text: first..last."""
     return f"{seeds[0]}..{seeds[-1]}"

@@ -26,7 +26,7 @@ from sweeps.hints import hint
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.record.delivery import deliver_all, drain
 from sweeps.record.provenance import environment, source_tags
-from sweeps.record.recorder import is_taken_away, trial_run
+from sweeps.record.trial_run import is_taken_away, trial_run
 from sweeps.run.failures import repeated_failure
 from sweeps.run.objective import Objective
 from sweeps.schema import Ending, Role

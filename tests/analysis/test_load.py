@@ -35,7 +35,8 @@ from sweeps.confirm import start_confirmation
 from sweeps.doctor.doctor import locations
 from sweeps.lifecycle.creation import create
 from sweeps.lifecycle.start import start_sweep
-from sweeps.record.outbox import Outbox, spool_of
+from sweeps.record.entries import KnownRun
+from sweeps.record.outbox import Outbox, outbox_path
 from sweeps.record.recorder import MlflowRecorder
 from sweeps.run.objective import trial_seeds
 from sweeps.run.worker import work
@@ -128,8 +129,8 @@ def begin(sweep: Sweep) -> optuna.Trial:
     run = client.create_run(sweep.experiment_id)
     trial.set_user_attr(RUN_ID, run.info.run_id)
     link = partial(trial.set_user_attr, RUN_ID)
-    spool = Outbox(spool_of(sweep.store, sweep.study.name, trial.number), client, link=link)
-    spool.write("known_run", run_id=run.info.run_id)
+    spool = Outbox(outbox_path(sweep.store, sweep.study.name, trial.number), client, link=link)
+    spool.write(KnownRun(run.info.run_id))
     seeds, recorder = sweep.study.settings.seeds_per_trial, MlflowRecorder(spool)
     for seed in range(seeds):
         for point in (1, 2, 3):

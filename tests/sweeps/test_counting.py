@@ -25,7 +25,7 @@ from sweeps.lifecycle.creation import create
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import run_table, summarise
 from sweeps.record.delivery import deliver_all
-from sweeps.record.recorder import trial_run
+from sweeps.record.trial_run import trial_run
 from sweeps.run.progress import ProgressTable
 from sweeps.run.worker import run_next
 from sweeps.schema import REASON, RETRY_OF, TRIAL_NUMBER, Ending, Reason, Role

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.record.outbox import Outbox, spool_of
+from sweeps.record.entries import Batch, KnownRun
+from sweeps.record.outbox import Outbox, outbox_path
 from sweeps.schema import RUN_ID
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
@@ -71,9 +72,9 @@ def lost_heartbeat(store: Store) -> None:
 
 def undelivered(store: Store) -> None:
     sweep = open_sweep(store, "tiny")
-    spool = Outbox(spool_of(store, "tiny", 0), store.runs(), link=lambda _: None)
-    spool.write("known_run", run_id=sweep.read_trials().all[0].user_attrs[RUN_ID])
-    spool.write("batch", tags={"late": "yes"})
+    spool = Outbox(outbox_path(store, "tiny", 0), store.runs(), link=lambda _: None)
+    spool.write(KnownRun(sweep.read_trials().all[0].user_attrs[RUN_ID]))
+    spool.write(Batch(tags={"late": "yes"}))
 
 
 def disagreeing(store: Store) -> None:

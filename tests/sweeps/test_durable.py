@@ -19,9 +19,10 @@ from optuna.trial import TrialState
 from sweeps.__main__ import main
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.delivery import drain
-from sweeps.record.durable import local_folder, sync
-from sweeps.record.outbox import RECORDS, Outbox, spool_of
-from sweeps.record.recorder import trial_run
+from sweeps.record.entries import File, KnownRun, RunBegun
+from sweeps.record.files import local_folder, sync
+from sweeps.record.outbox import RECORDS, Outbox, outbox_path
+from sweeps.record.trial_run import trial_run
 from sweeps.schema import Role
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
@@ -60,7 +61,7 @@ def run_one(store: FakeStore, names: list[str]) -> optuna.Study:
         )
         with opened as record:
             record.file("seed_0/policy.pt").write_text("weights")
-            record.spool.write("file", path="seed_0/policy.pt")
+            record.outbox.write(File("seed_0/policy.pt"))
         return 1.0
 
     study = optuna.create_study(study_name="mini", storage=Noted())
@@ -74,7 +75,7 @@ def test_a_record_that_waits_is_forced_onto_the_disk_before_its_trial_is_complet
     monkeypatch.setattr(Outbox, "_not_before", {})
     store = FakeStore(tmp_path / "store", {}, FakeMlflow(repeat("before")))
     run_one(store, synced)
-    folder = spool_of(store.store, "mini", 0)
+    folder = outbox_path(store.store, "mini", 0)
     assert (folder / RECORDS).read_text().endswith("\n")
     before = set(synced[: synced.index("COMPLETE")])
     wanted = {folder / RECORDS, folder / "seed_0" / "policy.pt", folder / "seed_0", folder}
@@ -89,10 +90,10 @@ def test_artifacts_on_this_machine_are_forced_onto_the_disk_before_their_copies_
     run = client.create_run(experiment)
     spool = Outbox(store.folder / "mini-0000", client, link=print, run_id=run.info.run_id)
     (spool.folder / "policy.pt").write_text("weights")
-    spool.write("file", path="policy.pt")
+    spool.write(File("policy.pt"))
     assert spool.deliver(now=True)
     synced.clear()
-    spool.settle()
+    spool.clean_up()
     copy = store.artifacts / "mini" / run.info.run_id / "artifacts" / "policy.pt"
     assert copy.read_text() == "weights"
     assert synced == [str(copy), str(copy.parent)]
@@ -145,13 +146,13 @@ def test_a_folder_that_an_earlier_sweep_left_is_not_taken_for_the_record_of_a_ne
 ) -> None:
     mlflow = FakeMlflow()
     store = FakeStore(tmp_path / "store", {}, mlflow)
-    folder = spool_of(store.store, "mini", 0)
+    folder = outbox_path(store.store, "mini", 0)
     folder.mkdir(parents=True)
     (folder / RECORDS).write_text('{"kind": "batch", "tags": {"of": "another life"}}\n')
     run_one(store, [])
     (run,) = mlflow.runs.values()
     assert "of" not in run.tags
-    assert "mini-0000 cannot be delivered to MLflow (it is of an earlier sweep)" in (
+    assert "mini-0000 cannot be delivered to MLflow (it was left by a deleted sweep)" in (
         capsys.readouterr().err
     )
     assert "another life" in (folder.with_name("mini-0000.refused") / RECORDS).read_text()
@@ -169,8 +170,8 @@ def waiting(store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     for _ in range(2):
         with pytest.warns(UserWarning, match="Heartbeat"):
             sweep.optuna.tell(sweep.optuna.ask(), 1.0)
-    spool = Outbox(spool_of(store, "mini", 0), store.runs(), link=print)
-    spool.write("known_run", run_id=sweep.run_id)
+    spool = Outbox(outbox_path(store, "mini", 0), store.runs(), link=print)
+    spool.write(KnownRun(sweep.run_id))
     return sweep
 
 
@@ -183,8 +184,9 @@ def test_a_worker_and_a_run_that_leave_records_behind_exit_with_1(
     monkeypatch.setattr("sweeps.run.worker.RETRY_SECONDS", 0.0)
     monkeypatch.setattr("sweeps.commands.RETRY_SECONDS", 0.0)
     (tmp_path / "mini.toml").write_text(MINI)
-    place = ["--store", str(waiting.store.folder)]
-    warning = f"sweeps: warning: records stay in {waiting.store.folder}/spool: no answer; later: "
+    folder = waiting.store.folder
+    place = ["--store", str(folder)]
+    warning = f"sweeps: warning: undelivered records are kept in {folder}/spool (no answer); "
     assert main(["work", "--study", "mini", *place]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(warning)
@@ -216,9 +218,9 @@ def test_an_mlflow_that_does_not_answer_is_left_alone_and_another_is_asked(
     spools = []
     for store in stores:
         client: MlflowClient = store.runs()
-        spools.append(Outbox(spool_of(store.store, "mini", 0), client, link=lambda _: None))
-        spools[-1].write("run", experiment_id="1", name="trial", start=1, tags={})
+        spools.append(Outbox(outbox_path(store.store, "mini", 0), client, link=lambda _: None))
+        spools[-1].write(RunBegun("1", "trial", 1, {}))
     assert [spool.deliver() for spool in spools] == [False, True]
     assert not spools[0].deliver()
-    assert spools[0].silence == "it did not answer a moment ago"
+    assert spools[0].obstacle == "it did not answer a moment ago"
     assert spools[0].deliver(now=True)

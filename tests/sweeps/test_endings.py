@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 
 from lander.trainer import Progress
 from sweeps.lifecycle.start import start_sweep
-from sweeps.record.recorder import MlflowRecorder, trial_run
+from sweeps.record.recorder import MlflowRecorder
+from sweeps.record.trial_run import trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective
 from sweeps.schema import REASON, RUN_ID, Role

@@ -16,7 +16,7 @@ from optuna.trial import FixedTrial, TrialState
 from lander.dotted import from_toml, to_toml
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
-from sweeps.record.recorder import trial_run
+from sweeps.record.trial_run import trial_run
 from sweeps.run.objective import Objective, trial_configs
 from sweeps.schema import CONFIG_FILE, LANDING_GIF, REASON, RUN_ID, WARNING, Role
 from sweeps.store.store import Store

@@ -20,7 +20,7 @@ from lander.dotted import configure
 from lander.trainer import train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
-from sweeps.record.recorder import trial_run
+from sweeps.record.trial_run import trial_run
 from sweeps.run.failures import repeated_failure
 from sweeps.run.objective import Objective
 from sweeps.schema import REASON, RUN_ID, WARNING, Role

@@ -24,8 +24,9 @@ from sweeps.endings import ending
 from sweeps.lifecycle.losses import find_lost, requeue_lost
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.delivery import deliver_all
-from sweeps.record.outbox import SPOOL, spool_of
-from sweeps.record.recorder import MlflowRecorder, trial_run
+from sweeps.record.outbox import OUTBOXES, outbox_path
+from sweeps.record.recorder import MlflowRecorder
+from sweeps.record.trial_run import trial_run
 from sweeps.run import worker as workers
 from sweeps.run.objective import Objective
 from sweeps.run.worker import run_next
@@ -263,7 +264,7 @@ def test_a_trial_that_is_taken_away_at_any_moment_costs_its_worker_that_trial_on
     def act() -> None:
         give_away(sweep)
         if spool == "gone":
-            shutil.rmtree(spool_of(store, "mini", 0), ignore_errors=True)
+            shutil.rmtree(outbox_path(store, "mini", 0), ignore_errors=True)
 
     with monkeypatch.context() as patch:
         before(moment, act, patch)
@@ -272,7 +273,7 @@ def test_a_trial_that_is_taken_away_at_any_moment_costs_its_worker_that_trial_on
     second = run_next(sweep.optuna, objective(sweep))
     assert (second.user_attrs[RETRY_OF], ending(second)) == (0, Ending.FINISHED)
     assert deliver_all(store) == ""
-    assert not [path for path in (store.folder / SPOOL).iterdir() if path.is_dir()]
+    assert not [path for path in (store.folder / OUTBOXES).iterdir() if path.is_dir()]
     list(examine(store, dry_run=False))  # whose spool is gone cannot close its run itself
     assert list(examine(store, dry_run=False)) == []
     run = store.runs().get_run(sweep.read_trials().all[0].user_attrs[RUN_ID])
@@ -298,7 +299,7 @@ def test_the_spool_of_a_worker_that_lives_here_is_not_delivered_behind_its_back(
     store: Store, stopped: str
 ) -> None:
     sweep, trial = begun(store, worker=stopped)
-    folder = spool_of(store, "mini", trial.number)
+    folder = outbox_path(store, "mini", trial.number)
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text('{"kind": "batch"}\n')
     sweep.fail(sweep.read_trials().all[0], Reason.LOST)

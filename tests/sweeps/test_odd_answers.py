@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from requests import HTTPError, Response
 
 from sweeps.__main__ import main
+from sweeps.record.entries import File, RunBegun
 from sweeps.record.outbox import RECORDS, Outbox
 from sweeps.store.mlflow_errors import affects_every_record, is_retryable
 from tests.studies import MINI
@@ -66,9 +67,9 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> Generator[Odd]:
 
 def spooled(odd: Odd, folder: Path) -> Outbox:
     spool = Outbox(folder / "mini-0000", MlflowClient(odd.uri), link=lambda _: None)
-    spool.write("run", experiment_id="1", name="trial-0000", start=1, tags={})
+    spool.write(RunBegun("1", "trial-0000", 1, {}))
     (spool.folder / "policy.pt").write_text("weights")
-    spool.write("file", path="policy.pt")
+    spool.write(File("policy.pt"))
     return spool
 
 
@@ -97,7 +98,7 @@ def test_a_record_waits_as_long_as_its_run_is_not_acknowledged(
     odd.answer = answer
     spool = spooled(odd, tmp_path)
     assert not spool.deliver(now=True)
-    assert spool.silence
+    assert spool.obstacle
     assert len((spool.folder / RECORDS).read_text().splitlines()) == 2
 
 
@@ -126,9 +127,9 @@ def test_an_upload_that_is_too_large_is_set_aside_and_one_that_fails_waits(
     run = {"info": {"run_id": f"r{odd.server_port}", "artifact_uri": "mlflow-artifacts:/r"}}
     odd.answer, odd.upload = (200, json.dumps({"run": run})), (status, body)
     spool = spooled(odd, tmp_path)
-    assert spool.deliver(now=True) == refused, spool.silence
+    assert spool.deliver(now=True) == refused, spool.obstacle
     if refused:
-        spool.settle()
+        spool.clean_up()
         (warning,) = capsys.readouterr().err.splitlines()
         assert f"(HTTPError: {status} Client Error" in warning
         assert (tmp_path / "mini-0000.refused" / "policy.pt").read_text() == "weights"

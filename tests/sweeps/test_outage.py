@@ -23,8 +23,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.record.delivery import deliver_all, drain
-from sweeps.record.outbox import RECORDS, Outbox, spool_of
-from sweeps.record.recorder import MlflowRecorder, trial_run
+from sweeps.record.entries import Batch, KnownRun, RunBegun
+from sweeps.record.outbox import RECORDS, Outbox, outbox_path
+from sweeps.record.recorder import MlflowRecorder
+from sweeps.record.trial_run import trial_run
 from sweeps.run.objective import Objective
 from sweeps.schema import RUN_ID, WORKER, Role
 from sweeps.store.store import Store
@@ -214,8 +216,10 @@ def test_a_server_killed_during_a_trial_gets_all_of_it_once_it_is_back(
         drain(store, seconds=60, later="doctor", check=interrupted)
     waiting, warning = capsys.readouterr().err.splitlines()
     assert waiting.startswith("sweeps: waiting for MLflow: MlflowException: ")
-    assert warning.startswith(f"sweeps: warning: records stay in {store.folder}/spool: Mlflow")
-    assert warning.endswith("; later: doctor")
+    assert warning.startswith(
+        f"sweeps: warning: undelivered records are kept in {store.folder}/spool (Mlflow"
+    )
+    assert warning.endswith("; to deliver them later: doctor")
     server.start()
     assert drain(store, seconds=0, later="doctor", check=interrupted)
     assert deliver_all(store) == ""
@@ -237,9 +241,9 @@ def test_a_trial_that_begins_without_the_server_gets_its_run_later(
     assert trial.state == TrialState.COMPLETE
     assert RUN_ID not in trial.user_attrs
     (warning,) = capsys.readouterr().err.splitlines()
-    assert "records stay in " in warning
-    assert "spool: MlflowException: API request" in warning
-    assert warning.endswith("; later: the same command again")
+    assert "records are kept in " in warning
+    assert "spool (MlflowException: API request" in warning
+    assert warning.endswith("; to deliver them later: run the same command again")
     assert recorded(sweep) == []
     sweep = begin(store, "unwell", proxy.uri, monkeypatch)  # the next start hands it over
     require_whole(sweep, told)
@@ -267,9 +271,9 @@ def test_what_a_killed_worker_left_arrives_before_its_run_is_closed(store: Store
     with pytest.warns(UserWarning, match="Heartbeat"):
         trial = sweep.optuna.ask()
     trial.set_user_attr(WORKER, str(replace(parse_worker(this_worker()), started="1")))
-    spool = Outbox(spool_of(store, "mini", 0), store.runs(), link=print)
+    spool = Outbox(outbox_path(store, "mini", 0), store.runs(), link=print)
     tags = {"sweeps.role": "trial"}
-    spool.write("run", experiment_id=sweep.experiment_id, name="trial-0000", start=1, tags=tags)
+    spool.write(RunBegun(sweep.experiment_id, "trial-0000", 1, tags))
     spool.points([("loss/policy", 0.5, 1, 256), ("loss/policy", 0.25, 1, 512)])
     with (spool.folder / RECORDS).open("a") as records:
         records.write('{"kind": "batch", "points": [["loss/pol')
@@ -289,9 +293,9 @@ def test_a_record_that_mlflow_refuses_is_set_aside_with_a_warning(
     sweep = start_sweep(study, store, trials=2, command=["run"])
     with pytest.warns(UserWarning, match="Heartbeat"):
         sweep.optuna.tell(sweep.optuna.ask(), 1.0)
-    spool = Outbox(spool_of(store, "mini", 0), store.runs(), link=print)
-    spool.write("known_run", run_id=sweep.run_id)
-    spool.write("batch", params={"x" * 1000: "1"})
+    spool = Outbox(outbox_path(store, "mini", 0), store.runs(), link=print)
+    spool.write(KnownRun(sweep.run_id))
+    spool.write(Batch(params={"x" * 1000: "1"}))
     assert deliver_all(store) == ""
     (warning,) = capsys.readouterr().err.splitlines()
     assert (

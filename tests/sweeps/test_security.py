@@ -20,7 +20,7 @@ from sweeps.__main__ import main
 from sweeps.errors import redacted
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import HOST
-from sweeps.record.outbox import spool_of
+from sweeps.record.outbox import outbox_path
 from sweeps.record.provenance import source_tags
 from sweeps.schema import DEFINITION
 from sweeps.store.store import Store
@@ -211,7 +211,7 @@ def test_a_name_on_the_command_line_is_looked_up_and_never_a_path(
 def test_the_longest_name_has_its_files_in_the_store(store: Store) -> None:
     name = "a..-_" + "b" * 59
     study = read_study(changed(MINI, {'"mini"': f'"{name}"'}), source="mini.toml")
-    place = spool_of(store, study.confirming().name, 10**6).resolve()
+    place = outbox_path(store, study.confirming().name, 10**6).resolve()
     assert place.parent == store.folder.resolve() / "spool"
 
 

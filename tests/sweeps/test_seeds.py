@@ -31,7 +31,8 @@ from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, UpdateHook, ignore, train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import correct_scores
-from sweeps.record.recorder import median_of, trial_run
+from sweeps.record.recorder import median_of
+from sweeps.record.trial_run import trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective, training_seeds, trial_configs, trial_seeds
 from sweeps.run.worker import work

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.record.delivery import close_run, deliver_all, strays, undelivered
-from sweeps.record.outbox import RECORDS, SPOOL, Outbox, spool_of
+from sweeps.record.entries import Batch, End, File, RunBegun
+from sweeps.record.outbox import OUTBOXES, RECORDS, Outbox, outbox_path
 from sweeps.schema import RUN_ID
 from tests.sweeps.faithful import FakeMlflow, FakeRun, FakeStore
 
@@ -62,19 +63,19 @@ NO_RECORDS: Sequence[bytes] = (
 
 def spooled(store: FakeStore, number: int) -> Outbox:
     """The whole record of a trial, as its worker leaves it while MLflow is away."""
-    spool = Outbox(spool_of(store.store, "mini", number), store.runs(), link=lambda _: None)
+    spool = Outbox(outbox_path(store.store, "mini", number), store.runs(), link=lambda _: None)
     tags = {"n": str(number), "sweeps.record": spool.key(7)}
-    spool.write("run", experiment_id="1", name=f"trial-{number}", start=7, tags=tags)
-    spool.write("batch", params={"lr": str(number)})
+    spool.write(RunBegun("1", f"trial-{number}", 7, tags))
+    spool.write(Batch(params={"lr": str(number)}))
     (spool.folder / "config.toml").write_text(f"config {number}")
-    spool.write("file", path="config.toml")
+    spool.write(File("config.toml"))
     for step in (256, 512):
         spool.points([(name, step + number, 1, step) for name in ("loss", "return")])
     (spool.folder / "seed_0").mkdir()
     (spool.folder / "seed_0" / "policy.pt").write_text(f"weights {number}")
-    spool.write("file", path="seed_0/policy.pt")
-    spool.write("batch", tags={"state": "COMPLETE"})
-    spool.write("end", status="FINISHED", time=9)
+    spool.write(File("seed_0/policy.pt"))
+    spool.write(Batch(tags={"state": "COMPLETE"}))
+    spool.write(End("FINISHED", 9))
     return spool
 
 
@@ -142,7 +143,7 @@ def test_a_line_that_is_no_record_is_set_aside_and_the_rest_arrives(
     line: bytes,
     place: int,
 ) -> None:
-    folder = spool_of(store.store, "mini", 0)
+    folder = outbox_path(store.store, "mini", 0)
     lines = lines_of(folder)
     lines.insert(place, line)
     (folder / RECORDS).write_bytes(b"".join(line + b"\n" for line in lines))
@@ -160,7 +161,7 @@ def test_a_line_that_is_no_record_is_set_aside_and_the_rest_arrives(
 def test_a_record_whose_run_is_not_known_is_set_aside_as_a_whole_and_the_next_arrives(
     store: FakeStore, mlflow: FakeMlflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = spool_of(store.store, "mini", 0)
+    folder = outbox_path(store.store, "mini", 0)
     _, *rest = lines_of(folder)
     (folder / RECORDS).write_bytes(b"".join(line + b"\n" for line in (b"\0\0\0", *rest)))
     assert deliver_all(store.store) == ""
@@ -175,7 +176,7 @@ def test_a_record_whose_run_is_not_known_is_set_aside_as_a_whole_and_the_next_ar
 def test_a_damaged_first_line_costs_nothing_where_the_trial_knows_its_run(
     store: FakeStore, mlflow: FakeMlflow
 ) -> None:
-    folder = spool_of(store.store, "mini", 0)
+    folder = outbox_path(store.store, "mini", 0)
     mlflow.runs["known"] = FakeRun("known", expected(0).tags)
     trial = store.find("mini", 0)
     assert trial is not None
@@ -230,7 +231,7 @@ def test_a_file_that_cannot_be_sent_is_set_aside_and_the_rest_arrives(
     capsys: pytest.CaptureFixture[str],
     damage: Callable[[Path], None],
 ) -> None:
-    folder = spool_of(store.store, "mini", 0)
+    folder = outbox_path(store.store, "mini", 0)
     damage(folder / "seed_0" / "policy.pt")
     assert deliver_all(store.store) == ""
     without = expected(0)
@@ -246,7 +247,7 @@ def test_a_file_that_cannot_be_sent_is_set_aside_and_the_rest_arrives(
 def test_what_was_set_aside_is_delivered_once_it_is_corrected_and_renamed(
     store: FakeStore, mlflow: FakeMlflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = spool_of(store.store, "mini", 0)
+    folder = outbox_path(store.store, "mini", 0)
     (folder / "config.toml").unlink()
     deliver_all(store.store)
     aside = folder.with_name("mini-0000.refused")
@@ -320,7 +321,7 @@ def test_a_folder_that_cannot_be_read_is_set_aside_under_a_free_name_and_the_nex
     monkeypatch: pytest.MonkeyPatch,
     damage: Callable[[Path, pytest.MonkeyPatch], None],
 ) -> None:
-    folder = spool_of(store.store, "mini", 0)
+    folder = outbox_path(store.store, "mini", 0)
     folder.with_name("mini-0000.refused").mkdir()
     folder.with_name("mini-0000.refused.2").symlink_to("nowhere")
     with monkeypatch.context() as patch:
@@ -342,12 +343,13 @@ def test_the_end_of_a_lost_trial_is_recorded_though_its_record_cannot_be_read(
     assert trial is not None
     mlflow.runs["known"] = FakeRun("known", expected(0).tags)
     trial.user_attrs[RUN_ID] = "known"
-    folder = spool_of(store.store, "mini", 0)
+    folder = outbox_path(store.store, "mini", 0)
     (folder / RECORDS).unlink()
     (folder / RECORDS).mkdir()
-    close_run(store.store, "mini", trial, tags={"reason": "lost"}, status="FAILED")
+    close_run(store.store, "mini", trial, reason="worker lost twice")
     assert deliver_all(store.store) == ""
-    assert (mlflow.runs["known"].status, mlflow.runs["known"].tags["reason"]) == ("FAILED", "lost")
+    run = mlflow.runs["known"]
+    assert (run.status, run.tags["sweeps.reason"]) == ("FAILED", "worker lost twice")
 
 
 STRAYS = ("note.txt", "mini-0", "mini-00000", "mini-0000 (copy)", "mini-0009", "other-0000", "-")
@@ -357,7 +359,7 @@ STRAYS = ("note.txt", "mini-0", "mini-00000", "mini-0000 (copy)", "mini-0009", "
 def test_what_belongs_to_no_trial_stays_as_it_is_and_the_doctor_names_it(
     store: FakeStore, mlflow: FakeMlflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spool = store.folder / SPOOL
+    spool = store.folder / OUTBOXES
     for name in STRAYS[1:]:
         shutil.copytree(spool / "mini-0000", spool / name)
     (spool / STRAYS[0]).write_text("mine")
@@ -461,11 +463,11 @@ def check_a_damaged_spool(damages: Sequence[tuple[Any, ...]], outages: Sequence[
         mlflow = FakeMlflow(outages)
         store = FakeStore(Path(place) / "store", finished(3), mlflow)
         whole = [lines_of(spooled(store, number).folder) for number in range(3)]
-        folders = [spool_of(store.store, "mini", number) for number in range(3)]
+        folders = [outbox_path(store.store, "mini", number) for number in range(3)]
         for kind, number, *how in damages:
             damage(folders[number], kind, *how)
         rest = [survivors(folders[number], whole[number]) for number in range(3)]
-        names = {path.name for path in (store.folder / SPOOL).iterdir()}
+        names = {path.name for path in (store.folder / OUTBOXES).iterdir()}
         for _ in range(len(outages) + 1):
             if not deliver_all(store.store):
                 break
@@ -474,7 +476,7 @@ def check_a_damaged_spool(damages: Sequence[tuple[Any, ...]], outages: Sequence[
         for number, records in enumerate(rest):
             if records:
                 require(arrived(mlflow, number), records)
-        aside = {path.name for path in (store.folder / SPOOL).iterdir()} - names - {".lock"}
+        aside = {path.name for path in (store.folder / OUTBOXES).iterdir()} - names - {".lock"}
         assert len(aside) == len(output.getvalue().splitlines())
         assert all(".refused" in name for name in aside)
         assert SECRET not in str(mlflow.runs)

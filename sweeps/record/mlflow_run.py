@@ -1,8 +1,4 @@
-"""Delivers the records of one run to MLflow; to do so again changes nothing.
-
-The run is known by its key, a point of a curve to MLflow by name, step, time and value, and all
-else replaces itself.
-"""
+"""The MLflow run that an outbox is delivered to, entry by entry."""
 
 from __future__ import annotations
 
@@ -21,70 +17,72 @@ from mlflow.entities import (
 )
 from mlflow.models import Model
 
-from sweeps.record.durable import local_folder
-from sweeps.record.entries import Batch, End, File, KnownRun, Record, RunBegun, SavedModel
-from sweeps.record.files import file_inside, folder_inside
+from sweeps.record.entries import Batch, End, Entry, File, KnownRun, RunBegun, SavedModel
+from sweeps.record.files import file_inside, folder_inside, local_folder
 from sweeps.schema import RECORD_KEY
 from sweeps.store.mlflow_errors import Undeliverable, required_id
 
 
-class Sender:
-    """What MLflow has of one run, as far as this process knows."""
+class MlflowRun:
+    """One run in MLflow, and what this process knows of it."""
 
-    def __init__(self, folder: Path, client: MlflowClient, *, run_id: str, again: bool) -> None:
+    def __init__(
+        self, folder: Path, client: MlflowClient, *, run_id: str, redelivery: bool
+    ) -> None:
+        """`folder` is that of the outbox."""
         self.run_id = run_id
-        """Empty until MLflow has a run."""
-        self.again = again
-        """Some of it may have arrived before."""
+        """Empty until MLflow has the run."""
+        self.redelivery = redelivery
+        """Entries may have arrived before."""
         self.delivered: list[Path] = []
-        """Files and folders that records named."""
+        """Files and folders of the outbox that have arrived."""
         self.written: set[Path] = set()
-        """Local folders to which artifacts were copied."""
+        """Folders on this machine to which artifacts were copied."""
         self._folder = folder
         self._client = client
         self._begun: RunBegun | None = None
 
-    def send(self, record: Record) -> None:
-        """Deliver one record.
+    def deliver(self, entry: Entry) -> None:
+        """Deliver one entry; doing so again changes nothing.
 
         Raises:
-            Undeliverable: it is not of this run, or what it names cannot be read.
+            Undeliverable: it belongs to another run, or the file it names cannot be read.
         """
-        match record:
+        match entry:
             case RunBegun():
-                self._begin(record)
+                self._begin(entry)
             case KnownRun():
-                self._join(record.run_id)
+                self._join(entry.run_id)
             case _ if not self.run_id:
                 raise Undeliverable("the record that begins the run is missing or damaged")
             case Batch():
-                self._batch(record)
+                self._batch(entry)
             case File():
-                self._file(record.path)
+                self._file(entry.path)
             case SavedModel():
-                self._model(record)
+                self._model(entry)
             case End():
-                self._client.set_terminated(self.run_id, record.status, record.time)
+                self._client.set_terminated(self.run_id, entry.status, entry.time)
             case _:
-                assert_never(record)
+                assert_never(entry)
 
-    def _begin(self, record: RunBegun) -> None:
-        if self._begun not in (None, record):
+    def _begin(self, entry: RunBegun) -> None:
+        if self._begun not in (None, entry):
             raise Undeliverable("a second run in the record of one")
-        key = record.tags.get(RECORD_KEY, key_of(self._folder, record.start))
+        key = entry.tags.get(RECORD_KEY, key_of(self._folder, entry.start))
         if owner_in(key) != self._folder.name:
             raise Undeliverable(f"the record of {owner_in(key)}, copied")
-        if self.again and not self.run_id:
+        if self.redelivery and not self.run_id:
             query = f"tags.`{RECORD_KEY}` = '{key}'"
-            there = self._client.search_runs([record.experiment_id], filter_string=query)
-            self.run_id = there[0].info.run_id if there else ""
+            runs = self._client.search_runs([entry.experiment_id], filter_string=query)
+            self.run_id = runs[0].info.run_id if runs else ""
         if not self.run_id:
-            tags = {**record.tags, RECORD_KEY: key}
+            tags = {**entry.tags, RECORD_KEY: key}
             run = self._client.create_run(
-                record.experiment_id, record.start, tags, run_name=record.name
+                entry.experiment_id, entry.start, tags, run_name=entry.name
             )
             self.run_id = required_id(run.info.run_id)
-        self._begun = record
+        self._begun = entry
 
     def _join(self, run_id: str) -> None:
         if not self.run_id:
@@ -94,12 +92,12 @@ class Sender:
         if self.run_id != run_id:
             raise Undeliverable(f"run {run_id} is not that of this trial")
 
-    def _batch(self, record: Batch) -> None:
+    def _batch(self, entry: Batch) -> None:
         self._client.log_batch(
             self.run_id,
-            [Metric(*point) for point in record.points],
-            [Param(*item) for item in record.params.items()],
-            [RunTag(*item) for item in record.tags.items()],
+            [Metric(*point) for point in entry.points],
+            [Param(*item) for item in entry.params.items()],
+            [RunTag(*item) for item in entry.tags.items()],
         )
 
     def _file(self, path: str) -> None:
@@ -110,17 +108,16 @@ class Sender:
             self._note_copy(self._client.get_run(self.run_id).info.artifact_uri)
         self.delivered.append(source)
 
-    def _model(self, record: SavedModel) -> None:
-        """A folder that `mlflow.pytorch.save_model` wrote, as a LoggedModel of the run."""
-        folder = folder_inside(self._folder, record.path)
+    def _model(self, entry: SavedModel) -> None:
+        folder = folder_inside(self._folder, entry.path)
         model = Model.load(folder)
         run = self._client.get_run(self.run_id)
-        logged = self._logged_model(run, record)
+        logged = self._logged_model(run, entry)
         model_id = required_id(logged.model_id)
         if not (run.outputs and run.outputs.model_outputs):
-            self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, record.step)])
-        of_model = [Metric(*point, model_id=model_id) for point in record.points]
-        self._client.log_batch(self.run_id, metrics=of_model)
+            self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, entry.step)])
+        metrics = [Metric(*point, model_id=model_id) for point in entry.points]
+        self._client.log_batch(self.run_id, metrics=metrics)
         model.run_id, model.model_id, model.model_uuid = self.run_id, model_id, model_id
         model.artifact_path = logged.artifact_location
         model.save(folder / "MLmodel")
@@ -129,16 +126,16 @@ class Sender:
         self._note_copy(logged.artifact_location)
         self.delivered.append(folder)
 
-    def _logged_model(self, run: Run, record: SavedModel) -> LoggedModel:
-        """The one that the run has already, or a new one."""
+    def _logged_model(self, run: Run, entry: SavedModel) -> LoggedModel:
+        """The model that the run has, created unless an earlier delivery did."""
         experiment_id = run.info.experiment_id
-        if self.again:
+        if self.redelivery:
             query = f"source_run_id = '{self.run_id}'"
-            there = list(self._client.search_logged_models([experiment_id], query))
-            if there:
-                return there[0]
+            models = list(self._client.search_logged_models([experiment_id], query))
+            if models:
+                return models[0]
         return self._client.create_logged_model(
-            experiment_id, record.path, source_run_id=self.run_id, params=record.params
+            experiment_id, entry.path, source_run_id=self.run_id, params=entry.params
         )
 
     def _note_copy(self, uri: str) -> None:
@@ -148,10 +145,10 @@ class Sender:
 
 
 def key_of(folder: Path, start: int) -> str:
-    """Names the run that begins at this time, and the trial whose record the folder holds."""
+    """The key of the run that begins at this time, for the trial of this outbox."""
     return f"{folder.name} {start}"
 
 
 def owner_in(key: str) -> str:
-    """The name of the folder that a key was made for."""
+    """The name of the outbox that a key was made for."""
     return key.rpartition(" ")[0]

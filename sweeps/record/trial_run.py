@@ -1,0 +1,127 @@
+"""Opens the record of a trial, and closes it in the way that the trial ends."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from lander.agent import Divergence
+from sweeps.errors import one_line, redacted
+from sweeps.record.entries import RunBegun
+from sweeps.record.files import set_aside
+from sweeps.record.outbox import Outbox, outbox_path
+from sweeps.record.recorder import MlflowRecorder
+from sweeps.schema import (
+    CANDIDATE,
+    PARENT_RUN,
+    REASON,
+    RECORD_KEY,
+    RETRY_OF,
+    ROLE,
+    RUN_ID,
+    TEST_SEED_INDEX,
+    TRIAL_NUMBER,
+    Reason,
+    Role,
+    run_name,
+)
+from sweeps.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial ends, as its own worker sees it."""
+
+    state: TrialState
+    reason: str = ""
+    """Why it failed."""
+    traceback: str = ""
+    """Where, if that may be a bug."""
+
+
+def outcome(error: BaseException) -> Outcome:
+    """The outcome of a trial that ends with this exception."""
+    match error:
+        case optuna.TrialPruned():
+            return Outcome(TrialState.PRUNED)
+        case Divergence():
+            return Outcome(TrialState.FAIL, f"{Reason.DIVERGED}: {error}")
+        case Exception():
+            trace = redacted("".join(traceback.format_exception(error)))
+            return Outcome(TrialState.FAIL, one_line(error), trace)
+        case _:
+            return Outcome(TrialState.FAIL, Reason.INTERRUPTED)
+
+
+@contextmanager
+def trial_run(
+    trial: optuna.Trial,
+    *,
+    store: Store,
+    experiment_id: str,
+    parent_run_id: str,
+    role: Role,
+    tags: Mapping[str, str],
+) -> Generator[MlflowRecorder]:
+    """Record a trial in an MLflow run; close the run with the outcome of the block.
+
+    If another process closed the trial meanwhile, the run ends as that process has noted.
+    """
+    outbox = new_outbox(trial, store)
+    recorder = MlflowRecorder(outbox)
+    start = int(time.time() * 1000)
+    all_tags: dict[str, str] = {
+        ROLE: str(role),
+        PARENT_RUN: parent_run_id,
+        TRIAL_NUMBER: str(trial.number),
+        RECORD_KEY: outbox.key(start),
+        **attribute_tags(trial),
+        **tags,
+    }
+    how = Outcome(TrialState.COMPLETE)
+    try:
+        outbox.write(RunBegun(experiment_id, run_name(role, trial.number), start, all_tags))
+        outbox.deliver()
+        yield recorder
+    except BaseException as error:
+        how = outcome(error)
+        if how.traceback and not is_taken_away(trial):  # then its record may be gone as well
+            recorder.traceback(how.traceback)
+        raise
+    finally:
+        if is_taken_away(trial):
+            recorder.abandon(trial.storage.get_trial(trial._trial_id))
+        else:
+            if how.reason:
+                with suppress(UpdateFinishedTrialError):  # closed by another process just now
+                    trial.set_user_attr(REASON, how.reason)
+            recorder.close(how.state, how.reason)
+
+
+def new_outbox(trial: optuna.Trial, store: Store) -> Outbox:
+    """The empty outbox of a trial that begins; a folder of its name was left by a deleted sweep."""
+    path = outbox_path(store, trial.study.study_name, trial.number)
+    if os.path.lexists(path):
+        set_aside(path, path.name, "it was left by a deleted sweep")
+    return Outbox(path, store.runs(), link=partial(trial.set_user_attr, RUN_ID))
+
+
+def attribute_tags(trial: optuna.Trial) -> dict[str, str]:
+    """Attributes of a trial that its run shows as tags."""
+    attributes = trial.user_attrs
+    names = (RETRY_OF, CANDIDATE, TEST_SEED_INDEX)
+    return {name: str(attributes[name]) for name in names if name in attributes}
+
+
+def is_taken_away(trial: optuna.Trial) -> bool:
+    """Whether another process closed a trial that still runs here, for want of heartbeats."""
+    return trial.storage.get_trial(trial._trial_id).state.is_finished()
