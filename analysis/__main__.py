@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,56 +11,67 @@ from lander.arguments import Parser, positive
 from lander.errors import ConfigError
 from lander.terminal import filtered
 from lander.trust import agree
-from sweeps.cli import add_store, add_study, one_thread, prepare_process
-from sweeps.errors import redacted
+from sweeps.cli import Command, add_study, exit_code, one_thread, parse_command, prepare_process
 from sweeps.run.cores import usable_cores
 from sweeps.store.disk import reporting_full_disk, requiring_space
-from sweeps.store.environment import clean_environment, unreadable_variable
-from sweeps.store.retry import explain
+from sweeps.store.environment import clean_environment
 from sweeps.store.store import Store
 
+
+def confirm_arguments(parser: Parser) -> None:
+    add_study(parser)
+    parser.add_argument("--top", type=positive, default=3, help="number of best trials [3]")
+    parser.add_argument("--seeds", type=positive, default=10, help="trainings of each [10]")
+    parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
+
+
+def run_arguments(parser: Parser) -> None:
+    experiment_argument(parser)
+    parser.add_argument("--jobs", type=positive, help="processes [one per usable core]")
+
+
+def check_arguments(parser: Parser) -> None:
+    experiment_argument(parser)
+    parser.add_argument("variant", help="name of a variant of the experiment")
+    parser.add_argument("seed", type=int, help="training seed")
+
+
+def experiment_argument(parser: Parser) -> None:
+    from analysis.experiments.experiment import names  # here: it imports torch
+
+    parser.add_argument("name", help=f"one of {', '.join(names())}")
+
+
+def tables_arguments(parser: Parser) -> None:
+    parser.add_argument("file", type=Path, nargs="?", default=Path("README.md"), help="[README.md]")
+
+
 COMMANDS = {
-    "confirm": "Train a sweep's best trials and the defaults again, under seeds kept for that.",
-    "report": "Write a sweep's report: one HTML page, and the same as Markdown.",
-    "notebooks": "Run every notebook against a sweep, write each as an HTML page.",
-    "run": "Do the trainings of an experiment that are missing.",
-    "check": "Train a recorded outcome again and compare, bit for bit.",
-    "tables": "Write the experiments' tables into a document.",
+    "confirm": Command(
+        "Retrain a sweep's best trials and the defaults under test seeds.",
+        confirm_arguments,
+        trains=True,
+    ),
+    "report": Command("Write a report about a sweep, as one HTML page and as Markdown.", add_study),
+    "notebooks": Command(
+        "Run the notebooks on a sweep, write each as an HTML page.", add_study, trains=True
+    ),
+    "run": Command("Run the missing trainings of an experiment.", run_arguments),
+    "check": Command("Retrain a recorded outcome and compare, bit for bit.", check_arguments),
+    "tables": Command("Write the experiments' tables into a document.", tables_arguments),
 }
 
-TRAINING = ("confirm", "notebooks")
-"""Commands that refuse to begin on a full disk."""
+
+def perform(argv: Sequence[str]) -> int:
+    """Run a command; the exit code."""
+    args = parse_command(argv, COMMANDS, prog="python -m analysis", description=__doc__)
+    guard = requiring_space if COMMANDS[args.command].trains else reporting_full_disk
+    with guard(getattr(args, "store", Path())):
+        return run_command(args)
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Arguments of `python -m analysis`."""
-    parser = Parser(prog="python -m analysis", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    subs = {
-        name: commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        for name, text in COMMANDS.items()
-    }
-    for name in ("run", "check"):
-        if name in argv[:1]:
-            from analysis.experiments.experiment import names  # and torch with it
-
-            subs[name].add_argument("name", help=f"one of {', '.join(names())}")
-    for name in ("confirm", "report", "notebooks"):
-        add_store(subs[name])
-        add_study(subs[name])
-    confirm = subs["confirm"]
-    confirm.add_argument("--top", type=positive, default=3, help="best trials of the sweep [3]")
-    confirm.add_argument("--seeds", type=positive, default=10, help="trainings of each [10]")
-    confirm.add_argument("--workers", type=positive, help="processes [one per usable core]")
-    subs["run"].add_argument("--jobs", type=positive, help="at a time [one per usable core]")
-    subs["check"].add_argument("variant")
-    subs["check"].add_argument("seed", type=int)
-    subs["tables"].add_argument("file", type=Path, nargs="?", default=Path("README.md"))
-    return parser.parse_args(argv)
-
-
-def perform(args: argparse.Namespace) -> int:
-    """Run a command; the exit code. What is slow to import is imported here: not for --help."""
+def run_command(args: argparse.Namespace) -> int:
+    """Import what a command needs, which takes seconds, and run it; the exit code."""
     one_thread()
     if args.command in {"confirm", "report", "notebooks"}:
         clean_environment(Store(args.store))
@@ -94,32 +104,10 @@ def perform(args: argparse.Namespace) -> int:
 
 @filtered()
 def main(argv: Sequence[str]) -> int:
-    """Run a command; the exit code."""
+    """Run a command; the exit code, after one line on stderr if it failed."""
     prepare_process()
-    try:
-        args = parse(argv)
-        guard = requiring_space if args.command in TRAINING else reporting_full_disk
-        with guard(getattr(args, "store", Path())):
-            return perform(args)
-    except ConfigError as error:
-        print("analysis:", redacted(" ".join(str(error).split())), file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        print("analysis:", redacted(" ".join(str(error).split())), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("analysis: interrupted: the same command goes on", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # who read has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        wrong = unreadable_variable(error)
-        line = wrong or explain(error)
-        if not line:
-            raise
-        print(f"analysis: {line}", file=sys.stderr)
-        return 2 if wrong else 1
+    resume = "interrupted; run the same command to resume"
+    return exit_code("analysis", perform, argv, interrupted=resume)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,103 @@
-"""What the commands about a sweep are given: a store, a study, how long, where to serve."""
+"""What the command lines of `sweeps` and `analysis` share: subcommands, arguments, exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Final
 
-from lander.arguments import add_trust
+from lander.arguments import Parser, add_trust
 from lander.errors import ConfigError
+from sweeps.errors import redacted
 from sweeps.hints import DEFAULT_STORE
+from sweeps.store.environment import unreadable_variable
+from sweeps.store.retry import explain
 from sweeps.study.study import find_study
 
 DEFAULT_STUDY: Final = "lander"
 
 
+@dataclass(frozen=True)
+class Command:
+    """A subcommand, apart from the function that it runs."""
+
+    help: str
+    add_arguments: Callable[[Parser], None]
+    trains: bool = False
+    """Whether it refuses to begin on a full disk; other commands may have no need to write."""
+
+
+def parse_command(
+    argv: Sequence[str], commands: Mapping[str, Command], *, prog: str, description: str | None
+) -> argparse.Namespace:
+    """The arguments of one of these commands; only that one adds its own, which may take time.
+
+    Raises:
+        ConfigError: they are wrong.
+    """
+    parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in commands.items():
+        subparser = subparsers.add_parser(
+            name, help=command.help, description=command.help, allow_abbrev=False
+        )
+        if name in argv:
+            command.add_arguments(subparser)
+    return parser.parse_args(argv)
+
+
+def exit_code(
+    program: str,
+    run: Callable[[Sequence[str]], int],
+    argv: Sequence[str],
+    *,
+    interrupted: str = "interrupted",
+) -> int:
+    """Run a program; the exit code. An expected error becomes one line on stderr.
+
+    2: the user's arguments, files or environment are wrong; 1: the work failed; 130: interrupted.
+    """
+    try:
+        return run(argv)
+    except ConfigError as error:
+        code, message = 2, redacted(" ".join(str(error).split()))
+    except RuntimeError as error:
+        code, message = 1, redacted(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        code, message = 130, interrupted
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        variable = unreadable_variable(error)
+        code, message = 2 if variable else 1, variable or explain(error)
+        if not message:
+            raise
+    print(f"{program}: {message}", file=sys.stderr)
+    return code
+
+
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Which folder holds the records, and what of them may be run."""
-    parser.add_argument(
-        "--store", type=Path, default=DEFAULT_STORE, help=f"folder [{DEFAULT_STORE}]"
-    )
+    """Add the folder of the records, and which modules named in them may be imported."""
+    text = f"folder of the records [{DEFAULT_STORE}]"
+    parser.add_argument("--store", type=Path, default=DEFAULT_STORE, help=text)
     add_trust(parser)
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
-    """Which sweep of the store."""
-    text = f"its name, or its file [{DEFAULT_STUDY}]"
+    """Add the store, and a sweep in it."""
+    add_store(parser)
+    text = f"name of the sweep, or its study file [{DEFAULT_STUDY}]"
     parser.add_argument("--study", type=study_name, default=DEFAULT_STUDY, help=text)
 
 
 def study_name(text: str) -> str:
-    """The name of a sweep, also where its file was given."""
+    """The name of a sweep, given its name or its file."""
     if not text.endswith(".toml"):
         return text
     one_thread()
@@ -53,28 +119,21 @@ def hours(text: str) -> float:
 
 
 def port(text: str) -> int:
-    """A TCP port that a user may open."""
+    """A TCP port that needs no special rights."""
     if not text.isdecimal() or not 1024 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"must be a port from 1024 to 65535, got {text}")
     return int(text)
 
 
-def one_thread() -> None:
-    """To be called before torch's first op: sums depend on the number of threads."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 VARIABLES: Final = {
-    # nothing here reports to anyone, draws bars for small files, or runs code that a store holds
+    # no library reports usage, draws progress bars for small files, or unpickles what a store holds
     "DO_NOT_TRACK": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    # a server that does not answer must not hold training up; `sweeps.record.outbox` asks again,
-    # and knows what has arrived
+    # a server that does not answer must not delay training; `sweeps.record.outbox` asks again, and
+    # knows what has arrived
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "SDL_VIDEODRIVER": "dummy",  # pictures are drawn without a screen
@@ -82,6 +141,13 @@ VARIABLES: Final = {
 
 
 def prepare_process() -> None:
-    """Set the environment of this process and its children; what is set already stays."""
+    """Set environment variables for this process and its children, unless they are set already."""
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
+
+
+def one_thread() -> None:
+    """Limit torch to one thread, before its first op: sums depend on the number of threads."""
+    import torch  # here: most commands of `sweeps` that fail early do without
+
+    torch.set_num_threads(1)

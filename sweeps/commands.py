@@ -264,7 +264,7 @@ def require_sweeps(store: Store) -> list[str]:
     return names
 
 
-COMMANDS = {
+FUNCTIONS = {
     "run": run,
     "work": run_worker,
     "reproduce": run_reproduce,

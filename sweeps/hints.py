@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 DEFAULT_STORE: Final = Path("mlruns")
+UI_PORT: Final = 5000
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 COMMANDS: Final = {
     "sweep": "sweeps run",

@@ -17,7 +17,7 @@ from lander.terminal import say
 from sweeps.charts.search import write_figures
 from sweeps.endings import SETTLED, SUPERSEDING, ending
 from sweeps.errors import redacted
-from sweeps.hints import hint
+from sweeps.hints import UI_PORT, hint
 from sweeps.publish.registry import move_alias
 from sweeps.record.delivery import drain
 from sweeps.record.recorder import tolerated
@@ -48,7 +48,7 @@ from sweeps.sweep import Sweep, open_sweep
 
 VIEW = "sweep"
 """Key of the table that the printed link opens."""
-HOST, PORT = "127.0.0.1", 5000
+HOST = "127.0.0.1"
 
 
 def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS) -> bool:
@@ -194,7 +194,7 @@ def run_table(sweep: Sweep) -> dict[str, object]:
     }
 
 
-def link(sweep: Sweep, *, port: int = PORT) -> str:
+def link(sweep: Sweep, *, port: int = UI_PORT) -> str:
     """The page of a sweep in the MLflow UI that `make ui` serves, or the tracking server."""
     return page(sweep.store, sweep.experiment_id, port=port)
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from lander.arguments import Parser, positive
 from lander.dotted import read_text
 from lander.errors import ConfigError, unknown
+from sweeps.cli import exit_code
 from tests.bench import growth, load, solve, speed, startup, sweep
 from tests.bench.process import Options
 from tests.bench.report import render
@@ -93,24 +94,20 @@ def replace_text(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def main(argv: Sequence[str]) -> int:
+def perform(argv: Sequence[str]) -> int:
     """Run the benchmark; the exit code."""
-    try:
-        args = parse(argv)
-        parts = [name for name in PARTS if name in args.parts] or list(PARTS)
-        require_packages(parts)
-        options = Options(rounds=args.rounds, seeds=args.seeds, quick=args.quick)
-        bench(parts, options, out=args.out or RESULTS)
-    except ConfigError as error:
-        print("bench:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("bench: interrupted: finished parts are written", file=sys.stderr)
-        return 130
+    args = parse(argv)
+    parts = [name for name in PARTS if name in args.parts] or list(PARTS)
+    require_packages(parts)
+    options = Options(rounds=args.rounds, seeds=args.seeds, quick=args.quick)
+    bench(parts, options, out=args.out or RESULTS)
     return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the benchmark; the exit code, after one line on stderr if it failed."""
+    interrupted = "interrupted; finished parts are written"
+    return exit_code("bench", perform, argv, interrupted=interrupted)
 
 
 if __name__ == "__main__":

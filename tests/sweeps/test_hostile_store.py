@@ -27,7 +27,6 @@ from lander.dotted import flatten
 from lander.errors import ConfigError
 from lander.resolve import resolve
 from lander.trust import VARIABLE
-from sweeps.commands import COMMANDS
 from sweeps.doctor.doctor import rewrite
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
@@ -104,7 +103,12 @@ def files_of(hostile: Hostile, name: str) -> Path:
 
 
 def test_every_command_that_reads_a_store_is_tried_here() -> None:
-    names = {*COMMANDS, "status", *analysis.__main__.COMMANDS, *lander.__main__.COMMANDS, "train"}
+    names = {
+        *sweeps.__main__.COMMANDS,
+        *analysis.__main__.COMMANDS,
+        *lander.__main__.COMMANDS,
+        "train",
+    }
     tried = {case[0].split()[1] for case in CASES} | {"notebooks"}
     assert names - tried <= OTHERS
 
