@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.charts.curves import curves
-from analysis.charts.sweep import whiskers
+from analysis.charts.intervals import whiskers
 from analysis.stats import mean_estimate
 from sweeps.charts.style import COLOURS, GREY, STYLES
 

@@ -10,8 +10,8 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from analysis.charts import sweep as sweep_plots
-from analysis.judgement import judge_sweep
+from analysis.charts.intervals import forest
+from analysis.judgement import judgement_of
 from analysis.load import load_episodes, load_trials
 from analysis.notebooks.answer import Answer
 from analysis.stats import Estimate, bootstrap_estimate, lead, mean_estimate, rank_correlation
@@ -72,7 +72,7 @@ def confirmed(sweep: Sweep) -> str:
         remedy = hint("confirm", sweep.store.folder, study=name)
         return f"how much of it is luck: `{remedy}`"
     try:
-        judgement = judge_sweep(sweep.store, name)
+        judgement = judgement_of(sweep.store, name)
     except ConfigError as error:
         return str(error)
     missing = f" ({judgement.waiting} trainings are missing)" if judgement.waiting else ""
@@ -186,7 +186,7 @@ def directions(sweep: Sweep) -> Answer:
         return Answer("No numeric field has several values in trials that ended with a return.")
     figure, axes = new_axes(8, 1.2 + 0.4 * len(found))
     label = "rank correlation with the trial's last return, and its 95 % interval"
-    sweep_plots.forest(found, axes, label=label, middle=0.0)
+    forest(found, axes, label=label, middle=0.0)
     axes.set_xlim(-1, 1)
     name = max(found, key=lambda name: abs(found[name].value))
     clear = sum(rho.low > 0 or rho.high < 0 for rho in found.values())

@@ -9,7 +9,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
-from analysis.judgement import Judgement, judge_sweep
+from analysis.judgement import Judgement, judgement_of
 from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from lander.errors import ConfigError
 from sweeps.endings import ending
@@ -116,7 +116,7 @@ def read_judgement(store: Store, name: str) -> tuple[Judgement | None, str]:
     if name + CONFIRM_SUFFIX not in store.study_names():
         return None, "It is not confirmed yet"
     try:
-        return judge_sweep(store, name), ""
+        return judgement_of(store, name), ""
     except Exception as error:  # the rest of the records can still be told
         return None, f"It cannot be judged yet, {error}"
 

@@ -10,7 +10,7 @@ from itertools import accumulate
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
-from analysis.judgement import legend, rows
+from analysis.judgement import legend, table_rows
 from analysis.load import load_curves
 from analysis.markdown import code, line, plain_table
 from analysis.report.document import Block
@@ -162,7 +162,7 @@ def confirmation_part(records: Records) -> list[Block]:
     judgement = records.judgement
     blocks: list[Block] = [
         line(judgement.verdict),
-        plain_table(list(rows(judgement))),
+        plain_table(table_rows(judgement)),
         line(legend(len(judgement.winner.candidate.returns[0]))),
         confirmation_picture(records, judgement),
     ]

@@ -20,7 +20,8 @@ import analysis.stats
 import sweeps.run.objective
 import sweeps.study.study
 from analysis.__main__ import main
-from analysis.judgement import judge_sweep, record, rows
+from analysis.confirm import publish_judgement
+from analysis.judgement import judgement_of, table_rows
 from analysis.markdown import line, plain_table
 from analysis.report.document import Block, Picture, html
 from analysis.report.figures import flights_part
@@ -196,7 +197,7 @@ def confirmed(swept: Sweep, report: Written) -> Written:
         patch.setattr(sweeps.study.study, "TEST_EPISODES", 4)
         start_confirmation(store, "tiny", top=1, seeds=2, command=["confirm", "--study", "tiny"])
         work(store, "tiny@confirm", index=0, seconds=None)
-    record(store, "tiny", judge_sweep(store, "tiny"))
+    publish_judgement(store, "tiny", judgement_of(store, "tiny"))
     return written(store)
 
 
@@ -384,8 +385,8 @@ def test_where_it_was_made_comes_from_the_tags(report: Written) -> None:
 
 
 def test_a_confirmed_sweep_shows_table_figure_and_verdict(swept: Sweep, confirmed: Written) -> None:
-    judgement = judge_sweep(swept.store, "tiny")
-    assert confirmed.page.tables["Confirmation"][0] == [list(row) for row in rows(judgement)]
+    judgement = judgement_of(swept.store, "tiny")
+    assert confirmed.page.tables["Confirmation"][0] == [list(row) for row in table_rows(judgement)]
     box = confirmed.page.text["Result"]
     assert f"return {judgement.winner.mean}" in box
     assert judgement.verdict in box

@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState, create_trial
 
 from analysis.__main__ import main
-from analysis.judgement import judge_sweep, record
+from analysis.confirm import publish_judgement
+from analysis.judgement import judgement_of
 from lander.config import TrainConfig
 from lander.dotted import configure, from_toml
 from lander.errors import ConfigError
@@ -152,7 +153,7 @@ def test_a_training_is_recorded_under_its_seed_and_scored_on_test_episodes(
 def test_the_table_is_printed_and_recorded(
     swept: Sweep, confirmation: Sweep, said: str, client: MlflowClient, tmp_path: Path
 ) -> None:
-    judgement = judge_sweep(swept.store, "mini")
+    judgement = judgement_of(swept.store, "mini")
     assert judgement.verdict in said
     files = {artifact.path for artifact in client.list_artifacts(confirmation.run_id)}
     assert {"confirm.md", "confirm.json", "confirm.png", "winner.gif"} <= files
@@ -169,7 +170,7 @@ def test_the_table_is_printed_and_recorded(
 def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
     swept: Sweep, confirmation: Sweep, said: str, client: MlflowClient
 ) -> None:
-    winner = judge_sweep(swept.store, "mini").winner
+    winner = judgement_of(swept.store, "mini").winner
     version = client.get_model_version_by_alias("mini", BEST_ALIAS)
     runs = {trial.user_attrs[RUN_ID]: trial for trial in confirmation.read_trials().all}
     trained = runs[version.run_id]
@@ -210,7 +211,7 @@ def test_of_one_that_is_done_nothing_is_trained_again(
         "analysis", "confirm", "--study", "mini", "--store", store, "--top", "1", "--seeds", "2"
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert judge_sweep(swept.store, "mini").verdict in done.stdout
+    assert judgement_of(swept.store, "mini").verdict in done.stdout
     assert len(confirmation.read_trials().all) == count
 
 
@@ -221,13 +222,15 @@ def test_without_a_picture_a_confirmation_ends_well_and_without_a_policy_nothing
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    judgement = judge_sweep(swept.store, "mini")
+    judgement = judgement_of(swept.store, "mini")
     before = open_sweep(swept.store, "mini").optuna.user_attrs[WINNER]
     alias = client.get_model_version_by_alias("mini", BEST_ALIAS)
     client.delete_registered_model_alias("mini", BEST_ALIAS)
-    monkeypatch.setattr("analysis.judgement.LANDING_GIF", "nothing.gif")
+    monkeypatch.setattr("analysis.confirm.LANDING_GIF", "nothing.gif")
     for _ in range(2):  # it can be repeated
-        assert record(swept.store, "mini", judgement).startswith("models:/mini@best is now")
+        assert publish_judgement(swept.store, "mini", judgement).startswith(
+            "models:/mini@best is now"
+        )
         assert "sweeps: warning: winner.gif is missing: " in capsys.readouterr().err
     client.delete_tag(confirmation.run_id, "sweeps.warning")
     client.delete_registered_model_alias("mini", BEST_ALIAS)
@@ -236,7 +239,7 @@ def test_without_a_picture_a_confirmation_ends_well_and_without_a_policy_nothing
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "search_logged_models", lambda *_, **__: [])
         with pytest.raises(RuntimeError, match="mini@best and trial best stay as they are: run "):
-            record(swept.store, "mini", judgement)
+            publish_judgement(swept.store, "mini", judgement)
         assert open_sweep(swept.store, "mini").optuna.user_attrs[WINNER] == 1_000
     swept.optuna.set_user_attr(WINNER, before)
     client.set_registered_model_alias("mini", BEST_ALIAS, alias.version)
@@ -258,8 +261,8 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     assert places == sorted([(0, third), (1, third), *((2, n) for n in (DEFAULTS, best, third))])
     assert missing(more) == 5
     # what is there is judged, but nobody is made the best by half a confirmation
-    told = record(swept.store, "mini", judge_sweep(swept.store, "mini"))
-    assert told == "5 trainings are missing: the same command goes on"
+    told = publish_judgement(swept.store, "mini", judgement_of(swept.store, "mini"))
+    assert told == "5 trainings are missing: run the same command to resume"
     assert client.get_model_version_by_alias("mini", BEST_ALIAS).run_id == alias
     assert client.get_run(more.run_id).info.status == "KILLED"
     fewer = start_confirmation(swept.store, "mini", top=1, seeds=2, command=["confirm"])

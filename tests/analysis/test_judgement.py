@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from analysis.judgement import Judgement, as_markdown, as_numbers, judge, numbers, rows
+from analysis.confirm import as_json, as_markdown, winner_metrics
+from analysis.judgement import Judgement, judge, table_rows
 from lander.errors import ConfigError
 from sweeps.confirm import Confirmed
 
@@ -99,29 +100,29 @@ def test_where_the_defaults_are_best_they_stay() -> None:
 def test_one_training_each_gives_numbers_without_intervals_and_no_winner() -> None:
     judgement = judged(scored(0, 100.0), scored(5, 200.0))
     assert judgement.verdict.startswith("trial 5 is ahead, but not better")
-    table = list(rows(judgement))
+    table = list(table_rows(judgement))
     assert table[1][:5] == ("trial 5", "1", "200.0", "200.0", "100.0%")
-    json.dumps(as_numbers(judgement), allow_nan=False)
-    assert "confirm/mean_low" not in numbers(judgement)
+    json.dumps(as_json(judgement), allow_nan=False)
+    assert "confirm/mean_low" not in winner_metrics(judgement)
 
 
 def test_the_table_says_what_was_pruned_and_what_failed() -> None:
     some = candidate(5, [250.0], [260.0], failed=1)
     none = candidate(6, failed=2)
     judgement = judged(DEFAULTS, ALIKE, some, none)
-    table = {row[0]: row for row in list(rows(judgement))[1:]}
+    table = {row[0]: row for row in list(table_rows(judgement))[1:]}
     assert list(table) == ["trial 5", "trial 3", "defaults", "trial 6"]
     assert table["trial 5"][1] == "2 + 1 failed"
     assert table["trial 3"][-2:] == ("pruned", "")
     assert table["defaults"][-3:] == ("", "140.0", "+25.0")
     assert table["trial 6"] == ("trial 6", "0 + 2 failed", *[""] * 7)
-    assert as_numbers(judgement)["failed"] == [{"trial": 6, "failed": 2}]
+    assert as_json(judgement)["failed"] == [{"trial": 6, "failed": 2}]
 
 
 def test_without_a_solved_return_there_is_no_success_rate() -> None:
     row = judge([DEFAULTS], threshold=None, waiting=0).winner
     assert row.success_rate is None
-    assert list(rows(judge([DEFAULTS], threshold=None, waiting=0)))[1][4] == ""
+    assert list(table_rows(judge([DEFAULTS], threshold=None, waiting=0)))[1][4] == ""
 
 
 def test_before_the_defaults_are_trained_nothing_can_be_said() -> None:
@@ -138,9 +139,9 @@ def test_defaults_that_failed_under_every_seed_do_not_keep_the_others_from_being
         "The defaults failed under every seed; trial 7 does best, 215.0 [194.5, 235.5]."
     )
     assert all(row.gain is None and row.better is None for row in judgement.standings)
-    assert list(rows(judgement))[-1][:2] == ("defaults", "0 + 4 failed")
-    json.dumps(as_numbers(judgement), allow_nan=False)
-    assert "confirm/gain" not in numbers(judgement)
+    assert list(table_rows(judgement))[-1][:2] == ("defaults", "0 + 4 failed")
+    json.dumps(as_json(judgement), allow_nan=False)
+    assert "confirm/gain" not in winner_metrics(judgement)
 
 
 def test_where_every_training_failed_it_is_said() -> None:
@@ -149,7 +150,7 @@ def test_where_every_training_failed_it_is_said() -> None:
 
 
 def test_the_run_shows_the_winners_numbers() -> None:
-    assert numbers(judged(DEFAULTS, BETTER)) == pytest.approx(
+    assert winner_metrics(judged(DEFAULTS, BETTER)) == pytest.approx(
         {
             "confirm/mean": 215.0,
             "confirm/mean_low": 215 - 20.5426,  # t(0.975, 3) s / 2 = 3.1824 * 6.4550
