@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lander.arguments import Parser, add_trust, between, hyphenated
+from lander.arguments import Parser, add_policy, add_trust, between, hyphenated, reset_seed
 from lander.config import TrainConfig
 from lander.dotted import KWARGS, configure, flatten, from_toml, read_text, typed
 from lander.errors import ConfigError
@@ -15,10 +15,6 @@ from lander.options import describe, require_known
 from lander.terminal import filtered
 
 FIELD = "field:"
-
-
-reset_seed = between(0, 2**63 - 1)
-"""A seed that Gymnasium and torch both take."""
 
 
 def add_fields(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
@@ -86,9 +82,7 @@ def typed_config(file: Path | None, given: Mapping[str, object]) -> TrainConfig:
 COMMANDS = {
     "fly": "Fly a trained policy: print its returns, write a GIF.",
     "random": "Fly at random: print the returns, write a GIF.",
-    "resume": "Go on with an interrupted run, to the same result to the bit.",
-    "record": "Write a trained policy's actions in consecutive episodes after one reset(seed=...).",
-    "judge": "Fly recorded actions: their returns, and the tier of the homework that asked for it.",
+    "resume": "Resume an interrupted run, with the same result to the bit.",
 }
 
 
@@ -118,40 +112,23 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
         prog=f"python -m lander {command}", description=COMMANDS[command], allow_abbrev=False
     )
     parser.set_defaults(command=command)
-    if command in {"fly", "record", "resume"}:
-        parser.add_argument("run", type=Path, metavar="DIR", help="folder of a training run")
-    if command in {"fly", "record"}:
-        which = parser.add_mutually_exclusive_group()
-        which.add_argument("--best", action="store_true", help="the best checkpoint, not the last")
-        which.add_argument(
-            "--checkpoint",
-            type=between(1, 10**12),
-            metavar="STEPS",
-            help="the one after so many steps",
-        )
     if command == "fly":
+        add_policy(parser)
         parser.add_argument("--sampled", action="store_true", help="sample the actions")
+    if command == "resume":
+        parser.add_argument("run", type=Path, metavar="DIR", help="folder of a training run")
+        add_trust(parser)
     if command == "random":
         add_fields(parser, ("env.id", "env.time_limit", KWARGS))
         argv = add_kwargs(parser, argv)
     if command in {"fly", "random"}:
-        from lander.evaluation import FLIGHT_SEED  # and torch with it: the others start without
+        from lander.evaluation import FLIGHT_SEED  # imports torch: `resume` without DIR need not
 
         parser.add_argument("--episodes", type=between(1, 100_000), default=100, metavar="N")
         parser.add_argument(
             "--seed", type=reset_seed, default=FLIGHT_SEED, help=f"first reset seed [{FLIGHT_SEED}]"
         )
         parser.add_argument("--gif", type=Path, help="where to write the first episode")
-    if command == "record":
-        from lander.judge import EPISODES, SEED  # likewise
-
-        parser.add_argument("--episodes", type=between(1, 100_000), default=EPISODES, metavar="N")
-        parser.add_argument("--seed", type=reset_seed, default=SEED, help=f"[{SEED}]")
-        parser.add_argument("--out", type=Path, metavar="FILE", help="[DIR/actions.json]")
-    if command == "judge":
-        parser.add_argument("file", type=Path, metavar="FILE", help="what record wrote")
-    if command != "random":
-        add_trust(parser)
     args = parser.parse_args(argv)
     if command == "random":
         args.typed = typed_config(None, given_fields(args))

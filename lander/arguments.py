@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
 
 from lander.errors import ConfigError
@@ -61,6 +62,20 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """The run and the checkpoint from which `lander.commands.saved_policy` reads a policy."""
+    parser.add_argument("run", type=Path, metavar="DIR", help="folder of a training run")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--best", action="store_true", help="the best checkpoint, not the last")
+    which.add_argument(
+        "--checkpoint",
+        type=between(1, 10**12),
+        metavar="STEPS",
+        help="the checkpoint after so many steps",
+    )
+    add_trust(parser)
+
+
 def between(low: int, high: int) -> Callable[[str], int]:
     """Reads a whole number within bounds."""
 
@@ -75,6 +90,8 @@ def between(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+reset_seed = between(0, 2**63 - 1)
+"""A seed that Gymnasium and torch both take."""
 whole = between(0, 2**32 - 1)
 """From 0 up, as far as NumPy takes seeds."""
 positive = between(1, 1_000_000)

@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from lander import judge as judge_rules
 from lander import trainer
 from lander.agent import Divergence
 from lander.checkpoint import load
@@ -22,11 +21,10 @@ from lander.config import EnvConfig, TrainConfig
 from lander.dotted import flatten, reason
 from lander.env import require_limit, solved_return
 from lander.errors import ConfigError
-from lander.evaluation import Evaluation, evaluate, play, random_pilot, seed_range
+from lander.evaluation import Evaluation, evaluate, play, random_act_fn, seed_range
 from lander.files import inside
 from lander.gif import LANDING, save_landing
 from lander.interface import EnvFault
-from lander.judge import TIERS
 from lander.policy import ActorCritic
 from lander.resolve import UnflyableWarning, dead_zones, resolve
 from lander.run_folder import RunFolder, policy_path
@@ -158,8 +156,8 @@ def fly(args: argparse.Namespace) -> None:
     seeds = seed_range(args.seed, args.episodes)
     gif = args.gif or inside(args.run, args.run / "flight.gif")
     require_parent("--gif", gif)
-    flights = evaluate(policy, config.env, seeds=seeds, generator=generator)
-    report(flights, config.env, gif)
+    evaluation = evaluate(policy, config.env, seeds=seeds, generator=generator)
+    report(evaluation, config.env, gif)
 
 
 def saved_policy(args: argparse.Namespace) -> tuple[ActorCritic, TrainConfig]:
@@ -170,73 +168,45 @@ def saved_policy(args: argparse.Namespace) -> tuple[ActorCritic, TrainConfig]:
     return load(inside(args.run, path), origin=origin)
 
 
-def record(args: argparse.Namespace) -> None:
-    """A trained policy's actions, for the judge."""
-    policy, config = saved_policy(args)
-    out = args.out or inside(args.run, args.run / "actions.json")
-    require_parent("--out", out)
-    lists = judge_rules.record(policy, config.env, seed=args.seed, episodes=args.episodes)
-    judge_rules.write(out, lists)
-    lengths = ", ".join(str(len(actions)) for actions in lists.actions)
-    print(f"{config.env.id}: {args.episodes} episodes of {lengths} actions -> {out}")
-
-
-def judge(args: argparse.Namespace) -> None:
-    """Recorded actions, flown again."""
-    agree(Origin.folder(args.file.parent), args.trust_env)
-    lists = judge_rules.read(args.file)
-    verdict = judge_rules.judge(lists)
-    flown = zip(verdict.returns, verdict.lengths, strict=True)
-    for episode, (total_reward, length) in enumerate(flown, 1):
-        print(f"episode {episode}: return {total_reward:.1f} in {length} steps")
-    line = (
-        f"{lists.env_id}: return {verdict.return_mean:.1f} over {len(verdict.returns)} episodes "
-        f"after reset(seed={lists.seed})"
-    )
-    if lists.env_id.startswith("LunarLander"):
-        line += f", tier {verdict.tier} of 4: {TIERS[verdict.tier]}"
-    print(line)
-
-
 def random(args: argparse.Namespace) -> None:
-    """The random pilot, for comparison."""
+    """Random actions, for comparison."""
     env = args.typed.env
     require_limit(env)
     gif = args.gif or Path("random.gif")
     require_parent("--gif", gif)
-    pilot, seeds = random_pilot(env, seed=args.seed), seed_range(args.seed, args.episodes)
-    flights = play(pilot, env, seeds=seeds, copies=env.num_envs, rewind=pilot.rewind)
-    report(flights, env, gif)
+    act, seeds = random_act_fn(env, seed=args.seed), seed_range(args.seed, args.episodes)
+    evaluation = play(act, env, seeds=seeds, copies=env.num_envs, rewind=act.rewind)
+    report(evaluation, env, gif)
 
 
 def require_parent(option: str, path: Path) -> None:
-    """A file can be written there; said before the flights, not after."""
+    """A file can be written there; said before the episodes are played."""
     if not path.parent.is_dir():
         raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder: name a file")
 
 
-def report(flights: Evaluation, env: EnvConfig, gif: Path) -> None:
+def report(evaluation: Evaluation, env: EnvConfig, gif: Path) -> None:
     """Print the returns, write the first episode as a GIF."""
-    print(summary(flights, env))
-    trouble = save_landing(gif, env, flights)
+    print(summary(evaluation, env))
+    trouble = save_landing(gif, env, evaluation)
     warn(trouble)
     if trouble is None:
-        seed, total_reward = flights.seeds[0], flights.returns[0]
+        seed, total_reward = evaluation.seeds[0], evaluation.returns[0]
         print(f"first episode, reset seed {seed}, return {total_reward:.1f} -> {gif}")
 
 
-def summary(flights: Evaluation, env: EnvConfig) -> str:
+def summary(evaluation: Evaluation, env: EnvConfig) -> str:
     """Mean and spread of the returns, and how often the environment was solved."""
     line = (
-        f"{env.id}: return {flights.return_mean:.1f} +- {flights.return_std:.1f} "
-        f"over {len(flights.returns)} episodes"
+        f"{env.id}: return {evaluation.return_mean:.1f} +- {evaluation.return_std:.1f} "
+        f"over {len(evaluation.returns)} episodes"
     )
     threshold = solved_return(env)
     if threshold is None:
         return line
-    return f"{line}, {flights.success_rate(threshold):.0%} reach {threshold:g}"
+    return f"{line}, {evaluation.success_rate(threshold):.0%} reach {threshold:g}"
 
 
 COMMANDS = {
@@ -244,6 +214,4 @@ COMMANDS = {
     "resume": resume,
     "fly": fly,
     "random": random,
-    "record": record,
-    "judge": judge,
 }

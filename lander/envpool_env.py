@@ -25,7 +25,7 @@ class EnvPoolVectorEnv:
         self._env_id, self._num_envs = env_id, num_envs
         self._limit = {} if time_limit is None else {"max_episode_steps": time_limit}
         self._pool: Any = None
-        self.flights: list[EpisodeStart] = []
+        self.unfinished: list[EpisodeStart] = []
         """Always empty: the random state of an episode cannot be read."""
 
     def __len__(self) -> int:
@@ -44,14 +44,14 @@ class EnvPoolVectorEnv:
         obs, info = self._pool.reset()
         return np.asarray(obs, dtype=np.float32)[rows_of(np.arange(len(self)), info)]
 
-    def restore(self, _flights: Sequence[EpisodeStart], /) -> NoReturn:
+    def restore(self, _unfinished: Sequence[EpisodeStart], /) -> NoReturn:
         """Refused.
 
         Raises:
             ConfigError: always.
         """
         raise ConfigError(
-            "env.backend = envpool cannot fly an unfinished episode again: train anew, or with "
+            "env.backend = envpool cannot play an unfinished episode again: train anew, or with "
             "env.backend = gymnasium"
         )
 

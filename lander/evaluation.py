@@ -88,7 +88,7 @@ ActFn = Callable[[NDArray[np.float32]], NDArray[np.generic]]
 
 
 def nothing() -> None:
-    """Do nothing."""
+    """The default of a hook: no action."""
 
 
 def evaluate(
@@ -104,7 +104,7 @@ def evaluate(
     No more copies of the environment are open at once than `env.num_envs`.
     """
     return play(
-        policy_pilot(policy, generator),
+        policy_act_fn(policy, generator),
         env,
         seeds=seeds,
         copies=as_config(env).num_envs,
@@ -115,25 +115,25 @@ def evaluate(
     )
 
 
-def policy_pilot(policy: ActorCritic, generator: torch.Generator | None = None) -> ActFn:
-    """A policy's most probable actions, or sampled ones if a generator is given."""
+def policy_act_fn(policy: ActorCritic, generator: torch.Generator | None = None) -> ActFn:
+    """Chooses a policy's most probable actions, or samples them if a generator is given."""
 
     @torch.no_grad()
-    def pilot(obs: NDArray[np.float32]) -> NDArray[np.generic]:
+    def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
         pi = policy.distribution(torch.from_numpy(obs))
         actions = pi.mode() if generator is None else pi.sample(generator)
         return policy.head.to_env(actions).numpy()
 
-    return pilot
+    return act
 
 
-def random_pilot(env: AnyEnv, *, seed: int) -> RandomPilot:
-    """Actions drawn uniformly from the action space."""
-    return RandomPilot(spaces(env)[1], seed)
+def random_act_fn(env: AnyEnv, *, seed: int) -> RandomActions:
+    """Draws actions uniformly from the action space."""
+    return RandomActions(spaces(env)[1], seed)
 
 
-class RandomPilot:
-    """A pilot that can draw the same actions once more."""
+class RandomActions:
+    """An `ActFn` that can draw the same actions once more."""
 
     def __init__(self, space: ActionSpace, seed: int) -> None:
         self._space, self._seed = space, seed
@@ -148,7 +148,7 @@ class RandomPilot:
 
 
 def play(
-    pilot: ActFn,
+    act: ActFn,
     env: AnyEnv,
     *,
     seeds: Sequence[int],
@@ -160,19 +160,19 @@ def play(
 
     The environments are new, one for each episode: some do not return to the same state on a reset.
     With `copies` no more of them are open at once; episodes are the same then, to the bit, if
-    `rewind` brings the pilot's random stream back to its start. `check` is called before each step,
+    `rewind` returns the random stream of `act` to its start. `check` is called before each step,
     and may raise to end it all.
 
     Raises:
         EnvFault: an environment that departs from Gymnasium's interface.
     """
     started = time.perf_counter()
-    flown: list[Flown] = []
+    played: list[Played] = []
     for first in range(0, len(seeds), copies or len(seeds)):
         rewind()
         rows = range(len(seeds))[first : first + (copies or len(seeds))]
-        flown += play_rows(pilot, env, seeds=seeds, rows=rows, check=check)
-    returns, actions = zip(*flown, strict=True)
+        played += play_rows(act, env, seeds=seeds, rows=rows, check=check)
+    returns, actions = zip(*played, strict=True)
     return Evaluation(
         tuple(seeds),
         returns,
@@ -182,13 +182,13 @@ def play(
     )
 
 
-Flown = tuple[float, NDArray[np.generic]]
+Played = tuple[float, NDArray[np.generic]]
 """Return and actions of an episode."""
 
 
 def play_rows(
-    pilot: ActFn, env: AnyEnv, *, seeds: Sequence[int], rows: range, check: Callable[[], None]
-) -> list[Flown]:
+    act: ActFn, env: AnyEnv, *, seeds: Sequence[int], rows: range, check: Callable[[], None]
+) -> list[Played]:
     """The episodes of some of the seeds, side by side."""
     # always the whole batch: its size, and the random numbers that it draws, change the last bit
     obs = np.zeros((len(seeds), env_spec(env).obs_dim), dtype=np.float32)
@@ -202,7 +202,7 @@ def play_rows(
         playing = list(rows)
         while playing:
             check()
-            chosen.append(np.array(pilot(obs)))
+            chosen.append(np.array(act(obs)))
             still_playing: list[int] = []
             for i in playing:
                 obs[i], reward, terminated, truncated = envs[i].step(handed(chosen[-1][i]))

@@ -28,7 +28,7 @@ def inside(folder: Path, path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Generator[Path]:
+def write_aside(path: Path) -> Generator[Path]:
     """A new file beside `path`, which takes its name when it is written.
 
     The new one never stood there before, so that it is no link, and nobody sees half of it.

@@ -12,7 +12,7 @@ from PIL import Image
 from lander.env import AnyEnv, as_config
 from lander.errors import ConfigError
 from lander.evaluation import Evaluation, replay
-from lander.files import replacing
+from lander.files import write_aside
 from lander.interface import EnvFault
 
 LANDING = "landing.gif"
@@ -70,7 +70,7 @@ def write(path: Path, frames: Sequence[NDArray[np.uint8]], *, milliseconds: int)
     samples = [np.asarray(image) for image in small[:: max(1, len(small) // 8)]]
     palette = Image.fromarray(np.concatenate([*samples, np.asarray(small[-1])])).quantize(255)
     first, *rest = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in small]
-    with replacing(path) as aside:
+    with write_aside(path) as aside:
         first.save(
             aside,
             format="GIF",

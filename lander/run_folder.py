@@ -14,7 +14,7 @@ from lander.checkpoint import read, save, write
 from lander.config import TrainConfig
 from lander.dotted import configure, flatten, to_toml
 from lander.errors import ConfigError
-from lander.files import inside, replacing
+from lander.files import inside, write_aside
 from lander.metrics import CURVES
 from lander.trainer import Progress, State, TrainResult
 from lander.trust import Origin
@@ -139,7 +139,7 @@ def policy_path(folder: Path, *, best: bool, env_steps: int | None) -> Path:
 
 def write_curve(path: Path, curve: list[Row]) -> None:
     """One row per update, one column per curve, returns in raw environment units."""
-    with replacing(path) as aside, aside.open("w", newline="") as file:
+    with write_aside(path) as aside, aside.open("w", newline="") as file:
         rows = csv.DictWriter(file, ["env_steps", *CURVES])
         rows.writeheader()
         rows.writerows(curve)

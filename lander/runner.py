@@ -187,11 +187,11 @@ class Runner:
         return episodes
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on with the same unfinished episodes."""
+        """What `restore` needs to continue the same unfinished episodes."""
         return {
-            "flights": [
-                {"start": flight.start, "actions": torch.from_numpy(np.array(flight.actions))}
-                for flight in self._envs.flights
+            "flights": [  # the word in the files of all versions
+                {"start": episode.start, "actions": torch.from_numpy(np.array(episode.actions))}
+                for episode in self._envs.unfinished
             ],
             "obs": self._obs.clone(),
             "returns": self._returns.tolist(),
@@ -200,19 +200,19 @@ class Runner:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Fly every unfinished episode again from its start.
+        """Play every unfinished episode again from its start.
 
         Raises:
             ConfigError: this environment does not repeat itself.
         """
-        flights = [
-            EpisodeStart(flight["start"], list(flight["actions"].numpy()))
-            for flight in state["flights"]
+        unfinished = [
+            EpisodeStart(episode["start"], list(episode["actions"].numpy()))
+            for episode in state["flights"]
         ]
-        obs = torch.from_numpy(self._envs.restore(flights))
+        obs = torch.from_numpy(self._envs.restore(unfinished))
         if not torch.equal(obs, state["obs"]):
             raise ConfigError(
-                f"{self._config.env.id} does not repeat its episodes here: cannot go on with them"
+                f"{self._config.env.id} does not repeat its episodes here: cannot continue them"
             )
         self._obs = obs
         self._returns = np.array(state["returns"])

@@ -32,11 +32,11 @@ class Step:
 
 @dataclass(slots=True)
 class EpisodeStart:
-    """How an unfinished episode came about: enough to fly it again to the same state."""
+    """The start of an unfinished episode and its actions: enough to play it to the same state."""
 
     start: int | dict[str, Any] | None
-    """The seed of its reset, or the state of the environment's generator before it; None where that
-    cannot be read."""
+    """The seed of its reset, or the state of the environment's generator before the reset; None
+    where that state cannot be read."""
     actions: list[NDArray[np.generic] | np.generic] = field(default_factory=list)
     """One per step."""
 
@@ -48,16 +48,16 @@ class VectorEnv(Protocol):
     step of every copy is a transition that the agent can learn from.
     """
 
-    flights: list[EpisodeStart]
-    """The unfinished episode of each copy; empty if it cannot be flown again."""
+    unfinished: list[EpisodeStart]
+    """The unfinished episode of each copy; empty if it cannot be played again."""
 
     def __len__(self) -> int: ...
 
     def reset(self, seeds: Sequence[int]) -> NDArray[np.float32]:
         """First observations (N, obs); later episodes continue each copy's random stream."""
 
-    def restore(self, flights: Sequence[EpisodeStart], /) -> NDArray[np.float32]:
-        """Observations (N, obs) after flying unfinished episodes again, action by action."""
+    def restore(self, unfinished: Sequence[EpisodeStart], /) -> NDArray[np.float32]:
+        """Observations (N, obs) after playing unfinished episodes again, action by action."""
 
     def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:
         """One step of every copy, or of the M given `copies` only, with its row of `actions`."""
@@ -79,7 +79,7 @@ class SerialVectorEnv:
             for copy in range(num_envs)
         ]
         self._name, self._obs_dim = name, env_spec(env).obs_dim
-        self.flights: list[EpisodeStart] = []
+        self.unfinished: list[EpisodeStart] = []
         """The unfinished episode of each copy."""
 
     def __len__(self) -> int:
@@ -91,35 +91,37 @@ class SerialVectorEnv:
         Raises:
             EnvFault: an environment that departs from Gymnasium's interface, here as in `step`.
         """
-        self.flights = [EpisodeStart(seed) for seed in seeds]
+        self.unfinished = [EpisodeStart(seed) for seed in seeds]
         obs = np.empty((len(self), self._obs_dim), dtype=np.float32)
         for i, (env, seed) in enumerate(zip(self._envs, seeds, strict=True)):
             obs[i] = env.reset(seed)
         self._require_finite(obs, range(len(self)))
         return obs
 
-    def restore(self, flights: Sequence[EpisodeStart]) -> NDArray[np.float32]:
-        """Observations (N, obs) after flying unfinished episodes again, action by action.
+    def restore(self, unfinished: Sequence[EpisodeStart]) -> NDArray[np.float32]:
+        """Observations (N, obs) after playing unfinished episodes again, action by action.
 
         Raises:
             ConfigError: an episode whose start is not known.
         """
         obs = np.empty((len(self), self._obs_dim), dtype=np.float32)
-        for i, (env, flight) in enumerate(zip(self._envs, flights, strict=True)):
-            if flight.start is None:
+        for i, (env, episode) in enumerate(zip(self._envs, unfinished, strict=True)):
+            if episode.start is None:
                 raise ConfigError(
                     f"{self._name} keeps its random numbers in no np.random.Generator (PCG64) "
-                    "called np_random, so unfinished episodes cannot be flown again: train anew"
+                    "called np_random, so unfinished episodes cannot be played again: train anew"
                 )
-            if isinstance(flight.start, int):
-                row = env.reset(flight.start)
+            if isinstance(episode.start, int):
+                row = env.reset(episode.start)
             else:
-                set_random_state(env.stock, flight.start)
+                set_random_state(env.stock, episode.start)
                 row = env.reset()
-            for action in flight.actions:
+            for action in episode.actions:
                 row, *_ = env.step(handed(action))
             obs[i] = row
-        self.flights = [EpisodeStart(flight.start, list(flight.actions)) for flight in flights]
+        self.unfinished = [
+            EpisodeStart(episode.start, list(episode.actions)) for episode in unfinished
+        ]
         return obs
 
     def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:
@@ -138,10 +140,10 @@ class SerialVectorEnv:
                 env.require_finite(row)
                 if truncated[i]:
                     last_obs.append(np.array(row, dtype=np.float32))
-                self.flights[copy] = EpisodeStart(random_state(env.stock))
+                self.unfinished[copy] = EpisodeStart(random_state(env.stock))
                 row = env.reset()
             else:
-                self.flights[copy].actions.append(action)
+                self.unfinished[copy].actions.append(action)
             obs[i] = row
         self._require_finite(obs, chosen)
         return Step(obs, rewards, terminated, truncated, last_obs)

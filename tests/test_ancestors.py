@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 import lander.trainer
+from examples.homework import ActionLists, judge, record
 from lander.__main__ import parse
 from lander.advantages import ADVANTAGES, gae
 from lander.agent import Batch, Divergence, normalised, ppo_loss, value_error
@@ -34,7 +35,6 @@ from lander.evaluation import (
     seed_range,
 )
 from lander.heads import BOX_HEADS, bin_levels, make_head
-from lander.judge import ActionLists, judge, record
 from lander.policy import ActorCritic, make_policy
 from lander.resolve import UnflyableWarning, resolve
 from lander.rollout import Rollout
@@ -146,7 +146,7 @@ def test_defect_03_a_time_limit_is_no_terminal_state() -> None:
     limit = {"env.time_limit": 3, "ppo.rollout_steps": 16}
     policy = untrained(BOX, limit)
     runner, envs, _ = make_runner(policy, BOX, limit, {"env.reward_scale": 1.0})
-    starts = [flight.start for flight in envs.flights]
+    starts = [flight.start for flight in envs.unfinished]
     rollout, _ = runner.collect()
     advantages = gae(rollout, gamma=0.9, gae_lambda=0.0)
     assert rollout.truncated[2].all()
@@ -564,7 +564,7 @@ def test_g18_training_checkpoints_final_and_flights_have_seeds_of_their_own() ->
     assert result.final.seeds == result.final_sampled.seeds == (FINAL_SEED, FINAL_SEED + 1)
     for seed in range(20):
         _, envs, _ = make_runner(result.policy, {"seed": seed})
-        for flight in envs.flights:
+        for flight in envs.unfinished:
             assert isinstance(flight.start, int)
             assert flight.start >= 2**31 > max(map(max, ranges))
 

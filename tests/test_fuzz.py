@@ -148,7 +148,7 @@ ANALYSIS = arguments(
 )
 LANDER = arguments(
     lander.__main__.main,
-    ["", "fly", "resume", "record", "judge"],
+    ["", "fly", "resume"],
     ["--config", "--seed", "--episodes", "--checkpoint", "--best"]
     + ["--env.kwargs", "--env.kwargs.", "--env.kwargs.gravity", "--env.kwargs.a-b=1"]
     + ["--" + name for name in flatten(TrainConfig())]

@@ -64,7 +64,6 @@ def test_help_imports_nothing_heavy(package: str) -> None:
         ("--ppo.surrogate clipp", 'unknown ppo.surrogate "clipp": did you mean clip?'),
         ("--config no/such.toml", "cannot read no/such.toml: No such file or directory"),
         ("resume", "the following arguments are required: DIR"),
-        ("judge", "the following arguments are required: FILE"),
     ],
 )
 def test_lander_refuses_without_anything_heavy(argv: str, message: str) -> None:

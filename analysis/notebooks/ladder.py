@@ -27,7 +27,7 @@ from analysis.stats import difference, mean_estimate
 from lander.dotted import flatten
 from lander.env import AnyEnv
 from lander.errors import ConfigError, unknown
-from lander.evaluation import play, random_pilot
+from lander.evaluation import play, random_act_fn
 from lander.options import inactive
 from sweeps.charts.style import COLOURS, GREY, new_axes, solved_line
 
@@ -220,4 +220,4 @@ def worded(value: object) -> str:
 
 def random_return(env: AnyEnv) -> float:
     """Mean return of random actions on the unseen episodes."""
-    return play(random_pilot(env, seed=0), env, seeds=UNSEEN).return_mean
+    return play(random_act_fn(env, seed=0), env, seeds=UNSEEN).return_mean

@@ -28,7 +28,7 @@ from nbformat import NotebookNode
 
 from analysis.notebooks.answer import STORE, STUDY
 from lander.errors import ConfigError
-from lander.files import inside, replacing
+from lander.files import inside, write_aside
 from lander.trust import inherited
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
@@ -211,5 +211,5 @@ def as_html(notebook: NotebookNode, *, study: str) -> str:
 
 def write(path: Path, text: str) -> None:
     """Aside first, so that a reader never sees half a page."""
-    with replacing(path) as aside:
+    with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")

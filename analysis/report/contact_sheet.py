@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from analysis.flight import LANDER, pilot_of, retrace
 from lander.env import AnyEnv, as_config
-from lander.evaluation import Evaluation, evaluate, final_seeds, play, random_pilot, replay
+from lander.evaluation import Evaluation, evaluate, final_seeds, play, random_act_fn, replay
 from lander.gif import EVERY, SHRINK, write
 from sweeps.schema import RETURNS
 from sweeps.sweep import Sweep
@@ -104,7 +104,7 @@ def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Shown:
 def fly_at_random(sweep: Sweep) -> Shown:
     """The first of the final episodes, actions drawn uniformly."""
     env, seeds = sweep.study.base.env, final_seeds(sweep.study.base)
-    return Shown("at random", play(random_pilot(env, seed=seeds[0]), env, seeds=seeds[:1]))
+    return Shown("at random", play(random_act_fn(env, seed=seeds[0]), env, seeds=seeds[:1]))
 
 
 def contact_sheet(env: AnyEnv, flights: Sequence[Shown], *, limit: int = MAX_BYTES) -> Sheet:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from lander.errors import ConfigError
-from lander.files import inside, replacing
+from lander.files import inside, write_aside
 from lander.terminal import say
 from sweeps.doctor.finding import Finding
 from sweeps.doctor.reconcile import first_to_check, note_check, reconcile
@@ -182,7 +182,7 @@ def rewrite(store: Store, before: str, here: str) -> None:
             continue  # what it leads to is not the store's
         content = path.read_bytes()
         if before.encode() in content:
-            with replacing(path) as aside:
+            with write_aside(path) as aside:
                 aside.write_bytes(content.replace(before.encode(), here.encode()))
 
 

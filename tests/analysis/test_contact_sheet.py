@@ -21,7 +21,7 @@ from analysis.report.contact_sheet import (
     places_above,
     side_by_side,
 )
-from lander.evaluation import play, random_pilot
+from lander.evaluation import play, random_act_fn
 
 ENV = "LunarLanderContinuous-v3"
 PANEL = (300, 200 + STRIP)
@@ -30,7 +30,7 @@ PANEL = (300, 200 + STRIP)
 
 def flight(role: str, *, seed: int, actions: int) -> Shown:
     """A random pilot of its own, from a reset seed."""
-    return Shown(role, play(random_pilot(ENV, seed=actions), ENV, seeds=[seed]))
+    return Shown(role, play(random_act_fn(ENV, seed=actions), ENV, seeds=[seed]))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lander.config import TrainConfig
 from lander.dotted import configure
-from lander.evaluation import ActFn, play, policy_pilot, seed_range
+from lander.evaluation import ActFn, play, policy_act_fn, seed_range
 from lander.policy import make_policy
 from lander.resolve import resolve
 from lander.trainer import Training, make_vector_env
@@ -98,7 +98,7 @@ def ours(config: TrainConfig) -> Updates:
                 seconds -= progress.evaluation.seconds
             policy = make_policy(config, generator=torch.Generator())
             policy.load_state_dict(progress.state()["policy"])
-            yield Update(progress.env_steps, seconds, policy_pilot(policy))
+            yield Update(progress.env_steps, seconds, policy_act_fn(policy))
             started = time.perf_counter()
 
 

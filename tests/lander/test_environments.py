@@ -14,13 +14,14 @@ import torch
 from gymnasium.spaces import Box
 from PIL import Image
 
+from examples import homework
 from lander import env as env_module
 from lander.__main__ import main
 from lander.checkpoint import load
 from lander.config import EnvConfig, Scalar, TrainConfig
 from lander.dotted import configure, flatten, from_toml, to_toml
 from lander.env import make_env, solved_return, spaces
-from lander.evaluation import FINAL_SEED, Evaluation, evaluate, play, random_pilot, replay
+from lander.evaluation import FINAL_SEED, Evaluation, evaluate, play, random_act_fn, replay
 from lander.gif import save_landing
 from lander.heads import GaussianHead
 from lander.interface import CheckedEnv
@@ -84,7 +85,7 @@ def test_episodes_are_the_same_however_few_copies_are_open(
 
 
 def test_random_episodes_are_the_same_however_few_copies_are_open() -> None:
-    pilot = random_pilot("CartPole-v1", seed=3)
+    pilot = random_act_fn("CartPole-v1", seed=3)
     together = play(pilot, "CartPole-v1", seeds=range(5))
     pilot.rewind()
     apart = play(pilot, "CartPole-v1", seeds=range(5), copies=2, rewind=pilot.rewind)
@@ -261,7 +262,7 @@ def test_a_picture_that_fails_half_way_leaves_no_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    flown = play(random_pilot("odd/Item-v0", seed=1), "odd/Item-v0", seeds=[1])
+    flown = play(random_act_fn("odd/Item-v0", seed=1), "odd/Item-v0", seeds=[1])
     trouble = save_landing(tmp_path / "landing.gif", "odd/Item-v0", flown)
     assert trouble == "landing.gif cannot be made: OSError: [Errno 28] No space left on device"
     assert list(tmp_path.iterdir()) == []
@@ -375,11 +376,11 @@ def test_arguments_reach_every_copy_of_a_run(
     at_random = ["random", "--env.id", "odd/Plain-v0", *given, "--episodes", "1"]
     assert main([*at_random, "--gif", str(tmp_path / "a.gif")]) == 0
     assert 20 <= float(capsys.readouterr().out.split()[2]) <= 30
-    assert main(["record", str(run), "--episodes", "2"]) == 0
+    assert homework.main(["record", str(run), "--episodes", "2"]) == 0
     lists = json.loads((run / "actions.json").read_text())
     assert lists["env_kwargs"] == {"gravity": 0.5, "wind": True}
     capsys.readouterr()
-    assert main(["judge", str(run / "actions.json")]) == 0
+    assert homework.main(["judge", str(run / "actions.json")]) == 0
     assert 20 <= float(capsys.readouterr().out.split()[3]) <= 30
 
 

@@ -16,7 +16,7 @@ from lander.evaluation import (
     FLIGHT_SEED,
     Evaluation,
     play,
-    random_pilot,
+    random_act_fn,
     replay,
     seed_range,
 )
@@ -127,10 +127,10 @@ def test_frames_leave_the_return_as_it_was() -> None:
         assert not np.array_equal(before, after)
 
 
-def test_the_random_pilot_repeats_and_draws_from_the_whole_space() -> None:
-    first = play(random_pilot("LunarLander-v3", seed=1), "LunarLander-v3", seeds=SEEDS)
-    again = play(random_pilot("LunarLander-v3", seed=1), "LunarLander-v3", seeds=SEEDS)
-    other = play(random_pilot("LunarLander-v3", seed=2), "LunarLander-v3", seeds=SEEDS)
+def test_the_random_act_fn_repeats_and_draws_from_the_whole_space() -> None:
+    first = play(random_act_fn("LunarLander-v3", seed=1), "LunarLander-v3", seeds=SEEDS)
+    again = play(random_act_fn("LunarLander-v3", seed=1), "LunarLander-v3", seeds=SEEDS)
+    other = play(random_act_fn("LunarLander-v3", seed=2), "LunarLander-v3", seeds=SEEDS)
     assert first.returns == again.returns != other.returns
     assert set(np.concatenate(first.actions).tolist()) == {0, 1, 2, 3}
 

@@ -212,7 +212,7 @@ def test_an_unfinished_training_cannot_go_on() -> None:
         training = Training(config, envs)
         training.update()
         state = training.state()
-    with pytest.raises(ConfigError, match=r"cannot fly an unfinished episode again.*gymnasium"):
+    with pytest.raises(ConfigError, match=r"cannot play an unfinished episode again.*gymnasium"):
         train(config, state=state)
 
 

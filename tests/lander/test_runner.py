@@ -365,7 +365,7 @@ def test_restored_flights_stand_where_they_were_and_have_the_same_future(env_id:
     obs = envs.reset(range(21, 29))
     for _ in range(80):
         obs = envs.step(random_actions(env_id, stream, 8)).obs
-    flights: list[EpisodeStart] = deepcopy(envs.flights)
+    flights: list[EpisodeStart] = deepcopy(envs.unfinished)
     assert {type(flight.start) for flight in flights} == {int, dict}  # first episodes and later
     assert np.array_equal(other.restore(flights), obs)
     ends = 0
@@ -375,6 +375,6 @@ def test_restored_flights_stand_where_they_were_and_have_the_same_future(env_id:
         assert_same_step(step, other.step(actions))
         ends += int(step.terminated.sum())
     assert ends > 0
-    for one, two in zip(envs.flights, other.flights, strict=True):
+    for one, two in zip(envs.unfinished, other.unfinished, strict=True):
         assert one.start == two.start
         assert np.array_equal(np.array(one.actions), np.array(two.actions))

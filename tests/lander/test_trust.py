@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from examples import homework
 from lander.__main__ import main
 from lander.checkpoint import load
 from lander.config import EnvConfig, TrainConfig
@@ -174,19 +175,20 @@ def test_a_policy_and_a_list_of_actions_need_consent(
     with pytest.raises(ConfigError, match=f"--trust-env {MODULE}"):
         load(theirs / "policy.pt")
     commands = [
-        ["fly", str(theirs)],
-        ["record", str(theirs)],
-        ["resume", str(theirs)],
-        ["judge", str(theirs / "actions.json")],
+        (main, ["fly", str(theirs)]),
+        (main, ["resume", str(theirs)]),
+        (homework.main, ["record", str(theirs)]),
+        (homework.main, ["judge", str(theirs / "actions.json")]),
     ]
-    for command in commands:
-        assert main(command) == 2
+    for program, command in commands:
+        assert program(command) == 2
         out, error = capsys.readouterr()
         assert out == ""
         assert error.count("\n") == 1
         assert f"--trust-env {MODULE}" in error
     assert not stranger.exists()
-    assert main(["judge", str(theirs / "actions.json"), "--trust-env", MODULE]) == 2
+    judge = ["judge", str(theirs / "actions.json"), "--trust-env", MODULE]
+    assert homework.main(judge) == 2
     assert stranger.exists()
     assert "episode 1 is not over" in capsys.readouterr().err
 
@@ -198,7 +200,7 @@ def test_what_a_person_types_runs_and_its_record_is_theirs(
     assert main([*SHORT, "--out", str(run)]) == 0, capsys.readouterr().err
     assert stranger.exists()
     forget(stranger)
-    assert main(["record", str(run), "--episodes", "1"]) == 0  # this user trained it
+    assert homework.main(["record", str(run), "--episodes", "1"]) == 0  # this user trained it
     assert stranger.exists()
     forget(stranger)
     copy = tmp_path / "copy"

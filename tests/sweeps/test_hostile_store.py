@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import analysis.__main__
+import examples.homework
 import lander.__main__
 import sweeps.__main__
 import sweeps.publish.dashboard
@@ -37,6 +38,7 @@ MAINS: dict[str, Callable[[Sequence[str]], int]] = {
     "sweeps": sweeps.__main__.main,
     "analysis": analysis.__main__.main,
     "lander": lander.__main__.main,
+    "homework": examples.homework.main,
 }
 NEEDS_CONSENT = rf"would import the module {MODULE}, .* add --trust-env {MODULE} once"
 LEADS_OUT = "leads out of .* nothing is read or written there"
@@ -71,10 +73,10 @@ CASES = [
         for command in ("sweeps work", "sweeps trials", "analysis confirm", "analysis report")
     ),
     ("lander fly RECORD", 2, NEEDS_CONSENT),
-    ("lander record RECORD", 2, NEEDS_CONSENT),
+    ("homework record RECORD", 2, NEEDS_CONSENT),
     ("lander fly LINKED", 2, LEADS_OUT),
     ("lander resume RUN", 2, NEEDS_CONSENT),
-    ("lander judge RUN/actions.json", 2, NEEDS_CONSENT),
+    ("homework judge RUN/actions.json", 2, NEEDS_CONSENT),
 ]
 
 
@@ -141,7 +143,7 @@ def test_a_command_runs_nothing_of_the_store_and_stays_in_it(
         else re.sub("[A-Z]+", lambda found: words[found[0]], word)
         for word in line.split()
     )
-    if program != "lander":
+    if program not in {"lander", "homework"}:
         argv += ["--store", str(hostile.store.folder)]
     monkeypatch.setattr("os.execv", lambda *_: None)
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
@@ -304,6 +306,6 @@ def test_a_run_folder_with_links_overwrites_nothing(tmp_path: Path, name: str) -
     run.mkdir()
     unfinished_run(tmp_path / "run.unfinished")
     (tmp_path / name).symlink_to(bashrc)
-    for command in (["fly", str(run)], ["record", str(run)], ["resume", str(run)]):
-        assert MAINS["lander"](command) == 2
+    for program, command in (("lander", "fly"), ("homework", "record"), ("lander", "resume")):
+        assert MAINS[program]([command, str(run)]) == 2
     assert bashrc.read_text() == "mine"

@@ -1,4 +1,4 @@
-"""Recorded actions flown again give the same returns, and nothing else counts as a recording."""
+"""Recorded actions played again give the same returns, and nothing else counts as a recording."""
 
 from __future__ import annotations
 
@@ -12,20 +12,30 @@ import numpy as np
 import pytest
 import torch
 
-from lander.__main__ import main
+from examples.homework import TIERS, ActionLists, Verdict, judge, main, read, record, write
 from lander.checkpoint import save
 from lander.config import EnvConfig, TrainConfig
 from lander.errors import ConfigError
-from lander.judge import TIERS, ActionLists, Verdict, judge, read, record, write
 from lander.policy import ActorCritic, make_policy
 from lander.resolve import resolve
-from tests.lander.conftest import refused
 
 DISCRETE = EnvConfig(id="LunarLander-v3")
 CONTINUOUS = EnvConfig(id="LunarLanderContinuous-v3")
 BINS = EnvConfig(id="LunarLanderContinuous-v3", bins=5)
 ENVS = [DISCRETE, CONTINUOUS, BINS]
 POLE = EnvConfig(id="CartPole-v1")
+
+
+torch.set_num_threads(1)  # before the first op: sums depend on the number of threads
+
+
+def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of a command that must fail."""
+    capsys.readouterr()
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert (out, err[:10], err.count("\n")) == ("", "homework: ", 1)
+    return err
 
 
 @cache
@@ -255,6 +265,30 @@ def test_other_environments_have_no_tier(
     assert last.startswith("CartPole-v1: return ")
     assert last.endswith(" over 2 episodes after reset(seed=7)")
     assert {path.name for path in run.iterdir()} == {"policy.pt", "flights.json"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["record"], "DIR"),
+        (["record", "absent"], "absent"),
+        (["judge"], "FILE"),
+        (["judge", "absent.json"], "absent.json"),
+        (["judge", ".", "--best"], "--best"),
+        (["fly", "."], "'fly'"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(
+    argv: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert part in refused(argv, capsys)
+
+
+@pytest.mark.parametrize("command", [[], ["record"], ["judge"]])
+def test_help_is_printed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    assert "--help" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
-"""Recorded action lists, and the judge that flies them: HW12 of Hung-yi Lee's course, 2023.
+"""Homework 12 of Hung-yi Lee's course, 2023: a policy's actions, recorded and judged.
 
 The environment is reset once with a seed; the episodes that follow continue its random stream. The
-judge plays the recorded actions in the same way, so nobody has to trust the pilot.
+judge plays recorded actions in the same way, so nobody has to trust whoever recorded them.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +17,21 @@ from typing import Any, Final
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from lander.arguments import Parser, add_policy, add_trust, between, reset_seed
+from lander.commands import require_parent, saved_policy
 from lander.config import EnvConfig, Kwargs, TrainConfig
-from lander.dotted import KWARGS, configure, read_text
+from lander.dotted import KWARGS, configure, read_text, reason
 from lander.env import AnyEnv, as_config, env_spec, make_env, make_whole
 from lander.errors import ConfigError
-from lander.evaluation import policy_pilot
-from lander.files import replacing
-from lander.interface import CheckedEnv, handed
+from lander.evaluation import policy_act_fn
+from lander.files import inside, write_aside
+from lander.interface import CheckedEnv, EnvFault, handed
 from lander.policy import ActorCritic
-from lander.trust import Origin
+from lander.terminal import filtered
+from lander.trust import Origin, agree
 
 SEED: Final = 2023
 EPISODES: Final = 5
@@ -34,7 +41,7 @@ TIERS: Final = ("none", "simple", "medium", "strong", "boss")
 
 @dataclass(frozen=True, slots=True)
 class ActionLists:
-    """What a pilot did in consecutive episodes after one `reset(seed=seed)`."""
+    """The actions of consecutive episodes after one `reset(seed=seed)`."""
 
     env_id: str
     seed: int
@@ -43,17 +50,17 @@ class ActionLists:
     kwargs: Kwargs = ()
     """Arguments of the environment."""
     time_limit: int | None = None
-    """Where it has none of its own."""
+    """Set only where the environment has no limit of its own."""
 
     @property
     def env(self) -> EnvConfig:
-        """The environment in which they were flown."""
+        """The environment in which they were recorded."""
         return EnvConfig(id=self.env_id, kwargs=self.kwargs, time_limit=self.time_limit)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the judge saw."""
+    """Return and length of each judged episode."""
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
@@ -70,12 +77,12 @@ class Verdict:
 
 
 def record(policy: ActorCritic, env: AnyEnv, *, seed: int, episodes: int) -> ActionLists:
-    """Fly consecutive episodes, deterministically.
+    """Play consecutive episodes, deterministically.
 
     Raises:
         EnvFault: an environment that departs from Gymnasium's interface.
     """
-    pilot, config = policy_pilot(policy), as_config(env)
+    act, config = policy_act_fn(policy), as_config(env)
     lists: list[NDArray[np.generic]] = []
     with closing(CheckedEnv(make_whole(config), config.id)) as one:
         obs = one.reset(seed)
@@ -86,7 +93,7 @@ def record(policy: ActorCritic, env: AnyEnv, *, seed: int, episodes: int) -> Act
             over = False
             while not over:
                 one.require_finite(obs)
-                actions.append(pilot(np.asarray(obs, dtype=np.float32)[None])[0])
+                actions.append(act(np.asarray(obs, dtype=np.float32)[None])[0])
                 obs, _, terminated, truncated = one.step(handed(actions[-1]))
                 over = terminated or truncated
             lists.append(np.stack(actions))
@@ -95,10 +102,10 @@ def record(policy: ActorCritic, env: AnyEnv, *, seed: int, episodes: int) -> Act
 
 
 def judge(lists: ActionLists) -> Verdict:
-    """Fly the recorded actions; each list must end exactly where its episode does.
+    """Play recorded actions; each list must end exactly where its episode does.
 
     Raises:
-        ConfigError: a list too short or too long, or an action that is none.
+        ConfigError: a list too short or too long, or an action outside of the action space.
     """
     returns: list[float] = []
     with closing(CheckedEnv(make_whole(lists.env), lists.env_id)) as env:
@@ -106,12 +113,12 @@ def judge(lists: ActionLists) -> Verdict:
         for episode, actions in enumerate(lists.actions, 1):
             if episode > 1:
                 env.reset()
-            returns.append(fly_list(env, actions, f"episode {episode}"))
+            returns.append(play_list(env, actions, f"episode {episode}"))
     return Verdict(tuple(returns), tuple(len(actions) for actions in lists.actions))
 
 
-def fly_list(env: CheckedEnv, actions: NDArray[np.generic], name: str) -> float:
-    """Return of one episode, from its actions."""
+def play_list(env: CheckedEnv, actions: NDArray[np.generic], name: str) -> float:
+    """The return of one episode, from its actions."""
     total, over = 0.0, False
     for t, action in enumerate(map(handed, actions), 1):
         if over:
@@ -128,7 +135,7 @@ def fly_list(env: CheckedEnv, actions: NDArray[np.generic], name: str) -> float:
 
 
 def write(path: Path, lists: ActionLists) -> None:
-    """As JSON: every number reads back to the bit."""
+    """Write action lists as JSON, from which `read` gets every number back to the bit."""
     document: dict[str, Any] = {
         "env_id": lists.env_id,
         "seed": lists.seed,
@@ -138,7 +145,7 @@ def write(path: Path, lists: ActionLists) -> None:
         document["env_kwargs"] = dict(lists.kwargs)
     if lists.time_limit is not None:
         document["time_limit"] = lists.time_limit
-    with replacing(path) as aside:
+    with write_aside(path) as aside:
         aside.write_text(json.dumps(document))
 
 
@@ -146,7 +153,7 @@ def read(path: Path) -> ActionLists:
     """Action lists from a file that `write`, or another program, wrote.
 
     Raises:
-        ConfigError: not such a file, a list whose entries cannot be actions, or an environment
+        ConfigError: another kind of file, a list whose entries cannot be actions, or an environment
             that would import a module nobody has agreed to.
     """
     try:
@@ -178,7 +185,7 @@ def read(path: Path) -> ActionLists:
 def to_actions(
     path: Path, number: int, episode: object, space: gym.Space[Any]
 ) -> NDArray[np.generic]:
-    """One episode's list as what `env.step` takes."""
+    """One episode's list as `env.step` takes its entries."""
     try:
         raw = np.array(episode)
     except ValueError:  # lists of unlike length
@@ -193,8 +200,71 @@ def to_actions(
     return actions
 
 
-def refusal(path: Path, reason: str) -> ConfigError:
-    """What a file of action lists is, and why this is none."""
-    return ConfigError(
-        f"{path} holds no action lists, JSON with env_id, seed and actions: {reason}"
+def refusal(path: Path, why: str) -> ConfigError:
+    """A file does not hold action lists."""
+    return ConfigError(f"{path}: expected JSON with env_id, seed and actions: {why}")
+
+
+def record_command(args: argparse.Namespace) -> None:
+    """Write the actions of a trained policy."""
+    policy, config = saved_policy(args)
+    out = args.out or inside(args.run, args.run / "actions.json")
+    require_parent("--out", out)
+    lists = record(policy, config.env, seed=args.seed, episodes=args.episodes)
+    write(out, lists)
+    lengths = ", ".join(str(len(actions)) for actions in lists.actions)
+    print(f"{config.env.id}: {args.episodes} episodes of {lengths} actions -> {out}")
+
+
+def judge_command(args: argparse.Namespace) -> None:
+    """Print the return of each recorded episode, and the tier of their mean."""
+    agree(Origin.folder(args.file.parent), args.trust_env)
+    lists = read(args.file)
+    verdict = judge(lists)
+    judged = zip(verdict.returns, verdict.lengths, strict=True)
+    for episode, (total_reward, length) in enumerate(judged, 1):
+        print(f"episode {episode}: return {total_reward:.1f} in {length} steps")
+    line = (
+        f"{lists.env_id}: return {verdict.return_mean:.1f} over {len(verdict.returns)} episodes "
+        f"after reset(seed={lists.seed})"
     )
+    if lists.env_id.startswith("LunarLander"):
+        line += f", tier {verdict.tier} of 4: {TIERS[verdict.tier]}"
+    print(line)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Arguments of `python -m examples.homework`."""
+    parser = Parser(prog="python -m examples.homework", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    text = "Write a trained policy's actions in consecutive episodes after one reset(seed=...)."
+    command: Parser = commands.add_parser("record", help=text, description=text)
+    add_policy(command)
+    command.add_argument("--episodes", type=between(1, 100_000), default=EPISODES, metavar="N")
+    command.add_argument("--seed", type=reset_seed, default=SEED, help=f"[{SEED}]")
+    command.add_argument("--out", type=Path, metavar="FILE", help="[DIR/actions.json]")
+    command.set_defaults(run_command=record_command)
+    text = "Play recorded actions: their returns, and the tier of the homework."
+    command = commands.add_parser("judge", help=text, description=text)
+    command.add_argument("file", type=Path, metavar="FILE", help="what record wrote")
+    add_trust(command)
+    command.set_defaults(run_command=judge_command)
+    return parser.parse_args(argv)
+
+
+@filtered()
+def main(argv: Sequence[str]) -> int:
+    """Run a command; the exit code."""
+    torch.set_num_threads(1)  # before the first op: sums depend on the number of threads
+    try:
+        args = parse(argv)
+        args.run_command(args)
+    except (ConfigError, EnvFault, OSError) as error:
+        message = reason(error) if isinstance(error, OSError) else " ".join(str(error).split())
+        print("homework:", message, file=sys.stderr)
+        return 1 if isinstance(error, EnvFault) else 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

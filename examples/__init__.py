@@ -1,0 +1,1 @@
+"""Programs on top of `lander` that are run from a checkout: python -m examples.NAME --help."""
