@@ -53,7 +53,7 @@ from sweeps.schema import (
     WINNER,
     WINNER_GIF,
 )
-from sweeps.scores import ranked
+from sweeps.scores import median_index, ranked
 from sweeps.store.store import Store, quiet
 from sweeps.sweep import Sweep, open_sweep
 
@@ -223,6 +223,6 @@ def swept_trial(sweep: Sweep, candidate: Confirmed) -> int:
 
 def median_run(confirmation: Sweep, candidate: Confirmed) -> str:
     """The run of its training in the middle, of two the worse: what to expect of it."""
-    order = np.argsort(candidate.scores, kind="stable")
-    trial = confirmation.read_trials().all[candidate.trials[order[(len(order) - 1) // 2]]]
+    number = candidate.trials[median_index(candidate.scores)]
+    trial = confirmation.read_trials().all[number]
     return str(trial.user_attrs[RUN_ID])

@@ -21,7 +21,7 @@ from lander.evaluation import FLIGHT_SEED, evaluate, seed_range, whole_episode
 from lander.interface import handed
 from lander.policy import ActorCritic
 from sweeps.schema import POLICY_FILE, RUN_ID, seed_folder
-from sweeps.scores import seed_scores
+from sweeps.scores import median_index, seed_scores
 from sweeps.store.store import find_trial
 from sweeps.sweep import Sweep
 
@@ -87,8 +87,7 @@ def pilot_of(sweep: Sweep, trial: FrozenTrial) -> TrainedPolicy:
     Raises:
         ConfigError: the weights are missing, or not those of this program.
     """
-    order = np.argsort(seed_scores(trial) or [0.0], kind="stable")
-    training = int(order[(len(order) - 1) // 2])
+    training = median_index(seed_scores(trial) or [0.0])
     name = seed_folder(training, of=sweep.study.settings.seeds_per_trial) + POLICY_FILE
     with TemporaryDirectory() as folder:
         try:

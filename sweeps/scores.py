@@ -28,6 +28,15 @@ def iqm(values: Sequence[float]) -> float:
     return mean(sorted(values)[cut : len(values) - cut])
 
 
+def median_index(scores: Sequence[float]) -> int:
+    """Where the median of some trainings' scores is, the lower of two: which training to show.
+
+    A better one would show luck, not what to expect.
+    """
+    order = sorted(range(len(scores)), key=scores.__getitem__)
+    return order[(len(scores) - 1) // 2]
+
+
 SCORES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {"mean": mean, "iqm": iqm}
 """How the scores of training seeds become one, by the word in a study file."""
 

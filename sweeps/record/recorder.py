@@ -46,7 +46,7 @@ from sweeps.schema import (
     extremes,
     seed_folder,
 )
-from sweeps.scores import mean
+from sweeps.scores import mean, median_index
 
 
 class Recorder(Protocol):
@@ -128,7 +128,7 @@ class MlflowRecorder:
             self.flush()
 
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
-        typical = median_of(results)
+        typical = results[median_index([result.final.return_mean for result in results])]
         with self._timed(TimePart.MLFLOW):
             self.metrics({SCORE: score}, step=0)
         with self._timed(TimePart.GIF), tolerated(self.warnings, LANDING_GIF):
@@ -249,12 +249,6 @@ def tolerated(warnings: list[str], what: str) -> Generator[None]:
         yield
     except Exception as error:
         warnings.append(f"{what} is missing: {one_line(error)}")
-
-
-def median_of(results: Sequence[TrainResult]) -> TrainResult:
-    """The training with the median return, the worse of two: what to expect, not what luck does."""
-    by_score = sorted(results, key=lambda result: result.final.return_mean)
-    return by_score[(len(results) - 1) // 2]
 
 
 def spread(metric: str, values: Sequence[float]) -> dict[str, float]:
