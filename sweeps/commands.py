@@ -1,4 +1,4 @@
-"""What `python -m sweeps` runs, apart from `status`: torch and MLflow come with it."""
+"""The commands of `python -m sweeps` but for `status`, which needs neither torch nor MLflow."""
 
 from __future__ import annotations
 
@@ -46,29 +46,23 @@ from sweeps.sweep import Sweep, open_sweep
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start or resume, show progress, publish; the exit code."""
+    """Start or resume a sweep, show its progress and publish it; the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
-    study = find_study(args.study)
-    for trouble in dead_zones_in(study.space, study.base):
-        print(f"sweeps: warning: {trouble}", file=sys.stderr)
-    store = Store(args.store)
+    study, store = find_study(args.study), Store(args.store)
+    for problem in dead_zones_in(study.space, study.base):
+        print(f"sweeps: warning: {problem}", file=sys.stderr)
     with launching(args) as launcher:
         check_up(store, study.name)
         if study.name not in store.study_names() and "env.time_limit" not in study.space:
             require_limit(study.base.env)
         sweep = start_sweep(
-            study,
-            store,
-            trials=args.trials,
-            command=sys.argv[1:],
-            warm_start=args.warm_start,
+            study, store, trials=args.trials, command=sys.argv[1:], warm_start=args.warm_start
         )
-        trials = sweep.read_trials()
+        trials, finished = sweep.read_trials(), True
         if sweep.grid is not None and trials.total < sweep.grid.size:
-            covered = f"{trials.total:,} of {sweep.grid.size:,} points"
-            print(f"sweeps: warning: the grid is tried at {covered}, by chance", file=sys.stderr)
-        finished, complete = True, not trials.left
-        if not complete or (args.workers == 0 and trials.running):
+            count = f"{trials.total:,} of {sweep.grid.size:,} points of the grid"
+            print(f"sweeps: warning: only {count} are tried, drawn at random", file=sys.stderr)
+        if trials.left or (args.workers == 0 and trials.running):
             seconds = args.hours and args.hours * 3600
             finished = run_trials_left(
                 sweep, launcher=launcher, workers=args.workers, seconds=seconds
@@ -76,7 +70,17 @@ def run(args: argparse.Namespace) -> int:
         delivered = publish(sweep, patience=RETRY_SECONDS if finished else 0)
     if not finished:
         return 130
-    trials = sweep.read_trials()
+    print_end(sweep, args, was_complete=not trials.left)
+    return 0 if delivered else 1
+
+
+def print_end(sweep: Sweep, args: argparse.Namespace, *, was_complete: bool) -> None:
+    """Print how far a sweep is after `run`, how to continue it, and its best trial.
+
+    Raises:
+        RuntimeError: it stopped because its trials fail.
+    """
+    name, folder, trials = sweep.study.name, sweep.store.folder, sweep.read_trials()
     failure = repeated_failure(trials.counted) if trials.left else ""
     if failure:
         raise RuntimeError(
@@ -85,20 +89,18 @@ def run(args: argparse.Namespace) -> int:
             "[space] changes needs another name"
         )
     if trials.running:
-        print(f"study {study.name}: {trials.running} of its trials are running elsewhere")
-    elif complete:
+        print(f"study {name}: other commands are running {trials.running} of its trials")
+    elif was_complete:
         total = len(trials.counted)
-        print(f"study {study.name} is complete: {total} trials in {store.folder}")
+        print(f"study {name} is complete: {total} trials in {folder}")
         if sweep.grid is None or sweep.grid.untried(trials.all):
-            extend = hint("sweep", store.folder, study=args.study, trials=2 * total)
-            print(f"extend it: {extend}")
+            print(f"extend it: {hint('sweep', folder, study=args.study, trials=2 * total)}")
     elif trials.left:
-        asked = None if trials.total == study.settings.trials else trials.total
-        resume = hint("sweep", store.folder, study=args.study, trials=asked)
+        asked = None if trials.total == sweep.study.settings.trials else trials.total
+        resume = hint("sweep", folder, study=args.study, trials=asked)
         why = "time is up: " if args.hours else ""
         print(f"{why}{trials.left} of {trials.total} trials are left; resume: {resume}")
     conclude(sweep, trials)
-    return 0 if delivered else 1
 
 
 @contextmanager
@@ -108,7 +110,7 @@ def launching(args: argparse.Namespace) -> Generator[Launcher]:
         with connected(Store(args.store), address=args.address) as launcher:
             yield launcher
     elif args.address is not None:
-        raise ConfigError("--address is that of a Ray cluster: give --launcher ray as well")
+        raise ConfigError("--address names a Ray cluster: add --launcher ray")
     else:
         yield LocalLauncher()
 
@@ -123,14 +125,14 @@ def conclude(sweep: Sweep, trials: Trials) -> None:
         return
     for field, range_ in sweep.study.space.items():
         if range_.parameter not in best.params:
-            continue  # did nothing in this trial
+            continue  # it had no effect in this trial
         value = range_.to_field(best.params[range_.parameter])
         say(f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}")
     print(f"best: trial {best.number}, score {best.values[0]:.1f}")
     winner = sweep.optuna.user_attrs.get(WINNER)
     if winner is None:
         confirm = hint("confirm", folder, study=name)
-        print(f"      models:/{name}@best; how much of its score is luck: {confirm}")
+        print(f"      models:/{name}@best; measure how much of its score is luck: {confirm}")
     else:
         say(f"      models:/{name}@best is trial {winner}, confirmed on fresh seeds")
     ui = "" if sweep.store.tracked_remotely else f"{hint('ui', folder)}  ->  "
@@ -139,7 +141,7 @@ def conclude(sweep: Sweep, trials: Trials) -> None:
 
 
 def run_worker(args: argparse.Namespace) -> int:
-    """One worker; 1 if records stay here, so that whoever started it starts it again."""
+    """Work as one worker; 1, so that a job manager restarts it, if records stay on this host."""
     seconds = args.hours and args.hours * 3600
     store = Store(args.store)
     done = work(store, args.study, index=args.worker, seconds=seconds, parent=args.parent)
@@ -147,31 +149,31 @@ def run_worker(args: argparse.Namespace) -> int:
 
 
 def run_reproduce(args: argparse.Namespace) -> int:
-    """0 if every number is bit-equal, else 1."""
+    """Retrain a trial; 0 if every number is bit-equal, else 1."""
     return 0 if reproduce(Store(args.store), args.study, args.trial) else 1
 
 
 def export(args: argparse.Namespace) -> int:
-    """A trial's resolved config as TOML."""
+    """Print a trial's resolved config as TOML."""
     sweep = open_sweep(Store(args.store), args.study)
     trial = find_started(sweep.optuna, args.trial)
     try:
         config, *_ = trial_configs(trial, sweep.study)
-    except ValueError as error:  # Optuna's: another tool added it
+    except ValueError as error:  # Optuna's: another tool added the trial
         raise ConfigError(f"trial {trial.number} has no config in this study: {error}") from None
     print(to_toml(config), end="")
     return 0
 
 
 def trials(args: argparse.Namespace) -> int:
-    """Every trial of a sweep as a line of CSV, searched fields by their own names."""
+    """Print every trial of a sweep as a line of CSV, with a column for each searched field."""
     sweep = open_sweep(Store(args.store), args.study)
     space = sweep.study.space
     columns = ["trial", "state", "value", "reports", "seeds", *space]
     lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     lines.writeheader()
     for trial in sweep.read_trials().all:
-        found = {
+        fields = {
             name: range_.to_field(trial.params[range_.parameter])
             for name, range_ in space.items()
             if range_.parameter in trial.params
@@ -183,14 +185,14 @@ def trials(args: argparse.Namespace) -> int:
                 "value": last_return(trial),
                 "reports": max(trial.intermediate_values, default=0),
                 "seeds": " ".join(map(str, trial_seeds(trial, sweep.study))),
-                **found,
+                **fields,
             }
         )
     return 0
 
 
 def figures(args: argparse.Namespace) -> int:
-    """What the sweep and its confirmation show on their own runs, as files; 1 if one is missing."""
+    """Copy the pictures of a sweep and of its confirmation to a folder; 1 if one is missing."""
     store = Store(args.store)
     sweeps = [open_sweep(store, args.study)]
     if args.study + CONFIRM_SUFFIX in store.study_names():
@@ -204,7 +206,7 @@ def figures(args: argparse.Namespace) -> int:
 
 
 def copy_pictures(sweep: Sweep, folder: Path) -> bool:
-    """Every picture on the run of a sweep; False if one is missing, which is named."""
+    """Copy every picture on a sweep's own run; False, with a warning, if one is missing."""
     client, name = sweep.store.runs(), sweep.study.name
     listed = [artifact.path for artifact in client.list_artifacts(sweep.run_id)]
     pictures = [path for path in listed if path.endswith((".png", ".gif", ".md"))]
@@ -223,11 +225,11 @@ def copy_pictures(sweep: Sweep, folder: Path) -> bool:
 
 
 def ui(args: argparse.Namespace) -> int:
-    """Becomes the MLflow server of the store, unless there is one already."""
+    """Print a link per sweep, then become the MLflow server, unless the store has one."""
     store = Store(args.store)
     for name in require_sweeps(store):
         experiment_id = store.load_study(name).user_attrs.get(EXPERIMENT_ID)
-        if experiment_id is not None:  # else its creation was broken off, and there is no page
+        if experiment_id is not None:  # else its creation was interrupted, and it has no page
             say(f"{name}: {page(store, str(experiment_id), port=args.port)}")
     if not store.tracked_remotely:
         serve_runs(store, port=args.port)
@@ -235,17 +237,17 @@ def ui(args: argparse.Namespace) -> int:
 
 
 def serve_runs(store: Store, *, port: int) -> NoReturn:
-    """Become MLflow's server of the runs in a store."""
+    """Replace this process by MLflow's server of the runs in a store."""
     clean_server_environment(hosts=f"{HOST}:{port},localhost:{port}")
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     server += ["--host", HOST, "--port", str(port)]
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.tracking_uri  # lists of processes show the rest
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.tracking_uri  # not an argument: `ps` shows those
     os.execv(sys.executable, server)
 
 
 def dashboard(args: argparse.Namespace) -> int:
-    """Serves Optuna's dashboard of the store."""
+    """Serve Optuna's dashboard of the store."""
     store = Store(args.store)
     require_sweeps(store)
     serve(store, port=args.port)
@@ -253,7 +255,7 @@ def dashboard(args: argparse.Namespace) -> int:
 
 
 def require_sweeps(store: Store) -> list[str]:
-    """Names of the sweeps in a store, one at least.
+    """Names of the sweeps in a store, at least one.
 
     Raises:
         ConfigError: there is none.

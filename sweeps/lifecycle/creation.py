@@ -1,8 +1,8 @@
-"""Creates a sweep in both databases, so that whoever is interrupted continues where that was.
+"""Creates a sweep in both databases; the next command completes an interrupted creation.
 
-Optuna's study comes first, with a random id. The experiment and the run are tagged with it, which
-is how the next attempt recognises its own, and how sweeps of one name on one server are told apart.
-The id of the run is noted last: without it a study is only partly created.
+Optuna's study comes first, with a random id. The experiment and the run are tagged with that id:
+the next attempt recognises them by it, and it distinguishes sweeps of the same name on one server.
+The id of the run is recorded last: without it a study is only partly created.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_created(store: Store, name: str) -> bool:
 
 
 def role(study: Study) -> Role:
-    """Of the run that stands for the whole sweep."""
+    """The role of the run of the whole sweep."""
     return Role.CONFIRMATION if study.confirms else Role.STUDY
 
 
@@ -57,12 +57,12 @@ def create(
     command: Sequence[str],
     points: Sequence[Mapping[str, Any]] = (),
 ) -> optuna.Study:
-    """The Optuna study, the MLflow experiment and its parent run, linked to each other.
+    """Create the Optuna study, the MLflow experiment and the run of the sweep, linked together.
 
     A sweep and its confirmation share an experiment. The `points` are the first to be tried.
 
     Raises:
-        ConfigError: MLflow has an experiment or a model of that name which is not of this sweep.
+        ConfigError: MLflow has an experiment or a model of that name that another sweep or tool made.
     """
     client, name = store.runs(), study.settings.name
     confirmed = study.confirms and name in store.study_names()
@@ -70,29 +70,29 @@ def create(
     identity = str(shared.get(SWEEP_ID) or own_id(store, name) or uuid4().hex)
     if not study.confirms:
         require_free(client, store, name, identity)
-    found = optuna.create_study(
+    optuna_study = optuna.create_study(
         study_name=study.name,
         storage=store.trials(),
         direction="maximize",
         load_if_exists=True,
     )
-    found.set_user_attr(SWEEP_ID, identity)
-    found.set_user_attr(DEFINITION, study.text)
-    found.set_user_attr(BASE, flatten(study.base))
-    found.set_user_attr(ARTIFACTS_URI, store.artifacts_uri)
+    optuna_study.set_user_attr(SWEEP_ID, identity)
+    optuna_study.set_user_attr(DEFINITION, study.text)
+    optuna_study.set_user_attr(BASE, flatten(study.base))
+    optuna_study.set_user_attr(ARTIFACTS_URI, store.artifacts_uri)
     experiment_id = str(shared.get(EXPERIMENT_ID) or own_experiment(client, store, name, identity))
-    found.set_user_attr(EXPERIMENT_ID, experiment_id)
+    optuna_study.set_user_attr(EXPERIMENT_ID, experiment_id)
     run_id = own_run(client, study, experiment_id, identity, command=command)
     client.log_text(run_id, study.text, DEFINITION)
     client.log_text(run_id, to_toml(study.base), BASE_FILE)
-    for point in points[len(found.get_trials(deepcopy=False)) :]:  # that are not there yet
-        found.enqueue_trial(dict(point))
-    found.set_user_attr(RUN_ID, run_id)
-    return found
+    for point in points[len(optuna_study.get_trials(deepcopy=False)) :]:  # those not queued yet
+        optuna_study.enqueue_trial(dict(point))
+    optuna_study.set_user_attr(RUN_ID, run_id)
+    return optuna_study
 
 
 def own_id(store: Store, name: str) -> str | None:
-    """Of a sweep whose creation was interrupted."""
+    """The id of a sweep whose creation was interrupted; None if there is none."""
     if name not in store.study_names():
         return None
     return store.load_study(name, anywhere=True).user_attrs.get(SWEEP_ID)
@@ -100,42 +100,43 @@ def own_id(store: Store, name: str) -> str | None:
 
 def require_free(client: MlflowClient, store: Store, name: str, identity: str) -> None:
     """Raise ConfigError if a new sweep would mix its records with those of another one."""
-    found = experiment_named(client, name)
-    if found is not None and found.lifecycle_stage != "active":
-        trashed = Entity("experiment", found.experiment_id, presence(found.lifecycle_stage))
+    experiment = experiment_named(client, name)
+    if experiment is not None and experiment.lifecycle_stage != "active":
+        trashed = Entity(
+            "experiment", experiment.experiment_id, presence(experiment.lifecycle_stage)
+        )
         raise ConfigError(
             f"an experiment {name} is in MLflow's trash: give the study another name, or restore "
             f"it: {trashed.command(store)}"
         )
-    if found is not None and not store.tracked_remotely:
-        place = str(found.artifact_location)
-        if not place.startswith(f"{store.artifacts_uri}/"):
+    if experiment is not None and not store.tracked_remotely:
+        uri = str(experiment.artifact_location)
+        if not uri.startswith(f"{store.artifacts_uri}/"):
             raise ConfigError(
-                f"MLflow has an experiment {name} whose artifacts are outside of {store.folder}, "
-                f"in {place}: give the study another name"
+                f"MLflow has an experiment {name} whose artifacts are not in {store.folder} but "
+                f"in {uri}: give the study another name"
             )
-    owner = None if found is None else found.tags.get(SWEEP_ID)
+    owner = None if experiment is None else experiment.tags.get(SWEEP_ID)
     if owner == identity:
         return
-    if found is not None and (owner is not None or has_trials(client, found)):
+    if experiment is not None and (owner is not None or has_trials(client, experiment)):
         raise ConfigError(belongs_to_another(store, name))
     if registered(client, name):
         raise ConfigError(
-            f"MLflow's registry has a model {name} which is not of this sweep: give the study "
-            "another name"
+            f"MLflow's registry has a model {name} from elsewhere: give the study another name"
         )
 
 
 def experiment_named(client: MlflowClient, name: str) -> Experiment | None:
     """MLflow's experiment of that name, deleted ones included; None if there is none."""
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        required_id(found.experiment_id)
-    return found
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        required_id(experiment.experiment_id)
+    return experiment
 
 
 def belongs_to_another(store: Store, name: str) -> str:
-    """Whose experiment that may be, in one line with the remedy."""
+    """The message about an experiment that may be another sweep's, with the remedy."""
     if store.tracked_remotely:
         return (
             f"experiment {name} on the tracking server belongs to another sweep: give the study "
@@ -143,20 +144,20 @@ def belongs_to_another(store: Store, name: str) -> str:
         )
     return (
         f"MLflow holds records of a sweep {name} which {store.file(OPTUNA_FILE)} does not know: "
-        "put a copy of that database back, give the study another name, or move the store aside "
-        "and start anew"
+        "restore a copy of that database, give the study another name, or move the store aside and "
+        "start a new one"
     )
 
 
 def has_trials(client: MlflowClient, experiment: Experiment) -> bool:
-    """Whether a sweep recorded any there."""
+    """Whether an experiment has runs of trials."""
     query = f"tags.`{ROLE}` = '{Role.TRIAL}'"
     ids = [experiment.experiment_id]
     return bool(client.search_runs(ids, query, ViewType.ALL, max_results=1))
 
 
 def registered(client: MlflowClient, name: str) -> bool:
-    """Whether the registry has a model of that name."""
+    """Whether MLflow's registry has a model of that name."""
     try:
         client.get_registered_model(name)
     except MlflowException as error:
@@ -167,14 +168,14 @@ def registered(client: MlflowClient, name: str) -> bool:
 
 
 def own_experiment(client: MlflowClient, store: Store, name: str, identity: str) -> str:
-    """The experiment of a sweep, created and tagged as far as it is not yet."""
-    found = experiment_named(client, name)
-    if found is None:
-        place = None if store.tracked_remotely else f"{store.artifacts_uri}/{name}"
-        return required_id(client.create_experiment(name, place, tags={SWEEP_ID: identity}))
-    if SWEEP_ID not in found.tags:
-        client.set_experiment_tag(found.experiment_id, SWEEP_ID, identity)
-    return found.experiment_id
+    """The id of a sweep's experiment, which is created and tagged unless it is already."""
+    experiment = experiment_named(client, name)
+    if experiment is None:
+        uri = None if store.tracked_remotely else f"{store.artifacts_uri}/{name}"
+        return required_id(client.create_experiment(name, uri, tags={SWEEP_ID: identity}))
+    if SWEEP_ID not in experiment.tags:
+        client.set_experiment_tag(experiment.experiment_id, SWEEP_ID, identity)
+    return experiment.experiment_id
 
 
 def own_run(
@@ -185,7 +186,7 @@ def own_run(
     *,
     command: Sequence[str],
 ) -> str:
-    """The run that stands for the whole sweep, created unless an earlier attempt did."""
+    """The id of the run of the whole sweep, created unless an earlier attempt did."""
     query = f"tags.`{SWEEP_ID}` = '{identity}' and tags.`{ROLE}` = '{role(study)}'"
     earlier = client.search_runs([experiment_id], query, max_results=1)
     if earlier:
@@ -195,7 +196,7 @@ def own_run(
 
 
 def identify(store: Store, study: optuna.Study) -> None:
-    """Give an id to a sweep of a version that had none; warn if its experiment is not its own."""
+    """Give an id to a sweep of an older version; warn if another sweep has the same experiment."""
     if SWEEP_ID not in study.user_attrs:
         study.set_user_attr(SWEEP_ID, uuid4().hex)
     client, experiment_id = store.runs(), str(study.user_attrs[EXPERIMENT_ID])
@@ -204,7 +205,7 @@ def identify(store: Store, study: optuna.Study) -> None:
         client.set_experiment_tag(experiment_id, SWEEP_ID, study.user_attrs[SWEEP_ID])
     elif owner != study.user_attrs[SWEEP_ID]:
         say(
-            f"sweeps: warning: experiment {study.study_name} belongs to another sweep as well: its "
+            f"sweeps: warning: experiment {study.study_name} also belongs to another sweep: its "
             "table shows the trials of both",
             error=True,
         )

@@ -1,4 +1,4 @@
-"""Starts a sweep, or resumes one: its budget is set, and lost trials are closed."""
+"""Starts or resumes a sweep: sets its budget and closes its lost trials."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def start_sweep(
     command: Sequence[str],
     warm_start: str | None = None,
 ) -> Sweep:
-    """Create the sweep or take up an earlier one, with the whole budget waiting or done.
+    """Create the sweep or resume it, with the whole budget waiting or done.
 
     A new one tries the best trials of the sweep `warm_start` right after its defaults.
 
@@ -48,15 +48,15 @@ def start_sweep(
     if points:
         points = [defaults(study.space, study.base), *points]
     store.create()
-    agree(store.origin, modules(flatten(study.base)))  # typed by whoever starts it
-    with store.publication_lock:  # two at once would each create it
+    agree(store.origin, modules(flatten(study.base)))  # the user named them in the study
+    with store.publication_lock:  # or two commands would create it twice
         if is_created(store, study.name):
             sweep = resumed(study, store)
         else:
             sweep = Sweep(study, create(study, store, command=command, points=points), store)
         sweep = drawn_from_grid(sweep)
         deliver_all(store)
-        with store.lock:  # two at once would each fill the budget
+        with store.lock:  # or two commands would fill the budget twice
             recover(sweep)
             fill(sweep, trials=trials or max(study.settings.trials, sweep.read_trials().total))
         deliver_all(store)
@@ -65,31 +65,31 @@ def start_sweep(
 
 
 def resumed(study: Study, store: Store) -> Sweep:
-    """A sweep that was created before, with the sampler and the pruner of the study as it is now.
+    """A sweep that was created before, with the sampler and the pruner that the study has now.
 
     Raises:
-        ConfigError: it has another definition; its experiment or run is deleted or gone.
+        ConfigError: it has another definition, or its experiment or run was deleted.
     """
-    found = store.load_study(study.name)
-    earlier = kept_study(found, store)
+    optuna_study = store.load_study(study.name)
+    earlier = kept_study(optuna_study, store)
     if earlier.fingerprint != study.fingerprint:
-        can_warm_start = best_of(found.get_trials(deepcopy=False)) is not None
+        can_warm_start = best_of(optuna_study.get_trials(deepcopy=False)) is not None
         raise ConfigError(
             f"study {study.name} in {store.folder} was started differently "
             f"({difference(earlier, study)}): "
             f"{remedy(earlier, study, can_warm_start=can_warm_start)}"
         )
-    require_recorded(store, found)
-    identify(store, found)
-    if study.text != found.user_attrs[DEFINITION]:
-        store.runs().log_text(str(found.user_attrs[RUN_ID]), study.text, DEFINITION)
-        found.set_user_attr(DEFINITION, study.text)
-    base = earlier.base  # also where it is searched: trial 0
-    return Sweep(replace(study, base=base), found, store)
+    require_recorded(store, optuna_study)
+    identify(store, optuna_study)
+    if study.text != optuna_study.user_attrs[DEFINITION]:
+        store.runs().log_text(str(optuna_study.user_attrs[RUN_ID]), study.text, DEFINITION)
+        optuna_study.set_user_attr(DEFINITION, study.text)
+    base = earlier.base  # trial 0 trains it, including the searched fields
+    return Sweep(replace(study, base=base), optuna_study, store)
 
 
 def fill(sweep: Sweep, *, trials: int) -> None:
-    """Set the budget, of a grid at most its points, and withdraw what waits beyond it.
+    """Set the budget, for a grid at most its points, and withdraw waiting trials beyond it.
 
     The first trial is the defaults; each later one is drawn when a worker asks for it.
     """
@@ -110,14 +110,16 @@ def fill(sweep: Sweep, *, trials: int) -> None:
 
 
 def warm_points(study: Study, earlier: Sweep) -> list[dict[str, Any]]:
-    """Optuna's parameters of another sweep's best trials, each as far as it lies in this space;
-    what is missing the sampler draws.
+    """Optuna's parameters of another sweep's best trials, as far as they lie in this space; the
+    sampler draws those that do not.
 
     Raises:
-        ConfigError: nothing of them fits, or the study is a grid.
+        ConfigError: none of them lies in the space, or the study is a grid.
     """
     if study.settings.sampler == "grid":
-        raise ConfigError(f"study {study.name} is a grid, which tries all points: no --warm-start")
+        raise ConfigError(
+            f"study {study.name} is a grid, which tries all points: leave --warm-start out"
+        )
     points: list[dict[str, Any]] = []
     for trial in ranked(earlier.read_trials().all)[:WARM_TRIALS]:
         point = {

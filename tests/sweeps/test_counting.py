@@ -254,5 +254,5 @@ def test_a_budget_that_covers_a_part_of_a_grid_only_is_one_line(
     )
     _, err = said(text, store, tmp_path, capsys)
     assert [line for line in err.splitlines() if "grid" in line] == [
-        "sweeps: warning: the grid is tried at 3 of 300 points, by chance"
+        "sweeps: warning: only 3 of 300 points of the grid are tried, drawn at random"
     ]

@@ -87,10 +87,10 @@ def test_a_study_that_was_only_partly_created_is_one_line_for_every_command(
     for name in ("trials", "export", "reproduce", "work"):
         refused = command(name, "--study", "tiny", "--store", store.folder)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-        assert "tiny was only partly created: complete it: " in refused.stderr
+        assert "study tiny was only partly created; to complete it: " in refused.stderr
     done = command("doctor", "--store", store.folder)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert "left: tiny was only partly created" in done.stdout
+    assert "left: study tiny was only partly created" in done.stdout
 
 
 def interrupt(*_: object, **__: object) -> str:
@@ -104,7 +104,7 @@ def test_a_sweep_that_optuna_forgot_does_not_begin_anew_in_its_old_records(
     done = command("run", "--study", tiny_file, "--store", finished.folder)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "MLflow holds records of a sweep tiny which " in done.stderr
-    assert "optuna.db does not know: put a copy of that database back" in done.stderr
+    assert "optuna.db does not know: restore a copy of that database" in done.stderr
     assert finished.study_names() == []
     done = command("doctor", "--store", finished.folder)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)

@@ -146,7 +146,7 @@ def test_an_experiment_that_keeps_its_artifacts_elsewhere_is_refused_before_that
 ) -> None:
     finished.runs().create_experiment("again", (tmp_path / "elsewhere").as_uri())
     study = read_study(changed(TINY, {'"tiny"': '"again"'}), source="again.toml")
-    with pytest.raises(ConfigError, match="experiment again whose artifacts are outside of"):
+    with pytest.raises(ConfigError, match="experiment again whose artifacts are not in"):
         start_sweep(study, finished, trials=None, command=["run"])
     assert finished.study_names() == ["tiny"]
 
@@ -164,7 +164,7 @@ def test_a_name_that_mlflow_already_has_is_refused_before_anything_is_created(
         message = "an experiment again is in MLflow's trash: give the study another name, or"
     else:
         client.create_registered_model("again")
-        message = "MLflow's registry has a model again which is not of this sweep"
+        message = "MLflow's registry has a model again from elsewhere"
     refused = command("run", "--study", tiny_file, "--store", finished.folder)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert message in refused.stderr
