@@ -1,4 +1,4 @@
-# Every target sets up .venv by itself when it is missing or older than its requirements.
+# Every target creates .venv if it is missing, and updates it if its requirements have changed.
 
 STUDY   = lander
 TRIALS  =
@@ -24,7 +24,7 @@ ANALYSIS  = $(BIN)/python -m analysis
 .PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
         bench test test-slow test-cluster cluster-demo check format clean
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) TOP=$(TOP) SEEDS=$(SEEDS) STORE=$(STORE) PORT=$(PORT)"
 
@@ -45,69 +45,69 @@ $(CLUSTER): $(STAMP)
 	$(INSTALL) '.[dev,notebooks,cluster,servers]'
 	@touch $@
 
-install: $(STAMP) ## set up .venv (the other targets do it by themselves)
+install: $(STAMP) ## set up .venv (every other target does it when needed)
 
-sweep: $(STAMP) ## run a study, or take it up again: STUDY= TRIALS= WORKERS= STORE=
+sweep: $(STAMP) ## run a study, or resume it: STUDY= TRIALS= WORKERS= STORE=
 	@$(SWEEPS) run --study '$(STUDY)' --store '$(STORE)' $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
 
-confirm: $(STAMP) ## train its best trials and the defaults under fresh seeds: STUDY= TOP= SEEDS= WORKERS=
+confirm: $(STAMP) ## retrain a sweep's best trials and the defaults on fresh seeds: STUDY= TOP= SEEDS= WORKERS=
 	@$(ANALYSIS) confirm --study '$(STUDY)' --store '$(STORE)' --top $(TOP) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS))
 
-report: $(STAMP) ## a sweep on one page, in STORE/reports: STUDY= STORE=
+report: $(STAMP) ## write a report on a sweep to STORE/reports: STUDY= STORE=
 	@$(ANALYSIS) report --study '$(STUDY)' --store '$(STORE)'
 
-notebooks: $(STAMP) ## run the notebooks against a sweep, into STORE/reports/notebooks: STUDY= STORE=
+notebooks: $(STAMP) ## run the notebooks on a sweep, pages in STORE/reports/notebooks: STUDY= STORE=
 	@$(ANALYSIS) notebooks --study '$(STUDY)' --store '$(STORE)'
 
-ui: $(STAMP) ## serve the MLflow UI on 127.0.0.1 and print a link per study
+ui: $(STAMP) ## serve the MLflow UI on 127.0.0.1, print a link per study: PORT= STORE=
 	@$(SWEEPS) ui --store '$(STORE)' --port $(PORT)
 
 dashboard: PORT = 8080
-dashboard: $(DASHBOARD) ## Optuna's dashboard on 127.0.0.1, and a link per study: PORT=8080
+dashboard: $(DASHBOARD) ## serve Optuna's dashboard on 127.0.0.1, print a link per study: PORT=8080 STORE=
 	@$(SWEEPS) dashboard --store '$(STORE)' --port $(PORT)
 
-reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|N
+reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|N STORE=
 	@$(SWEEPS) reproduce --study '$(STUDY)' --trial '$(TRIAL)' --store '$(STORE)'
 
-doctor: $(STAMP) ## find what is wrong with a store and mend it: STORE=
+doctor: $(STAMP) ## check a store, and repair what is wrong with it: STORE=
 	@$(SWEEPS) doctor --store '$(STORE)'
 
-figures: $(STAMP) ## the pictures that README shows, from the sweep in STORE
+figures: $(STAMP) ## update the pictures in README from a sweep: STUDY= STORE=
 	@$(SWEEPS) figures --study '$(STUDY)' --store '$(STORE)' --out analysis/figures
 	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
 
-bench: $(EXTRAS) ## speed beside Stable-Baselines3, alone on the machine: most of an hour
+bench: $(EXTRAS) ## measure speed beside Stable-Baselines3, on an otherwise idle machine: most of an hour
 	@$(BIN)/python -m tests.bench
 
-test: $(STAMP) ## the tests, one real miniature sweep included
+test: $(STAMP) ## run the tests, including one real miniature sweep
 	$(BIN)/python -m pytest -m 'not slow and not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(EXTRAS) ## every head lands on LunarLander: a quarter of an hour
+test-slow: $(EXTRAS) ## run the slow tests, such as every head landing on LunarLander: a quarter of an hour
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest tests/lander/test_pooled.py
 
-test-cluster: $(CLUSTER) ## PostgreSQL, an MLflow server, Ray: what they survive, on this machine
+test-cluster: $(CLUSTER) ## test PostgreSQL, an MLflow server and Ray, and their failures, on this machine
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
-cluster-demo: $(CLUSTER) ## a small sweep through servers and two hosts, all on this machine
+cluster-demo: $(CLUSTER) ## run a small sweep on servers and two hosts, all on this machine
 	@$(BIN)/python -m tests.cluster
 
-experiment: $(STAMP) ## the trainings of an experiment that are missing: NAME=ancestors|heads
+experiment: $(STAMP) ## run the missing trainings of an experiment: NAME=ancestors|heads
 	@$(ANALYSIS) run $(NAME)
 
-tables: $(STAMP) ## README's tables, from analysis/experiments/results
+tables: $(STAMP) ## update README's tables from analysis/experiments/results
 	@$(ANALYSIS) tables README.md
 
-check: $(CLUSTER) ## format, lint, types, import contract
+check: $(CLUSTER) ## check format, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP) ## put the code in shape
+format: $(STAMP) ## format the code and fix lint
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
 
-clean: ## remove .venv and caches; everything recorded stays
+clean: ## remove .venv and caches, keep all records
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -222,7 +222,7 @@ def swept_trial(sweep: Sweep, candidate: Confirmed) -> int:
 
 
 def median_run(confirmation: Sweep, candidate: Confirmed) -> str:
-    """The run of its training in the middle, of two the worse: what to expect of it."""
+    """The MLflow run of the median training of a candidate."""
     number = candidate.trials[median_index(candidate.scores)]
     trial = confirmation.read_trials().all[number]
     return str(trial.user_attrs[RUN_ID])

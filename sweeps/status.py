@@ -1,4 +1,4 @@
-"""How far the sweeps of a store are: Optuna's half is enough, and no study is resolved."""
+"""Shows the progress of the sweeps in a store: reads Optuna's database only, resolves no study."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweeps.store.store import Store
 
 
 def status(args: argparse.Namespace) -> int:
-    """One line, or one JSON object, per study."""
+    """Print one line, or one JSON object, per study."""
     store = Store(args.store)
     report = [summary(store.load_study(name, anywhere=True)) for name in store.study_names()]
     if args.json:
@@ -38,10 +38,10 @@ def status(args: argparse.Namespace) -> int:
 
 
 def summary(study: optuna.Study) -> dict[str, Any]:
-    """A study's state as plain values."""
+    """The progress of a study as plain values, for JSON."""
     trials = read_trials(study)
     best, count = trials.best, Counter(map(ending, trials.all))
-    count[Ending.WAITING] = trials.left  # most of them are drawn when a worker asks for them
+    count[Ending.WAITING] = trials.left  # most of them are not drawn before a worker asks
     return {
         "study": study.study_name,
         "trials": {how.value: count[how] for how in Ending},

@@ -89,7 +89,8 @@ def drawn_from_grid(sweep: Sweep, *, seed: int | None = None) -> Sweep:
 
 def partly_created(store: Store, name: str) -> str:
     """The message about a sweep whose creation was interrupted, with the remedy."""
-    return f"study {name} was only partly created; to complete it: {hint('sweep', store.folder, study=name)}"
+    remedy = hint("sweep", store.folder, study=name)
+    return f"study {name} was only partly created; to complete it: {remedy}"
 
 
 def kept_study(optuna_study: optuna.Study, store: Store) -> Study:

@@ -62,7 +62,7 @@ def create(
     A sweep and its confirmation share an experiment. The `points` are the first to be tried.
 
     Raises:
-        ConfigError: MLflow has an experiment or a model of that name that another sweep or tool made.
+        ConfigError: another sweep or tool has made an experiment or model of that name.
     """
     client, name = store.runs(), study.settings.name
     confirmed = study.confirms and name in store.study_names()
@@ -70,25 +70,25 @@ def create(
     identity = str(shared.get(SWEEP_ID) or own_id(store, name) or uuid4().hex)
     if not study.confirms:
         require_free(client, store, name, identity)
-    optuna_study = optuna.create_study(
+    created = optuna.create_study(
         study_name=study.name,
         storage=store.trials(),
         direction="maximize",
         load_if_exists=True,
     )
-    optuna_study.set_user_attr(SWEEP_ID, identity)
-    optuna_study.set_user_attr(DEFINITION, study.text)
-    optuna_study.set_user_attr(BASE, flatten(study.base))
-    optuna_study.set_user_attr(ARTIFACTS_URI, store.artifacts_uri)
+    created.set_user_attr(SWEEP_ID, identity)
+    created.set_user_attr(DEFINITION, study.text)
+    created.set_user_attr(BASE, flatten(study.base))
+    created.set_user_attr(ARTIFACTS_URI, store.artifacts_uri)
     experiment_id = str(shared.get(EXPERIMENT_ID) or own_experiment(client, store, name, identity))
-    optuna_study.set_user_attr(EXPERIMENT_ID, experiment_id)
+    created.set_user_attr(EXPERIMENT_ID, experiment_id)
     run_id = own_run(client, study, experiment_id, identity, command=command)
     client.log_text(run_id, study.text, DEFINITION)
     client.log_text(run_id, to_toml(study.base), BASE_FILE)
-    for point in points[len(optuna_study.get_trials(deepcopy=False)) :]:  # those not queued yet
-        optuna_study.enqueue_trial(dict(point))
-    optuna_study.set_user_attr(RUN_ID, run_id)
-    return optuna_study
+    for point in points[len(created.get_trials(deepcopy=False)) :]:  # those not queued yet
+        created.enqueue_trial(dict(point))
+    created.set_user_attr(RUN_ID, run_id)
+    return created
 
 
 def own_id(store: Store, name: str) -> str | None:
