@@ -20,6 +20,16 @@ def gae(rollout: Rollout, *, gamma: float, gae_lambda: float) -> Tensor:
 
     delta_t = r_t + gamma * V(s_{t+1}) * [s_{t+1} not terminal] - V(s_t)
     A_t     = delta_t + gamma * lambda * A_{t+1} * [episode goes on]
+
+    >>> from lander.distributions import Categorical
+    >>> one, never = torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.bool)
+    >>> rollout = Rollout(
+    ...     obs=one.unsqueeze(-1), actions=one.unsqueeze(-1).long(), log_probs=-0.7 * one,
+    ...     pi=Categorical(torch.zeros(2, 1, 2)), values=0 * one, next_values=4 * one,
+    ...     rewards=one, terminated=never, truncated=never,
+    ... )
+    >>> gae(rollout, gamma=0.5, gae_lambda=0.5).flatten().tolist()  # each delta is 1 + 0.5 * 4
+    [3.75, 3.0]
     """
     return sum_ahead(td_errors(rollout, gamma=gamma), rollout, discount=gamma * gae_lambda)
 

@@ -137,6 +137,19 @@ def ppo_loss(
     """Surrogate, value error and entropy bonus (arXiv:1707.06347, eqs. 7 to 9).
 
     L = -mean(surrogate(r, A)) + c1 mean((V - R)^2) / 2 - c2 mean(H)
+
+    >>> from lander.distributions import Categorical
+    >>> actions, pi = torch.tensor([[0], [1]]), Categorical(torch.zeros(2, 1, 2))
+    >>> advantages, returns = torch.tensor([3.0, 1.0]), torch.tensor([2.0, 0.0])
+    >>> batch = Batch(
+    ...     obs=torch.zeros(2, 4), actions=actions, log_probs=pi.log_prob(actions), pi=pi,
+    ...     values=torch.zeros(2), advantages=advantages, returns=returns,
+    ... )
+    >>> config = PPOConfig(advantage_norm="none", entropy_coef=0.0)
+    >>> predict = lambda obs: Prediction(pi, torch.zeros(len(obs)))
+    >>> loss = ppo_loss(predict, batch, config, Limits.of(config))
+    >>> [float(part) for part in (loss.policy, loss.value, loss.total)]  # r is 1, c1 is 0.5
+    [-2.0, 1.0, -1.5]
     """
     prediction = policy(batch.obs)
     pi, values = prediction.pi, prediction.values

@@ -18,7 +18,19 @@ from lander.trust import Origin
 
 
 def save(path: Path, weights: Mapping[str, Tensor], config: TrainConfig) -> None:
-    """Write a policy's `state_dict` and its resolved config to `path`; `load` reads them back."""
+    """Write a policy's `state_dict` and its resolved config to `path`; `load` reads them back.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from lander.config import EnvConfig
+    >>> from lander.resolve import resolve
+    >>> config = resolve(TrainConfig(env=EnvConfig(id="CartPole-v1"))).config
+    >>> policy = make_policy(config, generator=torch.Generator().manual_seed(0))
+    >>> with TemporaryDirectory() as folder:
+    ...     save(Path(folder) / "policy.pt", policy.state_dict(), config)
+    ...     again, its_config = load(Path(folder) / "policy.pt")
+    >>> its_config == config, torch.equal(again.actor.weight, policy.actor.weight)
+    (True, True)
+    """
     write(path, {"config": flatten(config), "weights": dict(weights)})
 
 

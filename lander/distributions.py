@@ -53,6 +53,10 @@ class Categorical:
     """A independent choices among K levels; `logits` is (B, A, K).
 
     A share `uniform` of the choices is made by a fair die: p = (1 - uniform) softmax + uniform / K.
+
+    >>> pi = Categorical(torch.tensor([[[0.0, 100.0], [0.0, 0.0]]]))  # B = 1, A = 2, K = 2
+    >>> pi.mode().tolist(), round(float(pi.entropy()), 4)  # 0 + log 2
+    ([[1, 0]], 0.6931)
     """
 
     def __init__(self, logits: Tensor, *, uniform: float = 0.0) -> None:

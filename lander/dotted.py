@@ -26,6 +26,9 @@ def flatten(config: TrainConfig) -> dict[str, Any]:
     """{"env.id": ..., "ppo.learning_rate": ..., "total_steps": ...}, every field, resolved.
 
     Of the environment's arguments those that are given: {"env.kwargs.gravity": ...}.
+
+    >>> flatten(TrainConfig())["ppo.gae_lambda"]
+    0.98
     """
     return _flatten(_tables(config))
 
@@ -51,6 +54,12 @@ def configure(values: Mapping[str, Any], *, base: TrainConfig) -> TrainConfig:
 
     Raises:
         ConfigError: an unknown field, or a value that its field does not take.
+
+    >>> configure({"ppo.clip_range": 0.1, "env.bins": 7}, base=TrainConfig()).ppo.clip_range
+    0.1
+    >>> configure({"ppo.clip_rnage": 0.1}, base=TrainConfig())
+    Traceback (most recent call last):
+    lander.errors.ConfigError: unknown field "ppo.clip_rnage": did you mean ppo.clip_range?
     """
     flat = flatten(base)
     for name in values:
@@ -176,6 +185,9 @@ def from_toml(text: str, *, source: str) -> TrainConfig:
 
     Raises:
         ConfigError: `source` is not TOML, or holds an unknown field or a bad value.
+
+    >>> from_toml("total_steps = 100_000", source="short.toml").total_steps
+    100000
     """
     try:
         return configure(_flatten(read_toml(text)), base=TrainConfig())

@@ -94,6 +94,10 @@ def env_spec(env: AnyEnv) -> EnvSpec:
 
     Raises:
         ConfigError: an environment that cannot be made, or that `lander` cannot play.
+
+    >>> spec = env_spec("CartPole-v1")
+    >>> spec.obs_dim, spec.action_space, spec.solved_return, spec.max_episode_steps
+    (4, Discrete(2), 475.0, 500)
     """
     config = as_config(env)
     key = config.id, repr(config.kwargs)

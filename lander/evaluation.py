@@ -102,6 +102,15 @@ def evaluate(
     """Play one episode per reset seed: deterministic, or sampled if a generator is given.
 
     No more copies of the environment are open at once than `env.num_envs`.
+
+    >>> from lander.config import EnvConfig
+    >>> from lander.policy import make_policy
+    >>> from lander.resolve import resolve
+    >>> config = resolve(TrainConfig(env=EnvConfig(id="CartPole-v1"))).config
+    >>> policy = make_policy(config, generator=torch.Generator().manual_seed(0))
+    >>> evaluation = evaluate(policy, config.env, seeds=[7, 8])
+    >>> evaluation.returns == tuple(map(float, evaluation.lengths))  # CartPole pays 1 per step
+    True
     """
     return play(
         policy_act_fn(policy, generator),
@@ -253,6 +262,11 @@ def replay(
 
     Most seeded environments are deterministic, so the return is the recorded one, to the bit. Of
     each `every`-th frame one pixel in `shrink` is kept along both axes.
+
+    >>> evaluation = play(random_act_fn("CartPole-v1", seed=0), "CartPole-v1", seeds=[7])
+    >>> replayed = replay("CartPole-v1", seed=7, actions=evaluation.actions[0])
+    >>> replayed.total_reward == evaluation.returns[0]
+    True
     """
     frames: list[NDArray[np.uint8]] = []
     total_reward, length, over = 0.0, 0, False

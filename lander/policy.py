@@ -102,7 +102,15 @@ def make_policy(config: TrainConfig, *, generator: torch.Generator) -> ActorCrit
 
 
 class DeterministicActor(nn.Module):
-    """The policy as others fly it: raw observations in, deterministic env actions out."""
+    """The policy for use elsewhere: raw observations in, deterministic env actions out.
+
+    >>> from lander.config import EnvConfig
+    >>> from lander.resolve import resolve
+    >>> config = resolve(TrainConfig(env=EnvConfig(id="CartPole-v1"))).config
+    >>> policy = make_policy(config, generator=torch.Generator())
+    >>> DeterministicActor(policy)(torch.zeros(3, 4)).shape
+    torch.Size([3])
+    """
 
     def __init__(self, policy: ActorCritic) -> None:
         super().__init__()

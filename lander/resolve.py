@@ -44,6 +44,13 @@ def resolve(config: TrainConfig, *, named: Collection[str] = ()) -> Resolved:
     Raises:
         ConfigError: an environment that cannot be made or played, a head that does not fit it, or
             options that exclude each other or would do nothing.
+
+    >>> from lander.config import EnvConfig
+    >>> resolved = resolve(TrainConfig(env=EnvConfig(id="CartPole-v1")))
+    >>> resolved.config.policy.head
+    'categorical'
+    >>> sorted(name for name in resolved.idle if name.startswith("ppo."))
+    ['ppo.baseline', 'ppo.kl_coef', 'ppo.kl_target', 'ppo.n_step']
     """
     # here: see the head of this file
     from lander.env import spaces

@@ -56,7 +56,22 @@ class Runner:
     @torch.no_grad()
     def collect(self) -> tuple[Rollout, list[Episode]]:
         """Play T steps in every copy, or every copy's share of whole episodes; also the episodes
-        that ended meanwhile."""
+        that ended meanwhile.
+
+        >>> from lander.config import EnvConfig, PPOConfig
+        >>> from lander.policy import make_policy
+        >>> from lander.resolve import resolve
+        >>> from lander.vector import SerialVectorEnv
+        >>> env = EnvConfig(id="CartPole-v1", num_envs=2)
+        >>> ppo = PPOConfig(rollout_steps=64, minibatch_size=64)
+        >>> config = resolve(TrainConfig(env=env, ppo=ppo)).config
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> policy = make_policy(config, generator=generator)
+        >>> runner = Runner(SerialVectorEnv(env, 2), policy, config, generator=generator)
+        >>> rollout, episodes = runner.collect()
+        >>> tuple(rollout.obs.shape), tuple(rollout.actions.shape), len(episodes) > 0
+        ((64, 2, 4), (64, 2, 1), True)
+        """
         episodes = self._config.ppo.rollout_episodes
         if episodes is None:
             return self._collect_steps(self._config.ppo.rollout_steps)

@@ -11,6 +11,11 @@ class RunningMeanStd(nn.Module):
 
     Batches are merged by the parallel formula of Chan, Golub and LeVeque (1979). As in baselines it
     starts from mean 0, variance 1, which counts as a ten-thousandth of one sample.
+
+    >>> seen = RunningMeanStd()
+    >>> seen.update(torch.tensor([1.0, 3.0]))
+    >>> round(float(seen.mean), 3), round(float(seen.std), 3)
+    (2.0, 1.0)
     """
 
     mean: Tensor

@@ -9,7 +9,11 @@ from typing import Any, TextIO, cast
 
 
 def printable(text: object) -> str:
-    """One line in which whatever is not printable is escaped: a line feed is \\n, ESC is \\x1b."""
+    """One line in which whatever is not printable is escaped: a line feed is \\n, ESC is \\x1b.
+
+    >>> print(printable("red: \\x1b[31m"))
+    red: \\x1b[31m
+    """
     line = str(text)
     return line if line.isprintable() else "".join(map(escaped, line))
 

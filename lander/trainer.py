@@ -111,6 +111,16 @@ def train(
         ConfigError: the environment cannot be made or played, or options that exclude each other.
         EnvFault: the environment departs from Gymnasium's interface, or gives what is not finite.
         Divergence: a loss, a weight or an action is no longer finite, or a loss has exploded.
+
+    >>> from lander.dotted import configure
+    >>> values = {"env.id": "CartPole-v1", "env.num_envs": 2, "ppo.rollout_steps": 32}
+    >>> values |= {"ppo.minibatch_size": 32, "total_steps": 128, "checkpoints": 2}
+    >>> config = configure(values | {"eval_episodes": 1, "final_episodes": 3}, base=TrainConfig())
+    >>> result = train(config, on_update=lambda progress: print(progress.env_steps))
+    64
+    128
+    >>> len(result.checkpoints), len(result.final.returns), result.config.policy.head
+    (2, 3, 'categorical')
     """
     config = (config if isinstance(config, Resolved) else resolve(config)).config
     with closing(make_vector_env(config.env)) as envs:

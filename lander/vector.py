@@ -70,6 +70,13 @@ class SerialVectorEnv:
     """Stock Gymnasium environments, stepped in this process.
 
     A plain loop is a third faster than `gymnasium.vector.SyncVectorEnv`, and has no bookkeeping.
+
+    >>> envs = SerialVectorEnv("CartPole-v1", 3)
+    >>> envs.reset([1, 2, 3]).shape
+    (3, 4)
+    >>> step = envs.step(np.array([0, 1, 1]))
+    >>> step.rewards.tolist(), step.terminated.any()
+    ([1.0, 1.0, 1.0], np.False_)
     """
 
     def __init__(self, env: AnyEnv, num_envs: int, *, time_limit: int | None = None) -> None:
