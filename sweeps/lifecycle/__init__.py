@@ -1,1 +1,1 @@
-"""How a sweep begins, continues, and recovers lost trials."""
+"""Starts and resumes sweeps, and recovers their lost trials."""

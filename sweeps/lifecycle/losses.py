@@ -1,4 +1,4 @@
-"""Trials whose worker is gone: detected, closed, and queued again."""
+"""Detects the trials that lost their worker, and closes them so that they are retried."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def recover(sweep: Sweep) -> None:
 
     The caller holds the store's lock, and calls `deliver_all` later to deliver their last records.
 
-    Not Optuna's `RetryHeartbeatStaleTrialCallback`: it enqueues a trial of its own, which would
-    train under another seed and use up one more trial of the budget.
+    Not Optuna's `RetryHeartbeatStaleTrialCallback`: its retry has a new number, hence other
+    seeds; it copies the run and the worker of the lost trial, and ignores the lock on the budget.
     """
     trials = sweep.read_trials()
     before = {root(trial) for trial in trials.all if trial.user_attrs.get(REASON) == Reason.LOST}

@@ -86,9 +86,9 @@ class ProgressTable:
         }
 
     def eta(self, trials: Sequence[FrozenTrial], *, done: int, rate: float) -> str:
-        """The time left if as many of the remaining trials are pruned as so far.
+        """The time left if the remaining trials train for as long as the ended ones did.
 
-        Before a trial has ended it assumes that none will be pruned.
+        Before one has ended: if none of them is pruned.
         """
         if not rate:
             return "-"

@@ -80,9 +80,9 @@ def explain(error: Exception) -> str:
 def retrying(
     call: Callable[Arguments, Result], *, seconds: float = RETRY_SECONDS
 ) -> Callable[Arguments, Result]:
-    """Calls again for some time while no server answers; for what may be done twice.
+    """Retry an idempotent call while the database is unreachable, for so many seconds.
 
-    A server that is busy or just starting says so, hence is there: it gets all of `PATIENCE`.
+    A server that answers that it is busy or starting does exist: it gets all `RETRY_SECONDS`.
     """
 
     @functools.wraps(call)
