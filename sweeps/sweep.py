@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 import optuna
+from mlflow.entities import Run
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.errors import ConfigError
 from sweeps.hints import hint
-from sweeps.schema import CONFIRM_SUFFIX, DEFINITION, EXPERIMENT_ID, REASON, RUN_ID
+from sweeps.schema import (
+    CONFIRM_SUFFIX,
+    DEFINITION,
+    EXPERIMENT_ID,
+    PARENT_RUN,
+    REASON,
+    ROLE,
+    RUN_ID,
+    Role,
+)
+from sweeps.store.mlflow_client import PAGE_SIZE, search_all_runs
 from sweeps.store.snapshot import Trials, read_trials
 from sweeps.store.store import Store
 from sweeps.study.grid import Grid, GridSampler
@@ -124,3 +136,13 @@ def pruner_of(study: Study) -> BasePruner:
     return make_pruner(
         settings.pruner, study.pruner, checkpoints=checkpoints, seeds=settings.seeds_per_trial
     )
+
+
+def trial_runs(sweep: Sweep, condition: str = "", *, page_size: int = PAGE_SIZE) -> Iterator[Run]:
+    """The MLflow runs of a sweep's trials, the newest first, without replays.
+
+    `condition` is added to MLflow's query.
+    """
+    query = f"tags.`{PARENT_RUN}` = '{sweep.run_id}'" + (f" and {condition}" if condition else "")
+    runs = search_all_runs(sweep.store.runs(), sweep.experiment_id, query, page_size=page_size)
+    return (run for run in runs if run.data.tags.get(ROLE) != Role.REPLAY)

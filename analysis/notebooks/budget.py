@@ -10,8 +10,8 @@ from analysis.load import load_checkpoints, load_trials
 from analysis.notebooks.answer import Answer
 from analysis.stats import mean_estimate, rank_correlation
 from sweeps.charts.style import new_axes
-from sweeps.schema import PARENT_RUN, SECONDS, WORKER, TimePart
-from sweeps.sweep import Sweep
+from sweeps.schema import SECONDS, WORKER, TimePart
+from sweeps.sweep import Sweep, trial_runs
 
 
 def pruning(sweep: Sweep) -> Answer:
@@ -102,18 +102,13 @@ def seconds(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def recorded_parts(sweep: Sweep) -> dict[str, list[float]]:
-    """MLflow run -> seconds of each of `PARTS`."""
-    client, found, token = sweep.store.runs(), dict[str, list[float]](), None
-    children = f"tags.`{PARENT_RUN}` = '{sweep.run_id}'"
-    while True:
-        page = client.search_runs([sweep.experiment_id], children, page_token=token)
-        for run in page:
-            tags = [run.data.tags.get(f"{SECONDS}.{part}", "nan") for part in TimePart]
-            if "nan" not in tags:
-                found[run.info.run_id] = [float(tag) for tag in tags]
-        token = page.token
-        if not token:
-            return found
+    """Seconds of each `TimePart` by MLflow run, of the runs that have all of them."""
+    seconds: dict[str, list[float]] = {}
+    for run in trial_runs(sweep):
+        tags = [run.data.tags.get(f"{SECONDS}.{part}", "nan") for part in TimePart]
+        if "nan" not in tags:
+            seconds[run.info.run_id] = [float(tag) for tag in tags]
+    return seconds
 
 
 def busy_share(sweep: Sweep, trials: pd.DataFrame) -> float:

@@ -13,14 +13,11 @@ from analysis.judgement import Judgement, judgement_of
 from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from lander.errors import ConfigError
 from sweeps.endings import ending
-from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, PARENT_RUN, RETURNS, ROLE, Ending, Role
+from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, RETURNS, Ending
 from sweeps.scores import ranked, seed_scores
 from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store
-from sweeps.sweep import Sweep, open_sweep
-
-PAGE = 1000
-"""Runs that MLflow is asked for at once."""
+from sweeps.sweep import Sweep, open_sweep, trial_runs
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def read_records(store: Store, name: str) -> Records:
         trials=trials,
         ranked=ranked(trials.all),
         parent=client.get_run(sweep.run_id),
-        runs=trial_runs(sweep),
+        runs=list(trial_runs(sweep)),
         judgement=judgement,
         unconfirmed=unconfirmed,
         confirmation=confirmation,
@@ -128,18 +125,3 @@ def published_run(store: Store, name: str) -> Run | None:
         return client.get_run(str(client.get_model_version_by_alias(name, BEST_ALIAS).run_id))
     except MlflowException:
         return None
-
-
-def trial_runs(sweep: Sweep) -> list[Run]:
-    """The MLflow run of every trial that has begun."""
-    client, found = sweep.store.runs(), list[Run]()
-    condition = f"tags.`{PARENT_RUN}` = '{sweep.run_id}' and tags.`{ROLE}` = '{Role.TRIAL}'"
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [sweep.experiment_id], condition, max_results=PAGE, page_token=token
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found

@@ -1,10 +1,10 @@
-"""python -m sweeps doctor: what Optuna and MLflow say of each sweep, compared and made to agree."""
+"""python -m sweeps doctor: examines a store and repairs what it can."""
 
 from __future__ import annotations
 
 import argparse
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 from lander.errors import ConfigError
 from lander.files import inside, write_aside
 from lander.terminal import say
-from sweeps.doctor.finding import Finding
+from sweeps.doctor.finding import Finding, report
 from sweeps.doctor.reconcile import first_to_check, note_check, reconcile
 from sweeps.hints import no_sweep
 from sweeps.lifecycle.creation import belongs_to_another, is_created
@@ -36,98 +36,90 @@ FOLDERS: Final = ("artifacts", "spool", "logs", "reports")
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Say what is wrong and repair it; 1 if something is left for people."""
+    """Print what is wrong and repair it; the exit code is 1 if something needs manual work."""
     store = Store(args.store)
-    with snapshot(store) if args.dry_run else nullcontext(store) as seen:
-        findings = told(examine(seen, dry_run=args.dry_run), dry_run=args.dry_run)
-        names = ", ".join(seen.study_names())
+    with snapshot(store) if args.dry_run else nullcontext(store) as examined:
+        findings = report(examine(examined, dry_run=args.dry_run), dry_run=args.dry_run)
+        names = ", ".join(examined.study_names())
     if not findings:
         say(f"nothing is wrong in {store.folder}: {names or 'no sweep'}")
-    return 0 if all(finding.mended for finding in findings) else 1
+    return 0 if all(finding.repaired for finding in findings) else 1
 
 
 def check_up(store: Store, *names: str) -> None:
-    """What precedes every resumption of a sweep, whose names these are: it begins in order.
+    """Examine and repair these sweeps before one of them is resumed.
 
-    Only trials that have ended since the last time are examined.
+    Only trials that have ended since the last check are compared with their runs.
 
     Raises:
         ConfigError: a database is damaged, or of another version; or the experiment or the run of
-            the sweep was deleted, which only `doctor` itself undoes.
+            a sweep was deleted, which only `doctor` restores.
     """
     created = [name for name in names if store.exists and is_created(store, name)]
     if not created:
         return
     require_sound(store)
-    told(locations(store, dry_run=False))
+    report(move_locations(store, dry_run=False))
     for name in created:
         sweep = open_sweep(store, name)
         require_recorded(store, sweep.optuna)
-        note_check(sweep, told(reconcile(sweep, dry_run=False, first=first_to_check(sweep))))
-
-
-def told(found: Iterable[Finding], *, dry_run: bool = False) -> list[Finding]:
-    """Print every finding, each when it is repaired."""
-    findings = []
-    for finding in found:
-        done = "would mend" if dry_run else "mended"
-        say(f"{done if finding.mended else 'left'}: {finding.text}")
-        findings.append(finding)
-    return findings
+        note_check(sweep, report(reconcile(sweep, dry_run=False, first=first_to_check(sweep))))
 
 
 def examine(store: Store, *, dry_run: bool) -> Iterator[Finding]:
-    """Every finding in a store, repaired unless it is a dry run, which writes nothing there.
+    """Every finding in a store, repaired unless it is a dry run, which writes nothing to it.
 
-    Others may be at work in it.
+    Workers may be running in it meanwhile.
 
     Raises:
         ConfigError: a database is damaged, missing, or of another version; or there is no sweep.
     """
     if dry_run and store.databases is None:
-        with snapshot(store) as seen:
-            yield from examine(seen, dry_run=True)
+        with snapshot(store) as copy:
+            yield from examine(copy, dry_run=True)
         return
-    for finding in everything(store, dry_run=dry_run):
+    for finding in examine_all(store, dry_run=dry_run):
         text = finding.text
-        if store.databases is not None:  # of which only copies are examined
+        if store.databases is not None:  # copies of them are examined
             text = text.replace(str(store.databases), str(store.folder.resolve()))
         yield replace(finding, text=text)
 
 
-def everything(store: Store, *, dry_run: bool) -> Iterator[Finding]:
-    """What `examine` finds, with the addresses of what was examined."""
+def examine_all(store: Store, *, dry_run: bool) -> Iterator[Finding]:
+    """The findings of `examine`; with copied databases they name the paths of the copies."""
     if not store.exists:
         for name in store.study_names():
-            store.load_study(name)  # or it says who keeps the rest
+            store.load_study(name)  # raises, and names the half that is kept
         raise ConfigError(no_sweep(store.folder))
     require_sound(store)
     for path in (store.folder / name for name in FOLDERS):
         if path.exists() and not path.is_dir():
-            yield Finding(f"{path} is a file, and should be a folder: move it aside", mended=False)
-    moved = list(locations(store, dry_run=dry_run))
+            yield Finding(
+                f"{path} is a file, and should be a folder: move it aside", repaired=False
+            )
+    moved = list(move_locations(store, dry_run=dry_run))
     yield from moved
     if moved and dry_run:
-        return  # nothing is where MLflow looks for it until that is repaired
+        return  # MLflow looks for every artifact at its old path until that is repaired
     for name in store.study_names():
         try:
             sweep = open_sweep(store, name)
         except ConfigError as error:
-            yield Finding(str(error), mended=False)
+            yield Finding(str(error), repaired=False)
             continue
         try:
             yield from reconcile(sweep, dry_run=dry_run)
         except ConfigError as error:
-            yield Finding(f"{name}: {error}", mended=False)
+            yield Finding(f"{name}: {error}", repaired=False)
     yield from unknown_experiments(store)
     for path, what in strays(store):
-        yield Finding(f"{path} {what}", mended=False)
+        yield Finding(f"{path} {what}", repaired=False)
 
 
 def unknown_experiments(store: Store) -> Iterator[Finding]:
-    """Sweeps in MLflow's database that are not, or no longer, in Optuna's."""
+    """Sweeps in MLflow's database that Optuna's does not have, or not any more."""
     if store.tracked_remotely:
-        return  # they are those of other stores
+        return  # they belong to other stores
     studies = [store.load_study(name, anywhere=True) for name in store.study_names()]
     known = {study.user_attrs.get(EXPERIMENT_ID) for study in studies}
     client = store.runs()
@@ -136,7 +128,7 @@ def unknown_experiments(store: Store) -> Iterator[Finding]:
             continue
         query = f"tags.`{ROLE}` = '{Role.STUDY}'"
         if client.search_runs([experiment.experiment_id], query, max_results=1):
-            yield Finding(belongs_to_another(store, experiment.name), mended=False)
+            yield Finding(belongs_to_another(store, experiment.name), repaired=False)
 
 
 def require_sound(store: Store) -> None:
@@ -151,18 +143,18 @@ def require_sound(store: Store) -> None:
                 raise sqlite3.DatabaseError(first)
 
 
-def locations(store: Store, *, dry_run: bool) -> Iterator[Finding]:
-    """A store that was moved or copied: MLflow still looks for artifacts where it was before."""
+def move_locations(store: Store, *, dry_run: bool) -> Iterator[Finding]:
+    """Update the paths of artifacts in a store that was moved or copied."""
     here = store.artifacts_uri
     for name in store.study_names():
-        found = store.load_study(name, anywhere=True)
-        before = str(found.user_attrs.get(ARTIFACTS_URI, here))
+        study = store.load_study(name, anywhere=True)
+        before = str(study.user_attrs.get(ARTIFACTS_URI, here))
         if before == here or not (before.startswith("file:") and here.startswith("file:")):
             continue
-        yield Finding(f"{name} was written to {before}: its places now begin with {here}")
+        yield Finding(f"{name} was written to {before}: its artifact paths now begin with {here}")
         if not dry_run:
             rewrite(store, before, here)
-            found.set_user_attr(ARTIFACTS_URI, here)
+            study.set_user_attr(ARTIFACTS_URI, here)
 
 
 def rewrite(store: Store, before: str, here: str) -> None:

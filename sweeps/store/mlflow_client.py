@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from sweeps.store.engines import watch_file
 ARTIFACTS: Final = "artifacts"
 BUSY: Final = "busy_timeout = 20000"
 """What MLflow says to SQLite before every transaction."""
+PAGE_SIZE: Final = 1_000
+"""Runs that are read in one call, unless the caller says otherwise."""
 OPENED: Final[dict[str, MlflowClient]] = {}
 """Address of a database file -> a client of it."""
 
@@ -152,3 +155,22 @@ def wait_as_long(
 ) -> tuple[str, Any]:
     """MLflow would give up after 20 s, and can be told otherwise only here."""
     return statement.replace(BUSY, f"busy_timeout = {LOCK_SECONDS}000"), parameters
+
+
+def search_all_runs(
+    client: MlflowClient, experiment_id: str, query: str, *, page_size: int = PAGE_SIZE
+) -> Iterator[Run]:
+    """Every run of an experiment that matches, the newest first, read page by page."""
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            query,
+            max_results=page_size,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -32,7 +32,7 @@ from analysis.load import (
     load_trials,
 )
 from sweeps.confirm import start_confirmation
-from sweeps.doctor.doctor import locations
+from sweeps.doctor.doctor import move_locations
 from sweeps.lifecycle.creation import create
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.entries import KnownRun
@@ -84,7 +84,7 @@ def empty(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
 def copied(store: Store, folder: Path) -> Store:
     """A store of its own, at home where it is."""
     copy = Store(Path(shutil.copytree(store.folder, folder / "store")))
-    assert all(finding.mended for finding in locations(copy, dry_run=False))
+    assert all(finding.repaired for finding in move_locations(copy, dry_run=False))
     return copy
 
 

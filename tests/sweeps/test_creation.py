@@ -72,7 +72,7 @@ def test_a_creation_interrupted_at_any_call_is_continued_as_the_same_sweep(
         assert (trials.left, trials.total) == (4, 4)
     closed = [finding.text for finding in examine(finished, dry_run=False)]
     assert len(closed) == len(created)
-    assert all("is still open, but nobody works at it" in text for text in closed)
+    assert all("is open, but none of its trials is running: closed" in text for text in closed)
     assert not list(examine(finished, dry_run=False))
 
 
@@ -90,7 +90,7 @@ def test_a_study_that_was_only_partly_created_is_one_line_for_every_command(
         assert "study tiny was only partly created; to complete it: " in refused.stderr
     done = command("doctor", "--store", store.folder)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert "left: study tiny was only partly created" in done.stdout
+    assert "not repaired: study tiny was only partly created" in done.stdout
 
 
 def interrupt(*_: object, **__: object) -> str:

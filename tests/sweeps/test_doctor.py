@@ -29,7 +29,7 @@ from tests.sweeps.conftest import Command
 def copy(mini: Store, tmp_path: Path) -> Store:
     """The finished miniature sweep in another folder, made at home there."""
     moved = Store(Path(shutil.copytree(mini.folder, tmp_path / "copy")))
-    assert all(finding.mended for finding in examine(moved, dry_run=False))
+    assert all(finding.repaired for finding in examine(moved, dry_run=False))
     return moved
 
 
@@ -61,9 +61,9 @@ def test_a_moved_store_is_refused_until_it_is_at_home_and_then_all_of_it_works(
     assert command("status", "--store", place).returncode == 0
 
     dry = command("doctor", "--store", place, "--dry-run")
-    assert dry.stdout.startswith("would mend: mini was written to file://")
+    assert dry.stdout.startswith("would repair: mini was written to file://")
     assert command("trials", "--study", "mini", "--store", place).returncode == 2
-    assert command("doctor", "--store", place).stdout.startswith("mended: mini was written to")
+    assert command("doctor", "--store", place).stdout.startswith("repaired: mini was written to")
     assert command("doctor", "--store", place).stdout == f"nothing is wrong in {place}: mini\n"
 
     before = mini.artifacts.as_uri().encode()
@@ -83,7 +83,10 @@ def test_a_run_that_disagrees_with_its_trial_follows_it(copy: Store) -> None:
     client, run_id = copy.runs(), open_sweep(copy, "mini").read_trials().all[0].user_attrs[RUN_ID]
     client.update_run(run_id, status="RUNNING")
     client.set_tag(run_id, TRIAL_STATE, "RUNNING")
-    said = "trial 0 of mini is COMPLETE, its run is RUNNING and says RUNNING: FINISHED and COMPLETE"
+    said = (
+        "trial 0 of mini is COMPLETE, its run is RUNNING with optuna.state RUNNING: "
+        "set to FINISHED with COMPLETE"
+    )
     assert findings(copy, dry_run=True) == [said]
     assert client.get_run(run_id).info.status == "RUNNING"
     assert findings(copy) == [said]
@@ -100,8 +103,8 @@ def test_a_run_without_a_trial_is_closed_and_so_is_a_parent_that_nobody_works_at
     orphan = client.create_run(sweep.experiment_id, run_name="trial-0001", tags=tags)
     client.update_run(sweep.run_id, status="RUNNING")
     assert findings(copy) == [
-        "trial-0001 of mini runs, but no trial knows it",
-        "the run of mini is still open, but nobody works at it",
+        "trial-0001 of mini is open, but no trial knows it: closed",
+        "the run of mini is open, but none of its trials is running: closed",
     ]
     assert client.get_run(orphan.info.run_id).info.status == "FAILED"
     assert client.get_run(sweep.run_id).info.status == "FINISHED"
@@ -117,7 +120,9 @@ def test_a_trial_whose_worker_is_gone_is_closed(copy: Store) -> None:
     gone = sweep.optuna.trials[trial.number].user_attrs["sweeps.worker"].split(":")
     gone[1] = "999999999"
     storage.set_trial_user_attr(trial._trial_id, "sweeps.worker", ":".join(gone))
-    assert findings(copy) == [f"trial {trial.number} of mini lost its worker: closed, tried again"]
+    assert findings(copy) == [
+        f"trial {trial.number} of mini lost its worker: closed and queued again"
+    ]
     trials = open_sweep(copy, "mini").read_trials().all
     assert trials[trial.number].state == TrialState.FAIL
     assert trials[trial.number].user_attrs[REASON] == "worker lost"
@@ -134,7 +139,10 @@ def test_what_is_missing_is_listed_and_the_rest_stays_readable(
     artifact(sweep, best.number, "policy.pt").unlink()
     done = command("doctor", "--store", copy.folder)
     assert done.returncode == 1
-    assert done.stdout == f"left: trial {best.number} of mini lacks policy.pt: no receipt without\n"
+    assert (
+        done.stdout
+        == f"not repaired: trial {best.number} of mini lacks policy.pt: its record is incomplete\n"
+    )
     again = command("reproduce", "--study", "mini", "--store", copy.folder)
     assert again.returncode == 0, again.stdout + again.stderr  # its config is enough
     artifact(sweep, best.number, "config.toml").unlink()

@@ -102,13 +102,13 @@ def left_by_a_dead_writer(store: Store) -> None:
 
 DISORDER = {
     nothing: "nothing is wrong in ",
-    lost_trial: "would mend: trial 2 of tiny lost its worker",
-    lost_heartbeat: "would mend: trial 2 of tiny lost its worker",
-    undelivered: "would mend: the records of 1 trials of tiny have not arrived",
-    disagreeing: "would mend: trial 0 of tiny is COMPLETE, its run is RUNNING",
-    deleted_run: "would mend: the run of tiny is in MLflow's trash",
-    deleted_experiment: "would mend: the experiment of tiny is in MLflow's trash",
-    deleted_model: "would mend: models:/tiny@best is gone",
+    lost_trial: "would repair: trial 2 of tiny lost its worker",
+    lost_heartbeat: "would repair: trial 2 of tiny lost its worker",
+    undelivered: "would repair: undelivered records of tiny: 1",
+    disagreeing: "would repair: trial 0 of tiny is COMPLETE, its run is RUNNING",
+    deleted_run: "would repair: the run of tiny is in MLflow's trash",
+    deleted_experiment: "would repair: the experiment of tiny is in MLflow's trash",
+    deleted_model: "would repair: models:/tiny@best is gone",
     left_by_a_dead_writer: "nothing is wrong in ",
 }
 
@@ -130,7 +130,7 @@ def test_a_dry_run_says_what_is_wrong_and_leaves_every_file_as_it_is(
         assert str(finished.folder) in done.stdout or "MLFLOW_TRACKING_URI" not in done.stdout
     assert checksum(finished.folder) == before
     repaired = command("doctor", "--store", finished.folder)
-    assert repaired.stdout == done.stdout.replace("would mend", "mended")
+    assert repaired.stdout == done.stdout.replace("would repair", "repaired")
 
 
 def test_a_dry_run_of_a_moved_store_leaves_every_file_as_it_is(
@@ -139,7 +139,7 @@ def test_a_dry_run_of_a_moved_store_leaves_every_file_as_it_is(
     moved = Path(shutil.copytree(finished.folder, tmp_path / "moved"))
     before = checksum(moved)
     done = command("doctor", "--store", moved, "--dry-run")
-    assert done.stdout.startswith("would mend: tiny was written to file://")
+    assert done.stdout.startswith("would repair: tiny was written to file://")
     assert checksum(moved) == before
 
 

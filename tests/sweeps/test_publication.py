@@ -65,7 +65,7 @@ def test_a_version_that_is_no_longer_the_best_says_what_it_is(finished: Store) -
     version = client.search_model_versions()[0]
     client.update_model_version("tiny", version.version, "")  # as older versions left it
     assert [finding.text for finding in examine(finished, dry_run=False)] == [
-        f"version {version.version} of models:/tiny does not say what it is: added"
+        f"version {version.version} of models:/tiny has no description: added"
     ]
     assert not list(examine(finished, dry_run=False))
 
@@ -121,8 +121,8 @@ def test_a_trial_that_another_tool_added_counts_and_is_not_published(
     done = command("doctor", *place)
     assert (done.returncode, done.stdout) == (
         1,
-        f"left: trial {number} of tiny was added by another tool: it has a score, and no run in "
-        "MLflow\n",
+        f"not repaired: trial {number} of tiny was added by another tool: it has a score, and no "
+        "run in MLflow\n",
     )
     assert command("export", "--study", "tiny", "--trial", str(number), *place).returncode == 0
     again = command("reproduce", "--study", "tiny", "--trial", str(number), *place)
@@ -197,5 +197,5 @@ def test_a_start_examines_its_own_sweep_and_what_ended_since_the_last_one(
     start_sweep(read_study(other, source=""), finished, trials=None, command=["run"])
     check_up(finished, "other")
     assert len(examined) == 2
-    assert not [finding for finding in examine(finished, dry_run=True) if not finding.mended]
+    assert not [finding for finding in examine(finished, dry_run=True) if not finding.repaired]
     assert len(examined) == 4  # the doctor examines all of them

@@ -83,7 +83,7 @@ def test_what_is_in_the_trash_is_refused_until_the_doctor_restores_it(
 
     done = command("doctor", *place)
     assert (done.returncode, done.stdout.count("\n")) == (0, 1)
-    assert done.stdout.startswith("mended: the ")
+    assert done.stdout.startswith("repaired: the ")
     assert remedy in done.stdout
     assert command("doctor", *place).stdout.startswith("nothing is wrong in ")
     resumed = start_sweep(find_study(str(tiny_file)), finished, trials=None, command=["run"])
@@ -115,7 +115,7 @@ def test_what_is_gone_is_said_and_the_trials_stay_readable(
         assert "--warm-start tiny" in refused.stderr
     done = command("doctor", *place)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert done.stdout.startswith(f"left: {message}")
+    assert done.stdout.startswith(f"not repaired: {message}")
     assert command("trials", "--study", "tiny", *place).stdout.count("finished") == 2
     assert command("export", "--study", "tiny", *place).returncode == 0
 
@@ -129,13 +129,13 @@ def test_the_doctor_tells_a_deleted_run_of_a_trial_from_one_that_is_gone(
     done = command("doctor", *place)
     assert (done.returncode, done.stdout) == (
         1,
-        "left: the run of trial 1 of tiny is in MLflow's trash: "
+        "not repaired: the run of trial 1 of tiny is in MLflow's trash: "
         f"MLFLOW_TRACKING_URI={finished.tracking_uri} mlflow runs restore --run-id {run_id}\n",
     )
     client._tracking_client.store._hard_delete_run(run_id)
     done = command("doctor", *place)
     gone = "the run of trial 1 of tiny is gone from MLflow: nothing but its score is left"
-    assert (done.returncode, done.stdout) == (1, f"left: {gone}\n")
+    assert (done.returncode, done.stdout) == (1, f"not repaired: {gone}\n")
     again = command("reproduce", "--study", "tiny", "--trial", "1", *place)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert f"run {run_id} is gone from MLflow" in again.stderr
@@ -190,7 +190,7 @@ def test_what_was_deleted_from_the_registry_is_registered_again_once(
     else:
         client.delete_model_version("tiny", version.version)
     assert command("doctor", *place).stdout == (
-        "mended: models:/tiny@best is gone: registered again\n"
+        "repaired: models:/tiny@best is gone: registered again\n"
     )
     again = client.get_model_version_by_alias("tiny", BEST_ALIAS)
     assert again.run_id == version.run_id
@@ -206,8 +206,10 @@ def test_a_run_of_a_sweep_that_no_study_knows_is_named(command: Command, finishe
     client.create_run(other, run_name="other", tags=tags)
     done = command("doctor", "--store", finished.folder)
     assert (done.returncode, done.stdout.count("\n")) == (1, 2)
-    assert f"mended: run {stray} was left by an interrupted start of tiny: moved to" in done.stdout
-    assert "left: MLflow holds records of a sweep other which " in done.stdout
+    assert (
+        f"repaired: run {stray} was left by an interrupted start of tiny: moved to" in done.stdout
+    )
+    assert "not repaired: MLflow holds records of a sweep other which " in done.stdout
     assert client.get_run(stray).info.lifecycle_stage == "deleted"
     assert client.get_run(sweep.run_id).info.lifecycle_stage == "active"
 

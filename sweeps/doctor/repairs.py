@@ -1,4 +1,4 @@
-"""Finds what of a sweep was deleted in MLflow, and what interrupted commands left there."""
+"""Restores what somebody deleted of a sweep in MLflow; removes what interrupted commands left."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from sweeps.publish.registry import (
 )
 from sweeps.schema import BEST_ALIAS, BEST_TRIAL, PARENT_RUN, ROLE, RUN_ID, SWEEP_ID, WINNER
 from sweeps.store import presence
+from sweeps.store.mlflow_client import search_all_runs
 from sweeps.store.presence import Presence
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 
 
-def restored(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
-    """The experiment or the run of a sweep that somebody deleted."""
+def restore_deleted(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """Take the experiment and the run of a sweep out of MLflow's trash."""
     client, name, before = sweep.store.runs(), sweep.study.name, None
     while True:
         entity = presence.absent(sweep.store, sweep.optuna)
@@ -30,7 +31,7 @@ def restored(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
             return
         if entity.presence == Presence.GONE:
             text = presence.described(sweep.store, sweep.optuna, entity)
-            yield Finding(text, mended=False)
+            yield Finding(text, repaired=False)
             return
         yield Finding(
             f"the {entity.kind} of {name} is in MLflow's trash: restored, as by "
@@ -41,22 +42,24 @@ def restored(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
         before = entity
 
 
-def unknown_parents(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
-    """Runs that stand for a whole sweep, and that no study knows: what an interrupted start left,
-    or a database that is not the one in which their trials were."""
+def remove_unknown_parents(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """Delete parent runs that no study knows and an interrupted start left.
+
+    One that has trials stays: those trials are in another database of Optuna's.
+    """
     client, store, name = sweep.store.runs(), sweep.store, sweep.study.name
     identity = sweep.optuna.user_attrs.get(SWEEP_ID)
     query = f"tags.`{ROLE}` = '{role(sweep.study)}'"
-    for run in client.search_runs([sweep.experiment_id], query):
+    for run in search_all_runs(client, sweep.experiment_id, query):
         run_id = run.info.run_id
         if run_id == sweep.run_id or run_id in known_parents(store):
             continue
         if store.tracked_remotely and run.data.tags.get(SWEEP_ID) != identity:
-            continue  # of another store
+            continue  # it belongs to another store
         of_trials = f"tags.`{PARENT_RUN}` = '{run_id}'"
         if client.search_runs([sweep.experiment_id], of_trials, max_results=1):
-            text = f"run {run_id} in the experiment of {name} has trials which no study here knows"
-            yield Finding(text, mended=False)
+            text = f"run {run_id} in the experiment of {name} has trials that no study here knows"
+            yield Finding(text, repaired=False)
             continue
         yield Finding(
             f"run {run_id} was left by an interrupted start of {name}: moved to MLflow's trash"
@@ -66,40 +69,40 @@ def unknown_parents(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
 
 
 def known_parents(store: Store) -> set[str]:
-    """Runs that stand for the studies of a store."""
+    """Ids of the parent runs of all studies of a store."""
     studies = [store.load_study(name, anywhere=True) for name in store.study_names()]
     return {str(study.user_attrs.get(RUN_ID)) for study in studies}
 
 
-def registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
-    """The registered policies of a sweep that was published."""
+def repair_registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """Complete the registered policies of a sweep that was published."""
     client, name = sweep.store.runs(), sweep.study.name
     number = client.get_run(sweep.run_id).data.tags.get(BEST_TRIAL)
     if number is None or sweep.study.confirms:
         return
     model = registered_model(client, name)
     if model is None or BEST_ALIAS not in model.aliases:
-        yield from unregistered(sweep, int(number), dry_run=dry_run)
+        yield from restore_alias(sweep, int(number), dry_run=dry_run)
     for version in [] if model is None else versions(client, sweep):
         run_id = str(version.run_id)
         if is_described(version) or presence.run(client, run_id).presence == Presence.GONE:
             continue
-        yield Finding(f"version {version.version} of models:/{name} does not say what it is: added")
+        yield Finding(f"version {version.version} of models:/{name} has no description: added")
         if not dry_run:
             describe_version(client, sweep, version)
 
 
-def unregistered(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Finding]:
-    """Somebody deleted the registered model of a sweep, or its alias."""
+def restore_alias(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Finding]:
+    """Register the best policy again after somebody deleted the registered model or its alias."""
     client, what = sweep.store.runs(), f"models:/{sweep.study.name}@{BEST_ALIAS} is gone"
     if WINNER in sweep.optuna.user_attrs:
         remedy = hint("confirm", sweep.store.folder, study=sweep.study.name)
-        yield Finding(f"{what}: to register the winner again: {remedy}", mended=False)
+        yield Finding(f"{what}: to register the winner again: {remedy}", repaired=False)
         return
     run_id = str(sweep.read_trials().all[number].user_attrs[RUN_ID])
     if not client.search_logged_models([sweep.experiment_id], f"source_run_id = '{run_id}'"):
-        return  # it could not be made, which a tag of the run says
+        return  # there is none to register: a tag of the run has the reason
     yield Finding(f"{what}: registered again")
     if not dry_run:
-        with sweep.store.publication_lock:  # two at once would each register it
+        with sweep.store.publication_lock:  # two processes would each register it
             move_alias(client, sweep, run_id=run_id)
