@@ -22,7 +22,7 @@ from lander.interface import handed
 from lander.policy import ActorCritic
 from sweeps.schema import POLICY_FILE, RUN_ID, seed_folder
 from sweeps.scores import median_index, seed_scores
-from sweeps.store.store import find_trial
+from sweeps.store.trials import find_trial
 from sweeps.sweep import Sweep
 
 LANDER: Final = "LunarLander"

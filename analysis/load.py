@@ -7,15 +7,11 @@ Optuna's database 500 per query, curves from MLflow's of a thousand runs per que
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.utils.rest_utils import http_request_safe
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
@@ -23,16 +19,11 @@ from sweeps.endings import NEVER, seconds, started
 from sweeps.run.objective import trial_seeds
 from sweeps.schema import CANDIDATE, REASON, RETURNS, RUN_ID, TEST_SEED_INDEX, seed_folder
 from sweeps.scores import last_return
+from sweeps.store.mlflow_private import histories
+from sweeps.store.trials import collector_paused
 from sweeps.study.ranges import Range
 from sweeps.sweep import Sweep
 
-RUNS_PER_QUERY: Final = 1_000
-"""Of a database: fewer, and SQLite looks through the whole curve of all runs too often; many more,
-and there are more parameters than a database takes."""
-RUNS_PER_REQUEST: Final = 100
-"""What MLflow's server takes."""
-POINTS_PER_REQUEST: Final = 25_000
-"""What MLflow's server gives."""
 TRIALS: Final = {
     "trial": "int64",
     "candidate": "int64",
@@ -59,23 +50,6 @@ CHOICES: Final[Mapping[frozenset[type], str]] = {
     frozenset({str}): "string",
 }
 """Types of a field's choices -> dtype of its column; object for other mixtures."""
-
-Point = tuple[str, int, float]
-"""Run id, environment steps, value."""
-Value = TypeVar("Value")
-
-
-@contextmanager
-def collector_paused() -> Generator[None]:
-    """For a time in which many objects are made and none is garbage: to look through all of them
-    again and again takes longer than to make them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def load_trials(sweep: Sweep) -> pd.DataFrame:
@@ -176,7 +150,7 @@ def load_curves(sweep: Sweep, metric: str, *, trials: Sequence[int] | None = Non
     rows = []
     for seed in range(seeds):
         name = seed_folder(seed, of=seeds) + metric
-        for run_id, env_steps, value in history(client, list(recorded), name):
+        for run_id, env_steps, value in histories(client, list(recorded), name):
             rows.append((*training(recorded[run_id], seed), env_steps, value))
     points = table(rows, CURVES)
     return points.sort_values(["trial", "seed", "env_steps"], ignore_index=True)
@@ -215,47 +189,3 @@ def dtype_of(range_: Range) -> str:
 def table(rows: Sequence[object], dtypes: Mapping[str, str]) -> pd.DataFrame:
     """Rows as a table, of these dtypes also where there are none."""
     return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
-
-
-def history(client: MlflowClient, run_ids: Sequence[str], metric: str) -> Iterator[Point]:
-    """Every point of a metric's curve in many runs, from a database or from a server of MLflow."""
-    store = client._tracking_client.store
-    if not hasattr(store, "get_metric_history_bulk"):
-        for some in parts(run_ids, RUNS_PER_REQUEST):
-            yield from served(client, some, metric)
-        return
-    for some in parts(run_ids, RUNS_PER_QUERY):
-        # no limit: there is one only for the sake of the server's answers
-        for point in store.get_metric_history_bulk(some, metric, None):
-            yield point.run_id, point.step, point.value
-
-
-def parts(values: Sequence[Value], size: int) -> Iterator[Sequence[Value]]:
-    """At most `size` at a time."""
-    return (values[first : first + size] for first in range(0, len(values), size))
-
-
-def served(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """The same of at most `RUNS_PER_REQUEST` runs, from a server."""
-    found = request(client, run_ids, metric)
-    if len(found) < POINTS_PER_REQUEST:
-        return found
-    if len(run_ids) == 1:
-        pages = client.get_metric_history(run_ids[0], metric)
-        return [(run_ids[0], point.step, point.value) for point in pages]
-    middle = len(run_ids) // 2  # there is more than one answer holds
-    return [*served(client, run_ids[:middle], metric), *served(client, run_ids[middle:], metric)]
-
-
-def request(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Up to `POINTS_PER_REQUEST` points in one answer.
-
-    MLflow's client has no call for many runs; its server has, for its own pages.
-    """
-    answer = http_request_safe(
-        client._tracking_client.store.get_host_creds(),
-        "/ajax-api/2.0/mlflow/metrics/get-history-bulk",
-        "GET",
-        params={"run_id": list(run_ids), "metric_key": metric, "max_results": POINTS_PER_REQUEST},
-    )
-    return [(row["run_id"], row["step"], row["value"]) for row in answer.json()["metrics"]]

@@ -38,8 +38,8 @@ from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.environment import clean_server_environment
 from sweeps.store.presence import require_recorded
 from sweeps.store.retry import RETRY_SECONDS
-from sweeps.store.snapshot import Trials
-from sweeps.store.store import Store, find_started
+from sweeps.store.store import Store
+from sweeps.store.trials import Trials, find_started
 from sweeps.study.fitting import dead_zones_in
 from sweeps.study.study import find_study
 from sweeps.sweep import Sweep, open_sweep

@@ -17,12 +17,12 @@ from sweeps.endings import attempt, ending, to_try_again
 from sweeps.hints import hint
 from sweeps.lifecycle.creation import create, identify, is_created
 from sweeps.lifecycle.losses import recover
+from sweeps.optuna_private import fixed_params
 from sweeps.record.delivery import deliver_all
 from sweeps.schema import (
     BUDGET,
     CANDIDATE,
     CONFIRM_SUFFIX,
-    FIXED_PARAMS,
     RETURNS,
     TEST_SEED_INDEX,
     WANTED,
@@ -173,7 +173,7 @@ def confirmed(
         for trial in trials
         if trial.state == TrialState.COMPLETE and RETURNS in trial.user_attrs
     ]
-    params = dict(trials[0].system_attrs[FIXED_PARAMS])
+    params = fixed_params(trials[0])
     # by parameters: the trial of this number may have been lost, and tried again in another
     scores = [trial.values[0] for trial in swept if trial.params == params]
     return Confirmed(

@@ -42,7 +42,8 @@ from sweeps.schema import (
 from sweeps.store import presence
 from sweeps.store.disk import require_space
 from sweeps.store.presence import Presence, require_recorded
-from sweeps.store.store import Store, find_started
+from sweeps.store.store import Store
+from sweeps.store.trials import find_started
 from sweeps.sweep import open_sweep
 
 CHECKPOINT_METRICS = (EVAL_RETURN, EVAL_STD)
@@ -76,7 +77,7 @@ def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN)
         ConfigError: the record is incomplete, or its environment needs a consent that `origin`
             does not have.
     """
-    if presence.run(client, run_id).presence == Presence.GONE:
+    if presence.find_run(client, run_id).presence == Presence.GONE:
         raise ConfigError(f"run {run_id} is gone from MLflow: nothing but its score is left")
     run = client.get_run(run_id)
     try:

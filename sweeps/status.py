@@ -13,8 +13,8 @@ from lander.terminal import say
 from sweeps.endings import ending
 from sweeps.hints import no_sweep
 from sweeps.schema import WINNER, Ending
-from sweeps.store.snapshot import read_trials
 from sweeps.store.store import Store
+from sweeps.store.trials import read_trials
 
 
 def status(args: argparse.Namespace) -> int:

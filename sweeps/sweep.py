@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander.errors import ConfigError
 from sweeps.hints import hint
+from sweeps.optuna_private import id_of
 from sweeps.schema import (
     CONFIRM_SUFFIX,
     DEFINITION,
@@ -25,8 +26,8 @@ from sweeps.schema import (
     Role,
 )
 from sweeps.store.mlflow_client import PAGE_SIZE, search_all_runs
-from sweeps.store.snapshot import Trials, read_trials
 from sweeps.store.store import Store
+from sweeps.store.trials import Trials, read_trials
 from sweeps.study.grid import Grid, GridSampler
 from sweeps.study.proposing import FittingSampler
 from sweeps.study.samplers import make_pruner, make_sampler
@@ -67,7 +68,7 @@ class Sweep:
         storage = self.store.trials()
         storage.set_late_attr(trial, REASON, reason)
         with suppress(UpdateFinishedTrialError):  # Optuna has closed it, without a reason
-            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
 
 
 def open_sweep(

@@ -15,8 +15,8 @@ from lander.errors import ConfigError
 from sweeps.endings import ending
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, RETURNS, Ending
 from sweeps.scores import ranked, seed_scores
-from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store
+from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep, open_sweep, trial_runs
 
 

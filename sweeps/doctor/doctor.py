@@ -20,17 +20,11 @@ from sweeps.record.delivery import strays
 from sweeps.schema import ARTIFACTS_URI, EXPERIMENT_ID, ROLE, Role
 from sweeps.store.database import explaining_errors, sqlite_url
 from sweeps.store.database_files import MLFLOW_FILE, connect
+from sweeps.store.mlflow_private import move_paths
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store, snapshot
 from sweeps.sweep import open_sweep
 
-COLUMNS: Final = {
-    "experiments": ("artifact_location",),
-    "runs": ("artifact_uri",),
-    "logged_models": ("artifact_location",),
-    "model_versions": ("source", "storage_location"),
-}
-"""Where MLflow keeps absolute places."""
 FOLDERS: Final = ("artifacts", "spool", "logs", "reports")
 """Of a store."""
 
@@ -161,14 +155,7 @@ def rewrite(store: Store, before: str, here: str) -> None:
     """Every place of MLflow's that begins with `before`, at once or not at all; then the files of
     models that name theirs."""
     with closing(connect(store.file(MLFLOW_FILE), "rw")) as connection, connection:
-        require_columns(connection)
-        for table, columns in COLUMNS.items():
-            for column in columns:
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                    (here, len(before) + 1, before, len(before) + 1, before + "/"),
-                )
+        move_paths(connection, before, here)
     for path in inside(store.folder, store.artifacts).rglob("MLmodel"):
         if path.is_symlink() or not path.is_file():
             continue  # what it leads to is not the store's
@@ -176,14 +163,3 @@ def rewrite(store: Store, before: str, here: str) -> None:
         if before.encode() in content:
             with write_aside(path) as aside:
                 aside.write_bytes(content.replace(before.encode(), here.encode()))
-
-
-def require_columns(connection: sqlite3.Connection) -> None:
-    """Raise ConfigError unless every column is there that a moved store must have changed."""
-    for table, columns in COLUMNS.items():
-        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-        if not there.issuperset(columns):
-            raise ConfigError(
-                f"{MLFLOW_FILE} was written by another version of MLflow, whose table {table} has "
-                f"no {', '.join(sorted(set(columns) - there))}: install that version"
-            )

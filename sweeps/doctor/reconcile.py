@@ -35,7 +35,7 @@ from sweeps.sweep import Sweep, trial_runs
 def reconcile(sweep: Sweep, *, dry_run: bool, first: int = 0) -> Iterator[Finding]:
     """Every difference between the databases about one sweep; trials before `first` are skipped."""
     yield from restore_deleted(sweep, dry_run=dry_run)
-    if presence.absent(sweep.store, sweep.optuna) is not None:
+    if presence.missing_entity(sweep.store, sweep.optuna) is not None:
         return  # nothing can be written there
     for finding in deliver_records(sweep, dry_run=dry_run):
         yield finding
@@ -160,7 +160,7 @@ def unrecorded(sweep: Sweep, trial: FrozenTrial) -> str:
     """Why a finished trial has no run, and what is kept of it."""
     name = f"trial {trial.number} of {sweep.study.name}"
     if RUN_ID in trial.user_attrs:
-        entity = presence.run(sweep.store.runs(), str(trial.user_attrs[RUN_ID]))
+        entity = presence.find_run(sweep.store.runs(), str(trial.user_attrs[RUN_ID]))
         if entity.presence == Presence.DELETED:
             return f"the run of {name} is in MLflow's trash: {entity.command(sweep.store)}"
         if entity.presence == Presence.GONE:

@@ -26,11 +26,11 @@ def restore_deleted(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     """Take the experiment and the run of a sweep out of MLflow's trash."""
     client, name, before = sweep.store.runs(), sweep.study.name, None
     while True:
-        entity = presence.absent(sweep.store, sweep.optuna)
+        entity = presence.missing_entity(sweep.store, sweep.optuna)
         if entity is None or entity == before:
             return
         if entity.presence == Presence.GONE:
-            text = presence.described(sweep.store, sweep.optuna, entity)
+            text = presence.explain_missing(sweep.store, sweep.optuna, entity)
             yield Finding(text, repaired=False)
             return
         yield Finding(
@@ -85,7 +85,7 @@ def repair_registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
         yield from restore_alias(sweep, int(number), dry_run=dry_run)
     for version in [] if model is None else versions(client, sweep):
         run_id = str(version.run_id)
-        if is_described(version) or presence.run(client, run_id).presence == Presence.GONE:
+        if is_described(version) or presence.find_run(client, run_id).presence == Presence.GONE:
             continue
         yield Finding(f"version {version.version} of models:/{name} has no description: added")
         if not dry_run:

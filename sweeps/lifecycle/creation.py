@@ -33,7 +33,7 @@ from sweeps.schema import (
 )
 from sweeps.store.database_files import OPTUNA_FILE
 from sweeps.store.mlflow_errors import required_id
-from sweeps.store.presence import UNKNOWN, Entity, presence
+from sweeps.store.presence import UNKNOWN, Entity, presence_of
 from sweeps.store.store import Store
 from sweeps.study.study import Study
 
@@ -103,7 +103,7 @@ def require_free(client: MlflowClient, store: Store, name: str, identity: str) -
     experiment = experiment_named(client, name)
     if experiment is not None and experiment.lifecycle_stage != "active":
         trashed = Entity(
-            "experiment", experiment.experiment_id, presence(experiment.lifecycle_stage)
+            "experiment", experiment.experiment_id, presence_of(experiment.lifecycle_stage)
         )
         raise ConfigError(
             f"an experiment {name} is in MLflow's trash: give the study another name, or restore "

@@ -5,9 +5,10 @@ from __future__ import annotations
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.endings import root
+from sweeps.optuna_private import id_of, study_id_of
 from sweeps.record.delivery import close_run, deliver_all
 from sweeps.schema import REASON, WORKER, Reason
-from sweeps.store.snapshot import Trials
+from sweeps.store.trials import Trials
 from sweeps.store.worker_id import is_gone
 from sweeps.sweep import Sweep
 
@@ -48,8 +49,8 @@ def find_lost(sweep: Sweep, trials: Trials) -> list[FrozenTrial]:
 
     Unless the caller holds the store's lock, a worker may be closing one of them just now.
     """
-    stale = sweep.store.trials()._get_stale_trial_ids(sweep.optuna._study_id)
-    return [trial for trial in trials.all if is_lost(trial, stale=trial._trial_id in stale)]
+    stale = sweep.store.trials().stale_trial_ids(study_id_of(sweep.optuna))
+    return [trial for trial in trials.all if is_lost(trial, stale=id_of(trial) in stale)]
 
 
 def is_lost(trial: FrozenTrial, *, stale: bool) -> bool:

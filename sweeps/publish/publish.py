@@ -42,8 +42,8 @@ from sweeps.schema import (
 )
 from sweeps.scores import best_of, parameters, ranked
 from sweeps.store.retry import RETRY_SECONDS
-from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store
+from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep, open_sweep
 
 VIEW = "sweep"

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from lander.agent import Divergence
 from sweeps.errors import one_line, redacted
+from sweeps.optuna_private import stored
 from sweeps.record.entries import RunBegun
 from sweeps.record.files import set_aside
 from sweeps.record.outbox import Outbox, outbox_path
@@ -99,7 +100,7 @@ def trial_run(
         raise
     finally:
         if is_taken_away(trial):
-            recorder.abandon(trial.storage.get_trial(trial._trial_id))
+            recorder.abandon(stored(trial))
         else:
             if how.reason:
                 with suppress(UpdateFinishedTrialError):  # closed by another process just now
@@ -124,4 +125,4 @@ def attribute_tags(trial: optuna.Trial) -> dict[str, str]:
 
 def is_taken_away(trial: optuna.Trial) -> bool:
     """Whether another process closed a trial that still runs here, for want of heartbeats."""
-    return trial.storage.get_trial(trial._trial_id).state.is_finished()
+    return stored(trial).state.is_finished()

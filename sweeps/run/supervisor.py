@@ -16,7 +16,7 @@ from sweeps.run.failures import repeated_failure
 from sweeps.run.local import LocalLauncher
 from sweeps.run.progress import ProgressTable, clock
 from sweeps.store.disk import is_full, require_space
-from sweeps.store.snapshot import Trials
+from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep
 
 POLL_SECONDS = 0.2

@@ -17,24 +17,24 @@ import numpy as np
 import optuna
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.signals import DeferredSignals
 from sweeps.endings import ending
 from sweeps.hints import hint
 from sweeps.lifecycle.losses import requeue_lost
+from sweeps.optuna_private import heartbeat, stored
 from sweeps.record.delivery import deliver_all, drain
 from sweeps.record.provenance import environment, source_tags
 from sweeps.record.trial_run import is_taken_away, trial_run
 from sweeps.run.failures import repeated_failure
 from sweeps.run.objective import Objective
 from sweeps.schema import Ending, Role
+from sweeps.store.budget_storage import NoTrialLeft
 from sweeps.store.disk import is_full, stopping_when_full
 from sweeps.store.presence import require_recorded_if_reachable
 from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
-from sweeps.store.trials import NoTrialLeft
 from sweeps.sweep import Sweep, open_sweep
 
 
@@ -140,7 +140,7 @@ def run_next(study: optuna.Study, objective: Callable[[optuna.Trial], float]) ->
     value: float | None = None
     state: TrialState | None = None
     try:
-        with get_heartbeat_thread(trial._trial_id, study._storage):
+        with heartbeat(trial):
             value = objective(trial)
     except optuna.TrialPruned:
         state = TrialState.PRUNED
@@ -150,7 +150,7 @@ def run_next(study: optuna.Study, objective: Callable[[optuna.Trial], float]) ->
         close(study, trial, None, TrialState.FAIL)
         raise
     close(study, trial, value, state)
-    return study._storage.get_trial(trial._trial_id)
+    return stored(trial)
 
 
 def close(

@@ -1,4 +1,8 @@
-"""Where Optuna's database is: a file in the store, or the server that SWEEPS_STORAGE names."""
+"""The addresses of the two databases, the locks on Optuna's, and what their errors mean.
+
+Optuna's database is a file in the store, or the PostgreSQL database that SWEEPS_STORAGE names.
+MLflow's is a file in the store, or belongs to the server that MLFLOW_TRACKING_URI names.
+"""
 
 from __future__ import annotations
 
@@ -18,98 +22,78 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from lander.errors import ConfigError
-from sweeps.store.database_files import TABLE_NAMES, ask
+from sweeps.store.database_files import require_readable
+from sweeps.store.engines import POSTGRESQL
 from sweeps.store.retry import is_transient, message_of, retrying
 
 STORAGE_ENV: Final = "SWEEPS_STORAGE"
-"""Environment variable; its password stays out of command lines."""
+"""Environment variable, so that the password stays out of command lines."""
 TRACKING_ENV: Final = "MLFLOW_TRACKING_URI"
-"""Environment variable that names a server of MLflow."""
 PORTS: Final = range(1, 2**16)
-LOCK_SECONDS: Final = 60
-"""How long to wait for somebody else who writes to a SQLite file."""
-CONNECTION: Final = {
-    "connect_timeout": 10,
-    "application_name": "sweeps",
-    # a host that was cut off, or whose server was, notices within half a minute
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-    # heartbeats are compared across hosts, whose clients may be set to other time zones; a host
-    # that was cut off is noticed by the server too, which would else keep its locks for two hours
-    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 "
-    "-c tcp_keepalives_count=3 -c tcp_user_timeout=30s -c timezone=UTC",
-}
+PASSING: Final = (sqlite3.OperationalError, exc.OperationalError)
+"""Errors of a file that is locked, or of a full disk: the file itself is in order."""
+BROKEN: Final = (sqlite3.DatabaseError, exc.DatabaseError)
+VERSION_WORD: Final = "schema"
+"""Optuna and MLflow each raise an error class of their own for a database of another version; its
+English message, which neither translates, has this word."""
 
 
 def storage_url(file: Path) -> URL:
-    """Of a database: this file, unless a server is named.
+    """Address of Optuna's database: this file, unless SWEEPS_STORAGE names a server.
 
     Raises:
         ConfigError: SWEEPS_STORAGE is no address of a PostgreSQL database, or the driver is
             missing.
     """
-    named = os.environ.get(STORAGE_ENV, "")
-    if not named:
+    value = os.environ.get(STORAGE_ENV, "")
+    if not value:
         return sqlite_url(file)
     try:
-        found = make_url(named)
+        url = make_url(value)
     except (ArgumentError, ValueError):  # the second one for a port that is no number
-        found = URL.create("nothing")  # what was given may hold a password
-    port = 1 if found.port is None else found.port
-    if found.get_backend_name() != "postgresql" or not found.database or port not in PORTS:
+        url = URL.create("nothing")  # the value is not shown: it may hold a password
+    port = 1 if url.port is None else url.port
+    if url.get_backend_name() != "postgresql" or not url.database or port not in PORTS:
         raise ConfigError(
             f"{STORAGE_ENV} must be postgresql://HOST/DATABASE, before HOST the user, a colon, the "
             "password and an @, behind it a colon and the port if that is not 5432"
         )
     if find_spec("psycopg") is None:
         raise ConfigError(f"{STORAGE_ENV} needs psycopg: .venv/bin/pip install '.[cluster]'")
-    return found.set(drivername="postgresql+psycopg")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def sqlite_url(file: Path) -> URL:
+    """Address of a SQLite database."""
+    return URL.create("sqlite", database=str(file.resolve()))
 
 
 def tracking_server(file: Path) -> str | None:
-    """The address of the MLflow server that is named, if one is; MLflow itself names `file`, once
-    it has opened that.
+    """Address of the MLflow server that MLFLOW_TRACKING_URI names; None if runs are recorded in
+    `file`, which MLflow itself writes into that variable once it has opened it.
 
     Raises:
         ConfigError: MLFLOW_TRACKING_URI is no address of a server.
     """
-    named = os.environ.get(TRACKING_ENV, "")
-    if not named or named.startswith("sqlite:"):
+    value = os.environ.get(TRACKING_ENV, "")
+    if not value or value.startswith("sqlite:"):
         return None
     try:
-        found = urlsplit(named)
-        right = found.scheme in ("http", "https") and found.hostname and found.port != 0
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        right = False
-    if not right or not named.isprintable() or " " in named:
+        valid = False
+    if not valid or not value.isprintable() or " " in value:
         raise ConfigError(
             f"{TRACKING_ENV} must be http://HOST:PORT or https://HOST of an MLflow server, got "
-            f"{named!r}: unset it to record in {file.parent}"
+            f"{value!r}: unset it to record in {file.parent}"
         )
-    return named
-
-
-def sqlite_url(file: Path) -> URL:
-    """Of a SQLite database."""
-    return URL.create("sqlite", database=str(file.resolve()))
-
-
-def engine_options(url: URL) -> dict[str, Any]:
-    """For SQLAlchemy's engine. A process has few connections: there may be hundreds of processes,
-    and PostgreSQL takes a hundred connections unless configured otherwise."""
-    if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": LOCK_SECONDS}}
-    pool = {"pool_size": 1, "max_overflow": 2, "pool_timeout": 60, "pool_pre_ping": True}
-    return {**pool, "connect_args": CONNECTION}
+    return value
 
 
 def lock(url: URL, name: str = "") -> AbstractContextManager[object]:
-    """A mutex across processes, on a server across hosts; released when its holder dies.
-
-    One of another name is another mutex.
-    """
+    """A mutex across processes, and across hosts if the database is on a server; released if its
+    holder dies. Each name is a mutex of its own."""
     if url.get_backend_name() == "sqlite":
         return FileLock(f"{url.database}.{name}.lock" if name else f"{url.database}.lock")
     return server_lock(url, name)
@@ -117,12 +101,12 @@ def lock(url: URL, name: str = "") -> AbstractContextManager[object]:
 
 @contextmanager
 def server_lock(url: URL, name: str) -> Generator[None]:
-    """PostgreSQL's advisory lock, held as long as a connection of its own is."""
-    options = {**CONNECTION, "options": f"{CONNECTION['options']} -c lock_timeout=10s"}
+    """PostgreSQL's advisory lock, which lasts as long as the connection that took it."""
+    options = {**POSTGRESQL, "options": f"{POSTGRESQL['options']} -c lock_timeout=10s"}
     engine = create_engine(
         url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options
     )
-    connection = take(engine, lock_key(name))
+    connection = connect_and_lock(engine, lock_key(name))
     try:
         yield
     finally:
@@ -130,7 +114,7 @@ def server_lock(url: URL, name: str) -> Generator[None]:
 
 
 @retrying
-def take(engine: Engine, key: int) -> Any:
+def connect_and_lock(engine: Engine, key: int) -> Any:
     """A connection that holds a lock of its database."""
     connection = engine.connect()
     try:
@@ -143,19 +127,14 @@ def take(engine: Engine, key: int) -> Any:
 
 
 def lock_key(name: str) -> int:
-    """Tells our locks apart from those of others in the same database, and from each other."""
+    """The number of a lock, which no other program in the same database is likely to use."""
     text = f"lander sweeps {name}".strip()
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
-PASSING: Final = (sqlite3.OperationalError, exc.OperationalError)
-"""Locked, or no room: nothing is wrong with the file."""
-BROKEN: Final = (sqlite3.DatabaseError, exc.DatabaseError)
-
-
 @contextmanager
 def explaining_errors(url: URL, *, upgrade: str) -> Generator[None]:
-    """What fails inside because the database is damaged, or of another version, is explained.
+    """Turn "damaged database" and "schema of another version" errors into one line.
 
     Raises:
         ConfigError: with the remedy; `upgrade` is the command that brings a database up to date.
@@ -164,22 +143,21 @@ def explaining_errors(url: URL, *, upgrade: str) -> Generator[None]:
     try:
         if url.get_backend_name() == "sqlite" and file.is_file():
             with suppress(*PASSING):
-                ask(file, TABLE_NAMES, "ro")
+                require_readable(file)
         yield
     except PASSING as error:
         if url.get_backend_name() == "sqlite" or is_transient(error):
             raise
         raise ConfigError(f"{url} is no database to use: {message_of(error)}") from None
     except BROKEN as error:
-        why = str(getattr(error, "orig", error))
         if url.get_backend_name() != "sqlite":
             raise ConfigError(f"{url} is no database to use: {message_of(error)}") from None
         raise ConfigError(
-            f"{file} is damaged ({why}): put a copy of it in its place, or move the store aside "
-            "and start anew"
+            f"{file} is damaged ({getattr(error, 'orig', error)}): put a copy of it in its place, "
+            "or move the store aside and start anew"
         ) from None
-    except Exception as error:  # each library has a class of its own for this
-        if "schema" not in str(error):
+    except Exception as error:
+        if VERSION_WORD not in str(error):
             raise
         if url.get_backend_name() != "sqlite":
             upgrade = f"if it is not MLflow's, which needs a database of its own: {upgrade}"

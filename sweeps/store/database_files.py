@@ -1,6 +1,6 @@
-"""The two database files of a store: whether each is there, whose it is, and what it holds.
+"""The two SQLite files of a store: whether each exists, which program wrote it, what it holds.
 
-Neither Optuna nor MLflow may open a file before it was examined here: both fill an empty file, and
+Neither Optuna nor MLflow may open a file that was not examined here: both fill an empty file, and
 the database of any other program, with tables of their own.
 """
 
@@ -21,7 +21,7 @@ TABLES: Final = {
     OPTUNA_FILE: {"studies", "trials", "version_info"},
     MLFLOW_FILE: {"experiments", "runs", "alembic_version"},
 }
-"""By which a database is known for Optuna's or MLflow's."""
+"""Tables that identify a database as Optuna's or MLflow's."""
 LIBRARIES: Final = {OPTUNA_FILE: "Optuna", MLFLOW_FILE: "MLflow"}
 OTHERS: Final = {OPTUNA_FILE: MLFLOW_FILE, MLFLOW_FILE: OPTUNA_FILE}
 RECORDED: Final = {
@@ -30,24 +30,25 @@ RECORDED: Final = {
     MLFLOW_FILE: "SELECT DISTINCT experiments.name FROM experiments JOIN runs "
     "USING (experiment_id) ORDER BY 1",
 }
-"""Names of the sweeps whose records the other one must hold."""
+"""Query for the names of the sweeps in one file whose records the other file must hold too."""
 TABLE_NAMES: Final = "SELECT name FROM sqlite_master"
 WAL: Final = b"\x02\x02"
-"""In the header of a file in that journal mode, to read which SQLite writes beside it."""
+"""Bytes 18 and 19 of a file in write-ahead mode, where even a reader writes files beside it."""
 
 
 class FileState(Enum):
-    """What a database file is."""
+    """What stands under the name of a database file."""
 
     MISSING = "missing"
     EMPTY = "empty"
-    """It has no tables: to Optuna and MLflow a database that they have yet to fill."""
+    """No tables: a database that Optuna or MLflow would fill."""
     FOREIGN = "foreign"
-    WHOLE = "whole"
+    """Tables of another program."""
+    COMPLETE = "complete"
 
 
 def state_of(file: Path) -> FileState:
-    """What a file of that name is.
+    """What a file with that name holds.
 
     Raises:
         sqlite3.DatabaseError: it is damaged, or no SQLite file.
@@ -56,56 +57,63 @@ def state_of(file: Path) -> FileState:
         return FileState.MISSING
     if not file.stat().st_size:
         return FileState.EMPTY
-    tables = {str(name) for (name,) in rows(file, TABLE_NAMES)}
+    tables = {str(name) for (name,) in query(file, TABLE_NAMES)}
     if not tables:
         return FileState.EMPTY
-    return FileState.WHOLE if TABLES[file.name] <= tables else FileState.FOREIGN
+    return FileState.COMPLETE if TABLES[file.name] <= tables else FileState.FOREIGN
 
 
 def require_usable(file: Path) -> FileState:
-    """What a file is, if that is what its name says, or nothing was lost that it held.
+    """The state of a file that holds what its name says, or may be created without a loss.
 
     Raises:
-        ConfigError: with the remedy.
+        ConfigError: it is another program's, or lost while the other file holds sweeps; with the
+            remedy.
         sqlite3.DatabaseError: it is damaged, or no SQLite file.
     """
-    found, other = state_of(file), file.with_name(OTHERS[file.name])
+    state, other = state_of(file), file.with_name(OTHERS[file.name])
     remedy = "put a copy of it back, or move the store aside and start anew"
-    if found == FileState.FOREIGN:
+    if state == FileState.FOREIGN:
         raise ConfigError(
             f"{file} is an SQLite file, but not a database of {LIBRARIES[file.name]}: {remedy}"
         )
-    if found == FileState.WHOLE or state_of(other) != FileState.WHOLE:
-        return found
-    lost = [str(name) for (name,) in rows(other, RECORDED[other.name])]
+    if state == FileState.COMPLETE or state_of(other) != FileState.COMPLETE:
+        return state
+    lost = [str(name) for (name,) in query(other, RECORDED[other.name])]
     if lost:
         raise ConfigError(
-            f"{file} is {found.value}, but {other.name} beside it holds {', '.join(lost)}: {remedy}"
+            f"{file} is {state.value}, but {other.name} beside it holds {', '.join(lost)}: {remedy}"
         )
-    return found
+    return state
 
 
-def rows(file: Path, query: str) -> list[tuple[object, ...]]:
-    """What a database answers to a question."""
+def require_readable(file: Path) -> None:
+    """Raise sqlite3.DatabaseError if a file is no SQLite database, or damaged at its beginning."""
+    execute(file, TABLE_NAMES, mode="ro")
+
+
+def query(file: Path, statement: str) -> list[tuple[object, ...]]:
+    """Rows that a database returns for a SELECT."""
     try:
-        return ask(file, query, "ro")
-    except sqlite3.OperationalError:  # nothing can be read before a dead writer's journal is undone
-        return ask(file, query, "rw")
+        return execute(file, statement, mode="ro")
+    except sqlite3.OperationalError:  # a dead writer's journal must be rolled back before reading
+        return execute(file, statement, mode="rw")
 
 
-def ask(file: Path, query: str, mode: str) -> list[tuple[object, ...]]:
-    """The same, by a connection of that mode."""
+def execute(file: Path, statement: str, *, mode: str) -> list[tuple[object, ...]]:
+    """Rows of a statement on a connection of its own."""
     with closing(connect(file, mode)) as connection:
-        return connection.execute(query).fetchall()
+        return connection.execute(statement).fetchall()
 
 
 def connect(file: Path, mode: str) -> sqlite3.Connection:
-    """A connection that may write or not, and does not create the file."""
+    """A connection that only reads ("ro") or also writes ("rw"), and never creates the file."""
     return sqlite3.connect(f"{file.resolve().as_uri()}?mode={mode}", uri=True, timeout=60)
 
 
 def copy_database(file: Path, to: Path) -> None:
-    """As it is at one moment, whoever writes to it meanwhile; the file itself stays untouched.
+    """Copy a database as it is at one moment, even while others write to it; the file itself stays
+    untouched.
 
     Raises:
         sqlite3.DatabaseError: it is damaged, or no SQLite file.

@@ -1,4 +1,4 @@
-"""Stops a sweep while there is still room to write down how far it is."""
+"""Stops a sweep while its disk still has room to record how far it got."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ from lander.errors import ConfigError
 from sweeps.store.database_files import MLFLOW_FILE, OPTUNA_FILE
 
 MIN_FREE_BYTES: Final = 10 * 2**20
-"""Bytes. A trial takes a tenth of it or less, so every worker can close its own."""
+"""A trial takes a tenth of it or less, so every worker can close its own."""
 MIN_FREE_FILES: Final = 500
 """How many new files must fit. A trial makes some thirty, copies among them."""
-NO_ROOM: Final = {
+FULL: Final = {
     errno.ENOSPC: "is full",
     errno.EDQUOT: "is full for this user: the quota is used up",
     errno.EFBIG: "takes no larger file: see ulimit -f",
 }
-NO_WRITE: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
-"""What SQLite makes of these."""
+"""Error number of a failed write -> what is wrong with the disk."""
+SQLITE_FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+"""SQLite's codes for the same errors."""
 
 
 def is_full(folder: Path, error: BaseException | None = None) -> bool:
-    """Less room than it takes to go on, as measured or as an error says."""
+    """Whether a disk has too little room to continue, as measured or as an error says."""
     return bool(shortage_on(folder) or (error and shortage_in(error, folder)))
 
 
 def shortage_on(folder: Path) -> str:
-    """What the disk of a folder has too little of, measured; empty if nothing.
+    """One line about what the disk of a folder lacks, measured; empty if it lacks nothing.
 
     A file system without a fixed number of files reports none at all.
     """
     path = folder.resolve()
-    there = next(path for path in (path, *path.parents) if path.exists())
-    disk = os.statvfs(there)
+    existing = next(path for path in (path, *path.parents) if path.exists())
+    disk = os.statvfs(existing)
     if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
         return f"the disk of {folder} is full, less than {MIN_FREE_BYTES >> 20} MB are left"
     if disk.f_files and disk.f_favail < MIN_FREE_FILES:
@@ -57,37 +58,40 @@ def shortage_on(folder: Path) -> str:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file; none if it is missing."""
+    """Bytes in a file; 0 if it is missing."""
     with suppress(OSError):
         return path.stat().st_size
     return 0
 
 
 def shortage_in(error: BaseException, folder: Path) -> str:
-    """The same as an error, or what caused it, met it; empty if it is about something else."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in NO_ROOM:
-            return f"the disk of {seen.filename or writes_to(folder)} {NO_ROOM[seen.errno]}"
-        if getattr(seen, "sqlite_errorcode", None) in NO_WRITE:
+    """One line about the full disk that an error, or its cause, reports; empty for another error.
+
+    `folder` is named if the error names no file.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return f"the disk of {cause.filename or full_one_of(folder)} {FULL[cause.errno]}"
+        if getattr(cause, "sqlite_errorcode", None) in SQLITE_FULL:
             return f"the disk of {folder} cannot be written, as if it were full"
-        original = getattr(seen, "orig", None)  # of SQLAlchemy's errors
-        seen = original or seen.__cause__ or seen.__context__
+        original = getattr(cause, "orig", None)  # SQLAlchemy's errors
+        cause = original or cause.__cause__ or cause.__context__
     return ""
 
 
-def writes_to(folder: Path) -> Path:
-    """Of a store and the folder for temporary files, the one whose disk is full."""
+def full_one_of(folder: Path) -> Path:
+    """The folder for temporary files if only its disk is full; else `folder`."""
     temporary = Path(tempfile.gettempdir())
     return temporary if shortage_on(temporary) and not shortage_on(folder) else folder
 
 
 @contextmanager
 def requiring_space(folder: Path) -> Generator[None]:
-    """Refuse to begin on a full disk; an error inside that comes of one is reported as that.
+    """Refuse to begin on a full disk, then do as `reporting_full_disk`; for commands that train.
 
     Raises:
-        RuntimeError: it is full by now.
+        RuntimeError: the disk is full, before the block or because of it.
     """
     require_space(folder)
     with reporting_full_disk(folder):
@@ -96,7 +100,7 @@ def requiring_space(folder: Path) -> Generator[None]:
 
 @contextmanager
 def reporting_full_disk(folder: Path) -> Generator[None]:
-    """Report an error inside that comes of a full disk as that, and nothing of its own.
+    """If the block fails and the disk is full, report the full disk instead.
 
     Raises:
         RuntimeError: it is full.
@@ -111,21 +115,21 @@ def reporting_full_disk(folder: Path) -> Generator[None]:
 
 
 def require_space(folder: Path, *, cause: BaseException | None = None) -> None:
-    """Raise RuntimeError if the disk is full."""
-    lack = shortage_on(folder)
-    if not lack and cause is not None:  # a quota, or another disk, which the error names
-        lack = shortage_in(cause, folder)
-    if lack:
-        raise RuntimeError(f"{lack}: make room, then run the same command to resume") from cause
+    """Raise RuntimeError if the disk is full, as measured or as `cause` says."""
+    shortage = shortage_on(folder)
+    if not shortage and cause is not None:  # a quota, or another disk, which the error names
+        shortage = shortage_in(cause, folder)
+    if shortage:
+        raise RuntimeError(f"{shortage}: make room, then run the same command to resume") from cause
 
 
 def stopping_when_full(
     folder: Path, objective: Callable[[optuna.Trial], float]
 ) -> Callable[[optuna.Trial], float]:
-    """An objective whose failure on a full disk ends the worker, not the trial.
+    """An objective whose failure on a full disk ends the worker instead of the trial.
 
-    Optuna would write off the trial as failed, for which there may even be room; left as it is, it
-    is closed and tried again as that of any worker that ended.
+    Optuna would record the trial as failed, for which there may even be room. Left open, it is
+    closed and tried again, as any trial whose worker ended.
     """
 
     def run(trial: optuna.Trial) -> float:

@@ -1,4 +1,4 @@
-"""Opens MLflow's half of a store: a client of its server or its file, confined to the store."""
+"""Clients of MLflow: of its server, or of its database in a store; `Store.runs` opens them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import FileInfo, Run
 from mlflow.utils.file_utils import local_file_uri_to_path
-from sqlalchemy import Connection, Engine, event
 
 from lander.errors import ConfigError
 from lander.files import inside
-from sweeps.store.database import LOCK_SECONDS, TRACKING_ENV
-from sweeps.store.engines import watch_file
+from sweeps.store.database import TRACKING_ENV
+from sweeps.store.database_files import MLFLOW_FILE
+from sweeps.store.engines import extend_busy_timeout, watch_file
+from sweeps.store.mlflow_private import engines
 
 ARTIFACTS: Final = "artifacts"
-BUSY: Final = "busy_timeout = 20000"
-"""What MLflow says to SQLite before every transaction."""
 PAGE_SIZE: Final = 1_000
 """Runs that are read in one call, unless the caller says otherwise."""
 OPENED: Final[dict[str, MlflowClient]] = {}
-"""Address of a database file -> a client of it."""
+"""Address of a database file -> the client of it that this process opened last."""
 
 
 class ConfinedClient(MlflowClient):
-    """A client of the database in a store's folder.
+    """A client of a store's database that reads and writes artifacts inside the store only.
 
-    The database names a location for every run, experiment and model, and whoever has written it
-    may have named any: a folder of the reader's, or a server. Links count as what they lead to.
+    The database names a location for every run, experiment and model, and its author may have
+    named any: a folder of the reader's, or a server. A link counts as the file that it leads to.
     """
 
     def __init__(self, tracking_uri: str, store: Path) -> None:
@@ -40,13 +39,13 @@ class ConfinedClient(MlflowClient):
         self._roots: dict[str, Path] = {}
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
-        self._writable(self._of_run(run_id), artifact_path, Path(local_path).name)
+        self._require_inside(self._of_run(run_id), artifact_path, Path(local_path).name)
         super().log_artifact(run_id, local_path, artifact_path)
 
     def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
         root = self._of_run(run_id)
         for name in files_under(Path(local_dir)):
-            self._writable(root, artifact_path, name)
+            self._require_inside(root, artifact_path, name)
         super().log_artifacts(run_id, local_dir, artifact_path)
 
     def list_artifacts(self, run_id: str, path: str | None = None) -> list[FileInfo]:
@@ -64,7 +63,7 @@ class ConfinedClient(MlflowClient):
     ) -> None:
         root = self._location(self.get_logged_model(model_id).artifact_location)
         for name in files_under(Path(local_dir)):
-            self._writable(root, artifact_path, name)
+            self._require_inside(root, artifact_path, name)
         super().log_model_artifacts(model_id, local_dir, artifact_path)
 
     def create_run(
@@ -87,74 +86,63 @@ class ConfinedClient(MlflowClient):
         return self._roots[run_id]
 
     def _location(self, uri: str | None) -> Path:
-        """The folder that an address names, if it is one of the store's."""
+        """The folder that an address names.
+
+        Raises:
+            ConfigError: it is outside the store.
+        """
         begin = (self._store.resolve() / ARTIFACTS).as_uri()
         if uri is None or not f"{uri}/".startswith(f"{begin}/"):
             raise ConfigError(
-                f"{self._store / 'mlflow.db'} names {uri} for artifacts, which is not in the "
+                f"{self._store / MLFLOW_FILE} names {uri} for artifacts, which is not in the "
                 "store: nothing is read or written there"
             )
         return inside(self._artifacts, Path(local_file_uri_to_path(uri)))
 
-    def _writable(self, root: Path, folder: str | None, name: str) -> None:
+    def _require_inside(self, root: Path, folder: str | None, name: str) -> None:
+        """Raise ConfigError if an artifact to be written would be outside the store."""
         inside(self._artifacts, root / (folder or "") / name)
 
 
 def files_under(folder: Path) -> list[str]:
-    """Names of all files in a folder and in those in it; none if it is a file."""
-    found = ((Path(at), names) for at, _, names in os.walk(folder))
-    return [str((at / name).relative_to(folder)) for at, names in found for name in names]
+    """Relative names of all files in a folder and its subfolders; none if it is a file."""
+    walked = ((Path(path), names) for path, _, names in os.walk(folder))
+    return [str((path / name).relative_to(folder)) for path, names in walked for name in names]
 
 
 def open_server(uri: str) -> MlflowClient:
     """A client of the server at an address."""
-    look_at(uri)
+    set_tracking_uri(uri)
     return MlflowClient(tracking_uri=uri)
 
 
 def open_file(uri: str, *, folder: Path) -> MlflowClient:
     """A client of the database in a file, confined to the folder of its store."""
-    look_at(uri)
+    set_tracking_uri(uri)
     OPENED[uri] = client = ConfinedClient(uri, folder)
     for engine in engines(client):
         watch_file(engine)
-        if not event.contains(engine, "before_cursor_execute", wait_as_long):
-            event.listen(engine, "before_cursor_execute", wait_as_long, retval=True)
+        extend_busy_timeout(engine)
     return client
 
 
-def look_at(uri: str) -> None:
-    """Models and the registry look at the process-wide address, whatever client asks."""
-    held = os.environ.get(TRACKING_ENV)
+def set_tracking_uri(uri: str) -> None:
+    """Set the address of the process, which models and the registry use whatever client asks.
+
+    MLflow also writes it into the environment, for its children; that is undone.
+    """
+    before = os.environ.get(TRACKING_ENV)
     mlflow.set_tracking_uri(uri)
-    os.environ.pop(TRACKING_ENV, None)  # where MLflow has put it, for its own children
-    if held is not None:
-        os.environ[TRACKING_ENV] = held
+    os.environ.pop(TRACKING_ENV, None)
+    if before is not None:
+        os.environ[TRACKING_ENV] = before
 
 
 def disconnect(uri: str) -> None:
-    """Give back the connections to a database file: MLflow keeps them for good."""
+    """Give back the connections to a database file, which MLflow never does."""
     if uri in OPENED:
         for engine in engines(OPENED.pop(uri)):
             engine.dispose()
-
-
-def engines(client: MlflowClient) -> list[Engine]:
-    """Of MLflow's two stores in one database: runs, and registered models."""
-    stores = client._tracking_client.store, client._get_registry_client().store
-    return [store.engine for store in stores]
-
-
-def wait_as_long(
-    _connection: Connection,
-    _cursor: object,
-    statement: str,
-    parameters: Any,
-    _context: object,
-    _many: bool,
-) -> tuple[str, Any]:
-    """MLflow would give up after 20 s, and can be told otherwise only here."""
-    return statement.replace(BUSY, f"busy_timeout = {LOCK_SECONDS}000"), parameters
 
 
 def search_all_runs(

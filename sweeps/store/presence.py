@@ -1,4 +1,4 @@
-"""What became of a sweep's experiment and run in MLflow: they are there, in its trash, or gone."""
+"""Whether MLflow still has the experiment and the run of a sweep: active, in its trash, or gone."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from sweeps.store.mlflow_errors import is_retryable, required_id
 from sweeps.store.store import Store
 
 UNKNOWN: Final = "RESOURCE_DOES_NOT_EXIST"
+"""MLflow's error code for an id that it does not know."""
 
 
 class Presence(Enum):
-    """Whether MLflow has something."""
+    """Whether MLflow has an experiment or a run."""
 
     ACTIVE = "active"
     DELETED = "in MLflow's trash"
@@ -32,7 +33,7 @@ class Presence(Enum):
 
 @dataclass(frozen=True)
 class Entity:
-    """An experiment or a run."""
+    """An experiment or a run of MLflow's."""
 
     kind: str
     id: str
@@ -46,53 +47,55 @@ class Entity:
             client.restore_run(self.id)
 
     def command(self, store: Store) -> str:
-        """The same, to be typed."""
+        """The shell command that restores it."""
         words = ["mlflow", f"{self.kind}s", "restore"]
         words += ["--experiment-id" if self.kind == "experiment" else "--run-id", self.id]
-        place = "" if store.tracked_remotely else f"MLFLOW_TRACKING_URI={store.tracking_uri} "
-        return place + shlex.join(words)
+        uri = "" if store.tracked_remotely else f"MLFLOW_TRACKING_URI={store.tracking_uri} "
+        return uri + shlex.join(words)
 
 
-def experiment(client: MlflowClient, experiment_id: str) -> Entity:
-    """An experiment by its id."""
+def find_experiment(client: MlflowClient, experiment_id: str) -> Entity:
+    """An experiment by its id, whatever became of it."""
     try:
-        found: Experiment | None = client.get_experiment(experiment_id)
+        experiment: Experiment | None = client.get_experiment(experiment_id)
     except MlflowException as error:
         if error.error_code != UNKNOWN:
             raise
-        found = None
-    return Entity("experiment", experiment_id, presence(found.lifecycle_stage if found else None))
+        experiment = None
+    stage = experiment.lifecycle_stage if experiment else None
+    return Entity("experiment", experiment_id, presence_of(stage))
 
 
-def run(client: MlflowClient, run_id: str) -> Entity:
-    """A run by its id."""
+def find_run(client: MlflowClient, run_id: str) -> Entity:
+    """A run by its id, whatever became of it."""
     try:
-        found: Run | None = client.get_run(run_id)
+        run: Run | None = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code != UNKNOWN:
             raise
-        found = None
-    return Entity("run", run_id, presence(found.info.lifecycle_stage if found else None))
+        run = None
+    return Entity("run", run_id, presence_of(run.info.lifecycle_stage if run else None))
 
 
-def presence(stage: str | None) -> Presence:
-    """In our words what MLflow says of something; None if it does not know it."""
+def presence_of(stage: str | None) -> Presence:
+    """The presence of an entity in that lifecycle stage of MLflow's; None if it has no such id."""
     if stage is None:
         return Presence.GONE
     return Presence.ACTIVE if required_id(stage) == "active" else Presence.DELETED
 
 
-def absent(store: Store, study: optuna.Study) -> Entity | None:
-    """What of a sweep nobody can write to: its experiment, else its run. None if all is there."""
+def missing_entity(store: Store, study: optuna.Study) -> Entity | None:
+    """The experiment of a sweep, or else its run, if nothing can be written to it; None if both
+    are active."""
     client = store.runs()
-    needed = experiment(client, str(study.user_attrs[EXPERIMENT_ID]))
-    if needed.presence == Presence.ACTIVE:
-        needed = run(client, str(study.user_attrs[RUN_ID]))
-    return None if needed.presence == Presence.ACTIVE else needed
+    entity = find_experiment(client, str(study.user_attrs[EXPERIMENT_ID]))
+    if entity.presence == Presence.ACTIVE:
+        entity = find_run(client, str(study.user_attrs[RUN_ID]))
+    return None if entity.presence == Presence.ACTIVE else entity
 
 
-def described(store: Store, study: optuna.Study, entity: Entity) -> str:
-    """What is absent, in one line with the remedy."""
+def explain_missing(store: Store, study: optuna.Study, entity: Entity) -> str:
+    """One line about a sweep's missing experiment or run, with the remedy."""
     name = study.study_name
     what = f"the {entity.kind} of {name} is {entity.presence.value}"
     if entity.presence == Presence.DELETED:
@@ -104,8 +107,15 @@ def described(store: Store, study: optuna.Study, entity: Entity) -> str:
     )
 
 
+def require_recorded(store: Store, study: optuna.Study) -> None:
+    """Raise ConfigError if the experiment or the run of a sweep is deleted or gone."""
+    entity = missing_entity(store, study)
+    if entity is not None:
+        raise ConfigError(explain_missing(store, study, entity))
+
+
 def require_recorded_if_reachable(store: Store, study: optuna.Study) -> None:
-    """As `require_recorded`, of an MLflow that answers: without one, a worker trains all the same.
+    """`require_recorded`, unless MLflow does not answer: a worker trains without it all the same.
 
     Raises:
         ConfigError: the experiment or the run of the sweep is deleted or gone.
@@ -117,10 +127,3 @@ def require_recorded_if_reachable(store: Store, study: optuna.Study) -> None:
     except Exception as error:
         if not is_retryable(error):
             raise
-
-
-def require_recorded(store: Store, study: optuna.Study) -> None:
-    """Raise ConfigError if the experiment or the run of a sweep is deleted or gone."""
-    entity = absent(store, study)
-    if entity is not None:
-        raise ConfigError(described(store, study, entity))

@@ -1,6 +1,7 @@
-"""Opens the two stores of a folder: Optuna's database of trials and MLflow's of runs.
+"""A store: the folder, or the servers, where everything about some sweeps is recorded.
 
-Two databases, because both libraries migrate their schema with Alembic and would collide in one.
+Two databases, Optuna's of trials and MLflow's of runs, because both libraries migrate their schema
+with Alembic and would collide in one.
 """
 
 from __future__ import annotations
@@ -18,15 +19,14 @@ from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import FrozenTrial
 from sqlalchemy import URL, make_url
 
 from lander.errors import ConfigError, unknown
 from lander.files import inside
 from lander.trust import Origin
 from sweeps.hints import hint, no_sweep
-from sweeps.schema import ARTIFACTS_URI, WINNER
-from sweeps.scores import best_of
+from sweeps.schema import ARTIFACTS_URI
+from sweeps.store.budget_storage import BudgetStorage, open_storage
 from sweeps.store.database import explaining_errors, lock, sqlite_url, storage_url, tracking_server
 from sweeps.store.database_files import (
     MLFLOW_FILE,
@@ -35,8 +35,7 @@ from sweeps.store.database_files import (
     copy_database,
     require_usable,
 )
-from sweeps.store.retry import OPEN_ENGINES
-from sweeps.store.trials import BudgetStorage, open_storage
+from sweeps.store.engines import give_back_connections
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,19 +43,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder that holds everything recorded."""
+    """The folder that --store names, with its two databases; every command makes one.
+
+    Nothing is opened or created before a method that says so.
+    """
 
     folder: Path
     databases: Path | None = None
-    """Where its database files are, if not in the folder itself: copies, to be looked at."""
+    """Folder of the database files if that is not `folder`: copies, which `snapshot` makes."""
 
     @property
     def trials_url(self) -> URL:
-        """Of Optuna's database."""
+        """Address of Optuna's database."""
         return storage_url(self.file(OPTUNA_FILE))
 
+    @property
+    def tracking_uri(self) -> str:
+        """Address of MLflow's database, or of the server that MLFLOW_TRACKING_URI names."""
+        file = self.file(MLFLOW_FILE)
+        return tracking_server(file) or f"sqlite:///{file}"
+
+    @property
+    def tracked_remotely(self) -> bool:
+        """Whether runs and artifacts are kept by a server of MLflow's."""
+        return not self.tracking_uri.startswith("sqlite:")
+
     def file(self, name: str) -> Path:
-        """A database that no server keeps.
+        """Path of a database that no server keeps.
 
         Raises:
             ConfigError: it is a link that leads out of the folder.
@@ -65,8 +78,25 @@ class Store:
         return inside(folder, folder.resolve() / name).resolve()
 
     @property
+    def database_files(self) -> list[Path]:
+        """The databases that no server keeps."""
+        trials = self.trials_url.get_backend_name() == "sqlite"
+        local = {OPTUNA_FILE: trials, MLFLOW_FILE: not self.tracked_remotely}
+        return [self.file(name) for name, is_local in local.items() if is_local]
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of the artifacts, unless a server keeps them."""
+        return self.folder.resolve() / "artifacts"
+
+    @property
+    def artifacts_uri(self) -> str:
+        """What the addresses of all artifacts begin with; of a server only that it is one."""
+        return "a tracking server" if self.tracked_remotely else self.artifacts.as_uri()
+
+    @property
     def origin(self) -> Origin:
-        """For what consent is kept: its folder, or the server that keeps the studies."""
+        """What consent to load its files is bound to: the folder, or the server of the studies."""
         url = self.trials_url
         if url.get_backend_name() == "sqlite":
             return Origin.folder(self.folder)
@@ -77,52 +107,24 @@ class Store:
         return Origin(shared.render_as_string())
 
     @property
-    def tracking_uri(self) -> str:
-        """MLflow's database, or the server that MLFLOW_TRACKING_URI names."""
-        file = self.file(MLFLOW_FILE)
-        return tracking_server(file) or f"sqlite:///{file}"
-
-    @property
-    def tracked_remotely(self) -> bool:
-        """MLflow is a server, which keeps the artifacts as well."""
-        return not self.tracking_uri.startswith("sqlite:")
-
-    @property
-    def artifacts(self) -> Path:
-        """Where they are, unless a server keeps them."""
-        return self.folder.resolve() / "artifacts"
-
-    @property
-    def artifacts_uri(self) -> str:
-        """What an address of artifacts begins with."""
-        return "a tracking server" if self.tracked_remotely else self.artifacts.as_uri()
-
-    @property
-    def database_files(self) -> list[Path]:
-        """The databases that no server keeps."""
-        trials = self.trials_url.get_backend_name() == "sqlite"
-        found = {OPTUNA_FILE: trials, MLFLOW_FILE: not self.tracked_remotely}
-        return [self.file(name) for name, here in found.items() if here]
-
-    @property
     def lock(self) -> AbstractContextManager[object]:
-        """For what adds trials to a budget or takes one of them, on whatever hosts that happens.
+        """Held by whoever adds trials to a budget or takes one of them, on any host.
 
-        Every worker waits for it: whoever holds it asks Optuna's database, and nothing slower.
+        Every worker waits for it, so its holder asks Optuna's database and nothing slower.
         """
         return lock(self.trials_url)
 
     @property
     def publication_lock(self) -> AbstractContextManager[object]:
-        """For what two commands must not do at once and takes long: to create a sweep, to draw its
-        figures, to register its policy. Workers go on taking trials meanwhile.
+        """Held for long work that two commands must not do at once: creating a sweep, drawing its
+        figures, registering its policy. Workers continue to take trials meanwhile.
 
-        `lock` may be taken inside, never the other way round.
+        Its holder may take `lock`, never the other way round.
         """
         return lock(self.trials_url, "publication")
 
     def trials(self) -> BudgetStorage:
-        """Optuna's database; created if it is missing.
+        """Open Optuna's database; create it if it is missing.
 
         Raises:
             ConfigError: it is damaged, or of another version of Optuna.
@@ -133,12 +135,12 @@ class Store:
             return open_storage(self.trials_url)
 
     def runs(self) -> MlflowClient:
-        """A client of MLflow's database; created if it is missing.
+        """Open MLflow's database; create it if it is missing.
 
         Raises:
             ConfigError: it is damaged, or of another version of MLflow.
         """
-        # here: it takes seconds to load, and whoever counts trials has no use for it
+        # imported here: it takes seconds, and a command that only counts trials does without
         from sweeps.store.mlflow_client import open_file, open_server
 
         if self.tracked_remotely:
@@ -148,19 +150,17 @@ class Store:
             return open_file(self.tracking_uri, folder=self.folder)
 
     def close(self) -> None:
-        """Give back the connections of this process to its database files."""
-        for engine in list(OPEN_ENGINES):
-            if engine.url == self.trials_url:
-                engine.dispose()
-        if "mlflow" in sys.modules:  # or nothing of it was opened
+        """Give back this process's connections to the database files."""
+        give_back_connections(self.trials_url)
+        if "mlflow" in sys.modules:  # otherwise this process has opened no run
             from sweeps.store.mlflow_client import disconnect
 
             disconnect(self.tracking_uri)
 
     def create(self) -> None:
-        """Its databases, before any worker could race for them.
+        """Create the databases, before several workers could do it at once.
 
-        They are made aside, so that what is there is whole whenever this is broken off.
+        Each is made aside and renamed, so that it is complete even if this is interrupted.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -171,56 +171,56 @@ class Store:
             if not self.exists:
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir()
-                for database in self.database_files:
-                    if self.state_of(database) != FileState.WHOLE:
-                        create_database(aside / database.name)
-                        (aside / database.name).rename(database)
+                for file in self.database_files:
+                    if self.state_of(file) != FileState.COMPLETE:
+                        create_database(aside / file.name)
+                        (aside / file.name).rename(file)
                 shutil.rmtree(aside)
             self.trials()
             self.runs().search_experiments(max_results=1)
 
     @property
     def exists(self) -> bool:
-        """Its databases are there; a server is asked when it is needed.
+        """Whether the database files are there and filled; a server is asked when it is needed.
 
         Raises:
-            ConfigError: one is damaged or of another program, or lost while the other one is kept.
+            ConfigError: one is damaged or of another program, or lost while the other holds sweeps.
         """
-        found = [self.state_of(file) for file in self.database_files]
-        return all(half == FileState.WHOLE for half in found)
+        states = [self.state_of(file) for file in self.database_files]
+        return all(state == FileState.COMPLETE for state in states)
 
     def state_of(self, file: Path) -> FileState:
-        """What one of its database files is.
+        """What one of the database files holds.
 
         Raises:
-            ConfigError: it is damaged or of another program, or lost while the other one is kept.
+            ConfigError: it is damaged or of another program, or lost while the other holds sweeps.
         """
         with explaining_errors(sqlite_url(file), upgrade=""):
             return require_usable(file)
 
     def study_names(self) -> list[str]:
-        """Studies in the store, oldest first."""
+        """Names of the studies in the store, oldest first."""
         file = self.file(OPTUNA_FILE)
-        if file in self.database_files and self.state_of(file) != FileState.WHOLE:
-            return []  # to ask would create it
+        if file in self.database_files and self.state_of(file) != FileState.COMPLETE:
+            return []  # opening the file would fill it
         return optuna.get_all_study_names(self.trials())
 
     def load_study(self, name: str, *, anywhere: bool = False) -> optuna.Study:
         """A study that was started in this store.
 
         Raises:
-            ConfigError: there is none of that name, or it was started in another folder, unless
-                it may be `anywhere`.
+            ConfigError: there is none of that name, or its artifacts are elsewhere, unless they
+                may be `anywhere`.
         """
         names = self.study_names()
         if not names:
             raise ConfigError(no_sweep(self.folder))
         if name not in names:
             raise ConfigError(unknown(f"study in {self.folder}", name, names))
-        found = optuna.load_study(study_name=name, storage=self.trials())
-        before = str(found.user_attrs.get(ARTIFACTS_URI, self.artifacts_uri))
+        study = optuna.load_study(study_name=name, storage=self.trials())
+        before = str(study.user_attrs.get(ARTIFACTS_URI, self.artifacts_uri))
         if before == self.artifacts_uri or anywhere:
-            return found
+            return study
         if before.startswith("file:") and self.artifacts_uri.startswith("file:"):
             raise ConfigError(
                 f"{self.folder} was moved, its artifacts were written to {before}: "
@@ -234,74 +234,41 @@ class Store:
 
 @contextmanager
 def snapshot(store: Store) -> Generator[Store]:
-    """The same store with copies of its database files, so that whoever looks at it writes nothing
-    there, not even a lock.
+    """The same store with copies of its database files, so that a command that only looks writes
+    nothing there, not even a lock.
 
     Raises:
         ConfigError: a file is damaged.
     """
-    with TemporaryDirectory() as place:
-        folder = Path(place).resolve()
-        seen = replace(store, databases=folder)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
+        copied = replace(store, databases=folder)
         try:
             for file in filter(Path.is_file, store.database_files):
                 with explaining_errors(sqlite_url(file), upgrade=""):
                     copy_database(file, folder / file.name)
-            yield seen
+            yield copied
         except ConfigError as error:
-            raise ConfigError(
-                str(error).replace(str(folder), str(store.folder.resolve()))
-            ) from None
+            message = str(error).replace(str(folder), str(store.folder.resolve()))
+            raise ConfigError(message) from None
         finally:
-            seen.close()
+            copied.close()
 
 
 def create_database(file: Path) -> None:
-    """Optuna's or MLflow's, as the name says; nothing is left open."""
+    """Create Optuna's or MLflow's database, as the name of the file says, and close it."""
     if file.name == OPTUNA_FILE:
         BudgetStorage(sqlite_url(file)).engine.dispose()
         return
-    import mlflow
+    import mlflow  # takes seconds, as in `runs`
 
     mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments(max_results=1)
 
 
-def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
-    """Trial "best", or by its number. Best is the confirmed one, or else the highest score.
-
-    Raises:
-        ConfigError: no such trial.
-    """
-    trials = study.get_trials(deepcopy=False)
-    if which == "best":
-        if WINNER in study.user_attrs:
-            return trials[int(study.user_attrs[WINNER])]
-        best = best_of(trials)
-        if best is None:
-            raise ConfigError(f"study {study.study_name} has no finished trial yet")
-        return best
-    if not which.isdecimal() or int(which) >= len(trials):
-        last = len(trials) - 1
-        raise ConfigError(f'trial must be "best" or a number from 0 to {last}, got "{which}"')
-    return trials[int(which)]
-
-
-def find_started(study: optuna.Study, which: str) -> FrozenTrial:
-    """As `find_trial`, of one that has parameters.
-
-    Raises:
-        ConfigError: no such trial, or it waits to be run.
-    """
-    trial = find_trial(study, which)
-    if trial.datetime_start is None:
-        raise ConfigError(f"trial {trial.number} has not run yet")
-    return trial
-
-
 def quiet() -> None:
-    """Optuna and MLflow tell every step on stderr; the sweep has a table of its own.
+    """Keep the log messages of Optuna and MLflow off the terminal: the sweep has its own table.
 
-    To be called after MLflow is imported, if it is: the import sets the level of its logger.
+    Call it after MLflow is imported, if it is: the import sets the level of its logger.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, and some samplers

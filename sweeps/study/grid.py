@@ -20,7 +20,8 @@ from lander.config import TrainConfig
 from lander.dotted import flatten
 from lander.options import CONDITIONS, inactive, owners_first
 from sweeps.endings import ending
-from sweeps.schema import FIXED_PARAMS, Ending
+from sweeps.optuna_private import fix_params, fixed_params
+from sweeps.schema import Ending
 from sweeps.study.fitting import RULES, rollouts
 from sweeps.study.proposing import completed
 from sweeps.study.ranges import Range
@@ -129,7 +130,7 @@ class Grid:
     def tried(self, trials: Iterable[FrozenTrial]) -> set[Key]:
         """Points that were given to a trial, whatever became of it."""
         given = (
-            {**trial.system_attrs.get(FIXED_PARAMS, {}), **trial.params}
+            {**fixed_params(trial), **trial.params}
             for trial in trials
             if ending(trial) != Ending.WITHDRAWN
         )
@@ -186,15 +187,13 @@ class GridSampler(RandomSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         super().before_trial(study, trial)
-        if trial.system_attrs.get(FIXED_PARAMS):
+        if fixed_params(trial):
             return  # enqueued, or tried again
-        storage = study._storage
         with self._lock():
-            others = storage.get_all_trials(study._study_id, deepcopy=False)
+            others = study.get_trials(deepcopy=False)
             tried = self._points.tried(others)
             point = self._untried(tried)
-            storage.set_trial_system_attr(trial._trial_id, FIXED_PARAMS, point)
-        trial.system_attrs[FIXED_PARAMS] = point  # Optuna reads it from here
+            fix_params(study, trial, point)
 
     def _untried(self, tried: set[Key]) -> dict[str, Any]:
         """The next point; empty, which draws at random, if others were faster."""

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander.config import TrainConfig
 from lander.errors import ConfigError
-from sweeps.schema import FIXED_PARAMS
+from sweeps.optuna_private import fixed_params
 from sweeps.study.fitting import RULES, untrainable
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space, defaults, flat_base, settle
@@ -46,7 +46,7 @@ class FittingSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, _space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        kept: dict[str, Any] = trial.system_attrs.get(FIXED_PARAMS, {})
+        kept = fixed_params(trial)
 
         def ask(range_: Range) -> Any:
             return self.sampler.sample_independent(

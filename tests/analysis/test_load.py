@@ -22,9 +22,7 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
 
-import analysis.load
 from analysis.load import (
-    collector_paused,
     dtype_of,
     load_checkpoints,
     load_curves,
@@ -41,7 +39,9 @@ from sweeps.record.recorder import MlflowRecorder
 from sweeps.run.objective import trial_seeds
 from sweeps.run.worker import work
 from sweeps.schema import ENDED, REASON, RETURNS, RUN_ID, STARTED, Reason, seed_folder
+from sweeps.store import mlflow_private
 from sweeps.store.store import Store, quiet
+from sweeps.store.trials import collector_paused
 from sweeps.study.ranges import read_range
 from sweeps.study.space import suggest
 from sweeps.study.study import find_study, read_study
@@ -353,7 +353,7 @@ def test_without_rows_columns_and_dtypes_are_the_same(
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_every_column_is_documented(name: str, made: Sweep) -> None:
-    load = getattr(analysis.load, name)
+    load = getattr(mlflow_private, name)
     table = LOADERS[name](made)
     for column in set(table) - set(made.study.space):
         assert f"`{column}`" in load.__doc__
@@ -439,7 +439,7 @@ def test_optuna_is_asked_once_per_kind_of_record_and_500_trials(
 def test_curves_take_a_query_per_seed_for_many_runs(
     size: int, queries: int, made: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(analysis.load, "RUNS_PER_QUERY", size)
+    monkeypatch.setattr(mlflow_private, "RUNS_PER_QUERY", size)
     with statements("SELECT metrics.") as found:
         table = load_curves(made, CURVE)
     assert len(found) == 2 * queries
@@ -508,8 +508,8 @@ def test_a_server_gives_the_same_curves(
     local = load_curves(made, CURVE)
     asked = counted(monkeypatch, "request")
     monkeypatch.setattr(Store, "runs", lambda store: served)
-    monkeypatch.setattr(analysis.load, "RUNS_PER_REQUEST", runs)
-    monkeypatch.setattr(analysis.load, "POINTS_PER_REQUEST", points)
+    monkeypatch.setattr(mlflow_private, "RUNS_PER_REQUEST", runs)
+    monkeypatch.setattr(mlflow_private, "POINTS_PER_REQUEST", points)
     pd.testing.assert_frame_equal(load_curves(made, CURVE), local, check_exact=True)
     assert len(asked) == requests
     assert load_curves(made, "loss/policy")["value"].isna().all()
@@ -517,13 +517,13 @@ def test_a_server_gives_the_same_curves(
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[None]:
-    """An entry per call of a function of `analysis.load`."""
+    """An entry per call of a function of `mlflow_private`."""
     calls: list[None] = []
-    function: Callable[..., Any] = getattr(analysis.load, name)
+    function: Callable[..., Any] = getattr(mlflow_private, name)
 
     def call(*arguments: object) -> Any:
         calls.append(None)
         return function(*arguments)
 
-    monkeypatch.setattr(analysis.load, name, call)
+    monkeypatch.setattr(mlflow_private, name, call)
     return calls

@@ -38,8 +38,8 @@ from sweeps.publish.registry import move_alias
 from sweeps.run.worker import work
 from sweeps.schema import BUDGET, RETURNS, RUN_ID, TimePart
 from sweeps.scores import last_return, ranked, seed_scores
-from sweeps.store.snapshot import Trials
 from sweeps.store.store import Store, quiet
+from sweeps.store.trials import Trials
 from sweeps.study.ranges import read_range
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep

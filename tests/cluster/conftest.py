@@ -12,9 +12,9 @@ import mlflow
 import pytest
 
 from sweeps.record.outbox import Outbox
+from sweeps.store.budget_storage import open_storage
 from sweeps.store.database import STORAGE_ENV, storage_url
 from sweeps.store.store import Store
-from sweeps.store.trials import open_storage
 from tests.cluster.hosts import Host
 from tests.cluster.postgres import Postgres
 from tests.processes import TrackingServer

@@ -22,9 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.doctor.doctor import examine
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import REASON, RETRY_OF, RUN_ID, WORKER, Reason
+from sweeps.store.budget_storage import GRACE
 from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store, quiet
-from sweeps.store.trials import GRACE
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.cluster.hosts import Host

@@ -40,7 +40,7 @@ from sweeps.__main__ import main
 
 name, grace, *args = sys.argv[1:]
 socket.gethostname = lambda: name
-sweeps.store.trials.HEARTBEAT, sweeps.store.trials.GRACE = 1, int(grace)
+sweeps.store.budget_storage.HEARTBEAT, sweeps.store.budget_storage.GRACE = 1, int(grace)
 sys.exit(main(args))
 """
 """`python -m sweeps` on a host of that name, whose processes nobody here can see; it gives signs of

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
+import psycopg
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 import analysis.__main__
-import sweeps.store.trials
+import sweeps.store.budget_storage
 from sweeps.__main__ import main
 from sweeps.endings import root
 from sweeps.lifecycle.creation import is_created
@@ -220,7 +221,7 @@ def test_a_wrong_address_is_one_line_without_its_password(
 ) -> None:
     old, new = change
     right = server.address("postgres")
-    monkeypatch.setattr(sweeps.store.trials, "FIRST_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(sweeps.store.budget_storage, "FIRST_RETRY_SECONDS", 0.2)
     monkeypatch.setenv(STORAGE_ENV, right.replace(str(server.port) if old == "PORT" else old, new))
     monkeypatch.setenv(TRACKING, tracking.uri)
     study = tmp_path / "mini.toml"
@@ -253,3 +254,10 @@ def test_who_forgets_the_tracking_server_is_told_so_and_records_nothing(
     assert error.endswith("set or unset MLFLOW_TRACKING_URI accordingly\n")
     monkeypatch.undo()
     assert len(swept.store.load_study("mini").trials) == before
+
+
+def test_the_driver_gives_the_sqlstate_by_which_refusals_are_known() -> None:
+    see = "psycopg has another sqlstate on its errors: adapt sweeps.store.retry.is_transient"
+    assert psycopg.OperationalError().sqlstate is None, see
+    assert psycopg.errors.InvalidPassword.sqlstate == "28P01", see
+    assert psycopg.errors.InvalidCatalogName.sqlstate == "3D000", see

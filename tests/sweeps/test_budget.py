@@ -29,8 +29,8 @@ from sweeps.endings import SETTLED, ending, root
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import REASON, RETRY_OF, WORKER, Ending, Reason
+from sweeps.store.budget_storage import NoTrialLeft
 from sweeps.store.store import Store
-from sweeps.store.trials import NoTrialLeft
 from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep

@@ -41,7 +41,8 @@ from sweeps.schema import (
     WINNER,
 )
 from sweeps.scores import ranked
-from sweeps.store.store import Store, find_trial
+from sweeps.store.store import Store
+from sweeps.store.trials import find_trial
 from sweeps.study.space import defaults
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep

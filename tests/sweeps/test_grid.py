@@ -10,8 +10,8 @@ from optuna.trial import FixedTrial
 
 from lander.dotted import flatten
 from sweeps.schema import Reason
+from sweeps.store.budget_storage import NoTrialLeft
 from sweeps.store.store import Store
-from sweeps.store.trials import NoTrialLeft
 from sweeps.study.grid import Grid, shuffled
 from sweeps.study.space import grid, suggest
 from sweeps.study.study import Study, read_study

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.store.database_files import RECORDED, FileState, rows, state_of
+from sweeps.store.database_files import RECORDED, FileState, query, state_of
 from sweeps.store.store import Store
 from tests.sweeps.conftest import Command
 from tests.sweeps.test_dry_run import with_hot_journal
@@ -104,7 +104,7 @@ def test_a_store_without_sweeps_is_completed(
     damage(store.folder / database)
     assert state_of(store.folder / database) in (FileState.EMPTY, FileState.MISSING)
     store.create()
-    assert state_of(store.folder / database) == FileState.WHOLE
+    assert state_of(store.folder / database) == FileState.COMPLETE
     assert store.study_names() == []
 
 
@@ -133,5 +133,5 @@ def test_the_journal_of_a_dead_writer_is_undone_before_anything_is_read(tmp_path
             connection.execute(f"CREATE TABLE {table} (text TEXT)")
         connection.executemany("INSERT INTO studies VALUES (?)", [("then" * 500,)] * 200)
     with_hot_journal(file, "UPDATE studies SET text = 'now'")
-    assert state_of(file) == FileState.WHOLE
-    assert set(rows(file, "SELECT text FROM studies")) == {("then" * 500,)}
+    assert state_of(file) == FileState.COMPLETE
+    assert set(query(file, "SELECT text FROM studies")) == {("then" * 500,)}

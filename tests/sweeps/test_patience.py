@@ -8,7 +8,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import exc
 
-from sweeps.store import retry as patience
+from sweeps.store import retry
 from sweeps.store.retry import is_transient, retrying
 
 
@@ -64,7 +64,7 @@ def test_what_will_not_change_by_itself_is_not(error: Exception) -> None:
 
 
 def test_it_is_asked_again_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PAUSE", 0.0)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.0)
     answers: list[Exception | int] = [operational(Refusal("connection refused")), 7]
 
     def ask() -> int:

@@ -12,8 +12,8 @@ from optuna.trial import TrialState, create_trial
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import REASON, RETRY_OF, Reason
+from sweeps.store.budget_storage import NoTrialLeft
 from sweeps.store.store import Store
-from sweeps.store.trials import NoTrialLeft
 from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.ranges import read_range
 from sweeps.study.space import defaults, suggest

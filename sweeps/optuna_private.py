@@ -1,0 +1,51 @@
+"""What the sweeps use of Optuna's trials and studies without a documented name for it.
+
+No other module reads a private attribute of Optuna's, except `sweeps.store.optuna_storage`, which
+overrides private methods of its storage. Optuna may change either in a minor version, so
+pyproject.toml allows only tested ones; tests/sweeps/test_private.py says what an upgrade broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.storages._heartbeat import get_heartbeat_thread
+from optuna.trial import FrozenTrial
+
+from sweeps.schema import FIXED_PARAMS
+
+
+def id_of(trial: FrozenTrial | optuna.Trial) -> int:
+    """The id of a trial in the storage, which takes it where the public API takes a number."""
+    return trial._trial_id
+
+
+def study_id_of(study: optuna.Study) -> int:
+    """The id of a study in the storage."""
+    return study._study_id
+
+
+def stored(trial: optuna.Trial) -> FrozenTrial:
+    """A trial as it is in the storage now, where other processes may have closed it."""
+    return trial.storage.get_trial(trial._trial_id)
+
+
+@contextmanager
+def heartbeat(trial: optuna.Trial) -> Generator[None]:
+    """Record heartbeats of a trial inside the block, as `Study.optimize` does."""
+    with get_heartbeat_thread(trial._trial_id, trial.storage):
+        yield
+
+
+def fixed_params(trial: FrozenTrial) -> dict[str, Any]:
+    """Parameters that a trial was given before it began: enqueued, retried, or a grid's point."""
+    return dict(trial.system_attrs.get(FIXED_PARAMS, {}))
+
+
+def fix_params(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any]) -> None:
+    """Give a trial its parameters before it suggests any; for samplers."""
+    study._storage.set_trial_system_attr(trial._trial_id, FIXED_PARAMS, dict(params))
+    trial.system_attrs[FIXED_PARAMS] = dict(params)  # Optuna reads them here

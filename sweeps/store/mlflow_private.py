@@ -1,0 +1,132 @@
+"""What this project uses of MLflow without a documented name for it; no other module does.
+
+MLflow may change any of it in a minor version, so pyproject.toml allows only tested ones;
+tests/sweeps/test_private.py says what an upgrade broke.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from mlflow import MlflowClient
+from mlflow.utils.rest_utils import http_request_safe
+from sqlalchemy import Engine
+
+from lander.errors import ConfigError
+from sweeps.store.database_files import MLFLOW_FILE
+
+PATH_COLUMNS: Final[Mapping[str, Sequence[str]]] = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
+"""Columns in which MLflow keeps absolute addresses of artifacts."""
+RUNS_PER_QUERY: Final = 1_000
+"""With fewer runs SQLite reads the whole curve of all runs too often; with many more there are
+more parameters than a database takes."""
+RUNS_PER_REQUEST: Final = 100
+"""What MLflow's server accepts."""
+POINTS_PER_REQUEST: Final = 25_000
+"""What MLflow's server returns at most."""
+HISTORY: Final = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+"""The request that MLflow's own pages send for their charts."""
+
+Point = tuple[str, int, float]
+"""Run id, step and value of a point of a metric's curve."""
+Value = TypeVar("Value")
+
+
+def engines(client: MlflowClient) -> list[Engine]:
+    """SQLAlchemy's engines of a client of a database: of runs, and of registered models."""
+    stores = client._tracking_client.store, client._get_registry_client().store
+    return [store.engine for store in stores]
+
+
+def histories(client: MlflowClient, run_ids: Sequence[str], metric: str) -> Iterator[Point]:
+    """Every point of a metric's curve in many runs.
+
+    The public API reads one run per call, which takes minutes for a large sweep. It is used where
+    MLflow's store has neither of the two bulk methods.
+    """
+    store: Any = getattr(getattr(client, "_tracking_client", None), "store", None)
+    if hasattr(store, "get_metric_history_bulk"):  # a database
+        for some in batches(run_ids, RUNS_PER_QUERY):
+            # no limit: MLflow has one only for the sake of its server's answers
+            for point in store.get_metric_history_bulk(some, metric, None):
+                yield point.run_id, point.step, point.value
+    elif hasattr(store, "get_host_creds"):  # a server
+        for some in batches(run_ids, RUNS_PER_REQUEST):
+            yield from served(client, store.get_host_creds(), some, metric)
+    else:
+        for run_id in run_ids:
+            yield from history(client, run_id, metric)
+
+
+def batches(values: Sequence[Value], size: int) -> Iterator[Sequence[Value]]:
+    """The values in order, at most `size` at a time."""
+    return (values[first : first + size] for first in range(0, len(values), size))
+
+
+def history(client: MlflowClient, run_id: str, metric: str) -> list[Point]:
+    """Every point of a metric's curve in one run, by the public API."""
+    points = client.get_metric_history(run_id, metric)
+    return [(run_id, point.step, point.value) for point in points]
+
+
+def served(
+    client: MlflowClient, credentials: Any, run_ids: Sequence[str], metric: str
+) -> list[Point]:
+    """`histories` of at most `RUNS_PER_REQUEST` runs, from a server."""
+    points = request(credentials, run_ids, metric)
+    if len(points) < POINTS_PER_REQUEST:
+        return points
+    if len(run_ids) == 1:
+        return history(client, run_ids[0], metric)
+    middle = len(run_ids) // 2  # one answer does not hold all points
+    return [
+        *served(client, credentials, run_ids[:middle], metric),
+        *served(client, credentials, run_ids[middle:], metric),
+    ]
+
+
+def request(credentials: Any, run_ids: Sequence[str], metric: str) -> list[Point]:
+    """Up to `POINTS_PER_REQUEST` points in one answer of a server."""
+    answer = http_request_safe(
+        credentials,
+        HISTORY,
+        "GET",
+        params={"run_id": list(run_ids), "metric_key": metric, "max_results": POINTS_PER_REQUEST},
+    )
+    return [(row["run_id"], row["step"], row["value"]) for row in answer.json()["metrics"]]
+
+
+def move_paths(connection: sqlite3.Connection, before: str, after: str) -> None:
+    """Let every address in MLflow's database that begins with `before` begin with `after`; the
+    caller commits.
+
+    Raises:
+        ConfigError: a column is missing, so that some addresses would stay as they are.
+    """
+    require_columns(connection)
+    for table, columns in PATH_COLUMNS.items():
+        for column in columns:
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                (after, len(before) + 1, before, len(before) + 1, before + "/"),
+            )
+
+
+def require_columns(connection: sqlite3.Connection) -> None:
+    """Raise ConfigError unless MLflow's database has every column in `PATH_COLUMNS`."""
+    for table, columns in PATH_COLUMNS.items():
+        existing = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        if not existing.issuperset(columns):
+            missing = ", ".join(sorted(set(columns) - existing))
+            raise ConfigError(
+                f"{MLFLOW_FILE} was written by another version of MLflow, whose table {table} has "
+                f"no {missing}: install that version"
+            )
