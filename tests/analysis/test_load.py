@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
 
+import analysis.load
 from analysis.load import (
     dtype_of,
     load_checkpoints,
@@ -353,7 +354,7 @@ def test_without_rows_columns_and_dtypes_are_the_same(
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_every_column_is_documented(name: str, made: Sweep) -> None:
-    load = getattr(mlflow_private, name)
+    load = getattr(analysis.load, name)
     table = LOADERS[name](made)
     for column in set(table) - set(made.study.space):
         assert f"`{column}`" in load.__doc__
