@@ -13,7 +13,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.errors import ConfigError
-from sweeps.endings import attempt, ending, to_try_again
+from sweeps.endings import attempt, ending, to_retry
 from sweeps.hints import hint
 from sweeps.lifecycle.creation import create, identify, is_created
 from sweeps.lifecycle.losses import recover
@@ -111,7 +111,7 @@ def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) 
     """
     wanted = [(index, number) for index in range(seeds) for number in chosen]
     trials = confirmation.read_trials().all
-    again = to_try_again(map(attempt, trials))
+    again = to_retry(map(attempt, trials))
     open_ = [t for t in own(trials) if t.state == TrialState.WAITING or t.number in again]
     for trial in open_:
         if place(trial) not in wanted:
@@ -123,7 +123,7 @@ def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) 
                 chosen[number], user_attrs={TEST_SEED_INDEX: index, CANDIDATE: number}
             )
     filled = confirmation.read_trials()
-    again = to_try_again(map(attempt, filled.all))
+    again = to_retry(map(attempt, filled.all))
     confirmation.optuna.set_user_attr(BUDGET, len(filled.counted) + len(again))
     confirmation.optuna.set_user_attr(WANTED, wanted)
 

@@ -21,6 +21,7 @@ from lander.metrics import EVAL_RETURN, EVAL_STD, FINALS
 from lander.terminal import say
 from lander.trainer import Progress, train
 from lander.trust import UNKNOWN, Origin
+from sweeps.endings import is_divergence
 from sweeps.record.provenance import differences, environment, source_tags
 from sweeps.schema import (
     CONFIG_FILE,
@@ -63,7 +64,7 @@ class Receipt:
     def ending(self) -> str:
         """How it ended, if not at the end of its budget."""
         reason = self.run.data.tags.get(REASON, "")
-        return reason if reason.startswith(Reason.DIVERGED) else ""
+        return reason if is_divergence(reason) else ""
 
 
 class AllCompared(Exception):
@@ -97,7 +98,7 @@ def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN)
             if name in run.data.metrics:
                 for point in client.get_metric_history(run_id, name):
                     recorded[name, point.step] = point.value
-    if not recorded and not run.data.tags.get(REASON, "").startswith(Reason.DIVERGED):
+    if not recorded and not is_divergence(run.data.tags.get(REASON, "")):
         raise ConfigError(f"{run.info.run_name} has no evaluation to compare with")
     return Receipt(run, configs, recorded)
 

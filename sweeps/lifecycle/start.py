@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from lander.dotted import flatten
 from lander.errors import ConfigError
 from lander.trust import agree, modules
-from sweeps.endings import attempt, to_try_again
+from sweeps.endings import attempt, to_retry
 from sweeps.lifecycle.creation import create, identify, is_created
 from sweeps.lifecycle.losses import recover
 from sweeps.record.delivery import deliver_all
@@ -100,7 +100,7 @@ def fill(sweep: Sweep, *, trials: int) -> None:
     before = sweep.read_trials()
     taken = len(before.counted)
     if grid is not None:
-        again = len(to_try_again(map(attempt, before.all)))
+        again = len(to_retry(map(attempt, before.all)))
         trials = min(trials, taken + again + grid.untried(before.all))
     sweep.optuna.set_user_attr(BUDGET, trials)
     waiting = [trial for trial in before.all if trial.state == TrialState.WAITING]

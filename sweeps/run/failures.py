@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
-from sweeps.endings import NEVER, SETTLED, ended, ending
-from sweeps.schema import REASON, Ending, Reason
+from sweeps.endings import NEVER, SETTLED, ended, ending, is_divergence
+from sweeps.schema import REASON, Ending
 
 ENOUGH = 5
 """After so many failures in a row for the same reason a sweep stops."""
@@ -27,6 +27,6 @@ def repeated_failure(trials: Sequence[FrozenTrial]) -> str:
         str(trial.user_attrs[REASON]) if ending(trial) == Ending.FAILED else "" for trial in last
     ]
     alike = len({NUMBERS.sub("", reason) for reason in reasons}) == 1
-    if not alike or len(last) < ENOUGH or reasons[0].startswith(Reason.DIVERGED):
+    if not alike or len(last) < ENOUGH or is_divergence(reasons[0]):
         return ""
     return reasons[-1]

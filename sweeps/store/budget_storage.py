@@ -10,7 +10,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 
-from sweeps.endings import Attempt, ending_of, now, to_try_again
+from sweeps.endings import Attempt, ending_of, now, to_retry
 from sweeps.optuna_private import fixed_params, id_of
 from sweeps.schema import (
     BUDGET,
@@ -108,7 +108,7 @@ class BudgetStorage(RetryingStorage):
             count -= sum(not attempt.counts for attempt in attempts)
             if count >= self.get_study_user_attrs(study_id).get(BUDGET, 0):
                 raise NoTrialLeft
-            again = to_try_again(attempts)
+            again = to_retry(attempts)
             template = self._retry(study_id, again[0], attempts) if again else None
             trial = super().create_trial(study_id, template)
             self._sign(id_of(trial))

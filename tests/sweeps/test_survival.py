@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.__main__ import main
 from sweeps.doctor.doctor import examine
-from sweeps.endings import attempt, to_try_again
+from sweeps.endings import attempt, to_retry
 from sweeps.lifecycle.creation import is_created
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
@@ -139,7 +139,7 @@ def test_workers_end_soon_after_their_parent_and_the_next_run_goes_on(
     again = start_sweep(read_study(ENDLESS, source=""), store, trials=None, command=["run"])
     resumed = again.read_trials()
     assert resumed.left == resumed.total == 3
-    assert to_try_again(map(attempt, again.read_trials().all)) == [0, 1]
+    assert to_retry(map(attempt, again.read_trials().all)) == [0, 1]
     assert main(["doctor", "--store", str(store.folder)]) == 0  # for now nobody goes on with it
     require_closed(again)
 
