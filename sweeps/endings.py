@@ -125,7 +125,7 @@ def ended(trial: FrozenTrial) -> datetime | None:
 
 
 def seconds(trial: FrozenTrial) -> float | None:
-    """Time from start to end, by the clocks of the hosts that recorded them; None before the end."""
+    """Time from start to end, by the clocks that recorded them; None before the end."""
     start, end = started(trial), ended(trial)
     return None if start is None or end is None else max(0.0, (end - start).total_seconds())
 

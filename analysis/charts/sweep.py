@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis.stats import Estimate
-from sweeps.charts.style import COLOURS, GREY
+from sweeps.charts.style import COLOURS, GREY, WHITE
 
 HATCHES = ("", "//", "..", "xx", "--")
 """Bars differ by more than their colour."""
@@ -39,7 +39,7 @@ def endings(trials: pd.DataFrame, axes: Axes, *, reports: int) -> Axes:
         middles = (edges[:-1] + edges[1:]) / 2
         width = min(80 / count, 10)  # of few reports, bars stay bars
         axes.bar(
-            middles, height, width, below, color=colour, hatch=hatch, edgecolor="white", label=name
+            middles, height, width, below, color=colour, hatch=hatch, edgecolor=WHITE, label=name
         )
         below += height
     axes.set_xlim(-8, 108)
@@ -80,7 +80,7 @@ def times(parts: pd.DataFrame, axes: Axes) -> Axes:
             below,
             color=COLOURS[i % len(COLOURS)],
             hatch=HATCHES[i % len(HATCHES)],
-            edgecolor="white",
+            edgecolor=WHITE,
             linewidth=0 if len(parts) > 100 else 0.5,
             label=name,
         )

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.charts.curves import curves
 from analysis.charts.intervals import whiskers
 from analysis.stats import mean_estimate
-from sweeps.charts.style import COLOURS, GREY, STYLES
+from sweeps.charts.style import COLOURS, GREY, STYLES, new_figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -44,7 +44,7 @@ def metric_panels(
     `load_curves` gives them, and a note over each panel."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.9 * rows + 0.4), layout="constrained")
+    figure = new_figure(3.4 * columns, 2.9 * rows + 0.4)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (metric, groups) in zip(grid.flat, panels.items(), strict=False):
         curves(dict(groups), axes, label=metric)

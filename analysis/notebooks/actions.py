@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution
 
 from analysis.experiments.experiment import Outcome, read_experiment, read_outcomes
@@ -28,7 +27,18 @@ from analysis.stats import Estimate, mean_estimate
 from lander.dotted import configure
 from lander.errors import ConfigError
 from lander.resolve import dead_zones, resolve
-from sweeps.charts.style import COLOURS, GREY, at_least, cut_off, floor_of, new_axes, solved_line
+from sweeps.charts.style import (
+    COLOURS,
+    GREY,
+    HEAT,
+    WHITE,
+    at_least,
+    cut_off,
+    floor_of,
+    new_axes,
+    new_figure,
+    solved_line,
+)
 from sweeps.sweep import Sweep
 
 CURVE = np.linspace(-1, 1, 81)
@@ -54,7 +64,7 @@ def thrusts(sweep: Sweep) -> Answer:
     base, counts = sweep.study.base, bins_searched(sweep)
     if not has_engines(base) or not counts:
         return Answer(f"Study {sweep.study.name} cuts no engines into bins.")
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    figure = new_figure(9, 4.6)
     panels = figure.subplots(1, 2)
     told = []
     for engine, axes in zip((MAIN, SIDE), panels, strict=True):
@@ -193,7 +203,7 @@ def used_bins(sweep: Sweep) -> Answer:
     flights = [usage(flight.actions.astype(np.float64), levels) for flight in fly(pilot, FLIGHTS)]
     counts = np.sum(flights, axis=0)
     shares = counts / counts.sum()
-    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+    figure = new_figure(9.5, 4.2)
     bars, heat = figure.subplots(1, 2)
     for engine, place in ((MAIN, -0.2), (SIDE, 0.2)):
         share = shares.sum(axis=1 - engine)
@@ -203,14 +213,14 @@ def used_bins(sweep: Sweep) -> Answer:
             0.4,
             color=COLOURS[engine],
             hatch="//" if engine else None,
-            edgecolor="white",
+            edgecolor=WHITE,
             label=ENGINES[engine],
         )
     bars.set_xticks(range(levels.shape[1]), [f"{level:.2g}" for level in levels[MAIN]], fontsize=8)
     bars.set_xlabel("level")
     bars.set_ylabel("share of all steps")
     bars.legend(fontsize=8)
-    shown = heat.imshow(shares, origin="lower", cmap="cividis", aspect="auto")
+    shown = heat.imshow(shares, origin="lower", cmap=HEAT, aspect="auto")
     heat.set_xticks(range(levels.shape[1]), [f"{level:.2g}" for level in levels[SIDE]], fontsize=8)
     heat.set_yticks(range(levels.shape[1]), [f"{level:.2g}" for level in levels[MAIN]], fontsize=8)
     heat.set_xlabel("side level")

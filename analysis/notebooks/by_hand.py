@@ -16,7 +16,7 @@ from lander.config import PPOConfig
 from lander.distributions import Categorical
 from lander.rollout import Rollout
 from lander.surrogates import SURROGATES, Limits
-from sweeps.charts.style import COLOURS, GREY, STYLES
+from sweeps.charts.style import BLACK, COLOURS, GREY, STYLES
 
 
 def episode(rewards: Sequence[float], values: Sequence[float]) -> Rollout:
@@ -69,7 +69,7 @@ def dial(rollout: Rollout, axes: Axes, *, gamma: float) -> Axes:
         "reward_to_go - V": (1.0, "o", monte_carlo(rollout, gamma=gamma)),
     }
     for label, (place, marker, estimate) in ends.items():
-        points: dict[str, Any] = {"color": "black", "markerfacecolor": "none", "clip_on": False}
+        points: dict[str, Any] = {"color": BLACK, "markerfacecolor": "none", "clip_on": False}
         x = np.full(len(estimate), place)
         axes.plot(x, estimate[:, 0], linestyle="none", marker=marker, label=label, **points)
     axes.set_xlabel("λ (ppo.gae_lambda)")

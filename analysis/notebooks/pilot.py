@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.flight import Episode, TrainedPolicy, best_pilot, entropies, expected, fly, realised
@@ -17,7 +16,16 @@ from analysis.notebooks.thrust import ENGINES, engines
 from analysis.stats import Estimate, mean_estimate, share_estimate
 from lander.evaluation import Evaluation
 from lander.gif import save_landing
-from sweeps.charts.style import COLOURS, GREY, STYLES, new_axes, solved_line, threshold_of
+from sweeps.charts.style import (
+    BLACK,
+    COLOURS,
+    GREY,
+    STYLES,
+    new_axes,
+    new_figure,
+    solved_line,
+    threshold_of,
+)
 from sweeps.sweep import Sweep
 
 EPISODES = 100
@@ -107,7 +115,7 @@ def paths(flown: Flown) -> Answer:
     for place, ending in enumerate(ENDINGS):
         if any(flight.ending == ending for flight in flown.flights[:DRAWN]):
             axes.plot([], [], color=COLOURS[place], linestyle=STYLES[place], label=ending)
-    axes.plot([-FLAG, FLAG], [0, 0], color="black", linewidth=4, solid_capstyle="butt")
+    axes.plot([-FLAG, FLAG], [0, 0], color=BLACK, linewidth=4, solid_capstyle="butt")
     axes.annotate("pad", (0, -0.04), ha="center", va="top", fontsize=8)
     axes.set_xlabel("x, in half widths of the frame")
     axes.set_ylabel("height above the pad, in half heights")
@@ -131,7 +139,7 @@ def along(flown: Flown) -> Answer:
     shown = flown.at(0.5)
     thrusts = engines(shown.actions)
     seconds = SECONDS * np.arange(len(shown.rewards))
-    figure = Figure(figsize=(8.5, 6.2), layout="constrained")
+    figure = new_figure(8.5, 6.2)
     height, main, side, spread = figure.subplots(
         4, 1, sharex=True, gridspec_kw={"height_ratios": [2, 1, 1, 1.4]}
     )
@@ -165,7 +173,7 @@ def value(flown: Flown) -> Answer:
     if not config.policy.critic:
         return Answer("This policy was trained without a critic: it has no V.")
     shown = [flown.at(0.5), flown.at(0)]
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = new_figure(9, 4.2)
     for axes, flight, name in zip(
         figure.subplots(1, 2, sharey=True), shown, ("median", "worst"), strict=True
     ):

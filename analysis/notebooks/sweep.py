@@ -16,7 +16,7 @@ from analysis.load import load_episodes, load_trials
 from analysis.notebooks.answer import Answer
 from analysis.stats import Estimate, bootstrap_estimate, lead, mean_estimate, rank_correlation
 from lander.errors import ConfigError
-from sweeps.charts.importance import BEST_SHARE, FEWEST, ended, importances
+from sweeps.charts.importance import BEST_SHARE, FEWEST, importances, with_last_return
 from sweeps.charts.search import finished, history, importance_bars, parallel_coordinates, slices
 from sweeps.charts.style import new_axes
 from sweeps.endings import root
@@ -28,7 +28,7 @@ from sweeps.sweep import Sweep
 
 def with_return(sweep: Sweep) -> pd.DataFrame:
     """The rows of `load_trials` that ended with a return: finished, or pruned at a checkpoint."""
-    numbers = [trial.number for trial in ended(sweep.read_trials().counted)]
+    numbers = [trial.number for trial in with_last_return(sweep.read_trials().counted)]
     return load_trials(sweep).loc[numbers]
 
 
@@ -82,7 +82,7 @@ def confirmed(sweep: Sweep) -> str:
 def importance(sweep: Sweep) -> Answer:
     """Which parameter matters?"""
     counted = sweep.read_trials().counted
-    count = len(ended(counted))
+    count = len(with_last_return(counted))
     table = importances(counted, sweep.study.space)
     if table.empty:
         return Answer(too_few(count))

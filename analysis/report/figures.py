@@ -14,7 +14,7 @@ from analysis.report.records import Records
 from analysis.stats import Estimate
 from lander.gif import as_line
 from lander.metrics import EVAL_RETURN
-from sweeps.charts.importance import ended, importances
+from sweeps.charts.importance import importances, with_last_return
 from sweeps.charts.search import finished, history, importance_bars, parallel_coordinates, slices
 from sweeps.charts.style import new_axes, solved_line
 from sweeps.confirm import DEFAULTS
@@ -58,8 +58,8 @@ def importance_part(records: Records) -> list[Block]:
     caption = (
         f"`{first}` comes first, with a share of {weight.shown('.2f')}. How far each field's "
         "values in the best quarter of trials lie from those in all (PED-ANOVA), over "
-        f"{len(ended(records.counted))} trials, pruned ones with their return so far; interval: "
-        "95 % of resamples of these trials."
+        f"{len(with_last_return(records.counted))} trials, pruned ones with their return so far; "
+        "interval: 95 % of resamples of these trials."
     )
     return [
         drawing(

@@ -1,1 +1,1 @@
-"""The pictures of a sweep and of its trials."""
+"""The charts of a sweep and of its trials, and the style of all charts."""

@@ -1,4 +1,7 @@
-"""A searched field over some trials, ready to be drawn: values, scale, ticks."""
+"""The values of a searched field over some trials, with the scale and ticks of their axis.
+
+For the charts of `sweeps.charts.search`, which draw every field, whatever its kind, in one way.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,16 @@ from sweeps.study.ranges import Range
 
 @dataclass(frozen=True)
 class Column:
-    """One searched field over some trials, ready to be drawn."""
+    """The values of one field, or of the score, in the order of the trials."""
 
     label: str
     values: list[float]
-    """Field values; choices by their index; NaN where the field did nothing."""
+    """Choices by their index; NaN where the field did nothing."""
     log: bool
     names: list[str] | None
-    """Of the choices, by index."""
+    """Names of the choices, by index; None for numbers."""
     searched: tuple[float, float]
-    """Both ends of the range."""
+    """Both ends of the searched range."""
 
     @property
     def known(self) -> list[float]:
@@ -34,8 +37,8 @@ class Column:
         return [value for value in self.values if not np.isnan(value)] or list(self.searched)
 
 
-def drawn(trials: Sequence[FrozenTrial], range_: Range) -> Column:
-    """A field's values in `trials`, choices as indices; NaN in a trial in which it did nothing."""
+def column_of(trials: Sequence[FrozenTrial], range_: Range) -> Column:
+    """The values of a searched field in `trials`."""
     distribution = range_.distribution
 
     def value_in(trial: FrozenTrial) -> float:
@@ -56,8 +59,8 @@ def drawn(trials: Sequence[FrozenTrial], range_: Range) -> Column:
     return Column(range_.field, values, log, None, (low, high))
 
 
-def scale(axes: Axes, column: Column) -> None:
-    """The x axis that suits a column: the whole range that was searched."""
+def set_x_axis(axes: Axes, column: Column) -> None:
+    """Give the x axis the column's scale, its choices as ticks, and the whole searched range."""
     if column.log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -68,8 +71,8 @@ def scale(axes: Axes, column: Column) -> None:
         axes.set_xticks(range(len(column.names)), column.names)
 
 
-def position(column: Column, values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Heights between 0 and 1 within the column's own span."""
+def heights(column: Column, values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Where `values` lie between the least value of the column, 0, and its largest, 1."""
     every = np.array(column.known if column.names is None else range(len(column.names)), float)
     at = np.asarray(values, float)
     if column.log:
@@ -79,7 +82,7 @@ def position(column: Column, values: Sequence[float]) -> np.ndarray[Any, np.dtyp
 
 
 def ticks(column: Column) -> list[tuple[float, str]]:
-    """Where an axis is labelled: every choice, or both ends and the middle."""
+    """Values to label, with their labels: every choice, or both ends and the middle."""
     if column.names is not None:
         return [(float(i), name) for i, name in enumerate(column.names)]
     low, high = min(column.known), max(column.known)

@@ -1,4 +1,7 @@
-"""Which searched field matters, and how sure that is: PED-ANOVA over resampled trials."""
+"""The importance of each searched field with its interval: PED-ANOVA over resampled trials.
+
+The only place that computes it, for the chart on MLflow's page, the report and notebook 01.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ from sweeps.scores import CONFIDENCE, last_return
 from sweeps.study.space import Space
 
 BEST_SHARE = 0.25
-"""What counts as a good trial: one of the best quarter."""
+"""The share of the trials that count as good."""
 FEWEST = 4
-"""Trials below which they have no quarter."""
+"""Fewer trials than this have no best quarter."""
 MOST = 500
-"""Trials that are looked at: of larger sweeps as many, drawn at random."""
+"""The most trials that are used; of a larger sweep, this many drawn at random."""
 RESAMPLES = 200
 OVER_ALL = 10_000
-"""Trials over all resamples: of large sweeps there are fewer resamples, and less need for them."""
+"""The most trials over all resamples: large sweeps need fewer resamples, and get fewer."""
 
 
-def ended(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that came to an end with a return: finished, or pruned after a checkpoint."""
+def with_last_return(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that finished, or were pruned after a checkpoint."""
     return [
         trial
         for trial in trials
@@ -45,7 +48,7 @@ def importances(
     Importance (Watanabe et al. 2023, arXiv:2304.10255): how far the values in the best quarter of
     the ended trials, or of `MOST` among them, lie from those in all. Empty below `FEWEST` of them.
     """
-    known = ended(trials)
+    known = with_last_return(trials)
     if len(known) < FEWEST:
         return pd.DataFrame(columns=["share", "low", "high", "first"], dtype="float64")
     rng = np.random.default_rng(seed)
@@ -60,7 +63,7 @@ def importances(
     draws = rng.integers(len(known), size=(count, len(known)))
     drawn = pd.DataFrame([shares([known[i] for i in draw], space) for draw in draws])
     tail = (1 - CONFIDENCE) / 2
-    found = pd.DataFrame(
+    table = pd.DataFrame(
         {
             "share": shares(known, space),
             "low": drawn.quantile(tail),
@@ -68,16 +71,16 @@ def importances(
             "first": drawn.idxmax(axis="columns").value_counts(normalize=True),
         }
     )
-    return found.fillna(0.0).sort_values("share", ascending=False, kind="stable")
+    return table.fillna(0.0).sort_values("share", ascending=False, kind="stable")
 
 
 def shares(trials: Sequence[FrozenTrial], space: Space) -> pd.Series:
-    """Each searched field's share of the importance; 0 where it does nothing in these trials."""
+    """Each searched field's share of the importance; 0 if it does nothing in these trials."""
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
     evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a resample in which all are equally good says nothing
-        found = get_param_importances(study, evaluator=evaluator)
-    values = {name: found.get(range_.parameter, 0.0) for name, range_ in space.items()}
+        warnings.simplefilter("ignore")  # Optuna warns of a resample in which all are equally good
+        by_parameter = get_param_importances(study, evaluator=evaluator)
+    values = {name: by_parameter.get(range_.parameter, 0.0) for name, range_ in space.items()}
     return pd.Series(values, dtype="float64")

@@ -1,4 +1,7 @@
-"""The pictures a study leaves on its run: history, importances, slices, parallel coordinates."""
+"""The charts that a study leaves on its run: history, importances, slices, parallel coordinates.
+
+The report and notebook 01 show the same charts.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,24 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.env import AnyEnv
-from sweeps.charts.columns import Column, drawn, position, scale, ticks
-from sweeps.charts.importance import ended, importances
-from sweeps.charts.style import BLUE, GREY, ORANGE, SKY, at_least, cut_off, floor_of, solved_line
+from sweeps.charts.columns import Column, column_of, heights, set_x_axis, ticks
+from sweeps.charts.importance import importances, with_last_return
+from sweeps.charts.style import (
+    BLACK,
+    BLUE,
+    DPI,
+    GRADIENT,
+    GREY,
+    ORANGE,
+    SKY,
+    WHITE,
+    at_least,
+    cut_off,
+    floor_of,
+    new_axes,
+    new_figure,
+    solved_line,
+)
 from sweeps.schema import SCORE, Chart
 from sweeps.scores import best_so_far, last_return
 from sweeps.study.ranges import Range
@@ -26,7 +44,7 @@ CROSSES = "pruned: its return so far"
 
 
 def figures_of(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Figure]:
-    """Every figure that the trials of a study allow, by the name of its file."""
+    """Every chart for which there are enough trials, by the name of its file."""
     trials, env = [trial for trial in trials if trial.params], study.base.env
     ranges = list(study.space.values())
     figures: dict[str, Figure] = {Chart.HISTORY: history(trials, env=env)}
@@ -40,34 +58,33 @@ def figures_of(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Figure]
 
 
 def write_figures(study: Study, trials: Sequence[FrozenTrial], folder: Path) -> list[Path]:
-    """The figures of a study as PNG files in `folder`."""
+    """Write the charts of a study as PNG files to `folder`."""
     paths: list[Path] = []
     for name, figure in figures_of(study, trials).items():
         figure.suptitle(f"{study.name}: {name.replace('_', ' ')}", fontsize=11)
         paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=110)
+        figure.savefig(paths[-1], dpi=DPI)
     return paths
 
 
 def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that came to the end of their budget."""
+    """The finished trials."""
     return [trial for trial in trials if trial.state == TrialState.COMPLETE]
 
 
 def pruned(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that were ended early, with a return so far."""
-    return [trial for trial in ended(trials) if trial.state == TrialState.PRUNED]
+    """The pruned trials that have a return so far."""
+    return [trial for trial in with_last_return(trials) if trial.state == TrialState.PRUNED]
 
 
 def returns_of(trials: Sequence[FrozenTrial]) -> list[float]:
-    """The score of finished trials, of pruned ones the return so far; one per ended trial."""
+    """The score of each finished trial, and the return so far of each pruned one."""
     return [value for trial in trials if (value := last_return(trial)) is not None]
 
 
 def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
-    """Score by trial number, and the best so far."""
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
+    """The score of each trial by its number, and the best so far."""
+    figure, axes = new_axes(9, 4.5)
     complete, early = finished(trials), pruned(trials)
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     every = returns_of([*complete, *early])
@@ -95,15 +112,14 @@ def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
 
 
 def importance_bars(table: pd.DataFrame) -> Figure:
-    """The table of `importances`, the most important field on top, each with its interval."""
-    figure = Figure(figsize=(8, 0.4 * len(table) + 1.4), layout="constrained")
-    axes = figure.subplots()
+    """The table of `importances` as bars with intervals, the most important field on top."""
+    figure, axes = new_axes(8, 0.4 * len(table) + 1.4)
     table = table.iloc[::-1]
     names, low, high = list(table.index), table["low"], table["high"]
     axes.barh(names, table["share"], color=SKY)
     # around its own middle: a percentile interval need not hold the share
     axes.errorbar(
-        (low + high) / 2, names, xerr=(high - low) / 2, fmt="none", ecolor="black", capsize=4
+        (low + high) / 2, names, xerr=(high - low) / 2, fmt="none", ecolor=BLACK, capsize=4
     )
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the importance (PED-ANOVA), with its 95 % interval")
@@ -111,26 +127,26 @@ def importance_bars(table: pd.DataFrame) -> Figure:
 
 
 def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEnv) -> Figure:
-    """Score over each searched field by itself; colour is the trial's number.
+    """The score over each searched field, coloured by the trial's number.
 
-    Pruned trials stand behind in grey, with their return so far.
+    Pruned trials are grey crosses behind them, at their return so far.
     """
     columns = min(3, len(ranges))
     rows = -(-len(ranges) // columns)
-    figure = Figure(figsize=(3.6 * columns, 3.0 * rows + 0.3), layout="constrained")
+    figure = new_figure(3.6 * columns, 3.0 * rows + 0.3)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     complete, early = finished(trials), pruned(trials)
     every = returns_of([*complete, *early])
     floor = floor_of(every)
     scores, so_far = (at_least(floor, returns_of(group)) for group in (complete, early))
     numbers = [trial.number for trial in complete]
-    shown = None
+    points = None
     for axes, range_ in zip(grid.flat, ranges, strict=False):
-        values = drawn(early, range_).values
+        values = column_of(early, range_).values
         crosses = axes.scatter(values, so_far, marker="x", color=GREY, s=14, lw=0.8)
-        column = drawn(complete, range_)
-        shown = axes.scatter(column.values, scores, c=numbers, cmap="viridis", s=22)
-        scale(axes, column)
+        column = column_of(complete, range_)
+        points = axes.scatter(column.values, scores, c=numbers, cmap=GRADIENT, s=22)
+        set_x_axis(axes, column)
         axes.set_xlabel(column.label)
         solved_line(axes, env)
         if early and axes is grid.flat[0]:
@@ -139,26 +155,25 @@ def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEn
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel(SCORE + cut_off(floor, every))
-    if shown is not None and complete:
-        figure.colorbar(shown, ax=grid, label="trial", pad=0.01)
+    if points is not None and complete:
+        figure.colorbar(points, ax=grid, label="trial", pad=0.01)
     return figure
 
 
 def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range]) -> Figure:
-    """One line per finished trial across all fields; good trials are drawn last."""
-    figure = Figure(figsize=(1.7 * (len(ranges) + 1) + 1.5, 4.8), layout="constrained")
-    axes = figure.subplots()
+    """A line per finished trial across all fields; the best are drawn on top."""
+    figure, axes = new_axes(1.7 * (len(ranges) + 1) + 1.5, 4.8)
     complete = finished(trials)
     floor = floor_of(returns_of(complete))
     scores = np.array(at_least(floor, returns_of(complete)))
     label = SCORE + cut_off(floor, returns_of(complete)).replace("; ", "\n")
-    columns = [drawn(complete, range_) for range_ in ranges]
+    columns = [column_of(complete, range_) for range_ in ranges]
     columns.append(Column(label, scores.tolist(), False, None, (floor, float(scores.max()))))
-    heights = np.stack([position(column, column.values) for column in columns], axis=1)
+    across = np.stack([heights(column, column.values) for column in columns], axis=1)
     norm = Normalize(float(scores.min()), float(scores.max()))
-    colours = ScalarMappable(norm, "viridis")
+    colours = ScalarMappable(norm, GRADIENT)
     order = np.argsort(scores)
-    lines = [np.column_stack([np.arange(len(columns)), heights[i]]) for i in order]
+    lines = [np.column_stack([np.arange(len(columns)), across[i]]) for i in order]
     axes.add_collection(
         LineCollection(
             # a line skips fields that did nothing
@@ -169,9 +184,9 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range])
         )
     )
     for x, column in enumerate(columns):
-        axes.axvline(x, color="black", linewidth=0.8)
+        axes.axvline(x, color=BLACK, linewidth=0.8)
         for value, text in ticks(column):
-            height = float(position(column, [value])[0])
+            height = float(heights(column, [value])[0])
             axes.annotate(
                 text,
                 (x, height),
@@ -179,7 +194,7 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range])
                 textcoords="offset points",
                 fontsize=8,
                 va="center",
-                bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75},
+                bbox={"boxstyle": "round,pad=0.1", "fc": WHITE, "ec": "none", "alpha": 0.75},
             )
     axes.set_xticks(range(len(columns)), [column.label for column in columns], fontsize=9)
     axes.set_yticks([])

@@ -1,4 +1,4 @@
-"""The learning curve of a trial of several training seeds: their mean, and where they lie."""
+"""The learning curves of a trial with several training seeds: mean, lowest and highest."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from matplotlib.ticker import EngFormatter
 
 from lander.env import AnyEnv
 from lander.metrics import EVAL_RETURN
-from sweeps.charts.style import BLUE, solved_line
+from sweeps.charts.style import BLUE, new_axes, solved_line
 
 
 def seed_curves(points: Sequence[Sequence[tuple[int, float]]], *, env: AnyEnv) -> Figure:
-    """From every checkpoint's (environment steps, return) of each training."""
+    """`points[i][j]`: environment steps and return of training j at checkpoint i."""
     table = np.array(points)  # (checkpoints, seeds, 2)
     steps, returns = table[:, :, 0].max(axis=1), table[:, :, 1]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(7, 4)
     axes.plot(steps, returns, color=BLUE, linewidth=0.6, alpha=0.5)
     label = f"{returns.shape[1]} training seeds: lowest to highest"
     axes.fill_between(

@@ -1,4 +1,7 @@
-"""What all charts share: colours, the line at which an environment is solved, where they end."""
+"""The style of all charts: colours, new figures, the line of the solved return, the lowest return.
+
+`sweeps.charts` and `analysis` draw with it; a test holds that neither has colours of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,36 @@ from lander.env import AnyEnv, solved_return
 from lander.errors import ConfigError
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, apart for colour-blind readers."""
-BLUE, ORANGE, SKY = COLOURS[0], COLOURS[1], COLOURS[5]
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+BLUE, ORANGE, SKY, BLACK = COLOURS[0], COLOURS[1], COLOURS[5], COLOURS[6]
 GREY: Final = "#999999"
+WHITE: Final = "#FFFFFF"
+GRADIENT: Final = "viridis"
+"""Colour map of values that have an order, such as the numbers of trials."""
+HEAT: Final = "cividis"
+"""Colour map of the cells of a table."""
 STYLES: Final = ("-", "--", "-.", ":")
-"""Lines differ by more than their colour."""
+"""Lines differ in style as well as in colour."""
+DPI: Final = 110
+"""Resolution of a chart among the artifacts of a run."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A new figure without Axes; sizes are in inches."""
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def new_axes(width: float = 8, height: float = 4.2) -> tuple[Figure, Axes]:
-    """A new figure, in inches, and its only Axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """A new figure and its only Axes; sizes are in inches."""
+    figure = new_figure(width, height)
     return figure, figure.subplots()
 
 
 def solved_line(axes: Axes, env: AnyEnv, *, upright: bool = False) -> None:
-    """A thin line at the return that solves the environment; none where it names no such return."""
+    """Draw a thin line at the return that solves the environment, if it has one.
+
+    `upright`: returns are on the x axis.
+    """
     threshold = threshold_of(env)
     if threshold is not None:
         draw = axes.axvline if upright else axes.axhline
@@ -35,8 +53,11 @@ def solved_line(axes: Axes, env: AnyEnv, *, upright: bool = False) -> None:
 
 
 def threshold_of(env: AnyEnv) -> float | None:
-    """The return that solves an environment; None if it names none, or cannot be made here, as when
-    the records came from another machine."""
+    """The return that solves an environment.
+
+    None if it names no such return, or cannot be made on this machine, as when the records come
+    from another one.
+    """
     try:
         return solved_return(env)
     except ConfigError:
@@ -44,23 +65,23 @@ def threshold_of(env: AnyEnv) -> float | None:
 
 
 def floor_of(returns: Iterable[float]) -> float:
-    """The lowest return to be drawn, so that the worst quarter takes at most half of a chart.
+    """The lowest return to draw, so that the worst quarter takes up at most half of a chart.
 
     The minimum, unless it lies further below the first quartile than that lies below the maximum.
     """
-    known = np.array([value for value in returns if np.isfinite(value)])
-    if not known.size:
+    finite = np.array([value for value in returns if np.isfinite(value)])
+    if not finite.size:
         return 0.0
-    quartile, most = float(np.percentile(known, 25)), float(known.max())
-    lowest = float(known.min())
+    quartile, most = float(np.percentile(finite, 25)), float(finite.max())
+    lowest = float(finite.min())
     return lowest if quartile == most else max(lowest, quartile - (most - quartile))
 
 
 def at_least(floor: float, returns: Iterable[float]) -> list[float]:
-    """Returns as they are drawn: none below the floor."""
+    """Returns with those below the floor raised to it."""
     return [max(floor, value) for value in returns]
 
 
 def cut_off(floor: float, returns: Iterable[float]) -> str:
-    """A note for the axis: that lower returns stand at the floor; empty if there are none."""
+    """A note for the axis that lower returns are drawn at the floor; empty if there are none."""
     return f"; below {floor:.0f} drawn there" if any(value < floor for value in returns) else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,3 +156,44 @@ def test_the_best_so_far_is_at_each_trial_what_best_of_says(seed: int) -> None:
         assert best is not None
         expected.append(best.values[0])
     assert best_so_far(some) == expected
+
+
+COLOURED = {"color", "c", "fc", "ec", "cmap", "ecolor", "facecolor", "edgecolor", "colors"}
+COLOURED |= {"markerfacecolor", "markeredgecolor", "bgcolor"}
+
+
+def drawn_by_hand(source: str) -> list[str]:
+    """Colours, figures and heights of lines that do not come from `sweeps.charts.style`."""
+    hits: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        named: list[tuple[object, ast.expr]] = []
+        if isinstance(node, ast.Call):
+            named = [(keyword.arg, keyword.value) for keyword in node.keywords]
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            height = getattr(node.args[0], "value", 0) if node.args else 0
+            by_hand = name == "Figure" or (name in ("axhline", "axvline") and height)
+            hits += [ast.unparse(node)] if by_hand else []
+        elif isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            named = [(getattr(key, "value", ""), value) for key, value in pairs]
+        hits += [
+            f"{name}={ast.unparse(value)}"
+            for name, value in named
+            if name in COLOURED and isinstance(value, ast.Constant) and value.value != "none"
+        ]
+    return hits
+
+
+def test_charts_take_colours_figures_and_the_solved_line_from_one_style() -> None:
+    root = Path(__file__).parents[2]
+    folders = ("sweeps/charts", "analysis")
+    for path in (path for folder in folders for path in (root / folder).rglob("*.py")):
+        if path.name != "style.py":
+            assert drawn_by_hand(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source", ['plot(x, color="red")', 'box = {"fc": "white"}', "Figure()", "axes.axhline(200)"]
+)
+def test_a_literal_colour_figure_or_solved_line_is_seen(source: str) -> None:
+    assert len(drawn_by_hand(source)) == 1

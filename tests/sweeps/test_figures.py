@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, create_trial
 
-from sweeps.charts.columns import drawn, position
+from sweeps.charts.columns import column_of, heights
 from sweeps.charts.search import parallel_coordinates, slices
 from sweeps.study.ranges import Range
 from sweeps.study.study import read_study
@@ -34,7 +34,7 @@ RANGES: list[Range] = list(SPACE.values())
 
 
 def test_a_field_that_did_nothing_is_no_number() -> None:
-    bins = drawn(TRIALS, SPACE["env.bins"])
+    bins = column_of(TRIALS, SPACE["env.bins"])
     assert bins.values[0] == 0.0  # the first choice
     assert isnan(bins.values[1])
     assert bins.known == [0.0]
@@ -51,10 +51,11 @@ def test_a_line_goes_past_the_axes_of_fields_that_did_nothing() -> None:
 
 
 def test_a_single_choice_stands_in_the_middle_and_a_missing_one_nowhere() -> None:
-    one = drawn(TRIALS, SPACE["env.bins"])
-    heights = position(type(one)("x", [5.0, float("nan")], False, None, (5.0, 5.0)), [5.0, np.nan])
-    assert heights[0] == 0.5
-    assert isnan(heights[1])
+    one = column_of(TRIALS, SPACE["env.bins"])
+    column = type(one)("x", [5.0, float("nan")], False, None, (5.0, 5.0))
+    middle, nowhere = heights(column, [5.0, np.nan])
+    assert middle == 0.5
+    assert isnan(nowhere)
 
 
 def test_slices_have_a_panel_per_field() -> None:

@@ -20,7 +20,7 @@ from lander.dotted import flatten, from_toml, kinds_of, to_toml
 from lander.errors import ConfigError
 from lander.options import CHOICES, CONDITIONS
 from sweeps import commands as programs
-from sweeps.charts.columns import drawn
+from sweeps.charts.columns import column_of
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run.objective import trial_configs
 from sweeps.store.store import Store
@@ -184,7 +184,9 @@ def test_a_list_and_none_are_readable_wherever_a_trial_is_shown(
     rows = list(csv.DictReader(StringIO(capsys.readouterr().out)))
     shown = [(row["policy.hidden_sizes"], row["ppo.kl_stop"]) for row in rows]
     assert shown == [("64,64", "none"), ("16", "0.03")]
-    columns = [drawn(widths.read_trials().all, range_) for range_ in widths.study.space.values()]
+    columns = [
+        column_of(widths.read_trials().all, range_) for range_ in widths.study.space.values()
+    ]
     assert [column.values for column in columns] == [[0.0, 1.0], [0.0, 1.0]]
     assert [column.names for column in columns] == [["64,64", "16"], ["none", "0.03"]]
     assert str(widths.study.space["policy.hidden_sizes"]) == "{ choices = [[64, 64], [16]] }"
