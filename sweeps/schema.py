@@ -1,8 +1,9 @@
 """Every name under which something is recorded, grouped by what carries it.
 
-Recorded strings never change: a store that an earlier version wrote is opened by these names. Where
-two carriers use one name, it stands with the first. `lander.metrics` has the names of the numbers
-that a training itself makes. README explains all of them; tests compare it with this file.
+The strings never change, because stores that earlier versions wrote are opened by them. A name that
+several carriers share stands with the first of them. `lander.metrics` has the names of the numbers
+that a training itself makes. README explains every name; tests hold that it lists all of them, and
+that no other file of `sweeps` and `analysis` spells one.
 """
 
 from __future__ import annotations

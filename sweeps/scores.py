@@ -1,4 +1,7 @@
-"""What a trial is worth: over its training seeds, and over all trials of the same parameters."""
+"""The score of a trial over its training seeds, and the best of many trials.
+
+The objective, status, charts and analysis all rank trials by it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from sweeps.endings import NEVER, ended
 from sweeps.schema import RETURNS
 
 CONFIDENCE: Final = 0.95
-"""Of every interval that is shown."""
+"""Level of every interval that is shown."""
 
 
 def mean(values: Sequence[float]) -> float:
@@ -22,9 +25,9 @@ def mean(values: Sequence[float]) -> float:
 
 
 def iqm(values: Sequence[float]) -> float:
-    """Interquartile mean: of what is left without the lowest and the highest quarter, rounded down
-    to whole values (Agarwal et al. 2021, arXiv:2108.13264)."""
-    cut = len(values) // 4  # by hand: a bootstrap asks ten thousand times
+    """Interquartile mean: the mean without the lowest and the highest quarter of the values, each
+    rounded down to whole values (Agarwal et al. 2021, arXiv:2108.13264)."""
+    cut = len(values) // 4  # not scipy's trim_mean: a bootstrap calls this ten thousand times
     return mean(sorted(values)[cut : len(values) - cut])
 
 
@@ -38,25 +41,25 @@ def median_index(scores: Sequence[float]) -> int:
 
 
 SCORES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {"mean": mean, "iqm": iqm}
-"""How the scores of training seeds become one, by the word in a study file."""
+"""How the scores of training seeds become one, by the value of `score` in a study file."""
 
 
 def seed_scores(trial: FrozenTrial) -> list[float]:
-    """The mean final return under each training seed so far."""
+    """The mean final return under each training seed that has finished."""
     return [mean(returns) for returns in trial.user_attrs.get(RETURNS, [])]
 
 
 def last_return(trial: FrozenTrial) -> float | None:
-    """How good a trial was when it ended, finished or pruned; None if nothing is known."""
+    """The score of a finished trial, the return so far of a pruned one, or None."""
     if trial.state == TrialState.PRUNED and RETURNS in trial.user_attrs:
         return mean(seed_scores(trial))
     return trial.values[0] if trial.values else None
 
 
 def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Finished trials from the best down, the first of equals first.
+    """Finished trials, the best first; equal scores in the order of their numbers.
 
-    Of trials of the same parameters only the last to finish: its value rests on all of them.
+    Of trials with the same parameters only the last to finish: its score includes all of them.
     """
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     finished.sort(key=lambda trial: (ended_at(trial), trial.number))
@@ -65,9 +68,9 @@ def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def best_so_far(trials: Iterable[FrozenTrial]) -> list[float]:
-    """After each finished trial, by number: the score that `best_of` gives so far.
+    """The score of `best_of` after each finished trial, in the order of their numbers.
 
-    It falls where parameters that scored best are trained again and score less.
+    It falls when the best parameters are trained again and score less.
     """
     last: dict[tuple[tuple[str, object], ...], FrozenTrial] = {}
     best, bests = -np.inf, list[float]()
@@ -84,12 +87,12 @@ def best_so_far(trials: Iterable[FrozenTrial]) -> list[float]:
 
 
 def ended_at(trial: FrozenTrial) -> datetime:
-    """When a finished trial ended, in UTC."""
+    """When a finished trial ended, in UTC; `NEVER` if that is unknown."""
     return ended(trial) or NEVER
 
 
 def parameters(trial: FrozenTrial) -> tuple[tuple[str, object], ...]:
-    """What trials that train the same have in common."""
+    """A key that is equal for trials of the same parameters."""
     return tuple(sorted(trial.params.items()))
 
 
