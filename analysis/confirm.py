@@ -24,7 +24,7 @@ from analysis.markdown import table
 from analysis.stats import Estimate
 from lander.errors import ConfigError
 from lander.terminal import printable, unfiltered
-from sweeps.charts.style import new_axes
+from sweeps.charts.style import DPI, new_axes
 from sweeps.confirm import Confirmed, start_confirmation
 from sweeps.doctor.doctor import check_up
 from sweeps.publish.publish import warn
@@ -181,7 +181,7 @@ def record_judgement(confirmation: Sweep, judgement: Judgement, *, winner_run: s
         with tolerated(warnings, CONFIRM_CHART):
             figure, axes = new_axes(8, 1.6 + 0.5 * len(judgement.standings))
             draw_confirmation(judgement, axes, env=confirmation.study.base.env)
-            figure.savefig(folder / CONFIRM_CHART, dpi=110)
+            figure.savefig(folder / CONFIRM_CHART, dpi=DPI)
         with tolerated(warnings, WINNER_GIF):
             gif = Path(client.download_artifacts(winner_run, LANDING_GIF, temporary))
             gif.rename(folder / WINNER_GIF)
