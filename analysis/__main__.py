@@ -88,7 +88,7 @@ def run_command(args: argparse.Namespace) -> int:
         try:
             from analysis.notebooks.run import notebooks
         except ModuleNotFoundError as error:
-            raise ConfigError(f"no {error.name} here: pip install '.[notebooks]'") from None
+            raise ConfigError(f"notebooks need {error.name}: pip install '.[notebooks]'") from None
         return notebooks(args)
     from analysis.experiments.experiment import check, read_experiment, run
     from analysis.experiments.readme import write_tables

@@ -64,10 +64,9 @@ def exit_code(
     """
     try:
         return run(argv)
-    except ConfigError as error:
-        code, message = 2, redacted(" ".join(str(error).split()))
-    except RuntimeError as error:
-        code, message = 1, redacted(" ".join(str(error).split()))
+    except (ConfigError, RuntimeError) as error:
+        code = 2 if isinstance(error, ConfigError) else 1
+        message = redacted(" ".join(str(error).split()))
     except KeyboardInterrupt:
         code, message = 130, interrupted
     except BrokenPipeError:  # the reader has seen enough, as `head` does

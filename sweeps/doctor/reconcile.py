@@ -51,9 +51,7 @@ def reconcile(sweep: Sweep, *, dry_run: bool, first: int = 0) -> Iterator[Findin
             f"the run of {sweep.study.name} is open, but none of its trials is running: closed"
         )
         if not dry_run:
-            client.set_terminated(
-                sweep.run_id, "KILLED" if sweep.read_trials().left else "FINISHED"
-            )
+            client.set_terminated(sweep.run_id, "KILLED" if trials.left else "FINISHED")
     yield from remove_unknown_parents(sweep, dry_run=dry_run)
     yield from repair_registry(sweep, dry_run=dry_run)
 

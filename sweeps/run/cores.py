@@ -36,31 +36,20 @@ def quotas(root: Path) -> Iterator[float]:
 
 
 def lineage(path: str) -> Iterator[str]:
-    """The path of a control group and of all its parents, the outermost last.
-
-    Inside a container only the outermost one may be visible.
-    """
+    """A control group and its parents: in a container only the outermost may be visible."""
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for depth in range(len(parts), -1, -1):
         yield "/".join(parts[:depth])
 
 
 def quota_v2(group: Path) -> float:
-    """Read the quota of a version 2 group: its file holds "QUOTA PERIOD"; "max PERIOD": no limit.
-
-    Raises:
-        ValueError: it has no limit.
-    """
+    """The quota of a version 2 group: "QUOTA PERIOD"; ValueError if "max PERIOD", no limit."""
     quota, period = (group / "cpu.max").read_text().split()
     return int(quota) / int(period)
 
 
 def quota_v1(group: Path) -> float:
-    """Read the quota of a version 1 group, where -1 means no limit.
-
-    Raises:
-        ValueError: it has no limit.
-    """
+    """The quota of a version 1 group; ValueError if it is -1, no limit."""
     quota = int((group / "cpu.cfs_quota_us").read_text())
     if quota <= 0:
         raise ValueError("no limit")
