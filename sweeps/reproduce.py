@@ -1,4 +1,4 @@
-"""The receipt: retrains a trial from its own MLflow record and compares every number."""
+"""The receipt of a trial: retrains it from its own MLflow record and compares every number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lander.terminal import say
 from lander.trainer import Progress, train
 from lander.trust import UNKNOWN, Origin
 from sweeps.endings import is_divergence
-from sweeps.record.provenance import differences, environment, source_tags
+from sweeps.record.provenance import environment, environment_changes, source_tags
 from sweeps.schema import (
     CONFIG_FILE,
     PARENT_RUN,
@@ -47,32 +47,94 @@ from sweeps.store.store import Store
 from sweeps.store.trials import find_started
 from sweeps.sweep import open_sweep
 
+Numbers = dict[tuple[str, int], float]
+"""Values by metric and environment steps, in the order in which training makes them."""
 CHECKPOINT_METRICS = (EVAL_RETURN, EVAL_STD)
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """A trial's recorded numbers, in the order in which training makes them."""
+    """The record of a trial, as far as it can be trained again and compared."""
 
     run: Run
     configs: tuple[TrainConfig, ...]
-    """The config under each of its training seeds."""
-    recorded: dict[tuple[str, int], float]
-    """(metric, env steps) -> value: every checkpoint, then the final evaluation, by training."""
+    """The config with each of its training seeds."""
+    numbers: Numbers
+    """By training: every checkpoint, then the final evaluation."""
 
     @property
     def ending(self) -> str:
-        """How it ended, if not at the end of its budget."""
+        """The reason if a training diverged; empty otherwise."""
         reason = self.run.data.tags.get(REASON, "")
         return reason if is_divergence(reason) else ""
+
+    @property
+    def prefixes(self) -> list[str]:
+        """What the names of each training's metrics begin with."""
+        return [seed_folder(seed, of=len(self.configs)) for seed in range(len(self.configs))]
 
 
 class AllCompared(Exception):
     """A pruned trial has been replayed up to its last recorded checkpoint."""
 
 
+def reproduce(
+    store: Store, study_name: str, which: str, *, say: Callable[[str], None] = say
+) -> bool:
+    """Retrain a trial, print recorded and replayed numbers, record the replay as a run.
+
+    True if every number is equal to the last bit.
+
+    Raises:
+        ConfigError: the trial has no complete record.
+    """
+    sweep = open_sweep(store, study_name)
+    trial = find_started(sweep.optuna, which)
+    if RUN_ID not in trial.user_attrs:
+        raise ConfigError(f"trial {trial.number} has no record in MLflow: {why_unrecorded(trial)}")
+    require_recorded(store, sweep.optuna)  # the run of the replay is created beside the trial's
+    client = store.runs()
+    receipt = read_receipt(client, str(trial.user_attrs[RUN_ID]), origin=store.origin)
+    seeds = ", ".join(str(config.seed) for config in receipt.configs)
+    say(
+        f"{study_name} trial {trial.number} ({trial.state.name.lower()}): retraining "
+        f"{receipt.configs[0].env.id} from run {receipt.run.info.run_id}, seed {seeds}"
+    )
+    replayed, ending = replay(receipt, say=say)
+    problems = differences(receipt.numbers, replayed)
+    if ending != receipt.ending:
+        problems.append(f"ending: recorded {receipt.ending!r}, replayed {ending!r}")
+    log_replay(client, receipt, replayed, passed=not problems)
+    if not problems:
+        say(f"PASS: {len(receipt.numbers)} recorded numbers, every one bit-equal")
+        return True
+    say(f"FAIL: first difference: {problems[0]} ({len(problems)} in all)")
+    changes = environment_changes(receipt.run.data.tags)
+    if changes:
+        say(f"differs from the recorded environment: {'; '.join(changes)}")
+    else:
+        say("same versions and CPU as recorded")
+    return False
+
+
+def why_unrecorded(trial: FrozenTrial) -> str:
+    """Why a trial that has begun has no run, and the remedy if there is one."""
+    if WORKER in trial.user_attrs:
+        return "run python -m sweeps doctor to deliver what its worker recorded"
+    return "another tool added it"
+
+
+def differences(recorded: Numbers, replayed: Numbers) -> list[str]:
+    """A line for every recorded number that the replay does not have to the last bit."""
+    return [
+        f"{name} at {step} steps: recorded {value!r}, replayed {replayed.get((name, step))!r}"
+        for (name, step), value in recorded.items()
+        if replayed.get((name, step)) != value
+    ]
+
+
 def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN) -> Receipt:
-    """What MLflow holds of a run; nothing else is needed.
+    """The record of a trial's run in MLflow; nothing else is needed to retrain it.
 
     Raises:
         ConfigError: the record is incomplete, or its environment needs a consent that `origin`
@@ -81,112 +143,76 @@ def read_receipt(client: MlflowClient, run_id: str, *, origin: Origin = UNKNOWN)
     if presence.find_run(client, run_id).presence == Presence.GONE:
         raise ConfigError(f"run {run_id} is gone from MLflow: nothing but its score is left")
     run = client.get_run(run_id)
-    try:
-        with TemporaryDirectory() as folder:
-            text = Path(client.download_artifacts(run_id, CONFIG_FILE, folder)).read_text()
-    except Exception as error:  # MLflow raises many kinds for a missing artifact
-        require_space(Path(gettempdir()), cause=error)
-        name = run.info.run_name
-        raise ConfigError(f"{name} has no {CONFIG_FILE} in its record: {error}") from None
-    config = from_toml(text, source=f"{run.info.run_name}/{CONFIG_FILE}")
+    config = read_config(client, run)
     origin.require(flatten(config))
     seeds = run.data.tags.get(TRAINING_SEEDS, str(config.seed)).split(", ")
-    configs = tuple(replace(config, seed=int(seed)) for seed in seeds)
-    recorded: dict[tuple[str, int], float] = {}
-    for place in places(configs):
-        for name in (place + metric for metric in (*CHECKPOINT_METRICS, *FINALS)):
+    numbers: Numbers = {}
+    receipt = Receipt(run, tuple(replace(config, seed=int(seed)) for seed in seeds), numbers)
+    for prefix in receipt.prefixes:
+        for name in (prefix + metric for metric in (*CHECKPOINT_METRICS, *FINALS)):
             if name in run.data.metrics:
                 for point in client.get_metric_history(run_id, name):
-                    recorded[name, point.step] = point.value
-    if not recorded and not is_divergence(run.data.tags.get(REASON, "")):
+                    numbers[name, point.step] = point.value
+    if not numbers and not receipt.ending:
         raise ConfigError(f"{run.info.run_name} has no evaluation to compare with")
-    return Receipt(run, configs, recorded)
+    return receipt
 
 
-def places(configs: tuple[TrainConfig, ...]) -> list[str]:
-    """What stands before the names of each training's metrics."""
-    return [seed_folder(seed, of=len(configs)) for seed in range(len(configs))]
+def read_config(client: MlflowClient, run: Run) -> TrainConfig:
+    """The config among the artifacts of a run.
+
+    Raises:
+        ConfigError: it is missing, or cannot be read.
+    """
+    name = run.info.run_name
+    try:
+        with TemporaryDirectory() as folder:
+            path = client.download_artifacts(run.info.run_id, CONFIG_FILE, folder)
+            text = Path(path).read_text()
+    except Exception as error:  # MLflow raises many kinds for a missing artifact
+        require_space(Path(gettempdir()), cause=error)
+        raise ConfigError(f"{name} has no {CONFIG_FILE} in its record: {error}") from None
+    return from_toml(text, source=f"{name}/{CONFIG_FILE}")
 
 
-def reproduce(
-    store: Store, study_name: str, which: str, *, say: Callable[[str], None] = say
-) -> bool:
-    """Retrain a trial, print recorded against replayed, log the replay; True if all bit-equal."""
-    sweep = open_sweep(store, study_name)
-    trial = find_started(sweep.optuna, which)
-    if RUN_ID not in trial.user_attrs:
-        raise ConfigError(f"trial {trial.number} has no record in MLflow: {why_unrecorded(trial)}")
-    require_recorded(store, sweep.optuna)  # the replay is recorded beside it
-    client = store.runs()
-    receipt = read_receipt(client, str(trial.user_attrs[RUN_ID]), origin=store.origin)
-    run, seeds = receipt.run, [config.seed for config in receipt.configs]
-    say(
-        f"{study_name} trial {trial.number} ({trial.state.name.lower()}): retraining "
-        f"{receipt.configs[0].env.id} from run {run.info.run_id}, "
-        f"seed {', '.join(map(str, seeds))}"
-    )
-    replayed, ending = replay(receipt, say=say)
-    problems = [
-        f"{name} at {step} steps: recorded {recorded!r}, replayed {replayed.get((name, step))!r}"
-        for (name, step), recorded in receipt.recorded.items()
-        if replayed.get((name, step)) != recorded
-    ]
-    if ending != receipt.ending:
-        problems.append(f"ending: recorded {receipt.ending!r}, replayed {ending!r}")
-    log_replay(client, receipt, replayed, passed=not problems)
-    if not problems:
-        say(f"PASS: {len(receipt.recorded)} recorded numbers, every one bit-equal")
-        return True
-    say(f"FAIL: first difference: {problems[0]} ({len(problems)} in all)")
-    changed = differences(run.data.tags)
-    say(f"not the same as then: {'; '.join(changed)}" if changed else "same versions, same CPU")
-    return False
+def replay(receipt: Receipt, *, say: Callable[[str], None]) -> tuple[Numbers, str]:
+    """Train the recorded configs again; the same numbers, and the reason if a training diverged."""
+    replayed: Numbers = {}
 
-
-def why_unrecorded(trial: FrozenTrial) -> str:
-    """Of a trial that has begun."""
-    if WORKER in trial.user_attrs:
-        return "python -m sweeps doctor delivers what its worker left"
-    return "another tool added it"
-
-
-def replay(
-    receipt: Receipt, *, say: Callable[[str], None]
-) -> tuple[dict[tuple[str, int], float], str]:
-    """Train the recorded config; the same numbers anew, and how it ended if not well."""
-    replayed: dict[tuple[str, int], float] = {}
-
-    def compare(place: str, name: str, step: int, value: float) -> None:
-        name = place + name
+    def compare(prefix: str, metric: str, step: int, value: float) -> None:
+        name = prefix + metric
         replayed[name, step] = value
-        recorded = receipt.recorded.get((name, step))
-        then = "nothing" if recorded is None else f"{recorded:.6f}"
+        recorded = receipt.numbers.get((name, step))
+        before = "nothing" if recorded is None else f"{recorded:.6f}"
         verdict = "equal" if recorded == value else "DIFFERENT"
-        say(f"{step:>10,}  {name:<26} recorded {then:>14}  replayed {value:>14.6f}  {verdict}")
+        say(f"{step:>10,}  {name:<26} recorded {before:>14}  replayed {value:>14.6f}  {verdict}")
 
-    for place, config in zip(places(receipt.configs), receipt.configs, strict=True):
-        ended = any(name.startswith(f"{place}final/") for name, _ in receipt.recorded)
-        evaluated = [step for name, step in receipt.recorded if name.startswith(f"{place}eval/")]
+    for prefix, config in zip(receipt.prefixes, receipt.configs, strict=True):
+        ended = any(name.startswith(f"{prefix}final/") for name, _ in receipt.numbers)
+        evaluated = [step for name, step in receipt.numbers if name.startswith(f"{prefix}eval/")]
         if not evaluated and not receipt.ending:
-            break  # pruned before this training
+            break  # the trial was pruned before this training
         last = None if ended or receipt.ending else max(evaluated)
         try:
-            retrain(config, until=last, tell=partial(compare, place))
+            retrain(config, until=last, on_number=partial(compare, prefix))
         except Divergence as error:
             return replayed, f"{Reason.DIVERGED}: {error}"
     return replayed, ""
 
 
 def retrain(
-    config: TrainConfig, *, until: int | None, tell: Callable[[str, int, float], None]
+    config: TrainConfig, *, until: int | None, on_number: Callable[[str, int, float], None]
 ) -> None:
-    """Train, and tell of every checkpoint and the final numbers; `until` a checkpoint's steps."""
+    """Train; call `on_number` with every number of the checkpoints and the final evaluation.
+
+    `until`: stop after the checkpoint at so many environment steps.
+    """
 
     def on_update(progress: Progress) -> None:
         if progress.evaluation is None:
             return
         for name in CHECKPOINT_METRICS:
-            tell(name, progress.env_steps, progress.metrics[name])
+            on_number(name, progress.env_steps, progress.metrics[name])
         if progress.env_steps == until:
             raise AllCompared
 
@@ -195,17 +221,17 @@ def retrain(
     except AllCompared:
         return
     for name, value in result.metrics.items():
-        tell(name, result.env_steps, value)
+        on_number(name, result.env_steps, value)
 
 
 def log_replay(
     client: MlflowClient,
     receipt: Receipt,
-    replayed: dict[tuple[str, int], float],
+    replayed: Numbers,
     *,
     passed: bool,
 ) -> None:
-    """A run beside the original: its numbers, the verdict, and a link to what it replays."""
+    """Record the replay as a run: its numbers, the verdict, and a link to the original."""
     tags = receipt.run.data.tags
     run = client.create_run(
         receipt.run.info.experiment_id,

@@ -1,4 +1,4 @@
-"""What a number depends on besides its config: versions, processor, commit, command."""
+"""What a result depends on besides its config: versions, processor, commit, command."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sweeps.schema import COMMAND, COMMIT, CPU_CAPABILITY, CPU_MODEL, TORCH_THRE
 
 HERE = Path(__file__).resolve()
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-"""Variables by which git, in a hook for example, looks at another repository."""
+"""Variables that make git use another repository, in a hook for example."""
 PACKAGES = ("torch", "numpy", "gymnasium", "Box2D", "optuna", "mlflow")
 
 
 def environment() -> dict[str, str]:
-    """Tags that say where a run was made."""
-    import torch  # here: the rest of this module is for those who do without
+    """Tags of the machine and the installed versions with which a run is made."""
+    import torch  # for start-up time: the rest of this module does without
 
     return {
         VERSION + "python": platform.python_version(),
@@ -32,8 +32,8 @@ def environment() -> dict[str, str]:
     }
 
 
-def differences(recorded: Mapping[str, str]) -> list[str]:
-    """What of `environment` is not as it was when the tags `recorded` were written."""
+def environment_changes(recorded: Mapping[str, str]) -> list[str]:
+    """Every tag of `environment` whose value here differs from the recorded one."""
     return [
         f"{name}: recorded {recorded[name]}, here {value}"
         for name, value in environment().items()
@@ -42,7 +42,7 @@ def differences(recorded: Mapping[str, str]) -> list[str]:
 
 
 def package_version(name: str) -> str:
-    """Installed version, without a local build tag; "absent" where it is not installed."""
+    """The installed version, without a local build tag; "absent" if there is none."""
     try:
         return version(name).split("+")[0]
     except PackageNotFoundError:
@@ -50,7 +50,7 @@ def package_version(name: str) -> str:
 
 
 def cpu_model() -> str:
-    """The processor's own name, where the system tells."""
+    """The name of the processor; only Linux has it in full."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -61,8 +61,8 @@ def cpu_model() -> str:
 
 
 def source_tags(command: Sequence[str]) -> dict[str, str]:
-    """The version of the code and the command; in a checkout also the commit, with "-dirty" after
-    uncommitted changes."""
+    """Tags with the version of the code and the command; in a checkout also with the commit, which
+    ends in "-dirty" if there are uncommitted changes."""
     tags = {
         COMMAND: redacted(f"python -m sweeps {shlex.join(command)}"),
         VERSION + "lander-sweeps": package_version("lander-sweeps"),
@@ -74,8 +74,10 @@ def source_tags(command: Sequence[str]) -> dict[str, str]:
 
 
 def is_checkout() -> bool:
-    """Whether this file belongs to a checkout of this project, not to an installation inside
-    another repository, whose commit says nothing of this code."""
+    """Whether this file is in a checkout of this project.
+
+    It may also be installed inside another repository, whose commit would be the wrong one.
+    """
     top = git("rev-parse", "--show-toplevel")
     if not top or Path(top).resolve() != HERE.parents[2]:
         return False
@@ -83,7 +85,7 @@ def is_checkout() -> bool:
 
 
 def git(*command: str) -> str:
-    """What git says in the folder of this file; "" where it says nothing."""
+    """The output of git in the folder of this file; empty if git fails or is not installed."""
     environ = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     try:
         done = subprocess.run(
