@@ -17,7 +17,7 @@ from torch.func import functional_call
 from lander.advantages import ADVANTAGES
 from lander.config import PPOConfig
 from lander.distributions import Distribution
-from lander.graph import Tracer
+from lander.graph import GraphCache
 from lander.policy import ActorCritic, Prediction
 from lander.rollout import Rollout
 from lander.surrogates import SURROGATES, Limits
@@ -75,14 +75,14 @@ class Batch:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that it is made of; `like` puts it together again."""
+        """The tensors that it consists of; `like` puts them together again."""
         plain = (self.obs, self.actions, self.log_probs, self.values, self.advantages, self.returns)
         return plain + self.pi.tensors
 
     def like(self, tensors: Sequence[Tensor]) -> Batch:
         """A batch of the same kind with other tensors."""
         obs, actions, log_probs, values, advantages, returns, *pi = tensors
-        return Batch(obs, actions, log_probs, self.pi.of(*pi), values, advantages, returns)
+        return Batch(obs, actions, log_probs, self.pi.like(*pi), values, advantages, returns)
 
     def minibatches(self, size: int, *, generator: torch.Generator) -> Iterator[Batch]:
         """All transitions once, in random order, at most `size` at a time, in like shares."""
@@ -224,7 +224,7 @@ class Agent:
         self._groups = [FlatParameters(group) for group in (rest, own) if group]
         groups = [{"params": [group.weights]} for group in self._groups]
         self._optimizer = torch.optim.Adam(groups, eps=1e-5, fused=True)
-        self._call = Tracer()
+        self._call = GraphCache()
 
     def update(
         self, rollout: Rollout, *, remaining: float, generator: torch.Generator

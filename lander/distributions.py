@@ -7,6 +7,7 @@ are summed over the A dimensions.
 
 from __future__ import annotations
 
+from copy import copy
 from math import log, pi, sqrt
 from typing import Protocol, Self
 
@@ -19,13 +20,12 @@ from torch.nn.functional import softplus
 class Distribution(Protocol):
     """pi(.|s) in B states."""
 
-    @classmethod
-    def of(cls, *tensors: Tensor) -> Self:
-        """The distribution that gave these `tensors`."""
-
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that it is made of."""
+        """The tensors that it consists of."""
+
+    def like(self, *tensors: Tensor) -> Self:
+        """A distribution of the same kind from other `tensors`."""
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One random action per state, (B, A)."""
@@ -66,10 +66,9 @@ class Categorical:
             by_die = torch.full_like(chosen, log(uniform / logits.shape[-1]))
             self._log_probs = torch.logaddexp(chosen, by_die)
 
-    @classmethod
-    def of(cls, *tensors: Tensor) -> Self:
-        """From log-probabilities, which are not normalised again."""
-        made = cls.__new__(cls)
+    def like(self, *tensors: Tensor) -> Self:
+        # log-probabilities already, not to be normalised again
+        made = copy(self)
         (made._log_probs,) = tensors
         return made
 
@@ -95,27 +94,32 @@ class Categorical:
         return (self._log_probs.exp() * (self._log_probs - other._log_probs)).sum((-2, -1))
 
     def rows(self, index: Tensor | slice) -> Self:
-        return self.of(self._log_probs[index])
+        return self.like(self._log_probs[index])
 
     def detached(self) -> Self:
-        return self.of(self._log_probs.detach())
+        return self.like(self._log_probs.detach())
 
 
 class DiagonalGaussian:
-    """A independent normals; `mean` is (B, A), `log_std` (A,)."""
+    """A independent normals; `mean` is (B, A), `log_std` (A,).
 
-    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
+    `squashed`: tanh(u), u ~ N; actions are kept as u, so nothing has to be inverted.
+    log pi(tanh(u)) = log N(u) - sum log(1 - tanh(u)^2) (arXiv:1801.01290, eq. 21). The divergence
+    is that of the normals: an invertible map leaves it as it is.
+    """
+
+    def __init__(self, mean: Tensor, log_std: Tensor, *, squashed: bool = False) -> None:
         self.mean = mean
         self.log_std = log_std
-
-    @classmethod
-    def of(cls, *tensors: Tensor) -> Self:
-        mean, log_std = tensors
-        return cls(mean, log_std)
+        self._squashed = squashed
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         return self.mean, self.log_std
+
+    def like(self, *tensors: Tensor) -> Self:
+        mean, log_std = tensors
+        return type(self)(mean, log_std, squashed=self._squashed)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         noise = torch.empty_like(self.mean).normal_(generator=generator)
@@ -126,11 +130,17 @@ class DiagonalGaussian:
 
     def log_prob(self, actions: Tensor) -> Tensor:
         z = (actions - self.mean) / self.log_std.exp()
-        return -(0.5 * z.square() + self.log_std + 0.5 * log(2 * pi)).sum(-1)
+        log_prob = -(0.5 * z.square() + self.log_std + 0.5 * log(2 * pi)).sum(-1)
+        return log_prob - log_slope(actions).sum(-1) if self._squashed else log_prob
 
     def entropy(self) -> Tensor:
-        per_state = (self.log_std + 0.5 * (1 + log(2 * pi))).sum()
-        return per_state.expand(len(self.mean))
+        """H(N); squashed: H(N) + sum E[log(1 - tanh(u)^2)], by Gauss-Hermite quadrature."""
+        entropy = (self.log_std + 0.5 * (1 + log(2 * pi))).sum().expand(len(self.mean))
+        if not self._squashed:
+            return entropy
+        nodes, weights = (torch.from_numpy(part).to(self.mean) for part in HERMITE)
+        u = self.mean.unsqueeze(-1) + sqrt(2) * self.log_std.exp().unsqueeze(-1) * nodes
+        return entropy + (log_slope(u) @ weights).sum(-1) / sqrt(pi)
 
     def kl(self, other: Self) -> Tensor:
         variance, shift = (2 * self.log_std).exp(), self.mean - other.mean
@@ -139,28 +149,11 @@ class DiagonalGaussian:
         return (other.log_std - self.log_std + 0.5 * (ratio - 1)).sum(-1)
 
     def rows(self, index: Tensor | slice) -> Self:
-        return type(self)(self.mean[index], self.log_std)
+        return self.like(self.mean[index], self.log_std)
 
     def detached(self) -> Self:
         # a copy: the parameter behind log_std changes in place
-        return type(self)(self.mean.detach(), self.log_std.detach().clone())
-
-
-class SquashedGaussian(DiagonalGaussian):
-    """tanh(u), u ~ DiagonalGaussian; actions are kept as u, so nothing has to be inverted.
-
-    log pi(tanh(u)) = log N(u) - sum log(1 - tanh(u)^2) (arXiv:1801.01290, eq. 21). The divergence
-    is that of the normals: an invertible map leaves it as it is.
-    """
-
-    def log_prob(self, actions: Tensor) -> Tensor:
-        return super().log_prob(actions) - log_slope(actions).sum(-1)
-
-    def entropy(self) -> Tensor:
-        """H(N) + sum E[log(1 - tanh(u)^2)], the expectation by Gauss-Hermite quadrature."""
-        nodes, weights = (torch.from_numpy(part).to(self.mean) for part in HERMITE)
-        u = self.mean.unsqueeze(-1) + sqrt(2) * self.log_std.exp().unsqueeze(-1) * nodes
-        return super().entropy() + (log_slope(u) @ weights).sum(-1) / sqrt(pi)
+        return self.like(self.mean.detach(), self.log_std.detach().clone())
 
 
 HERMITE = np.polynomial.hermite.hermgauss(24)

@@ -8,7 +8,10 @@ follow.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import log
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lander.config import TrainConfig
-from lander.distributions import Categorical, DiagonalGaussian, Distribution, SquashedGaussian
+from lander.distributions import Categorical, DiagonalGaussian, Distribution
 from lander.env import ActionSpace
 from lander.errors import ConfigError
 
@@ -25,29 +28,31 @@ JOINT_LIMIT = 4096
 """Outputs beyond which a joint head is refused: its last layer would dwarf the rest."""
 
 
-class Head(nn.Module):
-    """Interface: `outputs` numbers from the actor -> distribution, and its actions -> env."""
+class Head(Protocol):
+    """`outputs` numbers from the actor -> a distribution, and its actions -> the environment's.
+
+    Every head is an `nn.Module`: its buffers and parameters are saved with the policy.
+    """
 
     outputs: int
     """How many numbers the actor must give per state."""
     action_dtype: torch.dtype
-    """Of actions as the distribution sees them."""
+    """The type of actions as the distribution sees them."""
     action_dims: int
     """A, as the distribution sees it."""
 
     def distribution(self, outputs: Tensor) -> Distribution:
         """pi(.|s) from the actor's outputs (B, outputs)."""
-        raise NotImplementedError
 
     def to_env(self, actions: Tensor) -> Tensor:
         """What `env.step` takes, from actions (B, A): (B,) int64 or (B, *shape) float32."""
-        raise NotImplementedError
 
     def anneal(self, remaining: float) -> None:
-        """Called before each rollout with the share of the budget that is left, 1 at first."""
+        """Follow the schedule; called before each rollout with the share of the budget that is
+        left, 1 at first."""
 
 
-class DiscreteHead(Head):
+class DiscreteHead(nn.Module):
     """One categorical over the actions of a Discrete space."""
 
     action_dtype = torch.int64
@@ -65,23 +70,25 @@ class DiscreteHead(Head):
     def to_env(self, actions: Tensor) -> Tensor:
         return actions.squeeze(-1) + self._start
 
-
-class BoxHead(Head):
-    """Interface of heads for a Box: what they are made from."""
-
-    def __init__(self, space: Box, config: TrainConfig) -> None:
-        super().__init__()
-        self.space, self.config = space, config
+    def anneal(self, remaining: float) -> None:
+        """No schedule."""
 
 
-class CategoricalHead(BoxHead):
-    """A categorical per dimension, over its bins: A * bins outputs."""
+class CategoricalHead(nn.Module):
+    """A categorical per dimension, over its bins: A * bins outputs (Tang and Agrawal 2020,
+    arXiv:1901.10500). With `ordered` the outputs are summed up along the bins, so that these keep
+    their order."""
 
-    # Tang & Agrawal 2020, arXiv:1901.10500
+    # Ordered, by their eq. 4, with s_j = sigmoid(l_j):
+    # logit_i = sum_{j <= i} log s_j + sum_{j > i} log(1 - s_j).
+    # Neighbours differ by logit_i - logit_{i-1} = log s_i - log(1 - s_i) = l_i, and a softmax sees
+    # differences only, so the running sum of l is the same distribution and cannot overflow.
+    # l_0 shifts all logits alike: it is never trained.
     action_dtype = torch.int64
 
-    def __init__(self, space: Box, config: TrainConfig) -> None:
-        super().__init__(space, config)
+    def __init__(self, space: Box, config: TrainConfig, *, ordered: bool = False) -> None:
+        super().__init__()
+        self._shape, self._explore, self._ordered = space.shape, config.policy.explore, ordered
         levels = bin_levels(space, config)
         self.action_dims, self._bins = levels.shape
         self.outputs = self.action_dims * self._bins
@@ -89,38 +96,25 @@ class CategoricalHead(BoxHead):
         self.register_buffer("levels", levels)
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        logits = self.logits(outputs.view(-1, self.action_dims, self._bins))
-        return Categorical(logits, uniform=self.config.policy.explore)
-
-    def logits(self, outputs: Tensor) -> Tensor:
-        """Of the bins, (B, A, bins), from the actor's outputs in the same shape."""
-        return outputs
+        logits = outputs.view(-1, self.action_dims, self._bins)
+        return Categorical(logits.cumsum(-1) if self._ordered else logits, uniform=self._explore)
 
     def to_env(self, actions: Tensor) -> Tensor:
-        return self.levels.T.gather(0, actions).view(-1, *self.space.shape)
+        return self.levels.T.gather(0, actions).view(-1, *self._shape)
+
+    def anneal(self, remaining: float) -> None:
+        """No schedule."""
 
 
-class OrdinalHead(CategoricalHead):
-    """The same outputs, summed up along the bins, so that these keep their order."""
-
-    # Tang & Agrawal 2020, arXiv:1901.10500, eq. 4, with s_j = sigmoid(l_j):
-    # logit_i = sum_{j <= i} log s_j + sum_{j > i} log(1 - s_j).
-    # Neighbours differ by logit_i - logit_{i-1} = log s_i - log(1 - s_i) = l_i, and a softmax sees
-    # differences only, so the running sum of l is the same distribution and cannot overflow.
-    # l_0 shifts all logits alike: it is never trained.
-
-    def logits(self, outputs: Tensor) -> Tensor:
-        return outputs.cumsum(-1)
-
-
-class JointHead(BoxHead):
+class JointHead(nn.Module):
     """One categorical over all combinations: bins ** A outputs."""
 
     action_dtype = torch.int64
     action_dims = 1
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
-        super().__init__(space, config)
+        super().__init__()
+        self._shape, self._explore = space.shape, config.policy.explore
         levels = bin_levels(space, config)
         dims, bins = levels.shape
         self.outputs = bins ** min(dims, JOINT_LIMIT.bit_length())  # of more dims, already above
@@ -135,20 +129,24 @@ class JointHead(BoxHead):
         self.register_buffer("levels", torch.cartesian_prod(*levels).view(-1, dims))
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        return Categorical(outputs.unsqueeze(1), uniform=self.config.policy.explore)
+        return Categorical(outputs.unsqueeze(1), uniform=self._explore)
 
     def to_env(self, actions: Tensor) -> Tensor:
-        return self.levels[actions.squeeze(-1)].view(-1, *self.space.shape)
+        return self.levels[actions.squeeze(-1)].view(-1, *self._shape)
+
+    def anneal(self, remaining: float) -> None:
+        """No schedule."""
 
 
-class GaussianHead(BoxHead):
+class GaussianHead(nn.Module):
     """A normal per dimension: A outputs, its means."""
 
     # The unclipped action is kept for the log-probability, the environment gets the clipped one.
     action_dtype = torch.float32
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
-        super().__init__(space, config)
+        super().__init__()
+        self._shape, self._config = space.shape, config.policy
         bounded = torch.from_numpy(np.ravel(space.bounded_below & space.bounded_above))
         low, high = (torch.from_numpy(end) for end in ends(space))
         if config.policy.squash and not bounded.all():
@@ -172,26 +170,25 @@ class GaussianHead(BoxHead):
             self.register_buffer("log_std", log_std)
 
     def distribution(self, outputs: Tensor) -> Distribution:
-        kind = SquashedGaussian if self.config.policy.squash else DiagonalGaussian
-        return kind(outputs, self.log_std)
+        return DiagonalGaussian(outputs, self.log_std, squashed=self._config.squash)
 
     def to_env(self, actions: Tensor) -> Tensor:
-        if self.config.policy.squash:
+        if self._config.squash:
             actions = actions.tanh()
         clipped = (self.middle + self.half_range * actions).clamp(self.low, self.high)
-        return clipped.view(-1, *self.space.shape)
+        return clipped.view(-1, *self._shape)
 
     def anneal(self, remaining: float) -> None:
-        policy = self.config.policy
+        policy = self._config
         if policy.std == "decayed":
             std = policy.final_std + (policy.init_std - policy.final_std) * remaining
             self.log_std.fill_(log(std))
 
 
-BOX_HEADS: dict[str, type[BoxHead]] = {
+BOX_HEADS: dict[str, Callable[[Box, TrainConfig], Head]] = {
     "gaussian": GaussianHead,
     "categorical": CategoricalHead,
-    "ordinal": OrdinalHead,
+    "ordinal": partial(CategoricalHead, ordered=True),
     "joint": JointHead,
 }
 """Heads for a Box action space, by their name in `policy.head`."""

@@ -34,7 +34,7 @@ from lander.evaluation import (
     evaluate,
     seed_range,
 )
-from lander.heads import BOX_HEADS, bin_levels, make_head
+from lander.heads import BOX_HEADS, GaussianHead, bin_levels, make_head
 from lander.policy import ActorCritic, make_policy
 from lander.resolve import UnflyableWarning, resolve
 from lander.rollout import Rollout
@@ -430,9 +430,9 @@ def test_g10_the_standard_deviation_is_a_trained_parameter_of_each_dimension() -
         assert not torch.equal(before, after)
     decayed = untrained(TWO_ENGINES, {"policy.std": "decayed", "policy.final_std": 0.2}).head
     for remaining, std in ((1.0, 1.0), (0.5, 0.6), (0.0, 0.2)):
+        assert isinstance(decayed, GaussianHead)
         decayed.anneal(remaining)
-        log_std: Any = decayed.log_std
-        assert log_std.exp().tolist() == pytest.approx([std, std])
+        assert decayed.log_std.exp().tolist() == pytest.approx([std, std])
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ BUDGET: Final = 100_000_000
 """Out of reach: schedules stand still, no evaluation comes due."""
 WARM_UPDATES: Final = 3
 WARM_GRADIENTS: Final = 200
-"""Before anything is timed: after 150 of them ours is recorded, see lander/graph.py."""
+"""Before anything is timed: after 150 of them ours is captured, see lander/graph.py."""
 WARM_STEPS: Final = 4096
 """Of the environments alone."""
 

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
-from lander.distributions import SquashedGaussian
+from lander.distributions import DiagonalGaussian
 from lander.env import spaces
 from lander.errors import ConfigError
 from lander.heads import (
     BOX_HEADS,
-    BoxHead,
     CategoricalHead,
     DiscreteHead,
     GaussianHead,
+    Head,
     JointHead,
-    OrdinalHead,
     make_head,
 )
 from lander.options import CHOICES
@@ -59,7 +58,7 @@ def levels(head: CategoricalHead) -> list[list[float]]:
     return rows
 
 
-def log_probs(head: BoxHead, outputs: Tensor) -> Tensor:
+def log_probs(head: Head, outputs: Tensor) -> Tensor:
     """(B, K): of every level, for a head of one dimension."""
     pi = head.distribution(outputs)
     actions = torch.arange(outputs.shape[-1]).unsqueeze(-1).unsqueeze(-1)
@@ -93,13 +92,9 @@ def test_every_head_acts_within_a_lopsided_box(
 
 @pytest.mark.parametrize("name", BOX_HEADS)
 def test_every_head_is_chosen_by_its_name_and_can_be_exported(name: str) -> None:
-    policy = ActorCritic(
-        3,
-        unit(2),
-        config(3 if "env.bins" in HEADS[name].reads else None, head=name, init="torch"),
-        generator=rng(),
-    )
-    assert type(policy.head) is BOX_HEADS[name]
+    shape = config(3 if "env.bins" in HEADS[name].reads else None, head=name, init="torch")
+    policy = ActorCritic(3, unit(2), shape, generator=rng())
+    assert type(policy.head) is type(BOX_HEADS[name](unit(2), shape))
     actor, obs = DeterministicActor(policy), 9 * torch.randn(8, 3, generator=rng(1))
     rows = ({0: torch.export.Dim("rows")},)
     exported = torch.export.export(actor, (obs,), dynamic_shapes=rows).module()
@@ -189,7 +184,7 @@ def equation_4(outputs: Tensor) -> Tensor:
 def test_ordinal_is_equation_4(bins: int) -> None:
     outputs = 3 * torch.randn(50, 2 * bins, dtype=torch.float64, generator=rng(bins))
     actions = torch.randint(bins, (50, 2), generator=rng(1))
-    pi = OrdinalHead(unit(2), config(bins)).distribution(outputs)
+    pi = CategoricalHead(unit(2), config(bins), ordered=True).distribution(outputs)
     table = equation_4(outputs.view(50, 2, bins))
     expected = table.gather(-1, actions.unsqueeze(-1)).sum((-2, -1))
     torch.testing.assert_close(pi.log_prob(actions), expected, rtol=0, atol=1e-6)
@@ -204,14 +199,14 @@ def test_ordinal_is_equation_4(bins: int) -> None:
     ],
 )
 def test_ordinal_probabilities_by_hand(outputs: list[float], probs: list[float]) -> None:
-    head = OrdinalHead(unit(1), config(5))
+    head = CategoricalHead(unit(1), config(5), ordered=True)
     assert log_probs(head, torch.tensor([outputs])).exp()[0].tolist() == pytest.approx(
         probs, abs=5e-5
     )
 
 
 def test_the_first_output_of_ordinal_does_nothing() -> None:
-    head = OrdinalHead(unit(1), config(7))
+    head = CategoricalHead(unit(1), config(7), ordered=True)
     outputs = torch.randn(20, 7, dtype=torch.float64, generator=rng(), requires_grad=True)
     for level in log_probs(head, outputs).unbind(-1):
         (gradient,) = torch.autograd.grad(level.sum(), outputs, retain_graph=True)
@@ -221,7 +216,7 @@ def test_the_first_output_of_ordinal_does_nothing() -> None:
 
 @pytest.mark.parametrize("pattern", [[1.0], [-1.0], [1.0, -1.0], [0.0, -1.0, 1.0]])
 def test_ordinal_is_finite_far_from_zero(pattern: list[float]) -> None:
-    head = OrdinalHead(unit(1), config(15))
+    head = CategoricalHead(unit(1), config(15), ordered=True)
     outputs = 1e4 * torch.tensor([(pattern * 15)[:15]]).requires_grad_()
     pi = head.distribution(outputs)
     for value in (*log_probs(head, outputs)[0], pi.entropy()[0], pi.kl(pi)[0]):
@@ -280,7 +275,8 @@ def test_gaussian_middle_of_a_lopsided_range_is_output_0() -> None:
     assert plain.to_env(torch.tensor([[0.0], [0.5], [1.0]]))[:, 0].tolist() == [3.0, 4.0, 5.0]
     sent = squashed.to_env(torch.tensor([[0.0], [np.arctanh(0.5)], [99.0], [-99.0]]))
     assert sent[:, 0].tolist() == pytest.approx([3.0, 4.0, 5.0, 1.0])
-    assert isinstance(squashed.distribution(torch.zeros(1, 1)), SquashedGaussian)
+    expected = DiagonalGaussian(torch.zeros(1, 1), squashed.log_std, squashed=True).entropy()
+    assert torch.equal(squashed.distribution(torch.zeros(1, 1)).entropy(), expected)
 
 
 def test_gaussian_outputs_pass_through_an_unbounded_space_unless_squashed() -> None:
@@ -364,7 +360,7 @@ def test_discrete_actions_begin_at_the_start_of_the_space() -> None:
         (EnvConfig(id="LunarLander-v3"), "auto", DiscreteHead, 4),
         (EnvConfig(id="LunarLanderContinuous-v3"), "auto", GaussianHead, 2),
         (EnvConfig(id="LunarLanderContinuous-v3", bins=11), "auto", CategoricalHead, 22),
-        (EnvConfig(id="LunarLanderContinuous-v3", bins=11), "ordinal", OrdinalHead, 22),
+        (EnvConfig(id="LunarLanderContinuous-v3", bins=11), "ordinal", CategoricalHead, 22),
         (EnvConfig(id="LunarLanderContinuous-v3", bins=11), "joint", JointHead, 121),
     ],
 )

@@ -1,4 +1,4 @@
-"""A recorded function gives what the function gives, to the bit."""
+"""A captured function gives what the function gives, to the bit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import lander.agent
 import lander.graph
 from lander.config import PPOConfig, TrainConfig
 from lander.dotted import configure
-from lander.graph import Function, Tracer, recorded
+from lander.graph import Function, GraphCache, captured, replayed
 from lander.resolve import resolve
 from lander.surrogates import SURROGATES, Limits
 from lander.trainer import Training, make_vector_env
@@ -31,16 +31,16 @@ CONTINUOUS = {"env.id": "LunarLanderContinuous-v3"}
 
 
 @pytest.fixture
-def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The shapes of the inputs of every recording that is made, of each as soon as it is hot."""
-    monkeypatch.setattr(lander.graph, "PAID", 0)
+def captures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The shapes of the inputs of every capture, none of which has to pay for itself first."""
+    monkeypatch.setattr(lander.graph, "PAID_AFTER", 0)
     made: list[Any] = []
 
     def spy(function: Function, inputs: Any) -> Function:
         made.append([tuple(part.shape) for part in inputs])
-        return recorded(function, inputs)
+        return captured(function, inputs)
 
-    monkeypatch.setattr(lander.graph, "recorded", spy)
+    monkeypatch.setattr(lander.graph, "captured", spy)
     return made
 
 
@@ -59,7 +59,7 @@ def tensors(tree: Any) -> list[Tensor]:
     if isinstance(tree, Tensor):
         return [tree]
     parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    return [found for part in parts for found in tensors(part)]
+    return [leaf for part in parts for leaf in tensors(part)]
 
 
 @pytest.mark.parametrize(
@@ -81,54 +81,54 @@ def tensors(tree: Any) -> list[Tensor]:
         CONTINUOUS | {"env.bins": 5, "policy.head": "joint"},
     ],
 )
-def test_a_training_is_the_same_to_the_bit_with_and_without_records(
-    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
+def test_a_training_is_the_same_to_the_bit_with_and_without_graphs(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, captures: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.graph, "HOT", 3)
+    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 3)
     replayed = tensors(state_after(values, updates=6))
-    assert recordings
-    monkeypatch.setattr(lander.graph, "HOT", 10**9)
-    recordings.clear()
+    assert captures
+    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 10**9)
+    captures.clear()
     plain = tensors(state_after(values, updates=6))
-    assert not recordings
+    assert not captures
     assert len(plain) == len(replayed) > 20
     for one, other in zip(plain, replayed, strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_record_is_made_of_the_call_that_pays_and_used_from_then_on(
-    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
+def test_a_function_is_captured_when_due_and_replayed_from_then_on(
+    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.graph, "HOT", 3)
+    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 3)
     calls: list[int] = []
 
     def triple(x: Tensor) -> tuple[Tensor, ...]:
         calls.append(len(x))
         return 3 * x, x
 
-    tracer = Tracer()
+    cache = GraphCache()
     for k in range(1, 7):
-        found, _ = tracer(triple, [torch.full((2,), float(k))], constants="triple")
-        assert found.tolist() == [3.0 * k, 3.0 * k]
-    assert calls == [2, 2, 2, 2]  # three times by itself, once to be recorded
-    assert recordings == [[(2,)]]
+        result, _ = cache(triple, [torch.full((2,), float(k))], constants="triple")
+        assert result.tolist() == [3.0 * k, 3.0 * k]
+    assert calls == [2, 2, 2, 2]  # three times by itself, once to be captured
+    assert captures == [[(2,)]]
 
 
 def test_other_constants_or_shapes_are_another_function(
-    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
+    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.graph, "HOT", 2)
-    tracer = Tracer()
+    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 2)
+    cache = GraphCache()
 
     def called(factor: float, size: int) -> list[float]:
-        found, _ = tracer(lambda x: (factor * x, x), [torch.ones(size)], constants=factor)
-        return [float(value) for value in found]
+        result, _ = cache(lambda x: (factor * x, x), [torch.ones(size)], constants=factor)
+        return [float(value) for value in result]
 
     for _ in range(3):
         assert called(2.0, 1) == [2.0]
         assert called(3.0, 1) == [3.0]
         assert called(3.0, 2) == [3.0, 3.0]
-    assert recordings == [[(1,)], [(1,)], [(2,)]]
+    assert captures == [[(1,)], [(1,)], [(2,)]]
 
 
 SHORT = {
@@ -140,7 +140,7 @@ SHORT = {
     "policy.hidden_sizes": (4,),
     "total_steps": 64 * 20,
 }
-"""160 gradient steps an update: each is hot by itself."""
+"""160 gradient steps an update: each is captured by itself."""
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ SHORT = {
         {"ppo.surrogate": "kl_adaptive", "ppo.kl_target": 1e-9},
     ],
 )
-def test_what_changes_from_update_to_update_needs_no_record_of_its_own(
-    changing: dict[str, Any], recordings: list[Any]
+def test_what_changes_from_update_to_update_needs_no_graph_of_its_own(
+    changing: dict[str, Any], captures: list[Any]
 ) -> None:
     assert lander.graph.CAPTURE_AFTER < 32 * 5
     config = resolve(configure(BASE | SHORT | changing, base=TrainConfig())).config
@@ -159,16 +159,16 @@ def test_what_changes_from_update_to_update_needs_no_record_of_its_own(
         training = Training(config, envs)
         for _ in range(10):
             training.update()
-    assert len(recordings) == 1
+    assert len(captures) == 1
 
 
 @pytest.mark.parametrize("name", ["clip", "kl_fixed"])
-def test_a_record_serves_every_clip_range_and_every_beta(
+def test_a_graph_serves_every_clip_range_and_every_beta(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frozen, a record of one update would give its gradient in all that follow."""
-    monkeypatch.setattr(lander.graph, "HOT", 5)
-    tracer = Tracer()
+    """Frozen, a graph of one update would give its gradient in all that follow."""
+    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 5)
+    cache = GraphCache()
     ratios = torch.linspace(0.5, 1.5, 9)
 
     def loss(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -177,52 +177,63 @@ def test_a_record_serves_every_clip_range_and_every_beta(
 
     for step in range(20):
         limits = Limits.of(PPOConfig(clip_range=0.4 / (step + 1), kl_coef=float(step)))
-        found, _ = tracer(loss, limits.tensors, constants=name)
-        assert torch.equal(found, loss(*limits.tensors)[0])
-    assert len(tracer._records) == 1
+        result, _ = cache(loss, limits.tensors, constants=name)
+        assert torch.equal(result, loss(*limits.tensors)[0])
+    assert len(cache._graphs) == 1
 
 
 def double(x: Tensor) -> tuple[Tensor, ...]:
     return 2 * x, x
 
 
-def test_however_many_shapes_come_a_few_records_are_held(
-    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
+def test_however_many_shapes_come_a_few_graphs_are_held(
+    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
 ) -> None:
     """Rollouts of whole episodes give minibatches of many sizes; those used last stay."""
-    monkeypatch.setattr(lander.graph, "HOT", 2)
-    tracer = Tracer()
-    sizes = range(1, 2 * lander.graph.KEPT)
+    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 2)
+    cache = GraphCache()
+    sizes = range(1, 2 * lander.graph.MAX_GRAPHS)
     for size in sizes:
         for _ in range(3):
-            assert tracer(double, [torch.ones(size)], constants="")[0].tolist() == [2.0] * size
-        tracer(double, [torch.ones(1)], constants="")
-    assert len(recordings) == len(sizes)
-    assert len(tracer._records) == lander.graph.KEPT
-    recordings.clear()
+            assert cache(double, [torch.ones(size)], constants="")[0].tolist() == [2.0] * size
+        cache(double, [torch.ones(1)], constants="")
+    assert len(captures) == len(sizes)
+    assert len(cache._graphs) == lander.graph.MAX_GRAPHS
+    captures.clear()
     for size in (1, sizes[-1], sizes[-2]):
-        tracer(double, [torch.ones(size)], constants="")
-    assert not recordings
+        cache(double, [torch.ones(size)], constants="")
+    assert not captures
 
 
-def test_shapes_that_never_come_again_are_recorded_once_and_their_counts_are_bounded(
-    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
+def test_shapes_that_never_come_again_are_captured_once_and_their_counts_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
 ) -> None:
-    """A record that has not paid for itself is the last: time does not go into the next one."""
-    monkeypatch.setattr(lander.graph, "HOT", 2)
-    monkeypatch.setattr(lander.graph, "PAID", 400)
-    monkeypatch.setattr(lander.graph, "COUNTED", 50)
-    tracer = Tracer()
+    """No graph is captured before the last one has paid for itself."""
+    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 2)
+    monkeypatch.setattr(lander.graph, "PAID_AFTER", 400)
+    monkeypatch.setattr(lander.graph, "MAX_COUNTS", 50)
+    cache = GraphCache()
     for size in range(1, 200):
         for _ in range(3):
-            tracer(double, [torch.ones(size)], constants="")
-        assert len(tracer._calls) <= 51
-    assert recordings == [[(1,)]]
+            cache(double, [torch.ones(size)], constants="")
+        assert len(cache._calls) <= 51
+    assert captures == [[(1,)]]
     for _ in range(400):
-        tracer(double, [torch.ones(1)], constants="")
+        cache(double, [torch.ones(1)], constants="")
     for _ in range(2):
-        tracer(double, [torch.ones(7)], constants="")
-    assert recordings == [[(1,)], [(7,)]]
+        cache(double, [torch.ones(7)], constants="")
+    assert captures == [[(1,)], [(7,)]]
+
+
+def test_the_private_parts_of_the_installed_torch_still_capture() -> None:
+    try:
+        result = replayed(captured(double, [torch.ones(2)]), [torch.full((2,), 3.0)])
+    except Exception as error:
+        pytest.fail(
+            f"torch {torch.__version__} has changed what lander/graph.py captures with: training "
+            f"falls back to plain calls, {error!r}"
+        )
+    assert result[0].tolist() == [6.0, 6.0]
 
 
 def another_result(*_: object) -> Function:
@@ -247,14 +258,14 @@ def changed_torch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("changed_torch")
 def test_without_torchs_private_parts_a_function_is_called_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
+    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.graph, "HOT", 2)
-    tracer = Tracer()
+    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 2)
+    cache = GraphCache()
     for k in range(1, 6):
-        found, _ = tracer(double, [torch.full((2,), float(k))], constants="")
-        assert found.tolist() == [2.0 * k, 2.0 * k]
-    assert len(recordings) == 1  # tried once
+        result, _ = cache(double, [torch.full((2,), float(k))], constants="")
+        assert result.tolist() == [2.0 * k, 2.0 * k]
+    assert len(captures) == 1  # tried once
 
 
 def test_without_torchs_private_parts_a_training_is_the_same_to_the_bit(
@@ -268,6 +279,6 @@ def test_without_torchs_private_parts_a_training_is_the_same_to_the_bit(
     assert spec.loader is not None
     again = module_from_spec(spec)
     spec.loader.exec_module(again)  # its import does without them
-    monkeypatch.setattr(lander.agent, "Tracer", again.Tracer)
-    found = tensors(state_after(SHORT, updates=2))
-    assert all(map(torch.equal, found, expected))
+    monkeypatch.setattr(lander.agent, "GraphCache", again.GraphCache)
+    plain = tensors(state_after(SHORT, updates=2))
+    assert all(map(torch.equal, plain, expected))
