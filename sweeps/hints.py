@@ -1,4 +1,5 @@
-"""Commands to type next, complete: they name the store unless it is the default one."""
+"""Commands that messages tell the user to type next; each names its store, unless that is the
+default one."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ COMMANDS: Final = {
     "report": "analysis report",
     "notebooks": "analysis notebooks",
 }
-"""Module and subcommand behind each make target, and of what has no target."""
+"""Make target -> module and subcommand behind it."""
 WITHOUT_TARGET: Final = ("export", "trials")
+"""Names in `COMMANDS` that are no make target."""
 
 
 def hint(
@@ -33,33 +35,33 @@ def hint(
     trial: int | str | None = None,
     trials: int | None = None,
 ) -> str:
-    """The command that does `target` to a store, ready to be pasted into a shell.
+    """The shell command that runs `target` on a store.
 
-    A make command in a checkout; `python -m` elsewhere, and where make would split or expand what
-    it is given.
+    A make command in a checkout; `python -m` elsewhere, and for values that make would split or
+    expand.
     """
-    options = {"study": study, "trial": trial, "trials": trials, "store": named(store)}
-    given = {name: str(value) for name, value in options.items() if value is not None}
-    plain = all(value == shlex.quote(value) for value in given.values())
+    values = {"study": study, "trial": trial, "trials": trials, "store": store_option(store)}
+    options = {name: str(value) for name, value in values.items() if value is not None}
+    plain = all(value == shlex.quote(value) for value in options.values())
     if plain and in_checkout() and target not in WITHOUT_TARGET:
-        return " ".join(["make", target, *(f"{k.upper()}={v}" for k, v in given.items())])
+        return " ".join(["make", target, *(f"{k.upper()}={v}" for k, v in options.items())])
     python = Path(".venv/bin/python")
     words = [str(python) if python.exists() else "python", "-m", *COMMANDS[target].split()]
-    for name, value in given.items():
+    for name, value in options.items():
         words += [f"--{name}", value]
     return shlex.join(words)
 
 
-def named(store: Path) -> Path | None:
-    """A store as an option; None for the one that every command looks at by itself."""
+def store_option(store: Path) -> Path | None:
+    """The store as an option; None for the default store, which needs no option."""
     return None if store.resolve() == DEFAULT_STORE.resolve() else store
 
 
 def in_checkout() -> bool:
-    """Whether make, in this directory, reads this project's Makefile."""
+    """Whether the current directory is this project's checkout, so that its make targets work."""
     return Path.cwd() == CHECKOUT and (CHECKOUT / "Makefile").is_file()
 
 
 def no_sweep(store: Path) -> str:
-    """What is missing in a store without a study, and what makes one."""
+    """The message for a store without a study, with the command that starts one."""
     return f"no sweep in {store} yet: start one with {hint('sweep', store)}"

@@ -48,12 +48,17 @@ class RayWorker:
         return self._failure
 
     def interrupt(self) -> None:
-        self._cancel(force=False)  # arrives as SIGINT
+        self._cancel(force=False)
 
     def kill(self) -> None:
         self._cancel(force=True)
 
     def _cancel(self, *, force: bool) -> None:
+        """Send the worker SIGINT, or kill it.
+
+        Ray documents a KeyboardInterrupt in the task, not the signal behind it, which the worker
+        handles itself so that it can close its trial; tests/cluster/test_ray.py holds this.
+        """
         if not self.ended:
             self._ray.cancel(self._reference, force=force)
 
@@ -66,7 +71,8 @@ class RayLauncher:
     def __init__(self, ray: Any) -> None:
         self._ray = ray
         self.slots = int(ray.cluster_resources().get("CPU", 1))
-        # each worker in its own process, as on one machine; the supervisor retries, not Ray
+        # max_calls: each worker in its own process, as on one machine; the supervisor retries,
+        # not Ray
         self._run = ray.remote(num_cpus=1, max_retries=0, max_calls=1)(run_task)
 
     def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> RayWorker:

@@ -148,13 +148,13 @@ def explaining_errors(url: URL, *, upgrade: str) -> Generator[None]:
     except PASSING as error:
         if url.get_backend_name() == "sqlite" or is_transient(error):
             raise
-        raise ConfigError(f"{url} is no database to use: {message_of(error)}") from None
+        raise ConfigError(f"{url} cannot be used as a database: {message_of(error)}") from None
     except BROKEN as error:
         if url.get_backend_name() != "sqlite":
-            raise ConfigError(f"{url} is no database to use: {message_of(error)}") from None
+            raise ConfigError(f"{url} cannot be used as a database: {message_of(error)}") from None
         raise ConfigError(
-            f"{file} is damaged ({getattr(error, 'orig', error)}): put a copy of it in its place, "
-            "or move the store aside and start anew"
+            f"{file} is damaged ({getattr(error, 'orig', error)}): restore a copy of it, "
+            "or move the store aside and start a new one"
         ) from None
     except Exception as error:
         if VERSION_WORD not in str(error):

@@ -72,7 +72,7 @@ def require_usable(file: Path) -> FileState:
         sqlite3.DatabaseError: it is damaged, or no SQLite file.
     """
     state, other = state_of(file), file.with_name(OTHERS[file.name])
-    remedy = "put a copy of it back, or move the store aside and start anew"
+    remedy = "restore a copy of it, or move the store aside and start a new one"
     if state == FileState.FOREIGN:
         raise ConfigError(
             f"{file} is an SQLite file, but not a database of {LIBRARIES[file.name]}: {remedy}"

@@ -1,5 +1,8 @@
-"""What a shell may already hold for MLflow or Optuna: it acts as documented, or one line says that
-it does not."""
+"""Environment variables of MLflow and Optuna that the user's shell may have set.
+
+A variable without an effect here is removed with a warning, one that contradicts the store is an
+error; every command calls `clean_environment` first.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ UNUSED: Final = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "no pickle is loaded",
     "OPTUNA_STORAGE": "SWEEPS_STORAGE names the server of the trials",
 }
-"""Variables that choose what is chosen here -> why they are left aside, for people."""
+"""Variable whose choice is made elsewhere -> why it has no effect, as the warning says it."""
 UNSERVED: Final = (
     "MLFLOW_ARTIFACTS_DESTINATION",
     "MLFLOW_ARTIFACTS_ONLY",
@@ -40,13 +43,15 @@ UNSERVED: Final = (
     "MLFLOW_UVICORN_OPTS",
     "MLFLOW_WORKSPACE_STORE_URI",
 )
-"""Of a server for others; what `ui` starts serves one store to this machine."""
+"""Variables of a shared server; the server that `ui` starts serves one store to this machine."""
 OFF: Final = ("", "0", "false")
+"""Values of a variable that is set and has no effect."""
 NO_PICKLE: Final = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
 
 def clean_environment(store: Store) -> None:
-    """Report and remove what has no effect here, for this process and its children.
+    """Remove variables that have no effect here, with a warning each, for this process and its
+    children; forbid pickles.
 
     Raises:
         ConfigError: a variable contradicts the store, or another one.
@@ -55,13 +60,13 @@ def clean_environment(store: Store) -> None:
         {name: why for name, why in UNUSED.items() if name != NO_PICKLE or is_set(name)}
     )
     os.environ[NO_PICKLE] = "false"
-    named = os.environ.get(TRACKING_ENV, "")
-    if named.startswith("sqlite:"):
-        file = Path(named.removeprefix("sqlite:///").partition("?")[0]).resolve()
+    uri = os.environ.get(TRACKING_ENV, "")
+    if uri.startswith("sqlite:"):
+        file = Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
         if file != store.file(MLFLOW_FILE):
             raise ConfigError(
                 f"{TRACKING_ENV} must be http://HOST:PORT or https://HOST of an MLflow server, got "
-                f"{redacted(named)!r}: runs are recorded in {store.folder}, unset it"
+                f"{redacted(uri)!r}: runs are recorded in {store.folder}, unset it"
             )
     if is_set("MLFLOW_TRACKING_INSECURE_TLS") and is_set("MLFLOW_TRACKING_SERVER_CERT_PATH"):
         raise ConfigError(
@@ -71,13 +76,14 @@ def clean_environment(store: Store) -> None:
 
 
 def clean_server_environment(*, hosts: str) -> None:
-    """The same for a server of MLflow; it answers to `hosts`, unless the shell names others."""
+    """Remove variables of a shared server before `ui` starts one; it answers to `hosts` unless the
+    shell names others."""
     remove_with_warning(dict.fromkeys(UNSERVED, "one store is served, to this machine"))
     os.environ.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", hosts)
 
 
 def remove_with_warning(reasons: dict[str, str]) -> None:
-    """Remove variables from the environment, with a line for each that would do something."""
+    """Remove variables from the environment, with a warning for each that was in effect."""
     for name, why in reasons.items():
         if is_set(name):
             say(f"sweeps: warning: {name} has no effect here: {why}", error=True)
@@ -85,11 +91,11 @@ def remove_with_warning(reasons: dict[str, str]) -> None:
 
 
 def is_set(name: str) -> bool:
-    """The shell holds a variable, and it would do something."""
+    """Whether the shell holds a variable with a value that has an effect."""
     return os.environ.get(name, "").lower() not in OFF
 
 
 def unreadable_variable(error: Exception) -> str:
-    """One line about a variable that MLflow cannot read; empty if it is something else."""
+    """One line about a variable that MLflow cannot read; empty for any other error."""
     line = " ".join(str(error).split())
     return redacted(line)[:300] if isinstance(error, ValueError) and "MLFLOW_" in line else ""

@@ -39,21 +39,21 @@ class ConfinedClient(MlflowClient):
         self._roots: dict[str, Path] = {}
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
-        self._require_inside(self._of_run(run_id), artifact_path, Path(local_path).name)
+        self._require_inside(self._root_of(run_id), artifact_path, Path(local_path).name)
         super().log_artifact(run_id, local_path, artifact_path)
 
     def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
-        root = self._of_run(run_id)
+        root = self._root_of(run_id)
         for name in files_under(Path(local_dir)):
             self._require_inside(root, artifact_path, name)
         super().log_artifacts(run_id, local_dir, artifact_path)
 
     def list_artifacts(self, run_id: str, path: str | None = None) -> list[FileInfo]:
-        inside(self._artifacts, self._of_run(run_id) / (path or ""))
+        inside(self._artifacts, self._root_of(run_id) / (path or ""))
         return list(super().list_artifacts(run_id, path))
 
     def download_artifacts(self, run_id: str, path: str, dst_path: str | None = None) -> str:
-        source = self._of_run(run_id) / path
+        source = self._root_of(run_id) / path
         for name in ("", *files_under(source)):
             inside(self._artifacts, source / name)
         return str(super().download_artifacts(run_id, path, dst_path))
@@ -80,7 +80,7 @@ class ConfinedClient(MlflowClient):
     def _artifacts(self) -> Path:
         return inside(self._store, self._store / ARTIFACTS)
 
-    def _of_run(self, run_id: str) -> Path:
+    def _root_of(self, run_id: str) -> Path:
         if run_id not in self._roots:
             self._roots[run_id] = self._location(self.get_run(run_id).info.artifact_uri)
         return self._roots[run_id]

@@ -102,7 +102,7 @@ def explain_missing(store: Store, study: optuna.Study, entity: Entity) -> str:
         doctor = hint("doctor", store.folder)
         return f"{what}: to restore it: {doctor}, or {entity.command(store)}"
     return (
-        f"{what} ({entity.kind} {entity.id}): put a copy of MLflow's database back, or give the "
+        f"{what} ({entity.kind} {entity.id}): restore a copy of MLflow's database, or give the "
         f"study another name: with --warm-start {name} it begins with the best trials of this one"
     )
 

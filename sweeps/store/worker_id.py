@@ -1,4 +1,4 @@
-"""Names the process that runs a trial, and tells whether it is still there."""
+"""Names the process that runs a trial, and tells whether it is still alive."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Final
 
 PROC: Final = Path("/proc")
 ENDED_STATES: Final = "ZXx"
-"""Of a process in /proc: it has ended, and its parent has not asked for it yet."""
+"""States in /proc of a process that has ended and was not waited for yet."""
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A process among all that share a store.
+class WorkerId:
+    """A process among all processes that share a store; its text is recorded with the trial.
 
     Two containers may have one host name and equal process ids, and so may two copies of a virtual
     machine: the boot and the process id namespace tell them apart.
@@ -26,12 +26,12 @@ class Worker:
     host: str
     pid: str
     started: str
-    """In clock ticks after the boot; empty where there is no /proc."""
+    """Clock ticks from the boot to its start; empty where there is no /proc."""
     boot: str = ""
     """Empty in stores of an earlier version, and where there is no /proc."""
     namespace: str = ""
     word: str = ""
-    """Random: what else is equal by accident is not the same worker."""
+    """Random, in case all other parts are equal by accident."""
 
     def __str__(self) -> str:
         parts = (self.host, self.pid, self.started, self.boot, self.namespace, self.word)
@@ -39,23 +39,23 @@ class Worker:
 
     @property
     def is_visible(self) -> bool:
-        """Whether its process, if it still exists, has this process id here as well."""
+        """Whether this host and container sees the process, if it still exists, under this id."""
         if self.host != socket.gethostname() or not self.started:
             return False
         return not self.boot or (self.boot, self.namespace) == (boot_id(), pid_namespace())
 
 
-def parse_worker(name: str) -> Worker:
-    """A worker by its name, of this version or of an earlier one, which had three parts."""
+def parse_worker(name: str) -> WorkerId:
+    """The worker of a recorded name; names of earlier versions have three parts."""
     parts = [*name.split(":"), *[""] * 6][:6]
-    return Worker(*parts)
+    return WorkerId(*parts)
 
 
 def this_worker() -> str:
     """The name of this process."""
     pid = os.getpid()
     return str(
-        Worker(
+        WorkerId(
             socket.gethostname(),
             str(pid),
             start_of(str(pid)),
@@ -67,14 +67,14 @@ def this_worker() -> str:
 
 
 def is_alive(name: str) -> bool:
-    """That worker's process is there: it runs, is stopped, or sleeps with its host."""
+    """Whether a worker's process exists: it runs, is stopped, or sleeps with its host."""
     worker = parse_worker(name)
     return worker.is_visible and start_of(worker.pid) == worker.started
 
 
 def is_gone(name: str) -> bool:
-    """That worker's process has ended for certain. Of what cannot be seen from here, on other
-    hosts and in other containers, only heartbeats tell."""
+    """Whether a worker's process has ended for certain. False for one on another host or in another
+    container, which only heartbeats tell about."""
     worker = parse_worker(name)
     if not worker.is_visible or not worker.pid.isdecimal():
         return False
@@ -84,7 +84,7 @@ def is_gone(name: str) -> bool:
 
 
 def exists(pid: int) -> bool:
-    """Whether there is such a process: /proc can be mounted so that it does not show others'."""
+    """Whether a process exists, even if /proc hides other users' processes."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -95,20 +95,19 @@ def exists(pid: int) -> bool:
 
 
 def start_of(pid: str) -> str:
-    """When a process started, in clock ticks after the boot; empty if it is not there, or has
-    ended."""
+    """Clock ticks from the boot to the start of a process; empty if it is missing or has ended."""
     fields = _read(PROC / pid / "stat").rpartition(")")[2].split()
     return fields[19] if len(fields) > 19 and fields[0] not in ENDED_STATES else ""
 
 
 @lru_cache(maxsize=1)
 def boot_id() -> str:
-    """Of the running kernel: another one after each boot, the same for all its containers."""
+    """The id of the running kernel's boot, which all its containers share."""
     return _read(PROC / "sys/kernel/random/boot_id").strip()
 
 
 def pid_namespace() -> str:
-    """In which process ids mean what they mean here."""
+    """The namespace in which this process's ids are valid."""
     try:
         return str((PROC / "self/ns/pid").readlink()).removeprefix("pid:").strip("[]")
     except OSError:
@@ -117,7 +116,7 @@ def pid_namespace() -> str:
 
 @lru_cache(maxsize=4)
 def word_of(_pid: int) -> str:
-    """A random word for each process, also for one that was forked."""
+    """A random word for each process, even a forked one, which inherits the cache."""
     return secrets.token_hex(4)
 
 

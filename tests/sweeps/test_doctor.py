@@ -194,10 +194,10 @@ def other_version(file: Path) -> None:
     [
         pytest.param(
             half,
-            "is damaged (database disk image is malformed): put a copy of it in its place",
+            "is damaged (database disk image is malformed): restore a copy of it",
             marks=pytest.mark.slow,
         ),
-        (noise, "is damaged (file is not a database): put a copy of it in its place"),
+        (noise, "is damaged (file is not a database): restore a copy of it"),
         (other_version, "was written by another version: install that"),
     ],
 )

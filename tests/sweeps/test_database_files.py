@@ -82,7 +82,7 @@ def test_a_half_that_is_lost_or_foreign_is_one_line_and_no_command_begins_anew(
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), words
         assert f"{finished.folder.resolve() / database} " in done.stderr
         assert message in done.stderr
-        assert "put a copy of it back" in done.stderr
+        assert "restore a copy of it" in done.stderr
     assert content(finished) == before
 
 
