@@ -20,7 +20,8 @@ from lander.env import AnyEnv, solved_return
 from lander.errors import ConfigError
 from lander.evaluation import TEST_SEED
 from sweeps.charts.style import COLOURS, GREY, solved_line
-from sweeps.confirm import DEFAULTS, Confirmed, missing, read_confirmation
+from sweeps.confirm import DEFAULTS, Confirmed, read_confirmation
+from sweeps.lifecycle.points import missing
 from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from sweeps.endings import NEVER, seconds, started
 from sweeps.run.objective import trial_seeds
-from sweeps.schema import CANDIDATE, REASON, RETURNS, RUN_ID, TEST_SEED_INDEX, seed_folder
+from sweeps.schema import POINT, REASON, RETURNS, RUN_ID, SEED_INDEX, seed_folder
 from sweeps.scores import last_return
 from sweeps.store.mlflow_private import histories
 from sweeps.store.trials import collector_paused
@@ -168,13 +168,14 @@ def start(trial: FrozenTrial) -> datetime:
 
 
 def candidate(trial: FrozenTrial) -> int:
-    """The trial whose parameters it has, in the sweep."""
-    return int(trial.user_attrs.get(CANDIDATE, trial.number))
+    """The trial whose parameters it has, in the sweep; of a named point itself."""
+    number = trial.user_attrs.get(POINT)
+    return number if isinstance(number, int) else trial.number
 
 
 def training(trial: FrozenTrial, seed: int) -> tuple[int, int, int]:
     """Trial, candidate and seed of one of its trainings; a confirmation's seed is its test seed."""
-    return trial.number, candidate(trial), int(trial.user_attrs.get(TEST_SEED_INDEX, seed))
+    return trial.number, candidate(trial), int(trial.user_attrs.get(SEED_INDEX, seed))
 
 
 def dtype_of(range_: Range) -> str:

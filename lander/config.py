@@ -263,9 +263,10 @@ class TrainConfig:
     """Deterministic episodes per checkpoint."""
     final_episodes: Annotated[Count, Field(le=100_000)] = 20
     """Episodes of the final evaluation, deterministic and again sampled."""
-    final_seeds: Literal["tuning", "test"] = "tuning"
+    final_seeds: Literal["tuning", "test", "report"] = "tuning"
     """Which reset seeds the final episodes have. tuning: those by which a sweep chooses. test:
-    those on which its choice is confirmed, and which nothing else looks at."""
+    those on which its choice is confirmed, and which nothing else looks at. report: those of
+    results that are quoted, by which nothing is chosen."""
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Determines environments, initial weights, action sampling and shuffling."""
 

@@ -157,6 +157,16 @@ def kinds_of(name: str) -> set[type]:
     return found
 
 
+def words_of(name: str) -> tuple[str | bool, ...]:
+    """Every word that a dotted field takes, or false and true; empty where they are not listed."""
+    if name.startswith(f"{KWARGS}."):
+        return ()
+    annotation = _field(name).annotation
+    if annotation is bool:
+        return False, True
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
 def _field(name: str) -> FieldInfo:
     """What pydantic knows of a dotted field."""
     table, leaf = cast(Any, TrainConfig), name

@@ -18,6 +18,8 @@ from lander.env import ActionSpace, AnyEnv, as_config, env_spec, make_whole, spa
 from lander.interface import CheckedEnv, EnvFault, handed, kind_of
 from lander.policy import ActorCritic
 
+REPORT_SEED = 10_000
+"""Reset seeds of results that are quoted: nothing is ever chosen by them either."""
 CHECKPOINT_SEED = 1_000_000
 """Reset seeds of the evaluations along the way: they choose the best checkpoint, and prune."""
 FINAL_SEED = 2_000_000
@@ -40,7 +42,7 @@ def checkpoint_seeds(config: TrainConfig) -> range:
 
 def final_seeds(config: TrainConfig) -> range:
     """Reset seeds of the evaluation at the end."""
-    first = TEST_SEED if config.final_seeds == "test" else FINAL_SEED
+    first = {"tuning": FINAL_SEED, "test": TEST_SEED, "report": REPORT_SEED}[config.final_seeds]
     return seed_range(first, config.final_episodes)
 
 

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from lander.dotted import to_toml
 from lander.env import require_limit
 from lander.errors import ConfigError
+from lander.resolve import dead_zones
 from lander.terminal import say
 from sweeps.doctor.doctor import check_up, doctor
 from sweeps.endings import ending
@@ -32,7 +33,15 @@ from sweeps.run.objective import trial_configs, trial_seeds
 from sweeps.run.ray import connected
 from sweeps.run.supervisor import Launcher, run_trials_left
 from sweeps.run.worker import work
-from sweeps.schema import CONFIRM_SUFFIX, EXPERIMENT_ID, REASON, TRACEBACK_FILE, WINNER, Ending
+from sweeps.schema import (
+    CONFIRM_SUFFIX,
+    EXPERIMENT_ID,
+    POINT,
+    REASON,
+    TRACEBACK_FILE,
+    WINNER,
+    Ending,
+)
 from sweeps.scores import last_return
 from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.environment import clean_server_environment
@@ -41,7 +50,7 @@ from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials, find_started
 from sweeps.study.fitting import dead_zones_in
-from sweeps.study.study import find_study
+from sweeps.study.study import Study, find_study
 from sweeps.sweep import Sweep, open_sweep
 
 
@@ -49,12 +58,13 @@ def run(args: argparse.Namespace) -> int:
     """Start or resume a sweep, show its progress and publish it; the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     study, store = find_study(args.study), Store(args.store)
-    for problem in dead_zones_in(study.space, study.base):
+    for problem in dead_zones_of(study):
         print(f"sweeps: warning: {problem}", file=sys.stderr)
     with launching(args) as launcher:
         check_up(store, study.name)
         if study.name not in store.study_names() and "env.time_limit" not in study.space:
-            require_limit(study.base.env)
+            for env in {config.env for config in study.configs}:
+                require_limit(env)
         sweep = start_sweep(
             study, store, trials=args.trials, command=sys.argv[1:], warm_start=args.warm_start
         )
@@ -93,14 +103,24 @@ def print_end(sweep: Sweep, args: argparse.Namespace, *, was_complete: bool) -> 
     elif was_complete:
         total = len(trials.counted)
         print(f"study {name} is complete: {total} trials in {folder}")
-        if sweep.grid is None or sweep.grid.untried(trials.all):
+        if sweep.study.has_points:
+            print("extend it: add points or training seeds to its file")
+        elif sweep.grid is None or sweep.grid.untried(trials.all):
             print(f"extend it: {hint('sweep', folder, study=args.study, trials=2 * total)}")
     elif trials.left:
-        asked = None if trials.total == sweep.study.settings.trials else trials.total
+        as_in_file = sweep.study.has_points or trials.total == sweep.study.settings.trials
+        asked = None if as_in_file else trials.total
         resume = hint("sweep", folder, study=args.study, trials=asked)
         why = "time is up: " if args.hours else ""
         print(f"{why}{trials.left} of {trials.total} trials are left; resume: {resume}")
     conclude(sweep, trials)
+
+
+def dead_zones_of(study: Study) -> list[str]:
+    """Warnings about engines that a study's configurations never fire or stop, each once."""
+    if not study.points:
+        return dead_zones_in(study.space, study.base)
+    return list(dict.fromkeys(line for point in study.configs for line in dead_zones(point)))
 
 
 @contextmanager
@@ -128,7 +148,8 @@ def conclude(sweep: Sweep, trials: Trials) -> None:
             continue  # it had no effect in this trial
         value = range_.to_field(best.params[range_.parameter])
         say(f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}")
-    print(f"best: trial {best.number}, score {best.values[0]:.1f}")
+    point = f', point "{best.user_attrs[POINT]}"' if sweep.study.has_points else ""
+    say(f"best: trial {best.number}{point}, score {best.values[0]:.1f}")
     winner = sweep.optuna.user_attrs.get(WINNER)
     if winner is None:
         confirm = hint("confirm", folder, study=name)

@@ -1,7 +1,7 @@
 """Trains a sweep's best trials and its defaults again, under seeds that the sweep never used.
 
-A confirmation is a sweep of its own beside the first, called NAME@confirm: its trials are the
-chosen parameters once per test seed, so it is run, watched, resumed and reproduced as any other.
+A confirmation is a study with points beside the sweep, called NAME@confirm: its points are the
+candidates, and it is run, watched, resumed and reproduced as any other.
 """
 
 from __future__ import annotations
@@ -13,22 +13,14 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.errors import ConfigError
-from sweeps.endings import attempt, ending, to_retry
+from sweeps.endings import ending
 from sweeps.hints import hint
 from sweeps.lifecycle.creation import create, identify, is_created
 from sweeps.lifecycle.losses import recover
+from sweeps.lifecycle.points import Params, fill_points, given, seed_and_point
 from sweeps.optuna_private import fixed_params
 from sweeps.record.delivery import deliver_all
-from sweeps.schema import (
-    BUDGET,
-    CANDIDATE,
-    CONFIRM_SUFFIX,
-    RETURNS,
-    TEST_SEED_INDEX,
-    WANTED,
-    Ending,
-    Reason,
-)
+from sweeps.schema import CONFIRM_SUFFIX, POINT, RETURNS, Ending
 from sweeps.scores import mean, ranked
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
@@ -62,8 +54,10 @@ class Confirmed:
         return [mean(episodes) for episodes in self.returns]
 
 
-def candidates(sweep: Sweep, *, top: int) -> dict[int, dict[str, Any]]:
+def candidates(sweep: Sweep, *, top: int) -> dict[int, Params]:
     """Number -> parameters of the defaults, and of the best `top` trials that differ from them.
+
+    Of a study with named points the first of them stands for the defaults.
 
     Raises:
         ConfigError: no trial has finished.
@@ -71,7 +65,7 @@ def candidates(sweep: Sweep, *, top: int) -> dict[int, dict[str, Any]]:
     best = ranked(sweep.read_trials().all)
     if not best:
         raise ConfigError(f"study {sweep.study.name} has no finished trial yet to confirm")
-    base = defaults(sweep.study.space, sweep.study.base)
+    base = defaults(sweep.study.space, sweep.study.configs[0])
     others = [trial for trial in best if trial.params != base]
     return {DEFAULTS: base} | {trial.number: trial.params for trial in others[:top]}
 
@@ -79,7 +73,7 @@ def candidates(sweep: Sweep, *, top: int) -> dict[int, dict[str, Any]]:
 def start_confirmation(
     store: Store, name: str, *, top: int, seeds: int, command: Sequence[str]
 ) -> Sweep:
-    """Create the confirmation of a sweep or take it up, with every training waiting or done.
+    """Create the confirmation of a sweep or resume it, with every training waiting or done.
 
     Raises:
         ConfigError: no such sweep, nothing in it has finished, or it is a confirmation itself.
@@ -98,52 +92,10 @@ def start_confirmation(
         deliver_all(store)
         with store.lock:
             recover(confirmation)
-            fill(confirmation, chosen, seeds=seeds)
+            fill_points(confirmation, chosen, seeds=seeds)
         deliver_all(store)
         store.runs().update_run(confirmation.run_id, status="RUNNING")
     return confirmation
-
-
-def fill(confirmation: Sweep, chosen: dict[int, dict[str, Any]], *, seeds: int) -> None:
-    """Enqueue what is missing, all candidates under the first seed first; withdraw the rest.
-
-    What was lost or interrupted is tried again by whoever asks next, if it is still wanted.
-    """
-    wanted = [(index, number) for index in range(seeds) for number in chosen]
-    trials = confirmation.read_trials().all
-    again = to_retry(map(attempt, trials))
-    open_ = [t for t in own(trials) if t.state == TrialState.WAITING or t.number in again]
-    for trial in open_:
-        if place(trial) not in wanted:
-            confirmation.fail(trial, Reason.WITHDRAWN)
-    there = {place(trial) for trial in (*own(confirmation.read_trials().counted), *open_)}
-    for index, number in wanted:
-        if (index, number) not in there:
-            confirmation.optuna.enqueue_trial(
-                chosen[number], user_attrs={TEST_SEED_INDEX: index, CANDIDATE: number}
-            )
-    filled = confirmation.read_trials()
-    again = to_retry(map(attempt, filled.all))
-    confirmation.optuna.set_user_attr(BUDGET, len(filled.counted) + len(again))
-    confirmation.optuna.set_user_attr(WANTED, wanted)
-
-
-def missing(confirmation: Sweep) -> int:
-    """Trainings asked for that have no end yet: they wait, are under way, or were broken off."""
-    trials = own(confirmation.read_trials().counted)
-    over = {place(trial) for trial in trials if trial.state.is_finished()}
-    wanted = confirmation.optuna.user_attrs.get(WANTED, [])
-    return sum((index, number) not in over for index, number in wanted)
-
-
-def own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials of a confirmation, but for those that another tool added."""
-    return [trial for trial in trials if TEST_SEED_INDEX in trial.user_attrs]
-
-
-def place(trial: FrozenTrial) -> tuple[int, int]:
-    """Which test seed, and which candidate."""
-    return int(trial.user_attrs[TEST_SEED_INDEX]), int(trial.user_attrs[CANDIDATE])
 
 
 def read_confirmation(store: Store, name: str) -> list[Confirmed]:
@@ -158,8 +110,8 @@ def read_confirmation(store: Store, name: str) -> list[Confirmed]:
         raise ConfigError(f"study {name} was not confirmed yet: {remedy}")
     confirmation = open_sweep(store, name + CONFIRM_SUFFIX)
     by_candidate: dict[int, list[FrozenTrial]] = {}
-    for trial in sorted(own(confirmation.read_trials().counted), key=place):
-        by_candidate.setdefault(place(trial)[1], []).append(trial)
+    for trial in sorted(given(confirmation.read_trials().counted), key=seed_and_point):
+        by_candidate.setdefault(int(trial.user_attrs[POINT]), []).append(trial)
     finished = ranked(sweep.read_trials().all)
     return [confirmed(number, by_candidate[number], finished) for number in sorted(by_candidate)]
 

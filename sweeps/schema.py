@@ -96,7 +96,7 @@ WINNER: Final = "sweeps.winner"
 CHECKED: Final = "sweeps.checked"
 """The first trial that the next check compares with its run; those before it are in order."""
 WANTED: Final = "sweeps.wanted"
-"""In a confirmation: the pairs of test seed and candidate last asked for."""
+"""In a study with points or a confirmation: the pairs `SEED_INDEX`, `POINT` last asked for."""
 
 # --- user attributes of an Optuna trial ---
 
@@ -111,10 +111,11 @@ REASON: Final = "sweeps.reason"
 RETRY_OF: Final = "sweeps.retry_of"
 """Number of the first trial of the same parameters and seed, which was lost or interrupted; also a
 tag of its run, as are the next two."""
-CANDIDATE: Final = "sweeps.candidate"
-"""In a confirmation: number of the sweep's trial that is trained again."""
-TEST_SEED_INDEX: Final = "sweeps.test_seed"
-"""In a confirmation: which of the test seeds, 0, 1, .."""
+POINT: Final = "sweeps.candidate"
+"""In a study with points: the name of its point. In a confirmation: number of the sweep's trial
+that is trained again."""
+SEED_INDEX: Final = "sweeps.test_seed"
+"""In a study with points or a confirmation: which of the training seeds, 0, 1, .."""
 RETURNS: Final = "sweeps.returns"
 """Return of each final episode: a list per training seed."""
 SHOWN_SCORE: Final = "sweeps.score"

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from sweeps.endings import NEVER, ended
-from sweeps.schema import RETURNS
+from sweeps.schema import POINT, RETURNS
 
 CONFIDENCE: Final = 0.95
 """Level of every interval that is shown."""
@@ -91,9 +91,11 @@ def ended_at(trial: FrozenTrial) -> datetime:
     return ended(trial) or NEVER
 
 
-def parameters(trial: FrozenTrial) -> tuple[tuple[str, object], ...]:
-    """A key that is equal for trials of the same parameters."""
-    return tuple(sorted(trial.params.items()))
+def parameters(trial: BaseTrial) -> tuple[tuple[str, object], ...]:
+    """A key that is equal for trials of the same named point, or else of the same parameters."""
+    point = trial.user_attrs.get(POINT)
+    # in a confirmation it is a number; a point that is older than others may lack a parameter
+    return ((POINT, point),) if isinstance(point, str) else tuple(sorted(trial.params.items()))
 
 
 def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:

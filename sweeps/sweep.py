@@ -10,6 +10,7 @@ import optuna
 from mlflow.entities import Run
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
+from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.errors import ConfigError
@@ -59,7 +60,7 @@ class Sweep:
     @property
     def grid(self) -> Grid | None:
         """The grid that it samples, if it does."""
-        if self.study.settings.sampler != "grid" or self.study.confirms:
+        if self.study.settings.sampler != "grid":
             return None
         return Grid(self.study.space, self.study.base, self.study.settings.seed)
 
@@ -87,7 +88,8 @@ def open_sweep(
     if RUN_ID not in optuna_study.user_attrs:
         raise ConfigError(partly_created(store, name))
     if sampler_seed is not None:
-        optuna_study.sampler = proposer(study, seed=sampler_seed)
+        points = study.has_points
+        optuna_study.sampler = RandomSampler() if points else proposer(study, seed=sampler_seed)
         optuna_study.pruner = pruner_of(study)
     return drawn_from_grid(Sweep(study, optuna_study, store), seed=sampler_seed)
 

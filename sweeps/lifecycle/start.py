@@ -14,6 +14,7 @@ from lander.trust import agree, modules
 from sweeps.endings import attempt, to_retry
 from sweeps.lifecycle.creation import create, identify, is_created
 from sweeps.lifecycle.losses import recover
+from sweeps.lifecycle.points import fill_points, points_of
 from sweeps.record.delivery import deliver_all
 from sweeps.schema import BUDGET, DEFINITION, RUN_ID, Reason
 from sweeps.scores import best_of, ranked
@@ -44,11 +45,18 @@ def start_sweep(
     Raises:
         ConfigError: the store has a sweep of this name with another definition.
     """
+    if study.has_points and (trials or warm_start):
+        raise ConfigError(
+            f"study {study.name} has {study.settings.trials} trials, its points times its training "
+            f"seeds: add to them in its file, and leave {'--trials' if trials else '--warm-start'} "
+            "out"
+        )
     points = [] if warm_start is None else warm_points(study, open_sweep(store, warm_start))
     if points:
         points = [defaults(study.space, study.base), *points]
     store.create()
-    agree(store.origin, modules(flatten(study.base)))  # the user named them in the study
+    for config in (study.base, *study.points.values()):
+        agree(store.origin, modules(flatten(config)))  # the user named them in the study
     with store.publication_lock:  # or two commands would create it twice
         if is_created(store, study.name):
             sweep = resumed(study, store)
@@ -58,7 +66,10 @@ def start_sweep(
         deliver_all(store)
         with store.lock:  # or two commands would fill the budget twice
             recover(sweep)
-            fill(sweep, trials=trials or max(study.settings.trials, sweep.read_trials().total))
+            if study.has_points:
+                fill_points(sweep, points_of(sweep.study), seeds=study.settings.seed_count)
+            else:
+                fill(sweep, trials=trials or max(study.settings.trials, sweep.read_trials().total))
         deliver_all(store)
         store.runs().update_run(sweep.run_id, status="RUNNING")
     return sweep
@@ -72,11 +83,13 @@ def resumed(study: Study, store: Store) -> Sweep:
     """
     optuna_study = store.load_study(study.name)
     earlier = kept_study(optuna_study, store)
-    if earlier.fingerprint != study.fingerprint:
-        can_warm_start = best_of(optuna_study.get_trials(deepcopy=False)) is not None
+    changed = difference(earlier, study)
+    if changed:
+        finished = best_of(optuna_study.get_trials(deepcopy=False)) is not None
+        can_warm_start = finished and not study.has_points
         raise ConfigError(
             f"study {study.name} in {store.folder} was started differently "
-            f"({difference(earlier, study)}): "
+            f"({changed}): "
             f"{remedy(earlier, study, can_warm_start=can_warm_start)}"
         )
     require_recorded(store, optuna_study)

@@ -149,7 +149,8 @@ def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
     name, best, store = sweep.study.name, best_recorded(trials) or trials.best, sweep.store.folder
     lines = [
         f"**{name}**: PPO on `{sweep.study.base.env.id}`, {trials.total} trials of "
-        f"{sweep.study.base.total_steps:,} environment steps, searching "
+        f"{max(config.total_steps for config in sweep.study.configs):,} environment steps, "
+        + ("of points that differ in " if sweep.study.has_points else "searching ")
         + ", ".join(f"`{field}`" for field in sweep.study.space)
         + "."
     ]

@@ -22,14 +22,14 @@ from sweeps.record.files import set_aside
 from sweeps.record.outbox import Outbox, outbox_path
 from sweeps.record.recorder import MlflowRecorder
 from sweeps.schema import (
-    CANDIDATE,
     PARENT_RUN,
+    POINT,
     REASON,
     RECORD_KEY,
     RETRY_OF,
     ROLE,
     RUN_ID,
-    TEST_SEED_INDEX,
+    SEED_INDEX,
     TRIAL_NUMBER,
     Reason,
     Role,
@@ -119,7 +119,7 @@ def new_outbox(trial: optuna.Trial, store: Store) -> Outbox:
 def attribute_tags(trial: optuna.Trial) -> dict[str, str]:
     """Attributes of a trial that its run shows as tags."""
     attributes = trial.user_attrs
-    names = (RETRY_OF, CANDIDATE, TEST_SEED_INDEX)
+    names = (RETRY_OF, POINT, SEED_INDEX)
     return {name: str(attributes[name]) for name in names if name in attributes}
 
 

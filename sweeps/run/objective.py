@@ -14,8 +14,9 @@ from lander.config import TrainConfig
 from lander.resolve import resolve
 from lander.trainer import Progress, TrainResult, train
 from sweeps.record.recorder import Recorder
-from sweeps.schema import RETRY_OF, RETURNS, SHOWN_SCORE, TEST_SEED_INDEX
-from sweeps.scores import SCORES, mean, seed_scores
+from sweeps.schema import RETRY_OF, RETURNS, SEED_INDEX, SHOWN_SCORE
+from sweeps.scores import SCORES, mean, parameters, seed_scores
+from sweeps.study.points import config_at
 from sweeps.study.space import suggest
 from sweeps.study.study import Study
 
@@ -86,25 +87,36 @@ def earlier_scores(trial: optuna.Trial) -> list[float]:
     A sampler that repeats itself gets a better estimate, not the same number again.
     """
     finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    params = trial.params  # a copy each time
-    return [score for other in finished if other.params == params for score in seed_scores(other)]
+    ours = parameters(trial)
+    return [
+        score for other in finished if parameters(other) == ours for score in seed_scores(other)
+    ]
 
 
 def trial_configs(trial: BaseTrial, study: Study) -> list[TrainConfig]:
     """The config of a trial, once for each of its training seeds."""
-    config = suggest(trial, study.space, study.base)
+    if study.points:
+        config = config_at(trial.params, study.space, study.base)
+    else:
+        config = suggest(trial, study.space, study.base)
     return [replace(config, seed=seed) for seed in trial_seeds(trial, study)]
 
 
 def trial_seeds(trial: BaseTrial, study: Study) -> list[int]:
     """The training seeds of a trial: its number's, or those of the lost trial that it stands for.
 
-    In a confirmation: the test seed that it was given.
+    In a study with points: the one that it was given.
     """
-    if study.confirms:
-        return [confirmation_seed(study.settings.seed, int(trial.user_attrs[TEST_SEED_INDEX]))]
+    if study.has_points:
+        return [point_seed(study, int(trial.user_attrs[SEED_INDEX]))]
     number = int(trial.user_attrs.get(RETRY_OF, trial.number))
     return training_seeds(study.settings.seed, number, study.settings.seeds_per_trial)
+
+
+def point_seed(study: Study, index: int) -> int:
+    """The training seed of that index in a study with points."""
+    seeds = study.settings.training_seeds
+    return confirmation_seed(study.settings.seed, index) if isinstance(seeds, int) else seeds[index]
 
 
 def training_seeds(study_seed: int, number: int, count: int = 1) -> list[int]:
@@ -114,5 +126,5 @@ def training_seeds(study_seed: int, number: int, count: int = 1) -> list[int]:
 
 
 def confirmation_seed(study_seed: int, index: int) -> int:
-    """A seed to confirm with, from 2^31 up: no trial of any sweep trains under it."""
+    """A seed for points, from 2^31 up: no trial of any search trains under it."""
     return 2**31 + training_seeds(study_seed, index)[0]

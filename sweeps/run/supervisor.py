@@ -210,7 +210,7 @@ def run_trials_left(
     study, trials = sweep.study, sweep.read_trials()
     launcher = LocalLauncher() if launcher is None else launcher
     workers = min(launcher.slots if workers is None else workers, trials.left)
-    steps = study.base.total_steps * study.settings.seeds_per_trial
+    steps = max(config.total_steps for config in study.configs) * study.settings.seeds_per_trial
     begun = f"study {study.name}: {trials.total} trials"
     if any(trial.state != TrialState.WAITING for trial in trials.all):
         done = trials.total - trials.left - trials.running

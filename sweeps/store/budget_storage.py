@@ -14,12 +14,12 @@ from sweeps.endings import Attempt, ending_of, now, to_retry
 from sweeps.optuna_private import fixed_params, id_of
 from sweeps.schema import (
     BUDGET,
-    CANDIDATE,
     ENDED,
     FIXED_PARAMS,
+    POINT,
     RETRY_OF,
+    SEED_INDEX,
     STARTED,
-    TEST_SEED_INDEX,
     WORKER,
 )
 from sweeps.store.database import lock
@@ -131,10 +131,12 @@ class BudgetStorage(RetryingStorage):
         """A running trial with the parameters and the seed of trial `number`."""
         trial = self.get_trial(self.get_trial_id_from_study_id_trial_number(study_id, number))
         root = next(attempt.root for attempt in attempts if attempt.number == number)
-        names = (CANDIDATE, TEST_SEED_INDEX)
+        names = (POINT, SEED_INDEX)
         inherited = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
         return create_trial(
             state=TrialState.RUNNING,
+            params=trial.params,
+            distributions=trial.distributions,
             user_attrs={RETRY_OF: root, **inherited},
             system_attrs={FIXED_PARAMS: {**fixed_params(trial), **trial.params}},
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from lander.config import TrainConfig
 from lander.dotted import configure, flatten
@@ -33,15 +33,34 @@ def base_of(attributes: Mapping[str, Any]) -> TrainConfig | None:
     return configure({name: unused[name] for name in inactive(flatten(base))}, base=base)
 
 
+GROWING: Final = ("points", "recorded as", "training seeds")
+"""Parts of the definition of a study with points that may have more entries when it is resumed."""
+
+
+def common(earlier: Study, study: Study) -> dict[str, Any]:
+    """The definition of a study, without the points and seeds that `earlier` did not have."""
+    old, new = earlier.definition, study.definition
+    return {
+        part: {name: value for name, value in now.items() if name in old[part]}
+        if part in GROWING and part in old
+        else now
+        for part, now in new.items()
+    }
+
+
 def difference(earlier: Study, study: Study) -> str:
-    """All in which two definitions differ, for people."""
+    """All in which a study differs from an earlier one of its name, for people; "" if it continues
+    that one."""
+    old_parts, new_parts = earlier.definition, common(earlier, study)
+    if old_parts == new_parts:
+        return ""
     lines = []
     changed = changed_defaults(earlier, study)
-    for part, old in earlier.definition.items():
-        new = study.definition[part]
+    for part in {**old_parts, **new_parts}:
+        old, new = old_parts.get(part, {}), new_parts.get(part, {})
         if part == "space":
             old, new = earlier.space, study.space
-        if not isinstance(old, Mapping):
+        if not isinstance(old, Mapping) or not isinstance(new, Mapping):
             old, new = {part: old}, {part: new}
         for name in sorted({*old, *new}):
             then, now = str(old.get(name, "absent")), str(new.get(name, "absent"))

@@ -1,4 +1,4 @@
-"""Reads a study file: what to search, from which base, with how many trials."""
+"""Reads a study file: what to search or which points to train, from which base, how often."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from lander.config import TrainConfig
@@ -21,19 +21,52 @@ from lander.resolve import resolve
 from lander.trust import TYPED, UNKNOWN, Origin
 from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.study.fitting import require_fitting
+from sweeps.study.points import (
+    changes,
+    read_point,
+    recorded_as,
+    require_different,
+    require_name,
+    space_of,
+)
 from sweeps.study.samplers import NO_CMAES, Arguments, Pruner, Sampler, read_arguments
 from sweeps.study.space import Space, read_space, require_searchable
 
 SHIPPED = Path(__file__).parents[1] / "studies"
-TABLES = ("study", "base", "space")
-"""Of a study file."""
+TABLES = ("study", "base")
+"""That a study file has, and one of these two:"""
+SUBJECTS = ("space", "points")
 MORE_TABLES = ("sampler", "pruner")
 """It may have these as well."""
+NOT_WITH_POINTS = {
+    "trials": "each point is trained once per training seed",
+    "sampler": "nothing is proposed",
+    "pruner": "every training runs to its end",
+    "seeds_per_trial": "give training_seeds",
+}
+"""Keys of [study] that a study with points does not have, and why."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-LARGEST = {"trials": 1_000_000, "seed": 2**32 - 1}
+LARGEST = {"trials": 1_000_000, "points": 10_000, "seed": 2**32 - 1}
 """Of a new study's settings: beyond, there is no room for them, or a sampler takes no such seed."""
+LARGEST_SEED = 2**63 - 1
+"""That a training takes."""
 TEST_EPISODES = 100
 """Episodes that a confirmation scores a training by."""
+
+
+def checked_seeds(value: object) -> int | tuple[int, ...]:
+    """A list of training seeds, or a number of them.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    numbers: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+    listed = numbers != [value]
+    least, most = (0, LARGEST_SEED) if listed else (1, 1_000)
+    whole = all(type(number) is int and least <= number <= most for number in numbers)
+    if not numbers or not whole or len(set(numbers)) < len(numbers):
+        raise ValueError("must be a list of different whole numbers, or how many seeds: 1 to 1000")
+    return tuple(numbers) if listed else int(numbers[0])
 
 
 @checked(frozen=True, slots=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -51,6 +84,17 @@ class Settings:
     """Trainings of each trial, one after another, each under a seed of its own."""
     score: Literal["mean", "iqm"] = "mean"
     """Of a trial, over its training seeds: their mean, or the mean of the middle half of them."""
+    points: Annotated[int | None, Field(ge=1, strict=True)] = None
+    """Draw so many points from the space, the defaults first, and train each under every training
+    seed."""
+    training_seeds: Annotated[int | tuple[int, ...], PlainValidator(checked_seeds)] = 5
+    """Of a study with points: a list, or how many, which then derive from `seed`."""
+
+    @property
+    def seed_count(self) -> int:
+        """How many training seeds each point has."""
+        seeds = self.training_seeds
+        return seeds if isinstance(seeds, int) else len(seeds)
 
 
 @dataclass(frozen=True)
@@ -59,7 +103,7 @@ class Study:
 
     settings: Settings
     base: TrainConfig
-    """Resolved; what the space does not search. Trial 0 is this as it is."""
+    """Resolved; what the space does not search. Trial 0 of a search is this as it is."""
     space: Space
     text: str
     """The file itself, kept with the sweep so that workers and readers see one truth."""
@@ -67,12 +111,24 @@ class Study:
     """Of Optuna's class, from the [sampler] table."""
     pruner: Arguments = field(default_factory=dict)
     """Of Optuna's class, from the [pruner] table."""
+    points: Mapping[str, TrainConfig] = field(default_factory=dict)
+    """From the [points] tables, resolved; the space is then made of their fields."""
     confirms: bool = False
-    """Its trials do not search: they train what a sweep has found, under seeds kept for that."""
+    """It trains points of another sweep again, under seeds kept for that, as NAME@confirm."""
 
     @property
     def name(self) -> str:
         return self.settings.name + (CONFIRM_SUFFIX if self.confirms else "")
+
+    @property
+    def has_points(self) -> bool:
+        """Whether its trials are points x training seeds, so that nothing is searched."""
+        return self.confirms or bool(self.points) or self.settings.points is not None
+
+    @property
+    def configs(self) -> list[TrainConfig]:
+        """Every point that its file names; of a search the base."""
+        return list(self.points.values()) or [self.base]
 
     @property
     def reports(self) -> int:
@@ -87,16 +143,31 @@ class Study:
 
     def confirming(self) -> Study:
         """The study of its confirmation: the same trials, never pruned, scored on test seeds."""
-        # every trial is given its parameters: nothing to propose, nothing to prune
-        settings = replace(self.settings, sampler="random", pruner="none", seeds_per_trial=1)
+        settings = replace(as_points(self.settings), seeds_per_trial=1, training_seeds=1)
         base = replace(self.base, final_seeds="test", final_episodes=TEST_EPISODES)
         return replace(self, settings=settings, base=base, sampler={}, pruner={}, confirms=True)
 
     @property
     def definition(self) -> dict[str, Any]:
-        """All that makes trials comparable; the number of trials may grow."""
+        """All that makes trials comparable; the number of trials, points and seeds may grow."""
         fixed = {name: value for name, value in flatten(self.base).items() if name != "seed"}
+        listed = self.settings.training_seeds
+        seeds = [] if isinstance(listed, int) else listed
+        named_seeds = {f"training seed {number}": seed for number, seed in enumerate(seeds, 1)}
+        if self.points:
+            return {
+                "base": fixed,
+                "points": {
+                    f'point "{name}"': changes(point, self.base)
+                    for name, point in self.points.items()
+                },
+                "recorded as": recorded_as(self.space),
+                "seed": self.settings.seed,
+                "training seeds": named_seeds,
+                "score": self.settings.score,
+            }
         return {
+            **({} if self.settings.points is None else {"training seeds": named_seeds}),
             "base": {name: value for name, value in fixed.items() if name not in self.space},
             "space": {name: repr(range_) for name, range_ in self.space.items()},
             "seed": self.settings.seed,
@@ -147,8 +218,9 @@ def read_study(text: str, *, source: str, origin: Origin = UNKNOWN) -> Study:
         document = read_tables(text)
         require_new(document)
         study = read_tables_as_study(document, text, base=None, origin=origin)
-        with naming("[space]"):
-            require_fitting(study.space, study.base)
+        if not study.points:
+            with naming("[space]"):
+                require_fitting(study.space, study.base)
         return study
 
 
@@ -183,9 +255,12 @@ def read_tables(text: str) -> dict[str, dict[str, Any]]:
     """The tables of a study file."""
     document = read_toml(text)
     for table in document:
-        if table not in TABLES + MORE_TABLES:
-            raise ConfigError(unknown("table", table, [*TABLES, *MORE_TABLES]))
-    for table in TABLES:
+        if table not in TABLES + SUBJECTS + MORE_TABLES:
+            raise ConfigError(unknown("table", table, [*TABLES, *SUBJECTS, *MORE_TABLES]))
+    subject = "points" if "points" in document else "space"
+    if "points" in document and "space" in document:
+        raise ConfigError("[points] and [space] exclude each other: leave one of them out")
+    for table in (*TABLES, subject):
         if not isinstance(document.get(table), dict):
             raise ConfigError(f"a [{table}] table is missing")
     for table in MORE_TABLES:
@@ -202,7 +277,7 @@ def require_new(document: Mapping[str, Mapping[str, Any]]) -> None:
             if type(value) is int and value > most:
                 raise ConfigError(f"{name}: must be at most {most:,}, got {value}")
     with naming("[space]"):
-        require_searchable(document["space"])
+        require_searchable(document.get("space", {}))
 
 
 def read_tables_as_study(
@@ -213,17 +288,19 @@ def read_tables_as_study(
     origin: Origin,
 ) -> Study:
     """A study from its tables; `base` stands for the [base] table if there is one."""
-    try:
-        settings = TypeAdapter(Settings).validate_python(document["study"])
-    except ValidationError as error:
-        raise ConfigError(f"[study] {first_line(error)}") from None
-    for value in searched_arguments(document["space"]):
+    with naming("[study]"):
+        settings = read_settings(document)
+    for value in searched_arguments(document.get("space", {})):
         origin.require(value)
     if base is None:
         with naming("[base]"):
-            base = read_base(document["base"], origin=origin)
+            base = read_base(document["base"], has_points=has_points(document), origin=origin)
     else:
         origin.require(flatten(base))
+    if "points" in document:
+        points = read_points(document, base=base, origin=origin)
+        settings = replace(settings, trials=len(points) * settings.seed_count)
+        return Study(settings, base, space_of(points, base), text, points=points)
     with naming("[space]"):
         space = read_space(document["space"], base=base)
     study = Study(settings, base, space, text)
@@ -235,14 +312,74 @@ def read_tables_as_study(
     return replace(study, sampler=sampler, pruner=pruner)
 
 
-def read_base(table: Mapping[str, Any], *, origin: Origin) -> TrainConfig:
+def has_points(document: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the tables are those of a study with points, named or drawn."""
+    return "points" in document or "points" in document["study"]
+
+
+def read_settings(document: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The [study] table.
+
+    Raises:
+        ConfigError: a wrong key or value, or one that does not go with points, or without.
+    """
+    table = document["study"]
+    try:
+        settings = TypeAdapter(Settings).validate_python(table)
+    except ValidationError as error:
+        raise ConfigError(first_line(error)) from None
+    if not has_points(document):
+        if "training_seeds" in table:
+            raise ConfigError("training_seeds: only with points, a search has seeds_per_trial")
+        return settings
+    if "points" in document and "points" in table:
+        raise ConfigError("points: draws from a [space], but [points] names them: leave one out")
+    for key, why in NOT_WITH_POINTS.items():
+        if key in table:
+            raise ConfigError(f"{key}: not with points, as {why}: leave it out")
+    for key in MORE_TABLES:
+        if document[key]:
+            raise ConfigError(f"[{key}] is not for a study with points: leave it out")
+    trials = (settings.points or 0) * settings.seed_count
+    return replace(as_points(settings), trials=max(1, trials))
+
+
+def as_points(settings: Settings) -> Settings:
+    """Settings of trials whose parameters are given: nothing is proposed, nothing pruned."""
+    return replace(settings, sampler="random", pruner="none")
+
+
+def read_points(
+    document: Mapping[str, Mapping[str, Any]], *, base: TrainConfig, origin: Origin
+) -> dict[str, TrainConfig]:
+    """The [points] tables, each over the base."""
+    if "policy.head" not in document["base"]:  # each point's environment decides
+        base = configure({"policy.head": "auto"}, base=base)
+    points: dict[str, TrainConfig] = {}
+    for name, table in document["points"].items():
+        with naming(f"[points.{json.dumps(name)}]"):
+            require_name(name)
+            points[name] = read_point(table, base=base, origin=origin)
+    with naming("[points]"):
+        if not points:
+            raise ConfigError('no point: name one, as [points."as it is"]')
+        require_different(points)
+    return points
+
+
+def read_base(table: Mapping[str, Any], *, has_points: bool, origin: Origin) -> TrainConfig:
     """The [base] table, resolved."""
     base = configure(table, base=TrainConfig())
     origin.require(flatten(base))
     if "seed" in table:
         raise ConfigError("seed: training seeds derive from [study] seed, set that")
-    if base.final_seeds != "tuning":
+    if base.final_seeds == "test":
         raise ConfigError("final_seeds: the test seeds are for make confirm, leave it out")
+    if base.final_seeds == "report" and not has_points:
+        raise ConfigError(
+            "final_seeds: report is for studies with points, a search would choose by them: leave "
+            "it out"
+        )
     return resolve(base, named=table).config
 
 

@@ -21,7 +21,7 @@ import sweeps.store.budget_storage
 from sweeps.__main__ import main
 from sweeps.endings import root
 from sweeps.lifecycle.creation import is_created
-from sweeps.schema import CANDIDATE, REASON, RETRY_OF, WINNER, WORKER, Reason
+from sweeps.schema import POINT, REASON, RETRY_OF, WINNER, WORKER, Reason
 from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
@@ -147,7 +147,7 @@ def test_a_host_that_has_seen_nothing_confirms_and_moves_the_alias(
     winner = sweep.read_trials().all[sweep.optuna.user_attrs[WINNER]]
     version = swept.store.runs().get_model_version_by_alias("mini", "best")
     run = swept.store.runs().get_run(str(version.run_id))
-    assert int(run.data.tags[CANDIDATE]) in {winner.number, root(winner)}  # of a lost one
+    assert int(run.data.tags[POINT]) in {winner.number, root(winner)}  # of a lost one
     assert main(["doctor", "--store", str(tmp_path)]) == 0
     mlflow.pytorch.load_model("models:/mini@best")
 

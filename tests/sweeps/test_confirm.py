@@ -25,19 +25,20 @@ from lander.evaluation import (
     checkpoint_seeds,
     final_seeds,
 )
-from sweeps.confirm import DEFAULTS, candidates, missing, read_confirmation, start_confirmation
+from sweeps.confirm import DEFAULTS, candidates, read_confirmation, start_confirmation
+from sweeps.lifecycle.points import missing
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.run.objective import confirmation_seed, training_seeds, trial_seeds
 from sweeps.run.worker import work
 from sweeps.schema import (
     BEST_ALIAS,
-    CANDIDATE,
     PARENT_RUN,
+    POINT,
     RETURNS,
     ROLE,
     RUN_ID,
-    TEST_SEED_INDEX,
+    SEED_INDEX,
     WINNER,
 )
 from sweeps.scores import ranked
@@ -127,7 +128,7 @@ def test_the_defaults_and_the_best_are_trained_once_per_test_seed(
     trials = confirmation.read_trials().all
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
     best = best_other(swept)
-    places = [(trial.user_attrs[TEST_SEED_INDEX], trial.user_attrs[CANDIDATE]) for trial in trials]
+    places = [(trial.user_attrs[SEED_INDEX], trial.user_attrs[POINT]) for trial in trials]
     assert places == [(0, DEFAULTS), (0, best), (1, DEFAULTS), (1, best)]
     assert trials[1].params == trials[3].params == swept.read_trials().all[best].params
     seeds = [trial_seeds(trial, confirmation.study) for trial in trials]
@@ -175,7 +176,7 @@ def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
     version = client.get_model_version_by_alias("mini", BEST_ALIAS)
     runs = {trial.user_attrs[RUN_ID]: trial for trial in confirmation.read_trials().all}
     trained = runs[version.run_id]
-    assert trained.user_attrs[CANDIDATE] == winner.candidate.number
+    assert trained.user_attrs[POINT] == winner.candidate.number
     assert trained.values[0] == min(winner.candidate.scores)  # of two the worse
     assert f"models:/mini@best is now {winner.name}" in said
     again = open_sweep(swept.store, "mini").optuna
@@ -254,9 +255,7 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     alias = client.get_model_version_by_alias("mini", BEST_ALIAS).run_id
     more = start_confirmation(swept.store, "mini", top=2, seeds=3, command=["confirm"])
     new = [trial for trial in more.read_trials().all if trial.number not in before]
-    places = sorted(
-        (trial.user_attrs[TEST_SEED_INDEX], trial.user_attrs[CANDIDATE]) for trial in new
-    )
+    places = sorted((trial.user_attrs[SEED_INDEX], trial.user_attrs[POINT]) for trial in new)
     best, third = [number for number in candidates(swept, top=2) if number != DEFAULTS]
     assert best == best_other(swept)
     assert places == sorted([(0, third), (1, third), *((2, n) for n in (DEFAULTS, best, third))])
