@@ -77,10 +77,7 @@ class Judgement:
             return "No trial beats the defaults: keep them."
         if winner.gain is None or winner.better is None:
             return f"The defaults failed under every seed; {winner.name} does best, {winner.mean}."
-        told = (
-            f"{winner.gain} above the defaults, better with probability "
-            f"{winner.better.shown('.2f')}"
-        )
+        told = f"{winner.gain} above the defaults, better with probability {winner.better:.2f}"
         if winner.gain.low > 0:
             return f"{winner.name} wins: {told}."
         seeds = len(winner.candidate.scores)
@@ -171,7 +168,7 @@ def table_rows(judgement: Judgement) -> Iterator[Sequence[str]]:
             str(row.iqm),
             "" if row.success_rate is None else f"{row.success_rate:.1%}",
             f"{row.worst:.1f}",
-            row.better.shown(".2f") if row.better else "",
+            f"{row.better:.2f}" if row.better else "",
             "pruned" if score is None else f"{score:.1f}",
             "" if gap is None else f"{gap:+.1f}",
         )

@@ -232,14 +232,14 @@ def used_bins(sweep: Sweep) -> Answer:
                 float(own.sum(axis=1 - engine)[idle(levels[engine], engine)].sum() / own.sum())
                 for own in flights
             ]
-        ).shown(".0%")
+        )
         for engine in (MAIN, SIDE)
     ]
     used = int((counts > 0).sum())
     return Answer(
         f"In {FLIGHTS} flights of trial {pilot.trial} on unseen seeds, {counts.sum():,} steps, the "
-        f"{ENGINES[MAIN]} is off in {off[MAIN]} of a flight's steps, the {ENGINES[SIDE]} in "
-        f"{off[SIDE]}; {used} of {counts.size} pairs of levels are ever used.",
+        f"{ENGINES[MAIN]} is off in {off[MAIN]:.0%} of a flight's steps, the {ENGINES[SIDE]} in "
+        f"{off[SIDE]:.0%}; {used} of {counts.size} pairs of levels are ever used.",
         figure,
     )
 

@@ -115,7 +115,7 @@ def sentence(ladder: Ladder, rung: str, *, below: str | None = None) -> str:
     verdict = "that can be chance"
     if gain.low > 0 or gain.high < 0:
         verdict = f"{rung} is {'better' if gain.low > 0 else 'worse'}"
-    return f"{rung} minus {below}: {gain.shown('+.1f')} of return {made}: {verdict}."
+    return f"{rung} minus {below}: {gain:+.1f} of return {made}: {verdict}."
 
 
 def pilot_sentence(ladder: Ladder, rung: str) -> str:
@@ -125,7 +125,7 @@ def pilot_sentence(ladder: Ladder, rung: str) -> str:
         (outcome.return_mean, float(np.mean(outcome.sampled))) for outcome in ladder.trainings(rung)
     ]
     change = mean_estimate([probable - sampled for probable, sampled in pairs])
-    return f"{rung}, most probable minus sampled actions: {change.shown('+.1f')} of return."
+    return f"{rung}, most probable minus sampled actions: {change:+.1f} of return."
 
 
 def step(ladder: Ladder, rung: str) -> Answer:

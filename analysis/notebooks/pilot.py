@@ -125,8 +125,8 @@ def paths(flown: Flown) -> Answer:
     between = share_estimate(int((np.abs(ends) <= FLAG).sum()), len(ends))
     away = mean_estimate(np.abs(ends).tolist())
     return Answer(
-        f"{between.shown('.0%')} of {len(ends)} flights end between the flags (x within "
-        f"{FLAG} of the middle), {away.shown('.2f')} from the middle on average; the first "
+        f"{between:.0%} of {len(ends)} flights end between the flags (x within "
+        f"{FLAG} of the middle), {away:.2f} from the middle on average; the first "
         f"{min(DRAWN, len(ends))} are drawn.",
         figure,
     )
@@ -222,10 +222,7 @@ def failures(flown: Flown) -> Answer:
     shown, share = flown.at(0), ""
     if flown.solved is not None:
         good = share_estimate(int((flown.returns >= flown.solved).sum()), len(flown.flights))
-        share = (
-            f"{good.shown('.1%')} of {len(flown.flights)} flights return at least "
-            f"{flown.solved:g}. "
-        )
+        share = f"{good:.1%} of {len(flown.flights)} flights return at least {flown.solved:g}. "
     return Answer(
         f"{share}The worst, reset seed {shown.seed}, {shown.ending}: return "
         f"{shown.total_reward:.1f}, {len(shown.rewards)} steps.",

@@ -95,12 +95,12 @@ def explanations(sweep: Sweep) -> Answer:
     if not found:
         return Answer("No metric differs in what the good and the bad third both have seen.")
     names = sorted(found, key=lambda name: -abs(found[name].value - 0.5))
-    notes = {name: f"P(good > bad) = {found[name].shown('.2f')}" for name in names}
+    notes = {name: f"P(good > bad) = {found[name]:.2f}" for name in names}
     figure = trial_plots.metric_panels({name: panels[name] for name in names[:PANELS]}, notes=notes)
     return Answer(
         f"In the first {last:,} steps, which all of these {2 * third} trials have seen, "
         f"`{names[0]}` tells most: its mean is higher in a trial of the good third than in one of "
-        f"the bad third with probability {found[names[0]].shown('.2f')}, the clearest of "
+        f"the bad third with probability {found[names[0]]:.2f}, the clearest of "
         f"{len(names)} metrics.",
         figure,
     )

@@ -56,7 +56,7 @@ def importance_part(records: Records) -> list[Block]:
     first, row = table.index[0], table.iloc[0]
     weight = Estimate(row["share"], row["low"], row["high"])
     caption = (
-        f"`{first}` comes first, with a share of {weight.shown('.2f')}. How far each field's "
+        f"`{first}` comes first, with a share of {weight:.2f}. How far each field's "
         "values in the best quarter of trials lie from those in all (PED-ANOVA), over "
         f"{len(with_last_return(records.counted))} trials, pruned ones with their return so far; "
         "interval: 95 % of resamples of these trials."

@@ -14,7 +14,6 @@ import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.notebooks import budget as budget_answers
 from analysis.notebooks import sweep as sweep_answers
 from analysis.notebooks import trials as trial_answers
 from analysis.notebooks.answer import Answer
@@ -34,9 +33,9 @@ QUESTIONS: Sequence[Callable[[Sweep], Answer]] = (
     sweep_answers.good_values,
     sweep_answers.together,
     sweep_answers.directions,
-    budget_answers.pruning,
-    budget_answers.foresight,
-    budget_answers.times,
+    sweep_answers.pruning,
+    sweep_answers.foresight,
+    sweep_answers.times,
     lambda sweep: trial_answers.learning(sweep, trial_answers.best_median_worst(sweep)),
     trial_answers.explanations,
     trial_answers.noise,

@@ -189,5 +189,5 @@ def test_an_estimate_reads_as_value_and_interval() -> None:
     assert CONFIDENCE == 0.95
     found = Estimate(12.34, -1.06, 25.0)
     assert str(found) == "12.3 [-1.1, 25.0]"
-    assert found.shown(".2f") == "12.34 [-1.06, 25.00]"
+    assert f"{found:.2f}" == "12.34 [-1.06, 25.00]"
     assert str(Estimate(12.34, float("nan"), float("nan"))) == "12.3"
