@@ -1,4 +1,4 @@
-"""A policy's flights, step by step: where it was, what it did, what it expected, how it ended."""
+"""Flights of a recorded policy, step by step: states, actions, expected and realised returns."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from sweeps.store.trials import find_trial
 from sweeps.sweep import Sweep
 
 LANDER: Final = "LunarLander"
-"""How the names of the environments begin whose observations are understood here."""
+"""The prefix of the ids of the environments whose observations are understood here."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedPolicy:
-    """A trained policy and where it is from."""
+    """A trained policy and its origin."""
 
     policy: ActorCritic
     config: TrainConfig
     trial: int
     training: int
-    """Of the trial's, from 0."""
+    """Which of the trial's trainings, from 0."""
 
     @property
     def is_lander(self) -> bool:
@@ -52,11 +52,11 @@ class Episode:
     obs: NDArray[np.float32]
     """(T + 1, obs): s_0 to s_T."""
     actions: NDArray[np.generic]
-    """(T,) or (T, A): as `env.step` took them."""
+    """(T,) or (T, A): the actions passed to `env.step`."""
     rewards: NDArray[np.float64]
     """(T,), raw."""
     terminated: bool
-    """The episode was over; otherwise the time limit cut it."""
+    """Whether the episode reached a terminal state; otherwise the time limit cut it."""
 
     @property
     def total_reward(self) -> float:
@@ -64,7 +64,7 @@ class Episode:
 
     @property
     def ending(self) -> str:
-        """How LunarLander ended it: its last reward says so, +-100 in place of everything else."""
+        """How LunarLander ended the episode, by its last reward: +100, -100 or any other."""
         if not self.terminated:
             return "time limit"
         if self.rewards[-1] == 100:
@@ -72,20 +72,20 @@ class Episode:
         return "flew away" if abs(self.obs[-1, 0]) >= 1 else "crashed"
 
 
-def best_pilot(sweep: Sweep) -> TrainedPolicy:
+def best_policy(sweep: Sweep) -> TrainedPolicy:
     """The policy of the best trial, or of the confirmed winner.
 
     Raises:
-        ConfigError: no trial has finished, or its weights are gone.
+        ConfigError: no trial has finished, or its weights are missing.
     """
-    return pilot_of(sweep, find_trial(sweep.optuna, "best"))
+    return policy_of(sweep, find_trial(sweep.optuna, "best"))
 
 
-def pilot_of(sweep: Sweep, trial: FrozenTrial) -> TrainedPolicy:
-    """The policy of a finished trial; of several trainings that of the median one.
+def policy_of(sweep: Sweep, trial: FrozenTrial) -> TrainedPolicy:
+    """The policy of a finished trial, from its median training.
 
     Raises:
-        ConfigError: the weights are missing, or not those of this program.
+        ConfigError: the weights are missing, or were not written by this program.
     """
     training = median_index(seed_scores(trial) or [0.0])
     name = seed_folder(training, of=sweep.study.settings.seeds_per_trial) + POLICY_FILE
@@ -97,23 +97,23 @@ def pilot_of(sweep: Sweep, trial: FrozenTrial) -> TrainedPolicy:
             raise ConfigError(f"trial {trial.number} has no {name}: {error}") from None
         try:
             policy, config = load(path, origin=sweep.store.origin)
-        except ConfigError as error:  # the folder is gone when that is read
+        except ConfigError as error:  # the temporary path means nothing to its reader
             raise ConfigError(str(error).replace(str(path), name)) from None
     return TrainedPolicy(policy, config, trial.number, training)
 
 
-def fly(pilot: TrainedPolicy, episodes: int, *, sampled: bool = False) -> list[Episode]:
-    """Flights on reset seeds that nothing has been chosen by, those of `python -m lander fly`."""
+def fly(trained: TrainedPolicy, episodes: int, *, sampled: bool = False) -> list[Episode]:
+    """Flights on the reset seeds of `python -m lander fly`, by which nothing was ever chosen."""
     seeds = seed_range(FLIGHT_SEED, episodes)
     generator = torch.Generator().manual_seed(FLIGHT_SEED) if sampled else None
-    flown = evaluate(pilot.policy, pilot.config.env, seeds=seeds, generator=generator)
+    flown = evaluate(trained.policy, trained.config.env, seeds=seeds, generator=generator)
     pairs = zip(flown.seeds, flown.actions, strict=True)
-    return [retrace(pilot.config.env, seed, actions) for seed, actions in pairs]
+    return [retrace(trained.config.env, seed, actions) for seed, actions in pairs]
 
 
 def retrace(env: AnyEnv, seed: int, actions: NDArray[np.generic]) -> Episode:
-    """Fly recorded actions again and keep every step: the same episode, to the bit, unless the
-    environment does not repeat itself."""
+    """Replay recorded actions and keep every step: the same episode to the bit, if the environment
+    is deterministic."""
     obs: list[NDArray[np.float32]] = []
     rewards: list[float] = []
     terminated = truncated = False
@@ -128,42 +128,42 @@ def retrace(env: AnyEnv, seed: int, actions: NDArray[np.generic]) -> Episode:
     return Episode(seed, np.stack(obs), actions[: len(rewards)], np.array(rewards), terminated)
 
 
-def expected(pilot: TrainedPolicy, flight: Episode) -> NDArray[np.float64]:
+def expected(trained: TrainedPolicy, flight: Episode) -> NDArray[np.float64]:
     """(T,): V(s_t) in raw units of reward."""
-    return raw_values(pilot, flight.obs[:-1])
+    return raw_values(trained, flight.obs[:-1])
 
 
 @torch.no_grad()
-def raw_values(pilot: TrainedPolicy, obs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """V of states in raw units of reward: the critic speaks of scaled ones.
+def raw_values(trained: TrainedPolicy, obs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """V of states in raw units of reward: the critic's output divided by the reward scale.
 
-    With a running scale, of the scale that training ended with.
+    A running scale counts with its value at the end of training.
     """
-    scale = pilot.config.env.reward_scale
+    scale = trained.config.env.reward_scale
     if scale == "running":
-        moments = pilot.policy.reward_moments
+        moments = trained.policy.reward_moments
         assert moments is not None
         scale = 1 / float(moments.std)
-    values = pilot.policy.value(torch.from_numpy(obs))
+    values = trained.policy.value(torch.from_numpy(obs))
     return np.asarray(values.double().numpy() / scale)
 
 
-def realised(pilot: TrainedPolicy, flight: Episode) -> NDArray[np.float64]:
-    """(T,): G_t = sum_k gamma^k (r_{t+k} - step_cost), what V(s_t) should have been.
+def realised(trained: TrainedPolicy, flight: Episode) -> NDArray[np.float64]:
+    """(T,): G_t = sum_k gamma^k (r_{t+k} - step_cost), the return that V(s_t) estimates.
 
-    A time limit hides what would have followed: V(s_T) stands for it there, as in training.
+    After a time limit V(s_T) stands in for the rewards that would have followed, as in training.
     """
-    gamma, step_cost = pilot.config.ppo.gamma, pilot.config.env.step_cost
-    found = np.zeros(len(flight.rewards))
-    ahead = 0.0 if flight.terminated else float(raw_values(pilot, flight.obs[-1:])[0])
-    for t in reversed(range(len(found))):
+    gamma, step_cost = trained.config.ppo.gamma, trained.config.env.step_cost
+    returns = np.zeros(len(flight.rewards))
+    ahead = 0.0 if flight.terminated else float(raw_values(trained, flight.obs[-1:])[0])
+    for t in reversed(range(len(returns))):
         ahead = flight.rewards[t] - step_cost + gamma * ahead
-        found[t] = ahead
-    return found
+        returns[t] = ahead
+    return returns
 
 
 @torch.no_grad()
-def entropies(pilot: TrainedPolicy, flight: Episode) -> NDArray[np.float64]:
+def entropies(trained: TrainedPolicy, flight: Episode) -> NDArray[np.float64]:
     """(T,): entropy of pi(.|s_t), nats."""
-    pi = pilot.policy.distribution(torch.from_numpy(flight.obs[:-1]))
+    pi = trained.policy.distribution(torch.from_numpy(flight.obs[:-1]))
     return np.asarray(pi.entropy().double().numpy())

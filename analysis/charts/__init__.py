@@ -1,1 +1,1 @@
-"""The figures of report and notebooks: data and Axes in, the Axes out."""
+"""The figures of report and notebooks: each function draws data on Axes and returns the Axes."""

@@ -1,4 +1,4 @@
-"""The figures of report and notebooks: data and Axes in, the Axes out."""
+"""Learning curves: mean over trainings with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from analysis.stats import mean_estimate
 from sweeps.charts.style import COLOURS, STYLES
 
 FEW: Final = 20
-"""Points of a curve up to which each is marked."""
+"""Number of points up to which a curve has a marker on each."""
 
 
 def curves(tables: dict[str, pd.DataFrame], axes: Axes, *, label: str, points: int = 60) -> Axes:
-    """Curves side by side, from tables of `load_curves`: mean over trainings, its 95 % interval.
+    """Draw one curve per table of `load_curves`: the mean over trainings, with its 95 % interval.
 
-    A training is a pair of trial and seed. Few points, as of checkpoints, are marked.
+    A training is a pair of trial and seed.
     """
     for i, (name, table) in enumerate(tables.items()):
         steps, values = averaged(table, points=points)
@@ -46,15 +46,15 @@ def curves(tables: dict[str, pd.DataFrame], axes: Axes, *, label: str, points: i
 def averaged(
     table: pd.DataFrame, *, points: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps (P,) and the values there (trainings, P), as far as every training of the table came.
+    """Steps (P,) and the values at them (trainings, P), up to the shortest training of the table.
 
-    The recorded points themselves, wherever all trainings have theirs at about the same steps, as
-    checkpoints are. Where rollouts differ in size: read at `points` equal steps.
+    The points are the recorded ones if all trainings have theirs at about the same steps, as
+    checkpoints do; if rollouts differ in size, values are interpolated at `points` equal steps.
     """
     known = table.dropna(subset=["env_steps", "value"])
     x, y = (known[name].to_numpy(dtype="float64") for name in ("env_steps", "value"))
     rows = known.groupby(["trial", "seed"]).indices.values()
-    trainings = [(x[own], y[own]) for own in rows if len(own) > 1]
+    trainings = [(x[index], y[index]) for index in rows if len(index) > 1]
     if not trainings:
         return np.empty(0), np.empty((0, 0))
     common = min(len(steps) for steps, _ in trainings)

@@ -12,7 +12,7 @@ from sweeps.charts.style import COLOURS, GREY
 
 
 def forest(estimates: Mapping[str, Estimate], axes: Axes, *, label: str, middle: float) -> Axes:
-    """A line per estimate, the first on top; `middle` is the value that says nothing."""
+    """One line per estimate, the first on top; `middle` is the value of no effect."""
     axes.axvline(middle, color=GREY, linewidth=0.8)
     names = list(estimates)[::-1]
     for y, name in enumerate(names):
@@ -34,7 +34,7 @@ def whiskers(
     marker: str = "o",
     label: str | None = None,
 ) -> None:
-    """A value and its interval, lying."""
+    """A value and its interval as a horizontal line."""
     reach = np.nan_to_num([[estimate.value - estimate.low], [estimate.high - estimate.value]])
     axes.errorbar(
         estimate.value, y, xerr=reach, marker=marker, capsize=4, color=colour, label=label

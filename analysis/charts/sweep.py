@@ -1,4 +1,4 @@
-"""The figures of notebook 01 that a sweep itself does not draw: data and Axes in, Axes out."""
+"""The figures of notebook 01 that a sweep does not leave on its run."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from analysis.stats import Estimate
 from sweeps.charts.style import COLOURS, GREY, WHITE
 
 HATCHES = ("", "//", "..", "xx", "--")
-"""Bars differ by more than their colour."""
+"""Bars are told apart by more than their colour."""
 STATES = {
     "COMPLETE": ("finished", COLOURS[0]),
     "PRUNED": ("pruned", COLOURS[4]),
     "FAIL": ("failed", COLOURS[1]),
 }
 BINS = 20
-"""Bars of a histogram, where there are more places than that."""
+"""Bars of a histogram, at most."""
 
 
 def endings(trials: pd.DataFrame, axes: Axes, *, reports: int) -> Axes:
-    """How many trials ended after which share of the budget; `trials` as `load_trials` gives them.
-
-    A bar per report, if there are few enough.
-    """
+    """A histogram of the share of the budget at which trials of `load_trials` ended, with a bar per
+    report up to `BINS`."""
     count = min(reports, BINS)
     edges = (np.arange(count + 2) - 0.5) * 100 / count  # the first bar: before any report
     below = np.zeros(count + 1)
@@ -37,7 +35,7 @@ def endings(trials: pd.DataFrame, axes: Axes, *, reports: int) -> Axes:
         if not height.any():
             continue
         middles = (edges[:-1] + edges[1:]) / 2
-        width = min(80 / count, 10)  # of few reports, bars stay bars
+        width = min(80 / count, 10)  # with few reports, bars stay narrow
         axes.bar(
             middles, height, width, below, color=colour, hatch=hatch, edgecolor=WHITE, label=name
         )
@@ -51,8 +49,8 @@ def endings(trials: pd.DataFrame, axes: Axes, *, reports: int) -> Axes:
 
 
 def predictions(shares: Sequence[float], estimates: Sequence[Estimate], axes: Axes) -> Axes:
-    """Rank correlation with the final return over the share of the budget, 0 to 1, at which trials
-    were looked at."""
+    """Rank correlation with the final return, over the share of the budget (0 to 1) at which trials
+    were compared."""
     values = np.array([estimate.value for estimate in estimates])
     low = np.array([estimate.low for estimate in estimates])
     high = np.array([estimate.high for estimate in estimates])

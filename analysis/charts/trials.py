@@ -1,4 +1,4 @@
-"""The figures of notebook 02: data and Axes in, the Axes out."""
+"""The figures of notebook 02."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def learning(tables: Mapping[str, pd.DataFrame], axes: Axes, *, label: str) -> Axes:
-    """Curves side by side; one that ended after its first point is that point."""
+    """Learning curves; a training that ended after its first point is drawn as that point."""
     curves(dict(tables), axes, label=label)
     restyle(axes)
     for i, (name, table) in enumerate(tables.items()):
@@ -32,7 +32,7 @@ def learning(tables: Mapping[str, pd.DataFrame], axes: Axes, *, label: str) -> A
 
 
 def restyle(axes: Axes) -> None:
-    """Lines that differ in grey too."""
+    """Give lines different styles, so that they differ in grey too."""
     for i, line in enumerate(axes.get_lines()):
         line.set_linestyle(STYLES[i % len(STYLES)])
 
@@ -40,8 +40,8 @@ def restyle(axes: Axes) -> None:
 def metric_panels(
     panels: Mapping[str, Mapping[str, pd.DataFrame]], *, notes: Mapping[str, str]
 ) -> Figure:
-    """A panel per metric, in it a mean curve with its 95 % interval per group of trials; tables as
-    `load_curves` gives them, and a note over each panel."""
+    """One panel per metric with a note above it; in it, per group of trials, the mean of its tables
+    of `load_curves` with the 95 % interval."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(3.4 * columns, 2.9 * rows + 0.4)
@@ -60,8 +60,8 @@ def metric_panels(
 
 
 def paired_episodes(one: pd.Series, other: pd.Series, axes: Axes) -> Axes:
-    """Returns of two candidates in equal episodes, in the order of the first one's, and their
-    means as lines; the series are named."""
+    """Returns of two candidates in the same episodes, sorted by the first one's, with their means
+    as lines; the names of the series label them."""
     order = one.sort_values().index
     x = np.arange(len(order))
     for i, values in enumerate((one[order], other[order])):
@@ -78,8 +78,8 @@ def paired_episodes(one: pd.Series, other: pd.Series, axes: Axes) -> Axes:
 
 
 def disagreements(groups: Mapping[str, Mapping[str, Sequence[float]]], axes: Axes) -> Axes:
-    """A line per setup, the first on top; on it per comparison every value, and their mean with its
-    95 % interval."""
+    """One line per setup, the first on top; on it, per comparison, each value and their mean with
+    its 95 % interval."""
     setups = list(groups)[::-1]
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     for y, setup in enumerate(setups):

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 
 from analysis.experiments.experiment import Outcome, read_experiment, read_outcomes
 from analysis.experiments.readme import order_sentence
-from analysis.flight import best_pilot, fly
+from analysis.flight import best_policy, fly
 from analysis.load import load_trials
 from analysis.notebooks.answer import Answer
 from analysis.notebooks.thrust import (
@@ -194,7 +194,7 @@ def error_bars(
 def used_bins(sweep: Sweep) -> Answer:
     """Which bins does the best policy use?"""
     try:
-        pilot = best_pilot(sweep)
+        pilot = best_policy(sweep)
     except ConfigError as error:
         return Answer(f"No policy to look at: {error}.")
     if not has_engines(pilot.config) or pilot.config.policy.head == "gaussian":

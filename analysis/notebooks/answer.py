@@ -1,4 +1,4 @@
-"""What every notebook begins with: the sweep that it looks at, and how it answers."""
+"""What every notebook imports: the sweep it is about, and the form of its answers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sweeps.store.store import Store, quiet
 from sweeps.sweep import Sweep, open_sweep
 
 STORE, STUDY = "SWEEPS_STORE", "SWEEPS_STUDY"
-"""Environment variables that say which sweep; without them it is `lander` in `mlruns`."""
+"""Environment variables that name the sweep; the default is study `lander` in `mlruns`."""
 STEPS = "SWEEPS_STEPS"
-"""Environment variable: how many environment steps a notebook trains for where it trains."""
+"""Environment variable: the number of environment steps of a training inside a notebook."""
 
 
 def sweep_here() -> Sweep:
-    """The sweep that the environment names.
+    """The sweep that the environment variables name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it does not exist.
     """
     torch.set_num_threads(1)  # before the first op: what is trained here equals what sweeps train
     quiet()
@@ -36,33 +36,35 @@ def sweep_here() -> Sweep:
 
 
 def steps_here(default: int) -> int:
-    """How many environment steps to train for: what the environment says, or else `default`.
+    """The number of environment steps to train for, from the environment variable or `default`.
 
     Raises:
-        ConfigError: it says something that is no number of steps.
+        ConfigError: the variable holds no number of steps.
     """
-    given = os.environ.get(STEPS, str(default))
-    if not given.isdecimal() or int(given) < 1:
-        raise ConfigError(f'{STEPS} must be a whole number from 1 up, got "{given}"')
-    return int(given)
+    steps = os.environ.get(STEPS, str(default))
+    if not steps.isdecimal() or int(steps) < 1:
+        raise ConfigError(f'{STEPS} must be a whole number from 1 up, got "{steps}"')
+    return int(steps)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A figure and the one sentence that it allows to say; a notebook shows one below the other."""
+    """A figure and one sentence about it; a notebook shows the sentence below the figure."""
 
     sentence: str
     """Markdown."""
     figure: Figure | None = None
-    """None where there is nothing to draw: the sentence then says why."""
+    """None if there is nothing to draw; the sentence then says why."""
     gif: bytes | None = None
-    """A moving picture below the figure."""
+    """A moving picture, shown below the figure."""
 
     def _ipython_display_(self) -> None:
-        shown = import_module("IPython.display")  # here: only notebooks have it
+        ipython = import_module("IPython.display")  # an optional extra, which only notebooks need
         if self.figure is not None:
-            shown.display(self.figure)
+            ipython.display(self.figure)
         if self.gif is not None:  # inline, so that a page needs no other file
             data = b64encode(self.gif).decode()
-            shown.display(shown.HTML(f'<img alt="a flight" src="data:image/gif;base64,{data}">'))
-        shown.display(shown.Markdown(self.sentence))
+            ipython.display(
+                ipython.HTML(f'<img alt="a flight" src="data:image/gif;base64,{data}">')
+            )
+        ipython.display(ipython.Markdown(self.sentence))

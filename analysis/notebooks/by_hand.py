@@ -20,7 +20,7 @@ from sweeps.charts.style import BLACK, COLOURS, GREY, STYLES
 
 
 def episode(rewards: Sequence[float], values: Sequence[float]) -> Rollout:
-    """One whole episode that ends in a terminal state, written down: (T, 1)."""
+    """A rollout (T, 1) of one whole episode that ends in a terminal state, from its numbers."""
     reward, value = (torch.tensor(column).float()[:, None] for column in (rewards, values))
     ends = torch.zeros_like(reward, dtype=torch.bool)
     ends[-1] = True
@@ -58,7 +58,7 @@ def dial_table(rollout: Rollout, lambdas: Sequence[float], *, gamma: float) -> p
 
 
 def dial(rollout: Rollout, axes: Axes, *, gamma: float) -> Axes:
-    """GAE of each step of one episode over lambda; marks where the other estimators stand."""
+    """GAE of each step of one episode over lambda, with marks for the other estimators."""
     lambdas = np.linspace(0, 1, 101)
     estimates = torch.cat([gae(rollout, gamma=gamma, gae_lambda=x) for x in lambdas], dim=1)
     for t, row in enumerate(estimates):
@@ -68,9 +68,9 @@ def dial(rollout: Rollout, axes: Axes, *, gamma: float) -> Axes:
         "n_step, n = 1": (0.0, "s", n_step(rollout, gamma=gamma, n=1)),
         "reward_to_go - V": (1.0, "o", monte_carlo(rollout, gamma=gamma)),
     }
-    for label, (place, marker, estimate) in ends.items():
+    for label, (end, marker, estimate) in ends.items():
         points: dict[str, Any] = {"color": BLACK, "markerfacecolor": "none", "clip_on": False}
-        x = np.full(len(estimate), place)
+        x = np.full(len(estimate), end)
         axes.plot(x, estimate[:, 0], linestyle="none", marker=marker, label=label, **points)
     axes.set_xlabel("λ (ppo.gae_lambda)")
     axes.set_ylabel("advantage")
@@ -79,7 +79,7 @@ def dial(rollout: Rollout, axes: Axes, *, gamma: float) -> Axes:
 
 
 def surrogates(axes: Axes, *, clip_range: float) -> Axes:
-    """The clipped surrogate over the ratio, for A = 1 and A = -1; thin: r A as it is."""
+    """The clipped surrogate over the ratio, for A = 1 and A = -1; thin lines: r A unclipped."""
     ratio = torch.linspace(0, 2, 201)
     for advantage, colour, style in ((1.0, COLOURS[0], "-"), (-1.0, COLOURS[1], "--")):
         label = f"clip, A = {advantage:+.0f}"
@@ -107,7 +107,7 @@ def slopes(ratios: Sequence[float], *, clip_range: float) -> pd.DataFrame:
 
 
 def surrogate(name: str, ratio: Tensor, advantage: float, *, clip_range: float) -> Tensor:
-    """As the update has it, (B,), for ratios (B,) of transitions with one advantage."""
+    """The surrogate that an update maximises, (B,), for ratios (B,) and one advantage."""
     limits = Limits.of(PPOConfig(clip_range=clip_range))
     advantages = torch.full_like(ratio, advantage)
     return SURROGATES[name].objective(ratio, advantages, lambda: torch.zeros_like(ratio), limits)

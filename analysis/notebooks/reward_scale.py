@@ -1,8 +1,8 @@
 """Where the reward scale acts: the same short training under two scales, in several setups.
 
-Rewards times s make advantages times s. Normalised they are the same for every s, and without a
-critic nothing else depends on it: then the actor cannot know the scale. A critic starts with
-values of its own size, whatever s is, and is in every advantage.
+Rewards times s make advantages times s. Normalised, advantages are the same for every s, and
+without a critic nothing else depends on s: the actor cannot know the scale. A critic starts with
+values of its own size, whatever s is, and enters every advantage.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SETUPS: Final[Mapping[str, Mapping[str, Any]]] = {
     SHARED: {"policy.trunk": "shared", "ppo.advantage_norm": "none"},
 }
 KEPT: Final = ("env.id", "env.bins", "policy.head")
-"""What a training has from the study; the rest is default, or one of these:"""
+"""Fields taken from the study; `SHORT` and the setup set others, the rest are defaults."""
 SHORT: Final[Mapping[str, Any]] = {
     "env.num_envs": 8,
     "env.time_limit": 128,
@@ -50,43 +50,45 @@ SHORT: Final[Mapping[str, Any]] = {
     "checkpoints": 1,
 }
 SMALL, LARGE = 1 / 64, 1.0
-"""Powers of two: products with them are exact, so that equal can mean equal to the bit."""
+"""Two reward scales, powers of two: products with them are exact, so that equal policies are equal
+to the bit."""
 BY_SCALE: Final = "reward scale 1/64 and 1, one seed"
 BY_SEED: Final = "reward scale 1, two seeds"
 STATES, DRAWS = 512, 8
 OTHER_SEEDS = 1000
-"""Added to a seed to have another one."""
+"""Added to a seed to get another seed."""
 
 
 class Enough(Exception):
-    """The training has had its steps."""
+    """Raised to end a training that has had its steps."""
 
 
 def answer(base: TrainConfig, *, steps: int, seeds: int = 3) -> Answer:
     """Where does the reward scale act?"""
-    found = measure(base, steps=steps, seeds=seeds)
+    measured = measure(base, steps=steps, seeds=seeds)
     figure, axes = new_axes(8.5, 4)
-    disagreements(found, axes)
-    told = {
-        (setup, which): mean_estimate(values).shown(".2f")
-        for setup, group in found.items()
+    disagreements(measured, axes)
+    share = {
+        (setup, which): f"{mean_estimate(values):.2f}"
+        for setup, group in measured.items()
         for which, values in group.items()
     }
-    same = "equal to the bit" if max(found[WITHOUT][BY_SCALE]) == 0 else "float error grows"
+    same = "equal to the bit" if max(measured[WITHOUT][BY_SCALE]) == 0 else "float error grows"
     return Answer(
-        f"After {steps:,} steps policies that learned from rewards times 1/64 and times 1 differ "
-        f"in a share of {told[WITHOUT, BY_SCALE]} of their actions without a critic ({same}), "
-        f"{told[SEPARATE, BY_SCALE]} with separate trunks and normalised advantages and "
-        f"{told[SHARED, BY_SCALE]} with a shared trunk and without; those of two seeds in "
-        f"{told[SEPARATE, BY_SEED]} with separate and {told[SHARED, BY_SEED]} with shared trunks.",
+        f"After {steps:,} steps, policies that learned from rewards times 1/64 and times 1 differ "
+        f"in a share of {share[WITHOUT, BY_SCALE]} of their actions without a critic ({same}), "
+        f"{share[SEPARATE, BY_SCALE]} with separate trunks and normalised advantages, and "
+        f"{share[SHARED, BY_SCALE]} with a shared trunk and plain advantages. Policies of two "
+        f"seeds differ in {share[SEPARATE, BY_SEED]} with separate trunks and in "
+        f"{share[SHARED, BY_SEED]} with a shared one.",
         figure,
     )
 
 
 def measure(base: TrainConfig, *, steps: int, seeds: int) -> dict[str, dict[str, list[float]]]:
-    """Setup -> how far policies lie apart that differ in the scale or in the seed, per seed."""
+    """Per setup, how much policies disagree that differ in scale, or in seed: a value per seed."""
     obs = random_states(base.env)
-    found = {}
+    measured = {}
     for setup, options in SETUPS.items():
         groups: dict[str, list[float]] = {BY_SCALE: [], BY_SEED: []}
         for seed in range(seeds):
@@ -96,12 +98,12 @@ def measure(base: TrainConfig, *, steps: int, seeds: int) -> dict[str, dict[str,
             )
             groups[BY_SCALE].append(disagreement(small, large))
             groups[BY_SEED].append(disagreement(other, large))
-        found[setup] = groups
-    return found
+        measured[setup] = groups
+    return measured
 
 
 def short(base: TrainConfig, options: Mapping[str, Any], *, scale: float, seed: int) -> TrainConfig:
-    """A quick training in one of the setups, in the environment of a study."""
+    """The configuration of a quick training in one of the setups, in the environment of a study."""
     flat = flatten(base)
     kept = {name: value for name, value in flat.items() if name in KEPT or is_kwarg(name)}
     varied = {"env.reward_scale": scale, "seed": seed}
@@ -109,7 +111,7 @@ def short(base: TrainConfig, options: Mapping[str, Any], *, scale: float, seed: 
 
 
 def policy_after(config: TrainConfig, steps: int, obs: Tensor) -> Distribution:
-    """pi(.|s) in the given states after the update in which training reaches so many steps."""
+    """pi(.|s) in the given states, after the update in which the training reaches `steps`."""
     policy = make_policy(config, generator=torch.Generator())
 
     def on_update(progress: Progress) -> None:
@@ -117,7 +119,7 @@ def policy_after(config: TrainConfig, steps: int, obs: Tensor) -> Distribution:
             policy.load_state_dict(progress.state()["policy"])
             raise Enough
 
-    # a budget far beyond, so that no time is spent on an evaluation at its end
+    # a budget far beyond `steps`, so that no time is spent on an evaluation at its end
     with suppress(Enough):
         train(configure({"total_steps": 2 * steps + 10**6}, base=config), on_update=on_update)
     with torch.no_grad():
@@ -125,7 +127,7 @@ def policy_after(config: TrainConfig, steps: int, obs: Tensor) -> Distribution:
 
 
 def random_states(env: AnyEnv) -> Tensor:
-    """(STATES, obs): where random actions lead."""
+    """(STATES, obs): states that random actions lead to."""
     rows = []
     with closing(make_whole(env)) as craft:
         craft.action_space.seed(0)
@@ -140,7 +142,7 @@ def random_states(env: AnyEnv) -> Tensor:
 
 @torch.no_grad()
 def disagreement(pi: Distribution, other: Distribution) -> float:
-    """In which share of actions two policies must differ at least, over some states.
+    """The share of actions in which two policies must at least differ, averaged over states.
 
     Their total variation, E_{a ~ other}[max(0, 1 - pi(a|s) / other(a|s))]: exactly 0 for equal
     policies, 1 for policies that have no action in common.

@@ -1,4 +1,4 @@
-"""What an action does to the craft: the thrust of its engines, measured on the environment."""
+"""The thrust of the craft's engines for an action, measured on the environment."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ SEED: Final = 0
 
 
 def has_engines(config: TrainConfig) -> bool:
-    """It is LunarLander with its two continuous engines."""
+    """Whether the environment is LunarLander, which has a main and two side engines."""
     return config.env.id.startswith(LUNAR_LANDER)
 
 
 def thrust(env: AnyEnv, engine: int, levels: Sequence[float]) -> NDArray[np.float64]:
     """(levels,): share of an engine's full thrust that each level gives.
 
-    Measured: the change of velocity in one step from the same state, against coasting, in units of
-    that at full level, to the left for side levels below 0. The environment draws the same noise
-    whatever the action, so it cancels.
+    It is measured as the change of velocity in one step from the same state, against coasting,
+    divided by the change at full level (full left for side levels below 0). The environment draws
+    the same noise for every action, so the noise cancels.
     """
     coasting = velocity(env, [0.0, 0.0])
 
@@ -45,7 +45,7 @@ def thrust(env: AnyEnv, engine: int, levels: Sequence[float]) -> NDArray[np.floa
 
 
 def action_of(engine: int, level: float) -> list[float]:
-    """One engine at a level, the other one off."""
+    """The action that sets one engine to a level and leaves the other one off."""
     action = [0.0, 0.0]
     action[engine] = level
     return action
@@ -61,7 +61,7 @@ def velocity(env: AnyEnv, action: Sequence[float]) -> NDArray[np.float64]:
 
 
 def levels_of(config: TrainConfig) -> NDArray[np.float64]:
-    """(2, bins): what each bin of each engine hands to the environment."""
+    """(2, bins): the level that each bin of each engine passes to the environment."""
     _, space = spaces(config.env)
     assert isinstance(space, Box)
     return np.asarray(bin_levels(space, config).double().numpy())
@@ -80,7 +80,7 @@ def engines(actions: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def idle(levels: NDArray[np.float64], engine: int) -> NDArray[np.bool_]:
-    """Which levels leave an engine off: main up to 0, side up to 0.5 either way."""
+    """Whether a level leaves its engine off: main up to 0, side up to 0.5 either way."""
     return levels <= 0 if engine == MAIN else np.abs(levels) <= 0.5
 
 

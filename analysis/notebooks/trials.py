@@ -1,7 +1,7 @@
-"""What notebook 02 asks of trials, answered from their records: a figure and a sentence each.
+"""The answers of notebook 02, from the records of trials.
 
-Of a search every trial is a candidate; of a confirmation those that it trains are, by their numbers
-in the search.
+In a search every trial is a candidate; in a confirmation the candidates are the trials of the
+search that it trains again, under their numbers there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.charts import trials as trial_plots
+from analysis.charts import trials as charts
 from analysis.load import load_curves, load_episodes, load_trials
 from analysis.notebooks.answer import Answer
 from analysis.stats import by_training, lead, probability_better, seed_spread
@@ -27,45 +27,42 @@ GOOD, BAD = "good third", "bad third"
 
 
 def scores(sweep: Sweep, *states: str) -> pd.Series:
-    """Last return of each candidate whose trials ended in one of the states, the best first; mean
-    over its trials."""
-    trials = load_trials(sweep)
-    over = trials[trials["state"].isin(states or ("COMPLETE", "PRUNED"))].dropna(
-        subset="last_return"
-    )
-    return over.groupby("candidate")["last_return"].mean().sort_values(ascending=False)
+    """Mean last return of each candidate over its trials in one of the states, the best first."""
+    trials = load_trials(sweep).dropna(subset="last_return")
+    ended = trials[trials["state"].isin(states or ("COMPLETE", "PRUNED"))]
+    return ended.groupby("candidate")["last_return"].mean().sort_values(ascending=False)
 
 
 def best_median_worst(sweep: Sweep) -> list[int]:
-    """Candidates to look at first, the best first; fewer than three if there are fewer."""
+    """The candidates to look at first, the best first; fewer than three if there are fewer."""
     order = scores(sweep).index
-    places = sorted({0, (len(order) - 1) // 2, len(order) - 1}) if len(order) else []
-    return [int(order[place]) for place in places]
+    ranks = sorted({0, (len(order) - 1) // 2, len(order) - 1}) if len(order) else []
+    return [int(order[rank]) for rank in ranks]
 
 
 def learning(sweep: Sweep, candidates: Sequence[int], *, metric: str = METRIC) -> Answer:
     """How did they learn?"""
     points, ended = load_curves(sweep, metric), scores(sweep)
     tables = {
-        f"trial {number}": own
+        f"trial {number}": rows
         for number in dict.fromkeys(candidates)
-        if len(own := points[points["candidate"] == number])
+        if len(rows := points[points["candidate"] == number])
     }
     if not tables:
         return Answer(f"None of the trials {list(candidates)} has a point of `{metric}`.")
     figure, axes = new_axes(9, 4.4)
-    trial_plots.learning(tables, axes, label=metric)
+    charts.learning(tables, axes, label=metric)
     if metric.endswith("return_mean"):
         solved_line(axes, sweep.study.base.env)
     one, other = candidates[0], candidates[-1]
     ahead = None if one == other else lead(load_episodes(sweep), one, other)
     if ahead is not None:
-        told = f"Trial {one} ended {ahead.estimate} above trial {other}, over {ahead.over}."
-        return Answer(told, figure)
+        sentence = f"Trial {one} ended {ahead.estimate} above trial {other}, over {ahead.over}."
+        return Answer(sentence, figure)
     ends = [f"trial {number} at {ended[number]:.1f}" for number in candidates if number in ended]
     return Answer(
-        f"They ended with these returns: {', '.join(ends) or 'none'}; there is no interval where "
-        "one of them has no final episodes in the record.",
+        f"They ended with these returns: {', '.join(ends) or 'none'}; an interval needs recorded "
+        "final episodes of both trials.",
         figure,
     )
 
@@ -75,42 +72,43 @@ def explanations(sweep: Sweep) -> Answer:
     order = scores(sweep).index
     third = len(order) // 3
     if third < 2:
-        return Answer(f"Thirds to compare take six trials that ended, there are {len(order)}.")
+        return Answer(f"Comparing thirds needs six ended trials; there are {len(order)}.")
     thirds = {GOOD: order[:third], BAD: order[-third:]}
-    panels, found, last = {}, {}, 0
-    for metric in telling(sweep):
+    panels, estimates, last = {}, {}, 0
+    for metric in explaining_metrics(sweep):
         points = load_curves(sweep, metric)
         points = points[points["candidate"].isin(order[:third].union(order[-third:]))]
         if points["candidate"].nunique() < 2 * third:
             continue  # not recorded for some of them
-        seen = int(points.groupby(["trial", "seed"])["env_steps"].max().min())
-        points = points[points["env_steps"] <= seen]
+        common = int(points.groupby(["trial", "seed"])["env_steps"].max().min())
+        points = points[points["env_steps"] <= common]
         groups = {name: points[points["candidate"].isin(third)] for name, third in thirds.items()}
         means = {
-            name: own.groupby("candidate")["value"].mean().tolist() for name, own in groups.items()
+            name: rows.groupby("candidate")["value"].mean().tolist()
+            for name, rows in groups.items()
         }
         if all(means.values()) and np.ptp(means[GOOD] + means[BAD]) > 0:
-            panels[metric], last = groups, max(last, seen)
-            found[metric] = probability_better(means[GOOD], means[BAD])
-    if not found:
-        return Answer("No metric differs in what the good and the bad third both have seen.")
-    names = sorted(found, key=lambda name: -abs(found[name].value - 0.5))
-    notes = {name: f"P(good > bad) = {found[name]:.2f}" for name in names}
-    figure = trial_plots.metric_panels({name: panels[name] for name in names[:PANELS]}, notes=notes)
+            panels[metric], last = groups, max(last, common)
+            estimates[metric] = probability_better(means[GOOD], means[BAD])
+    if not estimates:
+        return Answer("No metric differs over the steps that the good and the bad third share.")
+    names = sorted(estimates, key=lambda name: -abs(estimates[name].value - 0.5))
+    notes = {name: f"P(good > bad) = {estimates[name]:.2f}" for name in names}
+    figure = charts.metric_panels({name: panels[name] for name in names[:PANELS]}, notes=notes)
     return Answer(
-        f"In the first {last:,} steps, which all of these {2 * third} trials have seen, "
-        f"`{names[0]}` tells most: its mean is higher in a trial of the good third than in one of "
-        f"the bad third with probability {found[names[0]]:.2f}, the clearest of "
+        f"In the first {last:,} steps, which all of these {2 * third} trials reached, "
+        f"`{names[0]}` says most: its mean is higher in a trial of the good third than in one of "
+        f"the bad third with probability {estimates[names[0]]:.2f}, the clearest of "
         f"{len(names)} metrics.",
         figure,
     )
 
 
-def telling(sweep: Sweep) -> list[str]:
-    """Curves that could say why; a return would only say that."""
+def explaining_metrics(sweep: Sweep) -> list[str]:
+    """Curves that could explain a return; returns themselves are left out."""
     names = [name for name in CURVES if name.startswith(("policy/", "value/"))]
     names.append(TRAIN_LENGTH)
-    if "env.reward_scale" not in sweep.study.space:  # it is the unit of this one
+    if "env.reward_scale" not in sweep.study.space:  # the reward scale is the unit of this loss
         names.append(VALUE_LOSS)
     return names
 
@@ -119,7 +117,7 @@ def noise(sweep: Sweep) -> Answer:
     """How noisy is a score?"""
     order, episodes = scores(sweep, "COMPLETE").index, load_episodes(sweep)
     if len(order) < 2:
-        return Answer(f"Two trials to compare must have finished, there are {len(order)}.")
+        return Answer(f"A comparison needs two finished trials; there are {len(order)}.")
     one, other = (int(number) for number in order[:2])
     ahead = lead(episodes, one, other)
     if ahead is None:
@@ -129,27 +127,25 @@ def noise(sweep: Sweep) -> Answer:
         for number in (one, other)
     )
     figure, axes = new_axes(9, 4.2)
-    trial_plots.paired_episodes(best, second, axes)
+    charts.paired_episodes(best, second, axes)
     return Answer(
         f"The best, trial {one}, lies {ahead.estimate} above the second, trial {other}, over "
-        f"{ahead.over}; {seeds_told(sweep, episodes)}.",
+        f"{ahead.over}; {seed_noise(sweep, episodes)}.",
         figure,
     )
 
 
-def seeds_told(sweep: Sweep, episodes: pd.DataFrame) -> str:
-    """What another training seed changes, from the sweep itself or from its confirmation."""
-    where, found, name = "", seed_spread(episodes), sweep.study.name + CONFIRM_SUFFIX
-    if found is None and name in sweep.store.study_names():
-        where, found = (
-            "of the confirmation",
-            seed_spread(load_episodes(open_sweep(sweep.store, name))),
-        )
-    if found is None:
+def seed_noise(sweep: Sweep, episodes: pd.DataFrame) -> str:
+    """How much another training seed changes a score, from the sweep or from its confirmation."""
+    spread, origin, name = seed_spread(episodes), "", sweep.study.name + CONFIRM_SUFFIX
+    if spread is None and name in sweep.store.study_names():
+        confirmation = open_sweep(sweep.store, name)
+        spread, origin = seed_spread(load_episodes(confirmation)), " of the confirmation"
+    if spread is None:
         return (
-            "what another training seed would change, only several trainings of a trial can show: "
+            "only several trainings of a trial show what another training seed would change: "
             f"`{hint('confirm', sweep.store.folder, study=sweep.study.settings.name)}`"
         )
-    deviation, count = found
-    who = " ".join(filter(None, [f"{count} trial{'s' if count > 1 else ''}", where]))
-    return f"another training seed moves a score by a standard deviation of {deviation} ({who})"
+    deviation, count = spread
+    trials = f"{count} trial{'s' if count > 1 else ''}{origin}"
+    return f"another training seed moves a score by a standard deviation of {deviation} ({trials})"

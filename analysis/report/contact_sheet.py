@@ -1,4 +1,4 @@
-"""One episode flown by a sweep's best, median and worst policies and at random, in one GIF."""
+"""One episode flown by a sweep's best, median and worst policies and at random, as one GIF."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from PIL import Image, ImageDraw, ImageFont
 
-from analysis.flight import LANDER, pilot_of, retrace
+from analysis.flight import LANDER, policy_of, retrace
 from lander.env import AnyEnv, as_config
 from lander.evaluation import Evaluation, evaluate, final_seeds, play, random_act_fn, replay
 from lander.gif import EVERY, SHRINK, write
@@ -22,7 +22,7 @@ from sweeps.schema import RETURNS
 from sweeps.sweep import Sweep
 
 MAX_FRAMES: Final = 150
-"""Of a longer flight fewer are kept, and it plays faster than it was."""
+"""Frames of a GIF; a longer flight plays faster."""
 MAX_BYTES: Final = 1_500_000
 STRIP: Final = 40
 """Pixels above each picture, for two lines of text."""
@@ -30,24 +30,24 @@ GAP: Final = 6
 """Pixels between two pictures."""
 INK, PAPER = (0, 0, 0), (255, 255, 255)
 TOP: Final = 1.5
-"""Height in LunarLander's observations from which no part of the craft is in the picture."""
+"""Height in LunarLander's observations above which the craft is outside the picture."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """An episode that is shown, and who flew it."""
+class Flight:
+    """An episode on the sheet and the policy that flew it."""
 
     role: str
     evaluation: Evaluation
-    """Its first episode is the one that is shown."""
+    """Its first episode is the one on the sheet."""
     trial: int | None = None
-    """Whose policy it is."""
+    """The trial of the policy; None for random actions."""
     recorded: Sequence[float] = ()
-    """What its episodes returned at the end of training."""
+    """Returns of the same episodes at the end of training."""
     score: float | None = None
-    """Of the trial, over all its final episodes; the one that is shown may differ a lot."""
+    """The trial's score over all final episodes; the one on the sheet may differ a lot."""
     env: AnyEnv | None = None
-    """Where it was flown, if not in the environment of all."""
+    """The environment it was flown in, if not the one of the whole sheet."""
 
     @property
     def seed(self) -> int:
@@ -55,65 +55,61 @@ class Shown:
 
     @property
     def label(self) -> str:
-        pilot = self.role if self.trial is None else f"{self.role}: trial {self.trial}"
+        name = self.role if self.trial is None else f"{self.role}: trial {self.trial}"
         score = "" if self.score is None else f", score {self.score:.1f}"
         returned, steps = self.evaluation.returns[0], self.evaluation.lengths[0]
-        return f"{pilot}{score}\nthis episode {returned:.1f}, {steps} steps"
+        return f"{name}{score}\nthis episode {returned:.1f}, {steps} steps"
 
     @property
     def is_recorded(self) -> bool | None:
-        """Whether every episode returned what it did when it was recorded, to the bit; None where
-        no returns are recorded."""
+        """Whether every episode returned the recorded value, to the bit; None without a record."""
         return None if not self.recorded else list(self.evaluation.returns) == list(self.recorded)
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The flights as files."""
+    """The contact sheet as files."""
 
     gif: bytes
     still: bytes
-    """PNG of the last frames."""
+    """The last frames, as PNG."""
 
 
 def chosen(ranked: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """The best, median (of two the worse) and worst of finished trials, each once."""
-    places = {"best": 0, "worst": len(ranked) - 1, "median": len(ranked) // 2}
-    found: dict[str, FrozenTrial] = {}
-    for role, place in places.items() if ranked else ():
-        if ranked[place] not in found.values():
-            found[role] = ranked[place]
-    return {role: found[role] for role in ("best", "median", "worst") if role in found}
+    """The best, the median (the worse of two) and the worst finished trial, each once."""
+    ranks = {"best": 0, "worst": len(ranked) - 1, "median": len(ranked) // 2}
+    roles = {rank: role for role, rank in reversed(ranks.items())} if ranked else {}
+    return {roles[rank]: ranked[rank] for rank in sorted(roles)}
 
 
-def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Shown:
-    """Its final episodes once more, from the recorded weights of its median training.
+def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Flight:
+    """The final episodes of a trial once more, from the recorded weights of its median training.
 
     Raises:
-        ConfigError: the weights are missing, or not those of this program.
+        ConfigError: the weights are missing, or were not written by this program.
     """
-    pilot = pilot_of(sweep, trial)
-    # all of them at once, as it was done then: the size of a batch can change the last bit
-    flown = evaluate(pilot.policy, pilot.config.env, seeds=final_seeds(pilot.config))
+    trained = policy_of(sweep, trial)
+    # all at once, as in training: the size of a batch can change the last bit
+    flown = evaluate(trained.policy, trained.config.env, seeds=final_seeds(trained.config))
     recorded = trial.user_attrs.get(RETURNS, [])
-    own = recorded[pilot.training] if recorded else ()
+    returns = recorded[trained.training] if recorded else ()
     score = trial.values[0]
-    return Shown(role, flown, trial.number, own, score=score, env=pilot.config.env)
+    return Flight(role, flown, trial.number, returns, score=score, env=trained.config.env)
 
 
-def fly_at_random(sweep: Sweep) -> Shown:
-    """The first of the final episodes, actions drawn uniformly."""
+def fly_at_random(sweep: Sweep) -> Flight:
+    """The first final episode, with uniformly random actions."""
     env, seeds = sweep.study.base.env, final_seeds(sweep.study.base)
-    return Shown("at random", play(random_act_fn(env, seed=seeds[0]), env, seeds=seeds[:1]))
+    return Flight("at random", play(random_act_fn(env, seed=seeds[0]), env, seeds=seeds[:1]))
 
 
-def contact_sheet(env: AnyEnv, flights: Sequence[Shown], *, limit: int = MAX_BYTES) -> Sheet:
-    """Draw flights of the same reset seed on one clock; who has ended rests on its last frame.
+def contact_sheet(env: AnyEnv, flights: Sequence[Flight], *, limit: int = MAX_BYTES) -> Sheet:
+    """Draw flights of the same reset seed on one clock; one that has ended stays on its last frame.
 
-    The file stays below `limit` bytes at the cost of frames.
+    Frames are left out until the file is smaller than `limit` bytes.
 
     Raises:
-        ValueError: the flights began differently.
+        ValueError: the flights have different reset seeds.
     """
     if len({flight.seed for flight in flights}) != 1:
         seeds = ", ".join(str(flight.seed) for flight in flights)
@@ -124,17 +120,17 @@ def contact_sheet(env: AnyEnv, flights: Sequence[Shown], *, limit: int = MAX_BYT
     for flight in flights:
         actions = flight.evaluation.actions[0]
         flown_in = env if flight.env is None else flight.env
-        shown = replay(flown_in, seed=flight.seed, actions=actions, every=every, shrink=SHRINK)
-        above = places_above(flown_in, flight)
+        replayed = replay(flown_in, seed=flight.seed, actions=actions, every=every, shrink=SHRINK)
+        above = positions_above(flown_in, flight)
         kept = [*above[:-1:every], above[-1]]
         columns.append(
             [
                 labelled(frame, flight.label, above=position)
-                for frame, position in zip(shown.frames, kept, strict=True)
+                for frame, position in zip(replayed.frames, kept, strict=True)
             ]
         )
     frames = side_by_side(columns)
-    milliseconds = round(1000 * EVERY / shown.fps)
+    milliseconds = round(1000 * EVERY / replayed.fps)
     gif = encoded(frames, milliseconds=milliseconds)
     while len(gif) > limit and len(frames) > 1:
         frames, milliseconds = [*frames[:-1:2], frames[-1]], 2 * milliseconds
@@ -144,9 +140,9 @@ def contact_sheet(env: AnyEnv, flights: Sequence[Shown], *, limit: int = MAX_BYT
     return Sheet(gif, still.getvalue())
 
 
-def places_above(env: AnyEnv, flight: Shown) -> list[float | None]:
-    """After the reset and each step: where, from 0, on the left, to 1 the craft is above the
-    picture; None where it is in the picture, or the environment is not a LunarLander."""
+def positions_above(env: AnyEnv, flight: Flight) -> list[float | None]:
+    """After the reset and each step: the craft's position from 0 (left) to 1 while it is above the
+    picture; None while it is in the picture, or if the environment is not LunarLander."""
     steps = flight.evaluation.lengths[0]
     if not as_config(env).id.startswith(LANDER):
         return [None] * (steps + 1)
@@ -158,7 +154,8 @@ def places_above(env: AnyEnv, flight: Shown) -> list[float | None]:
 def labelled(
     frame: NDArray[np.uint8], text: str, *, above: float | None = None
 ) -> NDArray[np.uint8]:
-    """A frame (H, W, 3) under a strip with two lines of text; an arrow points at a craft above."""
+    """A frame (H, W, 3) under a strip with two lines of text; an arrow points at a craft that is
+    above it."""
     height, width, _ = frame.shape
     picture = Image.new("RGB", (width, STRIP + height), PAPER)
     picture.paste(Image.fromarray(frame), (0, STRIP))
@@ -174,7 +171,7 @@ def labelled(
 
 
 def side_by_side(columns: Sequence[Sequence[NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:
-    """Rows of pictures, one per moment; the last picture of a short column stays."""
+    """One row of pictures per moment; a short column repeats its last picture."""
     height = columns[0][0].shape[0]
     gap = np.full((height, GAP, 3), PAPER, dtype=np.uint8)
     rows = []
@@ -185,7 +182,7 @@ def side_by_side(columns: Sequence[Sequence[NDArray[np.uint8]]]) -> list[NDArray
 
 
 def encoded(frames: Sequence[NDArray[np.uint8]], *, milliseconds: int) -> bytes:
-    """The frames as a looping GIF."""
+    """The frames as a looping GIF file."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "sheet.gif"
         write(path, frames, milliseconds=milliseconds)

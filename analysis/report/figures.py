@@ -1,4 +1,4 @@
-"""The pictures of a report, each with the sentence that stands under it."""
+"""The pictures of a report, each with its caption."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from analysis.charts.curves import curves
 from analysis.judgement import Judgement, draw_confirmation
 from analysis.load import load_curves
 from analysis.markdown import line
-from analysis.report.contact_sheet import Shown, chosen, contact_sheet, fly_again, fly_at_random
+from analysis.report.contact_sheet import Flight, chosen, contact_sheet, fly_again, fly_at_random
 from analysis.report.document import Block, Picture, drawing
 from analysis.report.records import Records
 from analysis.stats import Estimate
@@ -21,17 +21,18 @@ from sweeps.confirm import DEFAULTS
 from sweeps.schema import Chart
 
 BEST = 5
-"""Trials whose learning curves stand against those of all other finished ones."""
+"""Number of trials whose learning curves are compared with those of the other finished ones."""
 METRIC = EVAL_RETURN
 
 
 def history_part(records: Records) -> list[Block]:
-    """Return by trial."""
+    """Score by trial number."""
     begun = [trial for trial in records.counted if trial.params]
     if not begun:
         return ["No trial has begun."]
     caption = (
-        "Each trial's score, of pruned ones the return so far; the line is the best score so far."
+        "Each trial's score, for a pruned trial its return so far; the line is the best score so "
+        "far."
     )
     first = next((trial for trial in finished(records.counted) if trial.number == DEFAULTS), None)
     if first is not None:
@@ -56,10 +57,10 @@ def importance_part(records: Records) -> list[Block]:
     first, row = table.index[0], table.iloc[0]
     weight = Estimate(row["share"], row["low"], row["high"])
     caption = (
-        f"`{first}` comes first, with a share of {weight:.2f}. How far each field's "
-        "values in the best quarter of trials lie from those in all (PED-ANOVA), over "
-        f"{len(with_last_return(records.counted))} trials, pruned ones with their return so far; "
-        "interval: 95 % of resamples of these trials."
+        f"`{first}` comes first, with a share of {weight:.2f}. The importance says how far a "
+        "field's values in the best quarter of trials lie from its values in all (PED-ANOVA); it "
+        f"rests on {len(with_last_return(records.counted))} trials, pruned ones with their return so far. "
+        "Interval: 95 % of resamples of these trials."
     )
     return [
         drawing(
@@ -72,20 +73,20 @@ def importance_part(records: Records) -> list[Block]:
 
 
 def slices_part(records: Records) -> list[Block]:
-    """Return over each field."""
+    """Score over each field."""
     if len(finished(records.counted)) < 2:
         return ["Score over each field: fewer than two trials have finished."]
     study = records.sweep.study
     figure = slices(records.counted, list(study.space.values()), env=study.base.env)
     caption = (
-        "Score over each field by itself, as wide as it was searched. Grey crosses: pruned "
+        "Score over each field by itself, across the range that was searched. Grey crosses: pruned "
         "trials, at their return so far."
     )
     return [drawing(figure, Chart.SLICES, alt="Score over each searched field", caption=caption)]
 
 
 def parallel_part(records: Records) -> list[Block]:
-    """One line per trial."""
+    """Parallel coordinates: one line per trial."""
     if len(finished(records.counted)) < 2:
         return []
     ranges = list(records.sweep.study.space.values())
@@ -96,7 +97,7 @@ def parallel_part(records: Records) -> list[Block]:
 
 
 def curves_part(records: Records) -> list[Block]:
-    """How the best learned, beside the others."""
+    """Learning curves of the best trials and of the others."""
     best = [trial.number for trial in records.ranked[: min(BEST, (len(records.ranked) + 1) // 2)]]
     others = [trial.number for trial in finished(records.counted) if trial.number not in best]
     if not best:
@@ -114,15 +115,15 @@ def curves_part(records: Records) -> list[Block]:
     caption = (
         f"Mean return of the checkpoints' deterministic episodes, `{METRIC}`. Line: mean over "
         "trainings; band: its 95 % interval (Student's). The best: "
-        f"{', '.join(map(str, best))}, chosen by how they ended, so that some distance at the end "
-        "is no wonder. Pruned trials are left out."
+        f"{', '.join(map(str, best))}, selected by their final return, so a gap at the end is "
+        "expected. Pruned trials are left out."
     )
     alt = "Learning curves of the best trials and of the others"
     return [drawing(figure, "curves", alt=alt, caption=caption)]
 
 
 def confirmation_picture(records: Records, judgement: Judgement) -> Picture:
-    """Every candidate under every test seed."""
+    """Each candidate under each test seed."""
     figure, axes = new_axes(9, 1.6 + 0.5 * len(judgement.standings))
     draw_confirmation(judgement, axes, env=records.sweep.study.base.env)
     caption = "Each candidate's trainings under the test seeds, beside its score in the sweep."
@@ -131,10 +132,10 @@ def confirmation_picture(records: Records, judgement: Judgement) -> Picture:
 
 
 def flights_part(records: Records) -> list[Block]:
-    """The contact sheet, and who is missing on it."""
+    """The contact sheet, and which policies could not be flown."""
     if not records.ranked:
-        return ["No trial has finished: there is nothing to fly yet."]
-    flights: list[Shown] = []
+        return ["No trial has finished: there is no policy to fly yet."]
+    flights: list[Flight] = []
     troubles: list[str] = []
     for role, trial in chosen(records.ranked).items():
         try:
@@ -150,8 +151,8 @@ def flights_part(records: Records) -> list[Block]:
         troubles.append(f"The flights cannot be drawn: {as_line(error)}")
         return [line(text) for text in (checked(flights), *troubles) if text]
     caption = (
-        f"One episode, reset seed {flights[0].seed}, on one clock; who has ended rests on the last "
-        "frame. Policies act deterministically. "
+        f"One episode, reset seed {flights[0].seed}, on one clock; a flight that has ended stays "
+        "on its last frame. Policies act deterministically. "
     )
     still = Picture("flights", "png", sheet.still, "", "")
     alt = "The same episode flown by " + ", ".join(flight.role for flight in flights)
@@ -159,16 +160,16 @@ def flights_part(records: Records) -> list[Block]:
     return [picture, *(line(trouble) for trouble in troubles)]
 
 
-def checked(flights: Sequence[Shown]) -> str:
-    """Whether the policies still fly as they did."""
+def checked(flights: Sequence[Flight]) -> str:
+    """Whether the policies still return what is recorded, in words."""
     same = [flight.role for flight in flights if flight.is_recorded]
     other = [flight.role for flight in flights if flight.is_recorded is False]
-    told = []
+    sentences = []
     if same:
-        told.append(
+        sentences.append(
             f"Flown anew from the recorded weights, all final episodes of {', '.join(same)} "
             "returned what is recorded, to the last bit."
         )
     if other:
-        told.append(f"Not as recorded, to the last bit: {', '.join(other)}.")
-    return " ".join(told)
+        sentences.append(f"Not as recorded, to the last bit: {', '.join(other)}.")
+    return " ".join(sentences)

@@ -13,12 +13,12 @@ from PIL import Image, ImageSequence
 from analysis.report.contact_sheet import (
     GAP,
     STRIP,
+    Flight,
     Sheet,
-    Shown,
     chosen,
     contact_sheet,
     labelled,
-    places_above,
+    positions_above,
     side_by_side,
 )
 from lander.evaluation import play, random_act_fn
@@ -28,18 +28,18 @@ PANEL = (300, 200 + STRIP)
 """Width and height of one flight: half of Gymnasium's 600 x 400, and the text."""
 
 
-def flight(role: str, *, seed: int, actions: int) -> Shown:
+def flight(role: str, *, seed: int, actions: int) -> Flight:
     """A random pilot of its own, from a reset seed."""
-    return Shown(role, play(random_act_fn(ENV, seed=actions), ENV, seeds=[seed]))
+    return Flight(role, play(random_act_fn(ENV, seed=actions), ENV, seeds=[seed]))
 
 
 @pytest.fixture(scope="module")
-def flights() -> list[Shown]:
+def flights() -> list[Flight]:
     return [flight(f"pilot {i}", seed=7, actions=i) for i in range(3)]
 
 
 @pytest.fixture(scope="module")
-def sheet(flights: list[Shown]) -> Sheet:
+def sheet(flights: list[Flight]) -> Sheet:
     return contact_sheet(ENV, flights)
 
 
@@ -56,7 +56,7 @@ def duration(gif: bytes) -> int:
 
 
 def test_a_frame_per_four_steps_of_the_longest_flight_and_a_rest_on_the_last(
-    flights: list[Shown], sheet: Sheet
+    flights: list[Flight], sheet: Sheet
 ) -> None:
     gif = sheet.gif
     longest = max(flight.evaluation.lengths[0] for flight in flights)
@@ -81,12 +81,12 @@ def test_all_flights_begin_alike_and_end_differently(sheet: Sheet) -> None:
     assert not np.array_equal(panels(last)[0], panels(last)[1])
 
 
-def test_flights_of_different_reset_seeds_are_refused(flights: list[Shown]) -> None:
+def test_flights_of_different_reset_seeds_are_refused(flights: list[Flight]) -> None:
     with pytest.raises(ValueError, match="one reset seed, got 7, 8"):
         contact_sheet(ENV, [flights[0], flight("other", seed=8, actions=1)])
 
 
-def test_a_file_too_large_loses_frames_not_time(flights: list[Shown], sheet: Sheet) -> None:
+def test_a_file_too_large_loses_frames_not_time(flights: list[Flight], sheet: Sheet) -> None:
     whole = sheet.gif
     small = contact_sheet(ENV, flights, limit=len(whole) // 2).gif
     assert len(small) <= len(whole) // 2
@@ -134,20 +134,20 @@ def test_best_median_and_worst_are_flown_each_trial_once(count: int, roles: dict
 
 
 def test_a_label_tells_the_score_of_a_trial_from_the_return_of_this_episode(
-    flights: list[Shown],
+    flights: list[Flight],
 ) -> None:
     evaluation = flights[0].evaluation
     told = f"this episode {evaluation.returns[0]:.1f}, {evaluation.lengths[0]} steps"
-    assert Shown("best", evaluation, 17).label == f"best: trial 17\n{told}"
-    of_trial = Shown("median", evaluation, 25, score=190.62)
+    assert Flight("best", evaluation, 17).label == f"best: trial 17\n{told}"
+    of_trial = Flight("median", evaluation, 25, score=190.62)
     assert of_trial.label == f"median: trial 25, score 190.6\n{told}"
     assert flights[0].label == f"pilot 0\n{told}"
 
 
-def test_an_arrow_points_at_a_craft_above_the_picture(flights: list[Shown]) -> None:
+def test_an_arrow_points_at_a_craft_above_the_picture(flights: list[Flight]) -> None:
     full_thrust = np.array([[1.0, 0.0]], np.float32)
-    up = Shown("up", play(lambda obs: full_thrust.repeat(len(obs), axis=0), ENV, seeds=[7]))
-    above = places_above(ENV, up)
+    up = Flight("up", play(lambda obs: full_thrust.repeat(len(obs), axis=0), ENV, seeds=[7]))
+    above = positions_above(ENV, up)
     assert len(above) == up.evaluation.lengths[0] + 1
     assert above[0] is None
     assert above[-1] is not None
@@ -162,13 +162,13 @@ def test_an_arrow_points_at_a_craft_above_the_picture(flights: list[Shown]) -> N
     assert end[STRIP + 10, min(max(x, PANEL[0] + GAP + 6), end.shape[1] - 6)].min() > 200
 
 
-def test_of_other_environments_nobody_knows_where_the_picture_ends(flights: list[Shown]) -> None:
-    assert set(places_above("CartPole-v1", flights[0])) == {None}
+def test_of_other_environments_nobody_knows_where_the_picture_ends(flights: list[Flight]) -> None:
+    assert set(positions_above("CartPole-v1", flights[0])) == {None}
 
 
-def test_a_flight_is_as_recorded_only_if_every_return_is_equal(flights: list[Shown]) -> None:
+def test_a_flight_is_as_recorded_only_if_every_return_is_equal(flights: list[Flight]) -> None:
     evaluation = flights[0].evaluation
     value = evaluation.returns[0]
-    assert Shown("best", evaluation, 17, [value]).is_recorded is True
-    assert Shown("best", evaluation, 17, [np.nextafter(value, 0)]).is_recorded is False
-    assert Shown("best", evaluation, 17).is_recorded is None
+    assert Flight("best", evaluation, 17, [value]).is_recorded is True
+    assert Flight("best", evaluation, 17, [np.nextafter(value, 0)]).is_recorded is False
+    assert Flight("best", evaluation, 17).is_recorded is None

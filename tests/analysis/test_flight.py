@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from analysis.flight import Episode, TrainedPolicy, best_pilot, entropies, expected, fly, realised
+from analysis.flight import Episode, TrainedPolicy, best_policy, entropies, expected, fly, realised
 from analysis.notebooks import actions as action_answers
 from analysis.notebooks import pilot as pilot_answers
 from analysis.notebooks.pilot import Flown, fly_best
@@ -188,7 +188,7 @@ def test_without_a_critic_nothing_was_expected() -> None:
 
 def test_the_best_pilot_flies_as_it_is_recorded(mini: Store) -> None:
     sweep = open_sweep(mini, "mini")
-    best = best_pilot(sweep)
+    best = best_policy(sweep)
     trial = sweep.read_trials().best
     assert trial is not None
     assert best.trial == trial.number
@@ -201,4 +201,4 @@ def test_the_best_pilot_flies_as_it_is_recorded(mini: Store) -> None:
 def test_before_a_trial_has_finished_there_is_nobody_to_fly(store: Store) -> None:
     sweep = start_sweep(find_study("smoke"), store, trials=1, command=["run"])
     with pytest.raises(ConfigError, match="study smoke has no finished trial yet"):
-        best_pilot(sweep)
+        best_policy(sweep)

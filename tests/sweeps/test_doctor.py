@@ -14,7 +14,7 @@ import torch
 from optuna.trial import TrialState
 
 import analysis.__main__
-from analysis.flight import best_pilot
+from analysis.flight import best_policy
 from lander.errors import ConfigError
 from sweeps.doctor.doctor import examine
 from sweeps.endings import ending
@@ -169,7 +169,7 @@ def test_a_config_of_a_newer_version_and_weights_of_another_shape_are_said_in_on
     wrong = {name: torch.zeros(3, 3) for name in content["weights"]}
     torch.save(content | {"weights": wrong}, weights)
     with pytest.raises(ConfigError, match=r"policy\.pt"):
-        best_pilot(sweep)
+        best_policy(sweep)
 
 
 def half(file: Path) -> None:

@@ -20,7 +20,7 @@ import examples.homework
 import lander.__main__
 import sweeps.__main__
 import sweeps.publish.dashboard
-from analysis.flight import best_pilot
+from analysis.flight import best_policy
 from analysis.load import load_trials
 from analysis.notebooks.answer import STORE, STUDY, sweep_here
 from lander.config import EnvConfig, TrainConfig
@@ -204,7 +204,7 @@ def test_python_and_the_notebooks_are_refused_as_well(
     monkeypatch.setenv(STORE, str(hostile.store.folder))
     monkeypatch.setenv(STUDY, name)
     with pytest.raises(ConfigError) as refused:
-        best_pilot(sweep_here())
+        best_policy(sweep_here())
     assert re.search("|".join((NEEDS_CONSENT, LEADS_OUT, NOT_IN_STORE)), str(refused.value))
     assert not hostile.mark.exists()
     if name != "module":  # what needs no artifact is there
