@@ -59,8 +59,8 @@ def importance_part(records: Records) -> list[Block]:
     caption = (
         f"`{first}` comes first, with a share of {weight:.2f}. The importance says how far a "
         "field's values in the best quarter of trials lie from its values in all (PED-ANOVA); it "
-        f"rests on {len(with_last_return(records.counted))} trials, pruned ones with their return so far. "
-        "Interval: 95 % of resamples of these trials."
+        f"rests on {len(with_last_return(records.counted))} trials, pruned ones with their return "
+        "so far. Interval: 95 % of resamples of these trials."
     )
     return [
         drawing(
