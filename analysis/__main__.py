@@ -1,4 +1,4 @@
-"""python -m analysis: experiments of several seeds, and the tables that README shows."""
+"""python -m analysis: confirm a sweep, report on it, run notebooks and experiments."""
 
 from __future__ import annotations
 
