@@ -25,7 +25,8 @@ from sweeps.errors import one_line
 from sweeps.hints import hint, no_sweep
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.dashboard import serve
-from sweeps.publish.publish import HOST, link, page, publish, warn
+from sweeps.publish.page import HOST, experiment_url, sweep_url
+from sweeps.publish.publish import publish, warn
 from sweeps.reproduce import reproduce
 from sweeps.run.failures import ENOUGH, repeated_failure
 from sweeps.run.local import LocalLauncher
@@ -157,7 +158,7 @@ def conclude(sweep: Sweep, trials: Trials) -> None:
     else:
         say(f"      models:/{name}@best is trial {winner}, confirmed on fresh seeds")
     ui = "" if sweep.store.tracked_remotely else f"{hint('ui', folder)}  ->  "
-    print(f"next: {ui}{link(sweep)}")
+    print(f"next: {ui}{sweep_url(sweep)}")
     print(f"      {hint('reproduce', folder, study=name, trial='best')}")
 
 
@@ -251,7 +252,7 @@ def ui(args: argparse.Namespace) -> int:
     for name in require_sweeps(store):
         experiment_id = store.load_study(name).user_attrs.get(EXPERIMENT_ID)
         if experiment_id is not None:  # else its creation was interrupted, and it has no page
-            say(f"{name}: {page(store, str(experiment_id), port=args.port)}")
+            say(f"{name}: {experiment_url(store, str(experiment_id), port=args.port)}")
     if not store.tracked_remotely:
         serve_runs(store, port=args.port)
     return 0

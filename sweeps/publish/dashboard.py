@@ -13,7 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from lander.errors import ConfigError
 from lander.terminal import say
 from sweeps.hints import hint, in_checkout
-from sweeps.publish.publish import HOST
+from sweeps.publish.page import HOST
 from sweeps.store.store import Store
 
 if TYPE_CHECKING:
@@ -30,28 +30,28 @@ class Server(ThreadingMixIn, WSGIServer):
 
 
 class Handler(WSGIRequestHandler):
-    """Tells of errors only: a page asks every few seconds, the link should stay in sight."""
+    """Logs errors only: pages ask every few seconds, and the printed link should stay visible."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing."""
+        """Log no successful request."""
 
 
 def guarded(application: WSGIApplication, *, port: int) -> WSGIApplication:
-    """The application for pages of its own only.
+    """The application, closed to pages of other sites.
 
-    A page of another site may have its host name lead here (DNS rebinding), or send a form: the
-    names that a browser gives, of who is asked and of whose page asks, tell.
+    Such a page may send a form, or let its own host name resolve to this machine (DNS rebinding);
+    both show in the names of host and origin that the browser sends.
     """
     hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
 
     def guard(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        own = environ.get("HTTP_HOST", "").lower() in hosts
-        asking = environ.get("HTTP_ORIGIN", "")
-        if asking:
-            own &= asking.lower() in {f"http://{host}" for host in hosts}
+        allowed = environ.get("HTTP_HOST", "").lower() in hosts
+        origin = environ.get("HTTP_ORIGIN", "")
+        if origin:
+            allowed &= origin.lower() in {f"http://{host}" for host in hosts}
         if environ.get("REQUEST_METHOD") not in SAFE:
-            own &= environ.get("HTTP_SEC_FETCH_SITE", "same-origin") in ("same-origin", "none")
-        if own:
+            allowed &= environ.get("HTTP_SEC_FETCH_SITE", "same-origin") in ("same-origin", "none")
+        if allowed:
             return application(environ, start_response)
         start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
         return [f"this dashboard answers to http://{HOST}:{port} only\n".encode()]
@@ -60,7 +60,7 @@ def guarded(application: WSGIApplication, *, port: int) -> WSGIApplication:
 
 
 def serve(store: Store, *, port: int) -> None:
-    """The dashboard of all sweeps of a store, until Ctrl-C; it can also change what it shows.
+    """Serve the dashboard of all sweeps of a store until Ctrl-C; it can also change them.
 
     Raises:
         ConfigError: the package is missing, or the port is taken.

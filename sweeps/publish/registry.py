@@ -15,7 +15,7 @@ from sweeps.sweep import Sweep
 
 
 def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
-    """models:/STUDY@best becomes the model of this run. To do it again changes nothing.
+    """Let models:/STUDY@best be the model of this run; doing so again changes nothing.
 
     Raises:
         ConfigError: the run has no model, or the registered one belongs to another sweep.
@@ -36,7 +36,7 @@ def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
 
 
 def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
-    """The registry's entry of a study."""
+    """The registered model of a study, if there is one."""
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
@@ -46,17 +46,17 @@ def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
 
 
 def owner(sweep: Sweep) -> dict[str, str]:
-    """The tag by which the models of two sweeps of one name are told apart."""
+    """The tag that distinguishes the models of two sweeps with the same name."""
     identity = sweep.optuna.user_attrs.get(SWEEP_ID)
     return {} if identity is None else {SWEEP_ID: str(identity)}
 
 
 def require_own(sweep: Sweep, model: RegisteredModel) -> None:
-    """Raise ConfigError if another sweep of this name on the same server registered it."""
+    """Raise ConfigError if another sweep with this name on the same server registered it."""
     if SWEEP_ID in model.tags and model.tags[SWEEP_ID] != sweep.optuna.user_attrs.get(SWEEP_ID):
         raise ConfigError(
             f"models:/{model.name} in the registry belongs to another sweep of this name: "
-            "its alias stays as it is"
+            "its alias is left as it is"
         )
 
 
@@ -97,12 +97,12 @@ def require_model(client: MlflowClient, sweep: Sweep, *, run_id: str) -> LoggedM
 
 
 def versions(client: MlflowClient, sweep: Sweep) -> list[ModelVersion]:
-    """All that are registered under the name of a study."""
+    """All versions of the registered model of a study."""
     return list(client.search_model_versions(f"name = '{sweep.study.name}'"))
 
 
 def origin(client: MlflowClient, run_id: str) -> tuple[dict[str, str], str]:
-    """What a version says of the training that it comes from: tags, and a line for people."""
+    """The tags and the description of a version whose model comes from this run."""
     run = client.get_run(run_id)
     tags = {TRIAL_NUMBER: run.data.tags[TRIAL_NUMBER]} if TRIAL_NUMBER in run.data.tags else {}
     value = run.data.metrics.get(FINAL_RETURN)
@@ -111,12 +111,12 @@ def origin(client: MlflowClient, run_id: str) -> tuple[dict[str, str], str]:
 
 
 def is_described(version: ModelVersion) -> bool:
-    """It says which training it comes from."""
+    """Whether it has a description."""
     return bool(version.description)
 
 
 def describe_version(client: MlflowClient, sweep: Sweep, version: ModelVersion) -> None:
-    """Say what it comes from, unless it does."""
+    """Add the tags and the description that a version lacks."""
     if is_described(version):
         return
     tags, text = origin(client, str(version.run_id))

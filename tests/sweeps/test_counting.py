@@ -23,7 +23,8 @@ from sweeps.endings import COUNTED, ending
 from sweeps.lifecycle.creation import create
 from sweeps.lifecycle.points import fill_points, missing
 from sweeps.lifecycle.start import start_sweep
-from sweeps.publish.publish import run_table, summarise
+from sweeps.publish.page import run_table
+from sweeps.publish.publish import summarise
 from sweeps.record.delivery import deliver_all
 from sweeps.record.trial_run import trial_run
 from sweeps.run.progress import ProgressTable

@@ -13,7 +13,7 @@ import pytest
 from sweeps.commands import conclude
 from sweeps.hints import CHECKOUT, COMMANDS, DEFAULT_STORE, hint, no_sweep
 from sweeps.lifecycle.start import start_sweep
-from sweeps.publish.publish import describe
+from sweeps.publish.page import describe
 from sweeps.store.store import Store
 from sweeps.study.space import suggest
 from sweeps.study.study import find_study

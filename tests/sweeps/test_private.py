@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, event, exc, text
 
 from lander.errors import ConfigError
 from sweeps.optuna_private import fix_params, fixed_params, heartbeat, id_of, stored, study_id_of
-from sweeps.publish.publish import run_table
+from sweeps.publish.page import run_table
 from sweeps.run.worker import run_next
 from sweeps.schema import BUDGET
 from sweeps.store import retry

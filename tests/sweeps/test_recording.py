@@ -21,7 +21,7 @@ from lander.evaluation import FINAL_SEED, evaluate, seed_range
 from lander.metrics import CURVES, FINALS
 from lander.options import inactive
 from sweeps.endings import ending
-from sweeps.publish.publish import link, run_table
+from sweeps.publish.page import run_table, sweep_url
 from sweeps.run.objective import trial_configs
 from sweeps.schema import RUN_ID
 from sweeps.store.store import Store
@@ -161,7 +161,7 @@ def test_the_printed_link_opens_the_table_that_the_experiment_carries(sweep: Swe
     assert view == run_table(sweep)
     assert view["orderByKey"] == "metrics.`score`"
     assert f"params.`{'env.bins'}`" in view["selectedColumns"]
-    assert link(sweep).startswith("http://127.0.0.1:5000/#/experiments/")
+    assert sweep_url(sweep).startswith("http://127.0.0.1:5000/#/experiments/")
 
 
 def test_a_second_run_says_that_the_study_is_complete(mini: Store, mini_file: Path) -> None:

@@ -19,7 +19,7 @@ from lander.errors import ConfigError
 from sweeps.__main__ import main
 from sweeps.errors import redacted
 from sweeps.lifecycle.start import start_sweep
-from sweeps.publish.publish import HOST
+from sweeps.publish.page import HOST
 from sweeps.record.outbox import outbox_path
 from sweeps.record.provenance import source_tags
 from sweeps.schema import DEFINITION
