@@ -27,7 +27,7 @@ from lander.dotted import KWARGS, configure, read_text, reason
 from lander.env import AnyEnv, as_config, env_spec, make_env, make_whole
 from lander.errors import ConfigError
 from lander.evaluation import policy_act_fn
-from lander.files import inside, write_aside
+from lander.files import inside, replace_text
 from lander.interface import CheckedEnv, EnvFault, handed
 from lander.policy import ActorCritic
 from lander.terminal import filtered
@@ -145,8 +145,7 @@ def write(path: Path, lists: ActionLists) -> None:
         document["env_kwargs"] = dict(lists.kwargs)
     if lists.time_limit is not None:
         document["time_limit"] = lists.time_limit
-    with write_aside(path) as aside:
-        aside.write_text(json.dumps(document))
+    replace_text(path, json.dumps(document))
 
 
 def read(path: Path) -> ActionLists:

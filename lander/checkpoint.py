@@ -13,6 +13,7 @@ from torch import Tensor
 from lander.config import TrainConfig
 from lander.dotted import configure, flatten
 from lander.errors import ConfigError
+from lander.files import write_aside
 from lander.policy import ActorCritic, make_policy
 from lander.trust import Origin
 
@@ -40,13 +41,12 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: with the file's name; torch itself raises a RuntimeError where the disk is full.
     """
-    buffer, aside = BytesIO(), path.with_name(f".{path.name}")
+    buffer = BytesIO()
     torch.save(content, buffer)
     try:
-        aside.write_bytes(buffer.getbuffer())
-        aside.rename(path)
+        with write_aside(path) as aside:
+            aside.write_bytes(buffer.getbuffer())
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 

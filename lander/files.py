@@ -44,6 +44,12 @@ def write_aside(path: Path) -> Generator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file, so that no reader sees half of it."""
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
 def mask() -> int:
     """Of this process; it can only be read by setting it."""
     found = os.umask(0o077)

@@ -21,6 +21,7 @@ from analysis.markdown import table
 from analysis.stats import mean_estimate
 from lander.dotted import read_text
 from lander.errors import ConfigError
+from lander.files import replace_text
 from sweeps.schema import CONFIRM_TABLE
 
 SOLVED = 200.0
@@ -40,9 +41,7 @@ def write_tables(path: Path) -> None:
         text = replaced(text, f"<!-- experiment: {name} -->\n", partial(table_of, name))
     text = replaced(text, "<!-- bench -->\n", bench_tables)
     text = replaced(text, "<!-- confirm -->\n", confirm_table)
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(text)
-    aside.rename(path)
+    replace_text(path, text)
 
 
 def replaced(text: str, mark: str, write: Callable[[], str]) -> str:

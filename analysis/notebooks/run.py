@@ -28,7 +28,7 @@ from nbformat import NotebookNode
 
 from analysis.notebooks.answer import STORE, STUDY
 from lander.errors import ConfigError
-from lander.files import inside, write_aside
+from lander.files import inside, replace_text
 from lander.trust import inherited
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
@@ -74,7 +74,7 @@ def notebooks(args: argparse.Namespace) -> int:
                 failed = True
                 continue
             page = pages / f"{path.stem}.html"
-            write(page, as_html(notebook, study=study))
+            replace_text(page, as_html(notebook, study=study))
             print(f"{path.name}: {time.monotonic() - started:.0f} s, {page}", flush=True)
     return 1 if failed else 0
 
@@ -207,9 +207,3 @@ def as_html(notebook: NotebookNode, *, study: str) -> str:
         colours=Markup("\n".join(resources["inlining"]["css"])),
         origin=f"Study {study}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
     )
-
-
-def write(path: Path, text: str) -> None:
-    """Aside first, so that a reader never sees half a page."""
-    with write_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")

@@ -21,7 +21,7 @@ from typing import ClassVar
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from lander.files import inside
+from lander.files import inside, write_aside
 from sweeps.endings import SUPERSEDING, ending_of, run_status
 from sweeps.errors import one_line
 from sweeps.record.entries import Batch, End, Entry, KnownRun, Point, RunBegun, as_line, read_entry
@@ -216,11 +216,10 @@ class Outbox:
         if self._run.run_id:  # so that it can be delivered once it is renamed back
             known = as_line(KnownRun(self._run.run_id))
             lines = [known, *(line for line in lines if line != known)]
-        rest = self.folder / f".{RECORDS}"
-        rest.write_bytes(b"".join(lines))
         reasons = "".join(f"{reason}\n" for _, reason in self._refused)
         (self.folder / REASONS).write_text(reasons, encoding="utf-8", errors="backslashreplace")
-        rest.replace(self._records)
+        with write_aside(self._records) as rest:
+            rest.write_bytes(b"".join(lines))
         set_aside(
             self.folder,
             f"{len(self._refused)} of the records of {self.folder.name}",

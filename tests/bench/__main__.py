@@ -13,6 +13,7 @@ from typing import Any, Final
 from lander.arguments import Parser, positive
 from lander.dotted import read_text
 from lander.errors import ConfigError, unknown
+from lander.files import replace_text
 from sweeps.cli import exit_code
 from tests.bench import growth, load, solve, speed, startup, sweep
 from tests.bench.process import Options
@@ -85,13 +86,6 @@ def bench(parts: Sequence[str], options: Options, *, out: Path) -> None:
         replace_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
         replace_text(out / "bench.md", render(results))
     print(f"written: {path} and {out / 'bench.md'}")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write aside, then rename: no reader sees half a file."""
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(text)
-    aside.replace(path)
 
 
 def perform(argv: Sequence[str]) -> int:
