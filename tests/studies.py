@@ -341,3 +341,35 @@ final_episodes = 3
 {GRAVITY}
 """
 """An environment of the tests, with keyword arguments that are set and searched."""
+
+OLD: Final = """
+[study]
+name = "old"
+trials = 8
+seed = 5
+sampler = "random"
+pruner = "median"
+
+[pruner]
+n_startup_trials = 1
+
+[base]
+"env.id" = "CartPole-v1"
+"env.num_envs" = 8
+"ppo.rollout_steps" = 512
+"ppo.minibatch_size" = 1024
+"ppo.update_epochs" = 1
+"ppo.learning_rate" = 0.001
+"policy.hidden_sizes" = [16]
+total_steps = 12_288
+checkpoints = 3
+eval_episodes = 1
+final_episodes = 2
+
+[space]
+"ppo.learning_rate" = { choices = [0.001, 0.01, 1e37] }
+"ppo.gamma" = { low = 0.9, high = 0.999 }
+"""
+"""For `tests.old_store`: trials that are pruned, and trials that diverge, are among eight."""
+LATE: Final = changed(TINY, {'"tiny"': '"late"', "trials = 2": "trials = 1"})
+"""For `tests.old_store`: its only trial is not delivered."""
