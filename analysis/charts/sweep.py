@@ -11,13 +11,14 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.stats import Estimate
 from sweeps.charts.style import COLOURS, GREY, WHITE
+from sweeps.schema import Ending
 
 HATCHES = ("", "//", "..", "xx", "--")
 """Bars are told apart by more than their colour."""
 STATES = {
-    "COMPLETE": ("finished", COLOURS[0]),
-    "PRUNED": ("pruned", COLOURS[4]),
-    "FAIL": ("failed", COLOURS[1]),
+    "COMPLETE": (Ending.FINISHED, COLOURS[0]),
+    "PRUNED": (Ending.PRUNED, COLOURS[4]),
+    "FAIL": (Ending.FAILED, COLOURS[1]),
 }
 BINS = 20
 """Bars of a histogram, at most."""

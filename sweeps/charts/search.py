@@ -35,7 +35,7 @@ from sweeps.charts.style import (
     new_figure,
     solved_line,
 )
-from sweeps.schema import SCORE, Chart
+from sweeps.schema import SCORE, Chart, Ending
 from sweeps.scores import best_so_far, last_return
 from sweeps.study.ranges import Range
 from sweeps.study.study import Study
@@ -87,26 +87,24 @@ def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
     figure, axes = new_axes(9, 4.5)
     complete, early = finished(trials), pruned(trials)
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-    every = returns_of([*complete, *early])
-    floor = floor_of(every)
+    returns = returns_of([*complete, *early])
+    floor = floor_of(returns)
     for group, marker, colour, label in (
         (early, "x", GREY, CROSSES),
-        (complete, "o", BLUE, "finished"),
+        (complete, "o", BLUE, Ending.FINISHED),
     ):
-        numbers = [trial.number for trial in group]
-        heights = at_least(floor, returns_of(group))
-        axes.scatter(numbers, heights, marker=marker, color=colour, label=label)
+        numbers, drawn = [trial.number for trial in group], at_least(floor, returns_of(group))
+        axes.scatter(numbers, drawn, marker=marker, color=colour, label=label)
     if failed:
-        numbers = [trial.number for trial in failed]
-        heights = [floor] * len(failed)
-        axes.scatter(numbers, heights, marker="v", color=ORANGE, label="failed, without a score")
+        numbers, drawn = [trial.number for trial in failed], [floor] * len(failed)
+        axes.scatter(numbers, drawn, marker="v", color=ORANGE, label="failed, without a score")
     if complete:
         best = at_least(floor, best_so_far(complete))
         numbers = sorted(trial.number for trial in complete)
         axes.step(numbers, best, where="post", color=BLUE, linewidth=1, label="best so far")
     solved_line(axes, env)
     axes.set_xlabel("trial (0: the defaults)")
-    axes.set_ylabel(SCORE + cut_off(floor, every))
+    axes.set_ylabel(SCORE + cut_off(floor, returns))
     axes.legend(loc="best", fontsize=8)
     return figure
 
@@ -117,7 +115,7 @@ def importance_bars(table: pd.DataFrame) -> Figure:
     table = table.iloc[::-1]
     names, low, high = list(table.index), table["low"], table["high"]
     axes.barh(names, table["share"], color=SKY)
-    # around its own middle: a percentile interval need not hold the share
+    # the bar lies around the middle of the interval, which need not contain the share
     axes.errorbar(
         (low + high) / 2, names, xerr=(high - low) / 2, fmt="none", ecolor=BLACK, capsize=4
     )
@@ -136,8 +134,8 @@ def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEn
     figure = new_figure(3.6 * columns, 3.0 * rows + 0.3)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     complete, early = finished(trials), pruned(trials)
-    every = returns_of([*complete, *early])
-    floor = floor_of(every)
+    returns = returns_of([*complete, *early])
+    floor = floor_of(returns)
     scores, so_far = (at_least(floor, returns_of(group)) for group in (complete, early))
     numbers = [trial.number for trial in complete]
     points = None
@@ -154,7 +152,7 @@ def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEn
     for axes in grid.flat[len(ranges) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_ylabel(SCORE + cut_off(floor, every))
+        axes.set_ylabel(SCORE + cut_off(floor, returns))
     if points is not None and complete:
         figure.colorbar(points, ax=grid, label="trial", pad=0.01)
     return figure

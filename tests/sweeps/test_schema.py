@@ -107,6 +107,18 @@ def test_lander_spells_only_its_own_files_and_metrics() -> None:
         assert spelled(path.read_text(), names) == []
 
 
+def test_lander_spells_only_the_metrics_of_its_table() -> None:
+    """A training's own numbers are named where they are computed."""
+    kind = re.compile(r"(train|eval|loss|policy|value|time|final)/\w+")
+    nodes = [
+        node
+        for path in (ROOT / "lander").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    spelled_metrics = {node.value for node in strings(nodes) if kind.fullmatch(str(node.value))}
+    assert spelled_metrics == {*CURVES, *FINALS}
+
+
 @pytest.mark.parametrize(
     "source",
     [
