@@ -239,7 +239,7 @@ MOMENTS = [
     "recorder.result",  # after the last one, in the final evaluation
     "recorder.summary",
     "sweeps.record.recorder.save_landing",  # its GIF
-    "recorder.model",
+    "recorder._model",
     "recorder.close",  # its record is being closed
     "sweeps.run.worker.close",  # all is done but for telling Optuna
 ]

@@ -10,7 +10,7 @@ import pytest
 
 from sweeps.__main__ import main
 from sweeps.lifecycle.start import start_sweep
-from sweeps.record.provenance import differences
+from sweeps.record.provenance import environment_changes
 from sweeps.run.worker import work
 from sweeps.schema import RUN_ID
 from sweeps.store.store import Store
@@ -89,8 +89,8 @@ def test_a_trial_reproduces_or_the_machine_differs(
     if code == 0:
         assert "PASS: 10 recorded numbers, every one bit-equal" in output
     else:  # then it is another machine, which is said
-        assert differences(tags)
-        assert all(difference in output for difference in differences(tags))
+        assert environment_changes(tags)
+        assert all(difference in output for difference in environment_changes(tags))
 
 
 def test_the_sweep_is_resumed_with_more_trials(moved: Moved) -> None:
