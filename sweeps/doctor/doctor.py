@@ -74,7 +74,7 @@ def examine(store: Store, *, dry_run: bool) -> Iterator[Finding]:
         return
     for finding in examine_all(store, dry_run=dry_run):
         text = finding.text
-        if store.databases is not None:  # copies of them are examined
+        if store.databases is not None:  # the findings name the copies
             text = text.replace(str(store.databases), str(store.folder.resolve()))
         yield replace(finding, text=text)
 
@@ -147,18 +147,18 @@ def move_locations(store: Store, *, dry_run: bool) -> Iterator[Finding]:
             continue
         yield Finding(f"{name} was written to {before}: its artifact paths now begin with {here}")
         if not dry_run:
-            rewrite(store, before, here)
+            update_paths(store, before, here)
             study.set_user_attr(ARTIFACTS_URI, here)
 
 
-def rewrite(store: Store, before: str, here: str) -> None:
-    """Every place of MLflow's that begins with `before`, at once or not at all; then the files of
-    models that name theirs."""
+def update_paths(store: Store, before: str, here: str) -> None:
+    """Replace `before` in every path that MLflow's database holds, in one transaction; then in the
+    files of models."""
     with closing(connect(store.file(MLFLOW_FILE), "rw")) as connection, connection:
         move_paths(connection, before, here)
     for path in inside(store.folder, store.artifacts).rglob("MLmodel"):
         if path.is_symlink() or not path.is_file():
-            continue  # what it leads to is not the store's
+            continue  # a link may lead out of the store
         content = path.read_bytes()
         if before.encode() in content:
             with write_aside(path) as aside:

@@ -28,7 +28,7 @@ from lander.dotted import flatten
 from lander.errors import ConfigError
 from lander.resolve import resolve
 from lander.trust import VARIABLE
-from sweeps.doctor.doctor import rewrite
+from sweeps.doctor.doctor import update_paths
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
 from tests.sweeps.hostile import ID, MODULE, PATH, Hostile, build, named
@@ -282,7 +282,7 @@ def test_a_model_file_that_is_a_link_is_neither_read_nor_written_when_a_store_ha
     (store.artifacts / "a" / "MLmodel").symlink_to(secret)
     (store.artifacts / "b" / "MLmodel").write_text("artifact_path: file:///before/x")
     (store.artifacts / "b" / ".MLmodel").symlink_to(bashrc)
-    rewrite(store, "file:///before", store.artifacts_uri)
+    update_paths(store, "file:///before", store.artifacts_uri)
     assert secret.read_text() == "file:///before is kept"
     assert (store.artifacts / "a" / "MLmodel").is_symlink()
     assert bashrc.read_text() == "mine"

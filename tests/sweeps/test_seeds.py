@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -391,35 +391,59 @@ class Script:
         )
 
 
-class Silent:
-    """A record that nobody reads."""
+class FakeRecorder:
+    """Stands for a trial's record: keeps what it is given, and refuses it in any other order."""
 
-    def config(self, configs: Sequence[Resolved]) -> None: ...
-    def progress(self, progress: Progress, *, seed: int) -> None: ...
-    def result(self, result: TrainResult, *, seed: int) -> None: ...
-    def summary(self, results: Sequence[TrainResult], *, score: float) -> None: ...
+    def __init__(self) -> None:
+        self.configs: list[Resolved] = []
+        self.points: list[tuple[int, int]] = []
+        """Training and environment steps of every update."""
+        self.results: list[TrainResult] = []
+        self.scores: list[float] = []
+
+    def config(self, configs: Sequence[Resolved]) -> None:
+        assert not self.configs
+        self.configs = list(configs)
+
+    def progress(self, progress: Progress, *, seed: int) -> None:
+        assert seed == len(self.results) < len(self.configs)
+        self.points.append((seed, progress.env_steps))
+
+    def result(self, result: TrainResult, *, seed: int) -> None:
+        assert seed == len(self.results)
+        assert result.config == self.configs[seed].config
+        self.results.append(result)
+
+    def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
+        assert list(map(id, results)) == list(map(id, self.results))
+        assert not self.scores
+        self.scores.append(score)
 
 
-@contextmanager
-def silent(trial: optuna.Trial) -> Iterator[Silent]:
-    yield Silent()
+@dataclass(frozen=True)
+class Played:
+    """A trial that was run with given returns, and what it has recorded."""
+
+    trial: FrozenTrial
+    seeds: list[int]
+    """Of the trainings that it began."""
+    record: FakeRecorder
 
 
-Played = Callable[..., tuple[FrozenTrial, list[int]]]
+Play = Callable[..., Played]
 
 
 @pytest.fixture
-def play(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> Played:
-    """Run the next trial of an Optuna study with given returns; trial and training seeds."""
+def play(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Run the next trial of an Optuna study with given returns."""
 
-    def played(
-        study: Study, trials: optuna.Study, *returns: Sequence[float]
-    ) -> tuple[FrozenTrial, list[int]]:
-        script = Script(recorded.again[0], returns)
+    def played(study: Study, trials: optuna.Study, *returns: Sequence[float]) -> Played:
+        script, record = Script(recorded.again[0], returns), FakeRecorder()
         monkeypatch.setattr(sweeps.run.objective, "train", script)
         trials.enqueue_trial(defaults(study.space, study.base))
-        trials.optimize(Objective(study, silent, check=lambda: None), n_trials=1)
-        return trials.trials[-1], script.seeds
+        objective = Objective(study, lambda _: nullcontext(record), check=lambda: None)
+        trials.optimize(objective, n_trials=1)
+        return Played(trials.trials[-1], script.seeds, record)
 
     return played
 
@@ -430,13 +454,29 @@ def in_memory(study: Study) -> optuna.Study:
     return optuna.create_study(direction="maximize", pruner=pruner)
 
 
-def test_a_study_may_score_by_the_interquartile_mean(play: Played) -> None:
+def test_an_objective_records_configs_then_each_training_then_the_score(play: Play) -> None:
+    played = play(STUDY, in_memory(STUDY), [1.0, 3.0], [4.0, 6.0], [7.0, 8.0])
+    record = played.record
+    assert [each.config.seed for each in record.configs] == played.seeds
+    assert record.points == [(seed, steps) for seed in range(SEEDS) for steps in (512, 1024)]
+    assert [result.final.returns for result in record.results] == [(1, 3), (4, 6), (7, 8)]
+    assert record.scores == played.trial.values == [(2.0 + 5.0 + 7.5) / 3]
+
+
+def test_of_a_pruned_trial_the_finished_trainings_are_recorded_and_no_score(play: Play) -> None:
+    trials = in_memory(WILCOXON)
+    play(WILCOXON, trials, BEST, BEST, BEST)
+    record = play(WILCOXON, trials, BEST, beaten(100.0)).record
+    assert (len(record.configs), len(record.results), record.scores) == (SEEDS, 2, [])
+
+
+def test_a_study_may_score_by_the_interquartile_mean(play: Play) -> None:
     study = study_of('score = "iqm"', 'pruner = "none"', seeds=4, episodes=2)
     trials = in_memory(study)
-    trial, _ = play(study, trials, [100.0, 300.0], [-500.0, -500.0], [0.0, 20.0], [30.0, 30.0])
+    trial = play(study, trials, [100.0, 300.0], [-500.0, -500.0], [0.0, 20.0], [30.0, 30.0]).trial
     assert trial.values == [20.0]  # of 200, -500, 10, 30 the middle two
     # eight seeds in all: -500, -9, 8, 9, 10, 30, 70 and 200
-    trial, _ = play(study, trials, [8.0, 8.0], [70.0, 70.0], [9.0, 9.0], [-9.0, -9.0])
+    trial = play(study, trials, [8.0, 8.0], [70.0, 70.0], [9.0, 9.0], [-9.0, -9.0]).trial
     assert trial.values == [(8 + 9 + 10 + 30) / 4]
 
 
@@ -449,7 +489,7 @@ def test_of_an_even_number_of_trainings_the_median_is_the_worse_of_two() -> None
 
 
 def test_wilcoxon_is_asked_after_a_training_only_and_not_after_the_last(
-    play: Played, monkeypatch: pytest.MonkeyPatch
+    play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[int]] = []
 
@@ -459,7 +499,7 @@ def test_wilcoxon_is_asked_after_a_training_only_and_not_after_the_last(
 
     monkeypatch.setattr(optuna.Trial, "should_prune", should_prune)
     returns = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0], [9.0, 10.0, 11.0, 12.0]]
-    trial, _ = play(WILCOXON, in_memory(WILCOXON), *returns)
+    trial = play(WILCOXON, in_memory(WILCOXON), *returns).trial
     assert trial.intermediate_values == {step: float(step) for step in range(1, 13)}
     assert [len(steps) for steps in asked] == [4, 8]
 
@@ -473,37 +513,37 @@ def beaten(by: float) -> list[float]:
     return [episode - by for episode in BEST]
 
 
-def test_wilcoxon_ends_a_trial_that_is_a_little_worse_on_every_episode(play: Played) -> None:
+def test_wilcoxon_ends_a_trial_that_is_a_little_worse_on_every_episode(play: Play) -> None:
     trials = in_memory(WILCOXON)
-    best, _ = play(WILCOXON, trials, BEST, BEST, BEST)
-    trial, trained = play(WILCOXON, trials, beaten(1.0))
+    best = play(WILCOXON, trials, BEST, BEST, BEST).trial
+    played = play(WILCOXON, trials, beaten(1.0))
     # of four signed ranks all are below zero: p = 1 / 2^4, less than 0.1
-    assert (trial.state, len(trained)) == (TrialState.PRUNED, 1)
-    assert last_return(trial) == 124.0
+    assert (played.trial.state, len(played.seeds)) == (TrialState.PRUNED, 1)
+    assert last_return(played.trial) == 124.0
     assert best_of(trials.trials) == best
 
 
-def test_wilcoxon_compares_an_episode_with_the_same_one_of_the_best_trial(play: Played) -> None:
+def test_wilcoxon_compares_an_episode_with_the_same_one_of_the_best_trial(play: Play) -> None:
     trials = in_memory(WILCOXON)
     play(WILCOXON, trials, BEST, BEST, BEST)
     other = [episode - 1.0 for episode in reversed(BEST)]  # no worse in two of four
-    trial, trained = play(WILCOXON, trials, other, other, other)
-    assert (trial.state, len(trained)) == (TrialState.COMPLETE, SEEDS)
+    played = play(WILCOXON, trials, other, other, other)
+    assert (played.trial.state, len(played.seeds)) == (TrialState.COMPLETE, SEEDS)
 
 
-def test_wilcoxon_lets_a_trial_end_that_falls_behind_in_its_last_training(play: Played) -> None:
+def test_wilcoxon_lets_a_trial_end_that_falls_behind_in_its_last_training(play: Play) -> None:
     trials = in_memory(WILCOXON)
     play(WILCOXON, trials, BEST, BEST, BEST)
-    trial, _ = play(WILCOXON, trials, BEST, BEST, beaten(1e6))
+    trial = play(WILCOXON, trials, BEST, BEST, beaten(1e6)).trial
     assert trial.state == TrialState.COMPLETE
 
 
-def test_wilcoxon_ends_a_trial_after_its_second_training(play: Played) -> None:
+def test_wilcoxon_ends_a_trial_after_its_second_training(play: Play) -> None:
     trials = in_memory(WILCOXON)
     play(WILCOXON, trials, BEST, BEST, BEST)
-    trial, trained = play(WILCOXON, trials, BEST, beaten(100.0))
-    assert (trial.state, len(trained)) == (TrialState.PRUNED, 2)
-    assert len(trial.user_attrs[RETURNS]) == 2
+    played = play(WILCOXON, trials, BEST, beaten(100.0))
+    assert (played.trial.state, len(played.seeds)) == (TrialState.PRUNED, 2)
+    assert len(played.trial.user_attrs[RETURNS]) == 2
 
 
 def test_wilcoxon_with_one_seed_is_refused_in_one_line() -> None:
