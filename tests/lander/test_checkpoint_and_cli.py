@@ -75,6 +75,20 @@ def test_a_policy_reads_back_with_equal_outputs(env: EnvConfig, trunk: str, tmp_
         )
 
 
+def test_a_policy_is_not_written_over_a_link_that_somebody_has_placed(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("policy.pt", ".policy.pt"):
+        (folder / name).symlink_to(mine)
+    config = resolve(TrainConfig(env=EnvConfig(id="CartPole-v1"))).config
+    weights = make_policy(config, generator=torch.Generator().manual_seed(0)).state_dict()
+    save(folder / "policy.pt", weights, config)
+    assert mine.read_text() == "mine"
+    assert load(folder / "policy.pt")[1] == config
+
+
 @pytest.mark.parametrize("damage", ["cut", "random", "empty", "text", "other", "missing", "folder"])
 def test_what_is_not_a_policy_is_refused_in_one_line(
     damage: str, run: Path, tmp_path: Path

@@ -9,10 +9,11 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
+from lander.agent import Divergence
 from lander.trainer import Progress
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import MlflowRecorder
-from sweeps.record.trial_run import trial_run
+from sweeps.record.trial_run import Outcome, outcome, trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective
 from sweeps.schema import REASON, RUN_ID, Role
@@ -20,6 +21,16 @@ from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
 from tests.studies import MINI, changed
+
+
+def test_the_outcome_of_a_trial_follows_from_its_exception() -> None:
+    assert outcome(optuna.TrialPruned()) == Outcome(TrialState.PRUNED)
+    diverged = outcome(Divergence("update 1: loss is nan"))
+    assert diverged == Outcome(TrialState.FAIL, "diverged: update 1: loss is nan")
+    assert outcome(KeyboardInterrupt()) == Outcome(TrialState.FAIL, "interrupted")
+    bug = outcome(ValueError("at https://user:hidden@host"))
+    assert (bug.state, bug.reason) == (TrialState.FAIL, "ValueError: at https://***@host")
+    assert bug.traceback == "ValueError: at https://***@host\n"
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.record.delivery import close_run, deliver_all, strays, undelivered
-from sweeps.record.entries import Batch, End, File, RunBegun
+from sweeps.record.entries import Batch, End, File, RunBegun, SavedModel, as_line, read_entry
 from sweeps.record.outbox import OUTBOXES, RECORDS, Outbox, outbox_path
 from sweeps.schema import RUN_ID
 from tests.sweeps.faithful import FakeMlflow, FakeRun, FakeStore
@@ -189,6 +189,48 @@ def test_a_damaged_first_line_costs_nothing_where_the_trial_knows_its_run(
     first, line = lines_of(folder.with_name("mini-0000.refused"))
     assert json.loads(first) == {"kind": "known_run", "run_id": "known"}
     assert line == b"\0\0\0"
+
+
+EARLIER = (
+    '{"kind": "run", "experiment_id": "1", "name": "trial-0", "start": 7, '
+    '"tags": {"n": "0", "sweeps.record": "mini-0000 7"}}',
+    '{"kind": "batch", "params": {"lr": "0"}}',
+    '{"kind": "file", "path": "config.toml"}',
+    '{"kind": "batch", "points": [["loss", 256, 1, 256], ["return", 256, 1, 256]]}',
+    '{"kind": "batch", "points": [["loss", 512, 1, 512], ["return", 512, 1, 512]]}',
+    '{"kind": "file", "path": "seed_0/policy.pt"}',
+    '{"kind": "batch", "tags": {"state": "COMPLETE"}}',
+    '{"kind": "end", "status": "FINISHED", "time": 9}',
+)
+"""The record of trial 0 as every earlier version wrote it."""
+
+
+def test_a_record_is_written_as_earlier_versions_did_and_so_theirs_arrive(
+    store: FakeStore, mlflow: FakeMlflow
+) -> None:
+    folder = outbox_path(store.store, "mini", 0)
+    assert folder == store.folder / "spool" / "mini-0000"
+    assert (folder / "records.jsonl").read_text() == "".join(f"{line}\n" for line in EARLIER)
+    assert deliver_all(store.store) == ""
+    assert arrived(mlflow, 0) == expected(0)
+
+
+def test_a_model_is_written_as_earlier_versions_did() -> None:
+    entry = SavedModel("policy", {"lr": "1"}, (("loss", 0.5, 1, 512),), 512)
+    line = as_line(entry)
+    assert line == (
+        b'{"kind": "model", "path": "policy", "params": {"lr": "1"}, '
+        b'"points": [["loss", 0.5, 1, 512]], "step": 512}\n'
+    )
+    assert read_entry(line) == entry
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_no_chart_can_show_is_never_written(store: FakeStore, number: float) -> None:
+    outbox = Outbox(store.folder / "spool" / "mini-0007", store.runs(), link=print)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        outbox.points([("loss", number, 1, 256)])
+    assert outbox.is_empty
 
 
 def remove(path: Path) -> None:

@@ -11,14 +11,14 @@ from optuna.trial import TrialState, create_trial
 
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
-from sweeps.schema import REASON, RETRY_OF, Reason
+from sweeps.schema import PARENT_RUN, REASON, RETRY_OF, ROLE, Reason, Role
 from sweeps.store.budget_storage import NoTrialLeft
 from sweeps.store.store import Store
 from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.ranges import read_range
 from sweeps.study.space import defaults, suggest
 from sweeps.study.study import Study, read_study
-from sweeps.sweep import Sweep
+from sweeps.sweep import Sweep, trial_runs
 from tests.studies import MINI, changed
 
 STUDY = read_study(MINI, source="mini.toml")
@@ -198,3 +198,15 @@ def test_a_grid_runs_every_combination_once_the_defaults_first(store: Store) -> 
     assert sorted(tried) == [(2, 3), (2, 7), (10, 3), (10, 7)]
     with pytest.raises(NoTrialLeft):
         take(sweep)
+
+
+def test_the_runs_of_trials_are_read_page_by_page_without_replays(store: Store) -> None:
+    sweep, client = start(store), store.runs()
+    for number, role in enumerate((Role.TRIAL, Role.REPLAY, Role.TRIAL, Role.TRIAL)):
+        tags = {PARENT_RUN: sweep.run_id, ROLE: role}
+        client.create_run(
+            sweep.experiment_id, start_time=1 + number, tags=tags, run_name=f"{number}"
+        )
+    runs = [run.info.run_name for run in trial_runs(sweep, page_size=1)]
+    assert runs == [run.info.run_name for run in trial_runs(sweep)] == ["3", "2", "0"]
+    assert not list(trial_runs(sweep, "attributes.status = 'FINISHED'"))
