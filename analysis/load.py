@@ -1,8 +1,14 @@
 """A sweep's records as tidy tables: one row per trial, episode, checkpoint or point of a curve.
 
-A table without rows has the columns and dtypes of a full one. Where a number can be missing its
-dtype says so: float64 has NaN, the others <NA>. Ten thousand trials take seconds: trials come from
-Optuna's database 500 per query, curves from MLflow's of a thousand runs per query.
+A table without rows has the columns and dtypes of a full one. A missing value is NaN in a column
+of dtype float64 and <NA> in the others. Ten thousand trials take seconds.
+
+>>> from pathlib import Path
+>>> from sweeps.store.store import Store
+>>> from sweeps.sweep import open_sweep
+>>> sweep = open_sweep(Store(Path("mlruns")), "lander")
+>>> len(load_trials(sweep))
+3
 """
 
 from __future__ import annotations
@@ -49,7 +55,7 @@ CHOICES: Final[Mapping[frozenset[type], str]] = {
     frozenset({float}): "float64",
     frozenset({str}): "string",
 }
-"""Types of a field's choices -> dtype of its column; object for other mixtures."""
+"""Dtype of a field's column by the types of its choices; other mixtures are of dtype object."""
 
 
 def load_trials(sweep: Sweep) -> pd.DataFrame:
@@ -57,10 +63,10 @@ def load_trials(sweep: Sweep) -> pd.DataFrame:
 
     | column | dtype | |
     |---|---|---|
-    | `candidate` | int64 | in a confirmation the trial of the sweep that it trains, else itself |
+    | `candidate` | int64 | in a confirmation the trial that it trains again, else itself |
     | `state` | string | COMPLETE, PRUNED, FAIL or RUNNING |
-    | `value` | float64 | what Optuna was told; of a pruned trial its last report |
-    | `last_return` | float64 | the same; of a pruned trial the mean of its finished seeds, if any |
+    | `value` | float64 | the score; for a pruned trial its last report to Optuna |
+    | `last_return` | float64 | the same; for a pruned trial the mean of any finished seeds |
     | `share` | float64 | of the budget, 0 to 1, at its last report |
     | `seconds` | float64 | from start to end; missing while it runs |
     | `started` | float64 | seconds after the first trial of the sweep |
@@ -68,15 +74,23 @@ def load_trials(sweep: Sweep) -> pd.DataFrame:
     | `seeds` | string | its training seeds, with commas between them |
     | `run_id` | string | in MLflow |
 
-    Then a column per searched field, under its own name: float64, Int64, boolean or string, object
-    where choices are of several kinds; missing where the field did nothing, or is not drawn yet.
+    One more column per searched field, under its own name, is of dtype float64, Int64, boolean or
+    string, or object if its choices are of several kinds. A value is missing if the field had no
+    effect in the trial, or is not drawn yet.
+
+    >>> load_trials(sweep)[["state", "value", "ppo.learning_rate"]]
+              state  value  ppo.learning_rate
+    trial
+    0      COMPLETE  120.0              0.003
+    1      COMPLETE  240.0              0.001
+    2        PRUNED  -80.0              0.010
     """
     fields = {name: dtype_of(range_) for name, range_ in sweep.study.space.items()}
     return table(list(trial_rows(sweep)), TRIALS | fields).set_index("trial")
 
 
 def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """Rows of `load_trials`, None where something is missing."""
+    """The rows of `load_trials`; None is a missing value."""
     begun = [trial for trial in read(sweep) if trial.datetime_start is not None]
     first = min(map(start, begun), default=NEVER)
     for trial in begun:
@@ -102,12 +116,18 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
 
 
 def load_episodes(sweep: Sweep) -> pd.DataFrame:
-    """One row per final episode of every training that came to its end: `trial`, `candidate`,
+    """One row per final episode of every finished training: `trial`, `candidate`,
     `seed`, `episode` (int64) and `return` (float64).
 
-    `seed` is 0, 1, .. among the trial's training seeds, in a confirmation among the test seeds;
-    `candidate` as in `load_trials`. Equal `episode`s had equal reset seeds in every trial, so they
-    can be compared in pairs.
+    `seed` numbers the trial's training seeds from 0, in a confirmation the test seeds; `candidate`
+    is that of `load_trials`. Equal `episode`s had equal reset seeds in every trial, so they can be
+    compared in pairs.
+
+    >>> load_episodes(sweep).groupby("trial")["return"].agg(["mean", "min"])
+            mean    min
+    trial
+    0      120.0  100.0
+    1      240.0  230.0
     """
     rows = [
         (*training(trial, seed), episode, value)
@@ -122,8 +142,15 @@ def load_checkpoints(sweep: Sweep) -> pd.DataFrame:
     """One row per value that a trial reported to Optuna: `trial`, `checkpoint` (int64: 1, 2, ..)
     and `return_mean` (float64).
 
-    With several seeds the second training goes on counting where the first one ended, and
-    `return_mean` is the mean over trainings so far. With pruner wilcoxon these are final episodes.
+    With several seeds the second training continues the count of the first, and `return_mean` is
+    the mean over trainings so far. With pruner wilcoxon the rows are final episodes.
+
+    >>> load_checkpoints(sweep).pivot(index="trial", columns="checkpoint", values="return_mean")
+    checkpoint     1      2
+    trial
+    0           50.0  120.0
+    1           90.0  235.0
+    2          -80.0    NaN
     """
     rows = [
         (trial.number, step, value)
@@ -136,9 +163,14 @@ def load_checkpoints(sweep: Sweep) -> pd.DataFrame:
 @collector_paused()
 def load_curves(sweep: Sweep, metric: str, *, trials: Sequence[int] | None = None) -> pd.DataFrame:
     """One row per point of a metric's curve: `trial`, `candidate`, `seed`, `env_steps` (int64) and
-    `value` (float64), in this order; `candidate` and `seed` as in `load_episodes`.
+    `value` (float64), in this order; `candidate` and `seed` are those of `load_episodes`.
 
-    `metric` is a name of `lander.metrics`; `trials` are numbers, or all.
+    `metric` is a name of `lander.metrics`; `trials` are numbers of trials, by default all.
+
+    >>> load_curves(sweep, "eval/return_mean", trials=[1])
+       trial  candidate  seed  env_steps  value
+    0      1          1     0       1000   90.0
+    1      1          1     0       2000  235.0
     """
     client, seeds = sweep.store.runs(), sweep.study.settings.seeds_per_trial
     wanted = None if trials is None else set(trials)
@@ -158,12 +190,12 @@ def load_curves(sweep: Sweep, metric: str, *, trials: Sequence[int] | None = Non
 
 @collector_paused()
 def read(sweep: Sweep) -> list[FrozenTrial]:
-    """Trials of the budget."""
+    """The trials that use the budget."""
     return sweep.read_trials().counted
 
 
 def start(trial: FrozenTrial) -> datetime:
-    """When a trial that has begun did so."""
+    """The time at which a trial began."""
     return started(trial) or NEVER
 
 
@@ -179,7 +211,8 @@ def training(trial: FrozenTrial, seed: int) -> tuple[int, int, int]:
 
 
 def dtype_of(range_: Range) -> str:
-    """Of a searched field's column: known before the first trial, with a place for missing ones."""
+    """The dtype of a searched field's column, known before the first trial; it can hold missing
+    values."""
     distribution = range_.distribution
     if isinstance(distribution, CategoricalDistribution):
         return CHOICES.get(frozenset(map(type, distribution.choices)), "object")
@@ -188,5 +221,5 @@ def dtype_of(range_: Range) -> str:
 
 
 def table(rows: Sequence[object], dtypes: Mapping[str, str]) -> pd.DataFrame:
-    """Rows as a table, of these dtypes also where there are none."""
+    """Rows as a table with these columns and dtypes, even if there are no rows."""
     return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
