@@ -59,7 +59,7 @@ from sweeps.sweep import Sweep, open_sweep
 
 
 def confirm(args: argparse.Namespace) -> int:
-    """Run what is missing, print the table, record it; the exit code."""
+    """Run the missing trainings, judge, print and record the judgement; the exit code."""
     quiet()
     store = Store(args.store)
     command = ["confirm", *sys.argv[2:]]
@@ -82,7 +82,7 @@ def confirm(args: argparse.Namespace) -> int:
 
 
 def show(judgement: Judgement) -> None:
-    """The table and the verdict, as wide as the terminal allows."""
+    """Print the table and the verdict, as wide as the terminal allows."""
     width = None if sys.stdout.isatty() else 160
     console = Console(file=unfiltered(sys.stdout), width=width)
     head, *rows = table_rows(judgement)
@@ -95,7 +95,7 @@ def show(judgement: Judgement) -> None:
 
 
 def as_markdown(judgement: Judgement) -> str:
-    """Table, legend and verdict."""
+    """The table, its legend and the verdict, as Markdown."""
     episodes = len(judgement.winner.candidate.returns[0])
     parts = [table(table_rows(judgement)), f"*{legend(episodes)}*", f"**{judgement.verdict}**"]
     return "\n\n".join(parts) + "\n"
@@ -129,7 +129,7 @@ def as_json(judgement: Judgement) -> dict[str, Any]:
 
 
 def json_interval(estimate: Estimate | None) -> list[float | None] | None:
-    """Value and both ends; None where one training is all there is, for JSON has no NaN."""
+    """The value and both ends; None stands for NaN, which JSON does not have."""
     if estimate is None:
         return None
     ends = (estimate.low, estimate.high)

@@ -35,13 +35,13 @@ class Standing:
     mean: Estimate
     iqm: Estimate
     success_rate: float | None
-    """Share of all test episodes that reach the solved return; None if the environment has none."""
+    """Share of test episodes that reach the solved return; None if the environment names none."""
     worst: float
     """Mean return under the worst test seed."""
     better: Estimate | None
-    """Probability that one training of it beats one of the defaults; None as for `gain`."""
+    """Probability that a training beats one of the defaults; None as for `gain`."""
     gain: Estimate | None
-    """Mean minus that of the defaults; None for the defaults, and where those have failed."""
+    """Mean minus the defaults' mean; None for the defaults, and if those have failed."""
 
     @property
     def name(self) -> str:
@@ -56,14 +56,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A confirmation, judged."""
+    """The result of a confirmation."""
 
     standings: tuple[Standing, ...]
     """The best mean first."""
     waiting: int
-    """Trainings still to be done."""
+    """Trainings that are still missing."""
     failed: tuple[Confirmed, ...] = ()
-    """Candidates of which every training so far has failed: without numbers, and no winners."""
+    """Candidates whose trainings have all failed so far; they have no numbers and cannot win."""
 
     @property
     def winner(self) -> Standing:
@@ -77,22 +77,22 @@ class Judgement:
             return "No trial beats the defaults: keep them."
         if winner.gain is None or winner.better is None:
             return f"The defaults failed under every seed; {winner.name} does best, {winner.mean}."
-        told = f"{winner.gain} above the defaults, better with probability {winner.better:.2f}"
+        lead = f"{winner.gain} above the defaults, better with probability {winner.better:.2f}"
         if winner.gain.low > 0:
-            return f"{winner.name} wins: {told}."
+            return f"{winner.name} wins: {lead}."
         seeds = len(winner.candidate.scores)
         return (
             f"{winner.name} is ahead, but not better than the defaults as far as {seeds} seeds "
-            f"can tell: {told}."
+            f"can tell: {lead}."
         )
 
 
 def judge(confirmed: Sequence[Confirmed], *, threshold: float | None, waiting: int) -> Judgement:
-    """Compare every candidate that has a finished training; without the defaults if they have
-    failed under every seed.
+    """Compare the candidates that have a finished training with the defaults, or only with each
+    other if the defaults failed under every seed.
 
     Raises:
-        ConfigError: none has, or the defaults have not yet.
+        ConfigError: no training has finished, or none of the defaults has yet.
     """
     trained = [candidate for candidate in confirmed if candidate.scores]
     if not trained:
@@ -108,14 +108,14 @@ def judge(confirmed: Sequence[Confirmed], *, threshold: float | None, waiting: i
 
 
 def name_of(candidate: Confirmed) -> str:
-    """What people call it."""
+    """A candidate's name for people."""
     return "defaults" if candidate.number == DEFAULTS else f"trial {candidate.number}"
 
 
 def standing(
     candidate: Confirmed, base: Sequence[float] | None, threshold: float | None
 ) -> Standing:
-    """A candidate's numbers beside those of the defaults, if there are any."""
+    """A candidate's numbers, compared with the scores of the defaults if they have any."""
     scores = candidate.scores
     other = None if candidate.number == DEFAULTS else base
     episodes = np.concatenate(candidate.returns)
@@ -177,7 +177,7 @@ def table_rows(judgement: Judgement) -> Iterator[Sequence[str]]:
 
 
 def legend(episodes: int) -> str:
-    """How the table came about, for people who were not there."""
+    """What the table shows, for people who did not run the confirmation."""
     return (
         "Each configuration trained anew under seeds that the sweep never used, each training "
         f"flown deterministically on {episodes} episodes, reset seeds {TEST_SEED} and up. Mean "
@@ -188,7 +188,7 @@ def legend(episodes: int) -> str:
 
 
 def draw_confirmation(judgement: Judgement, axes: Axes, *, env: AnyEnv) -> Axes:
-    """A line per candidate, the best on top: every seed, mean with interval, the sweep's score."""
+    """One line per candidate, the best on top: each seed, mean with interval, the sweep's score."""
     order = list(reversed(judgement.standings))
     for y, row in enumerate(order):
         scores = row.candidate.scores
@@ -219,7 +219,7 @@ def draw_confirmation(judgement: Judgement, axes: Axes, *, env: AnyEnv) -> Axes:
         marker="D",
         markerfacecolor="none",
         color=COLOURS[1],
-        label="what the sweep thought",
+        label="score in the sweep",
     )
     solved_line(axes, env, upright=True)
     axes.set_yticks(range(len(order)), [row.name for row in order])

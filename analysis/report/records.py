@@ -1,4 +1,4 @@
-"""Everything recorded of a sweep, read once: what its report rests on."""
+"""Everything that a report says about a sweep, read from the store once."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Records:
     sweep: Sweep
     trials: Trials
     ranked: Sequence[FrozenTrial]
-    """Finished ones from the best down, one of equal parameters."""
+    """Finished trials, the best first; of trials with equal parameters only one."""
     parent: Run
     runs: Sequence[Run]
-    """One per trial that has begun, the lost ones included."""
+    """The runs of all trials that have begun, lost ones included."""
     judgement: Judgement | None
     unconfirmed: str
-    """Why there is no judgement."""
+    """The reason why there is no judgement."""
     confirmation: Run | None
     """The parent run of the confirmation."""
     published: Run | None
-    """The run whose policy is the registered one."""
+    """The run whose policy is models:/NAME@best."""
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class Records:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The first of the ranked ones."""
+        """The best finished trial."""
         return self.ranked[0] if self.ranked else None
 
     def count(self, how: Ending) -> int:
@@ -60,13 +60,13 @@ class Records:
         return sum(ending(trial) == how for trial in self.counted)
 
     def scores(self, trial: FrozenTrial) -> list[float]:
-        """Of every finished training under the parameters of a trial."""
-        same = [other for other in self.counted if other.params == trial.params]
-        finished = [other for other in same if other.state == TrialState.COMPLETE]
-        return [score for other in finished for score in seed_scores(other)]
+        """The scores of all finished trainings under the parameters of a trial."""
+        finished = [other for other in self.counted if other.state == TrialState.COMPLETE]
+        same = [other for other in finished if other.params == trial.params]
+        return [score for other in same for score in seed_scores(other)]
 
     def estimate(self, trial: FrozenTrial) -> Estimate:
-        """A finished trial's score with its interval over trainings, if there were several."""
+        """A finished trial's score, with an interval over its trainings if it has several."""
         scores = self.scores(trial)
         if len(scores) < 2:
             return Estimate(trial.values[0], float("nan"), float("nan"))
@@ -74,17 +74,17 @@ class Records:
         return bootstrap_estimate(scores) if iqm else mean_estimate(scores)
 
     def episodes(self, trial: FrozenTrial) -> Estimate | None:
-        """Mean over the final episodes of a trial of one training; None where they are not
-        recorded, or there were more trainings."""
+        """Mean over the final episodes of a trial with one training; None if the trial has several
+        trainings or no recorded episodes."""
         returns = trial.user_attrs.get(RETURNS, [])
         return mean_estimate(returns[0]) if len(returns) == 1 else None
 
 
 def read_records(store: Store, name: str) -> Records:
-    """Everything about a sweep.
+    """Read the records of a sweep.
 
     Raises:
-        ConfigError: no such sweep in the store.
+        ConfigError: the store has no such sweep.
     """
     if name.endswith(CONFIRM_SUFFIX):
         plain = name.removesuffix(CONFIRM_SUFFIX)
@@ -109,17 +109,17 @@ def read_records(store: Store, name: str) -> Records:
 
 
 def read_judgement(store: Store, name: str) -> tuple[Judgement | None, str]:
-    """What the confirmation says, or why it says nothing."""
+    """The judgement of the confirmation, or the reason why there is none."""
     if name + CONFIRM_SUFFIX not in store.study_names():
         return None, "It is not confirmed yet"
     try:
         return judgement_of(store, name), ""
-    except Exception as error:  # the rest of the records can still be told
+    except Exception as error:  # the report can do without a judgement
         return None, f"It cannot be judged yet, {error}"
 
 
 def published_run(store: Store, name: str) -> Run | None:
-    """Whose policy is models:/NAME@best; None before there is one."""
+    """The run whose policy is models:/NAME@best; None before one is registered."""
     client = store.runs()
     try:
         return client.get_run(str(client.get_model_version_by_alias(name, BEST_ALIAS).run_id))

@@ -1,4 +1,4 @@
-"""python -m analysis report: one sweep as one page, with nothing but what was recorded."""
+"""python -m analysis report: one page about a sweep, made from its records alone."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ FOLDER: Final = "reports"
 
 
 def report(args: argparse.Namespace) -> int:
-    """Write the report of a sweep, say where it is; the exit code."""
+    """Write the report of a sweep and print its paths; the exit code."""
     quiet()
     store = Store(args.store)
-    with collector_paused():  # a large sweep is many objects, and all of them stay
+    with collector_paused():  # the records of a large sweep are many objects, and all are kept
         records = read_records(store, args.study)
         require_recorded(store, records.sweep.optuna)  # the report is an artifact of its run
         for path in write_report(records):
@@ -72,14 +72,15 @@ def report(args: argparse.Namespace) -> int:
 
 
 def write_report(records: Records) -> list[Path]:
-    """STUDY.html, STUDY.md and its pictures in the store's folder of reports, and on the run."""
+    """Write STUDY.html, STUDY.md and its pictures to the store's folder of reports, and log them as
+    artifacts of the run; the paths of both files."""
     store, name = records.sweep.store, records.name
     folder = inside(store.folder, store.folder / FOLDER)
     folder.mkdir(exist_ok=True)
     files = f"{name}_files"
     document = compose(records)
-    with TemporaryDirectory(dir=folder, prefix=f".{name}.") as place:
-        aside = Path(place)
+    with TemporaryDirectory(dir=folder, prefix=f".{name}.") as temporary:
+        aside = Path(temporary)
         (aside / files).mkdir()
         for picture in document.pictures:
             (aside / files / picture.file).write_bytes(picture.data)
@@ -94,7 +95,7 @@ def write_report(records: Records) -> list[Path]:
 
 
 def compose(records: Records) -> Document:
-    """Every section, made as far as the records allow."""
+    """The report with every section, as far as the records allow."""
     now = datetime.now(UTC)
     sections = {
         title: [block for part in parts for block in attempted(part, records)]
@@ -105,10 +106,9 @@ def compose(records: Records) -> Document:
 
 
 def attempted(part: Part, records: Records) -> list[Block]:
-    """A part, or in its place why there is none: one missing file must not cost the rest."""
+    """The blocks of a part, or its error: one missing file must not cost the other parts."""
     try:
         return part(records)
     except Exception as error:
-        told = f"This part could not be made: {type(error).__name__}: {error}"
         say(f"report: {part.__name__}: {error}", error=True)
-        return [line(told)]
+        return [line(f"This part could not be made: {type(error).__name__}: {error}")]

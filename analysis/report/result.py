@@ -1,4 +1,4 @@
-"""The head of a report: what was asked, what came out, how anybody can see it for themselves."""
+"""The head of a report: the question, the result, and the commands that check it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ while not over:
 
 
 def question(records: Records) -> str:
-    """What the sweep asks, in one sentence."""
+    """The question that the sweep answers, in one sentence."""
     study = records.sweep.study
     ranges = {name: searched(range_) for name, range_ in study.space.items()}
     fields = [
@@ -55,7 +55,7 @@ def question(records: Records) -> str:
 
 
 def searched(range_: Range) -> tuple[str, str]:
-    """Which values, and on what scale."""
+    """The values of a range and its scale, in words."""
     match range_.distribution:
         case CategoricalDistribution(choices=choices):
             return ", ".join(map(str, choices)), CHOICES
@@ -70,14 +70,14 @@ def searched(range_: Range) -> tuple[str, str]:
 
 
 def brief(value: object) -> str:
-    """A field's value for people; None: it did nothing."""
+    """A field's value for people; None means that the field had no effect."""
     if value is None:
         return "not used"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def values_in(params: Mapping[str, Any], space: Space) -> list[str]:
-    """Every searched field's value, from Optuna's parameters."""
+    """The value of every searched field in a trial, from its parameters in Optuna."""
     return [
         brief(range_.to_field(params[range_.parameter]) if range_.parameter in params else None)
         for range_ in space.values()
@@ -85,12 +85,12 @@ def values_in(params: Mapping[str, Any], space: Space) -> list[str]:
 
 
 def next_step(records: Records, target: str, *, trial: int | str | None = None) -> str:
-    """A command about this sweep."""
+    """The `make` command for a target, about this sweep."""
     return hint(target, records.sweep.store.folder, study=records.name, trial=trial)
 
 
 def result_part(records: Records) -> list[Block]:
-    """The box."""
+    """The box with the result, its receipt and how to fly it."""
     best, judgement = records.best, records.judgement
     if best is None:
         return [box("No trial has finished yet", [line(state(records))])]
@@ -98,20 +98,20 @@ def result_part(records: Records) -> list[Block]:
         open_ = records.count(Ending.RUNNING) + records.count(Ending.WAITING)
         so_far = " so far" if open_ else ""
         headline = f"Best{so_far}: trial {best.number}, score {records.estimate(best)}"
-        told = best_told(records, best)
+        sentences = best_sentences(records, best)
         number = best.number
     else:
         winner = judgement.winner
         sure = winner.gain is None or winner.gain.low > 0
         word = ("Confirmed" if sure else "Ahead") + (" so far" if judgement.waiting else "")
         headline = f"{word}: {named(winner)}, return {winner.mean}"
-        told = confirmed_told(records, judgement, best)
+        sentences = confirmed_sentences(records, judgement, best)
         number = winner.candidate.number
-    return [box(headline, [*map(line, told), *receipt(records, number), *flying(records)])]
+    return [box(headline, [*map(line, sentences), *receipt(records, number), *flying(records)])]
 
 
 def state(records: Records) -> str:
-    """How far the sweep is."""
+    """The number of trials by how they ended."""
     counts = ", ".join(
         f"{records.count(how)} {how}"
         for how in (*SETTLED, Ending.RUNNING, Ending.WAITING)
@@ -120,8 +120,8 @@ def state(records: Records) -> str:
     return f"{records.trials.total} trials: {counts}."
 
 
-def best_told(records: Records, best: FrozenTrial) -> Iterator[str]:
-    """An unconfirmed score, with what it is worth."""
+def best_sentences(records: Records, best: FrozenTrial) -> Iterator[str]:
+    """What an unconfirmed score is worth."""
     yield state(records)
     trainings, episodes = len(records.scores(best)), records.episodes(best)
     if trainings > 1:
@@ -129,7 +129,7 @@ def best_told(records: Records, best: FrozenTrial) -> Iterator[str]:
         yield f"{how} over its {trainings} trainings, in brackets the 95 % interval."
     elif episodes is not None:
         yield (
-            "From one training, which cannot tell how much of it is the luck of its seed. The "
+            "The score of one training, which may owe much to the luck of its seed. The "
             f"{records.sweep.study.base.final_episodes} final episodes of that one policy: "
             f"{episodes}, mean and its 95 % interval over episodes."
         )
@@ -140,8 +140,8 @@ def best_told(records: Records, best: FrozenTrial) -> Iterator[str]:
     )
 
 
-def confirmed_told(records: Records, judgement: Judgement, best: FrozenTrial) -> Iterator[str]:
-    """A confirmed score, beside what the sweep thought."""
+def confirmed_sentences(records: Records, judgement: Judgement, best: FrozenTrial) -> Iterator[str]:
+    """A confirmed score, compared with the sweep's score."""
     winner = judgement.winner
     yield judgement.verdict
     yield (
@@ -151,35 +151,37 @@ def confirmed_told(records: Records, judgement: Judgement, best: FrozenTrial) ->
     )
     if judgement.waiting:
         command = next_step(records, "confirm")
-        yield f"{judgement.waiting} trainings are missing: `{command}` does them."
+        yield f"{judgement.waiting} trainings are missing: `{command}` runs them."
     score, gap = winner.candidate.sweep_score, winner.gap
-    told = state(records)
+    scores = state(records)
     if score is not None and gap is not None:
-        told += f" In the sweep {named(winner)} scored {score:.1f}, optimism gap {gap:+.1f}."
+        scores += f" In the sweep {named(winner)} scored {score:.1f}, optimism gap {gap:+.1f}."
     if best.number != winner.candidate.number:
-        told += f" The sweep's best score was {best.values[0]:.1f}, of trial {best.number}."
-    yield told
+        scores += f" The sweep's best score was {best.values[0]:.1f}, of trial {best.number}."
+    yield scores
 
 
 def named(standing: Standing) -> str:
-    """A candidate within a sentence."""
+    """A candidate's name within a sentence."""
     return "the defaults" if standing.candidate.number == DEFAULTS else standing.name
 
 
 def receipt(records: Records, number: int) -> Iterator[str]:
-    """How to see the number made again."""
+    """The commands that reproduce the result."""
     lines = [next_step(records, "reproduce", trial=number)]
     published = records.published
     if published is not None and published.data.tags[ROLE] == "confirm":
         trial = published.data.tags[TRIAL_NUMBER]
         study, folder = records.name + CONFIRM_SUFFIX, records.sweep.store.folder
         lines.append(hint("reproduce", folder, study=study, trial=trial))
-    yield line("The receipt: trains it again and compares every recorded number, bit for bit.")
+    yield line(
+        "The receipt: these commands train it again and compare every recorded number, bit for bit."
+    )
     yield code("\n".join(lines))
 
 
 def flying(records: Records) -> Iterator[str]:
-    """How to fly it."""
+    """The lines of Python that fly the registered policy."""
     store, published = records.sweep.store, records.published
     if published is None:
         yield line(f"`models:/{records.name}@{BEST_ALIAS}` is registered when the sweep ends.")

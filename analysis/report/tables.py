@@ -1,4 +1,4 @@
-"""The tables of a report: what was searched, spent and found, and where it was made."""
+"""The tables of a report: space, budget, seeds, trials, failures and origin."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from sweeps.study.space import flat_base
 from sweeps.study.study import TEST_EPISODES
 
 TOP = 10
-"""Rows of the table of the best."""
+"""Rows of the table of the best trials."""
 LISTED = 200
-"""Rows of a table that could have any number of them."""
+"""Rows of a table that would have one per trial."""
 
 
 def space_part(records: Records) -> list[Block]:
-    """What was searched, and what was found."""
+    """The searched fields with their ranges, defaults and best values."""
     study, best = records.sweep.study, records.best
     flat = flat_base(study.space, study.base)
     idle = inactive(flat)
@@ -54,11 +54,11 @@ def space_part(records: Records) -> list[Block]:
         if winner.number not in (DEFAULTS, best.number if best else None):
             head = f"confirmed: trial {winner.number}"
             columns.append([head, *values_in(winner.params, study.space)])
-    told = (
+    note = (
         f"Sampler `{study.settings.sampler}`, pruner `{study.settings.pruner}`. Trial 0 is the "
-        "defaults. What is not listed stands at its value in the study file."
+        "defaults. Fields that are not listed keep their value from the study file."
     )
-    return [plain_table(list(zip(*columns, strict=True))), line(told)]
+    return [plain_table(list(zip(*columns, strict=True))), line(note)]
 
 
 def budget_part(records: Records) -> list[Block]:
@@ -67,14 +67,14 @@ def budget_part(records: Records) -> list[Block]:
 
 
 def spent(records: Records) -> Iterator[tuple[str, str]]:
-    """What went into the sweep, for people."""
+    """The trials, steps and time that the sweep took, as rows."""
     study, seeds = records.sweep.study, records.sweep.study.settings.seeds_per_trial
     yield "trials", state(records).partition(": ")[2].rstrip(".")
     count = Counter(map(ending, records.trials.all))
     again = {how: count[how] for how in SUPERSEDING if count[how]}
     if again:
         superseded = ", ".join(f"{number} {how}" for how, number in again.items())
-        yield "beside these", f"{superseded}: tried again under the same seeds, and not counted"
+        yield "beside these", f"{superseded}: retried with the same seeds, and not counted"
     trainings = f"{seeds} trainings of " if seeds > 1 else ""
     yield "budget of a trial", f"{trainings}{study.base.total_steps:,} environment steps"
     curves = load_curves(records.sweep, METRIC)
@@ -85,25 +85,25 @@ def spent(records: Records) -> Iterator[tuple[str, str]]:
         whole = (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
         each = sum((end - start).total_seconds() for start, end in spans)
         yield "wall time", f"{clock(whole)} from the first trial's start to the last one's end"
-        yield "with a trial under way", clock(covered(spans))
+        yield "with a trial running", clock(covered(spans))
         yield "time of all trials", f"{clock(each)}, added up"
 
 
 def spans_of(trials: Sequence[FrozenTrial]) -> list[tuple[datetime, datetime]]:
-    """Start and end of every trial that has both."""
+    """Start and end of each trial that has both."""
     both = [(started(trial), ended(trial)) for trial in trials]
     return [(start, end) for start, end in both if start is not None and end is not None]
 
 
 def at_once(spans: Sequence[tuple[datetime, datetime]]) -> int:
-    """How many of them overlapped, at most."""
-    ends = [(end, -1) for _, end in spans]  # at the same moment before the next one starts
+    """The largest number of spans that overlap."""
+    ends = [(end, -1) for _, end in spans]  # at the same moment an end sorts before a start
     steps = accumulate(step for _, step in sorted([*((start, 1) for start, _ in spans), *ends]))
     return max(steps, default=0)
 
 
 def covered(spans: Sequence[tuple[datetime, datetime]]) -> float:
-    """Seconds that lie in at least one span."""
+    """Seconds covered by at least one span."""
     total, until = 0.0, NEVER
     for start, end in sorted(spans):
         total += max(0.0, (end - max(start, until)).total_seconds())
@@ -112,7 +112,7 @@ def covered(spans: Sequence[tuple[datetime, datetime]]) -> float:
 
 
 def seconds_blocks(records: Records) -> list[Block]:
-    """What the time of trials went into, as their runs tell."""
+    """How the time of trials divides, from the tags of their runs."""
     timed = [
         run.data.tags
         for run in records.runs
@@ -120,7 +120,7 @@ def seconds_blocks(records: Records) -> list[Block]:
     ]
     whole = sum(float(tags[SECONDS]) for tags in timed)
     if not whole:
-        return ["What the time went into is not recorded."]
+        return ["How the time divides is not recorded."]
     parts = {part: sum(float(tags[f"{SECONDS}.{part}"]) for tags in timed) for part in TimePart}
     every = {"training": whole - sum(parts.values())} | parts
     table = [["part of trials", "seconds", "share"]]
@@ -129,7 +129,7 @@ def seconds_blocks(records: Records) -> list[Block]:
 
 
 def seeds_part(records: Records) -> list[Block]:
-    """Which seeds were for what."""
+    """The seeds and their purposes."""
     study, best = records.sweep.study, records.best
     table = [
         ["for", "seeds"],
@@ -151,14 +151,14 @@ def seeds_part(records: Records) -> list[Block]:
             first_to_last(seed_range(TEST_SEED, TEST_EPISODES)),
         ],
     ]
-    return [plain_table(table), "By the seeds of a confirmation nothing is ever chosen."]
+    return [plain_table(table), "Nothing is ever chosen by the seeds of a confirmation."]
 
 
 def confirmation_part(records: Records) -> list[Block]:
     """The table as `make confirm` prints it."""
     if records.judgement is None:
-        unconfirmed = f"{records.unconfirmed}. What the best trials are worth on fresh seeds tells:"
-        return [line(unconfirmed), code(next_step(records, "confirm"))]
+        why = f"{records.unconfirmed}. To see what the best trials are worth on fresh seeds:"
+        return [line(why), code(next_step(records, "confirm"))]
     judgement = records.judgement
     blocks: list[Block] = [
         line(judgement.verdict),
@@ -167,13 +167,13 @@ def confirmation_part(records: Records) -> list[Block]:
         confirmation_picture(records, judgement),
     ]
     if judgement.waiting:
-        blocks.append(line(f"{judgement.waiting} trainings are missing; to go on:"))
+        blocks.append(line(f"{judgement.waiting} trainings are missing; to resume:"))
         blocks.append(code(next_step(records, "confirm")))
     return blocks
 
 
 def best_part(records: Records) -> list[Block]:
-    """The best trials, with what they had."""
+    """The best trials with their scores and parameters."""
     space = records.sweep.study.space
     if not records.ranked:
         return ["No trial has finished."]
@@ -187,13 +187,13 @@ def best_part(records: Records) -> list[Block]:
 
 
 def took(trial: FrozenTrial) -> str:
-    """How long, from start to end."""
+    """A trial's time from start to end."""
     spent = seconds(trial)
     return "" if spent is None else clock(spent)
 
 
 def failures_part(records: Records) -> list[Block]:
-    """What went wrong, in the words of the error."""
+    """The failed trials with their errors."""
     failed = [trial for trial in records.counted if ending(trial) == Ending.FAILED]
     if not failed:
         return ["None."]
@@ -205,7 +205,7 @@ def failures_part(records: Records) -> list[Block]:
 
 
 def trials_part(records: Records) -> list[Block]:
-    """Every trial that has begun."""
+    """The trials that have begun."""
     study = records.sweep.study
     begun = [trial for trial in records.counted if trial.datetime_start is not None]
     if not begun:
@@ -228,7 +228,7 @@ def trials_part(records: Records) -> list[Block]:
 
 
 def rest(records: Records, count: int) -> list[Block]:
-    """Where the rows are that a table has no room for."""
+    """Where to see the rows that a table leaves out."""
     if count <= LISTED:
         return []
     command = next_step(records, "trials")
@@ -244,8 +244,8 @@ def origin_part(records: Records) -> list[Block]:
     table = [
         ["", ""],
         ["study", f"`{records.name}`, fingerprint `{records.sweep.study.fingerprint}`"],
-        ["commit", of(runs, COMMIT) or "not in a git checkout"],
-        *([name.removeprefix(VERSION), of(runs, name)] for name in names),
+        ["commit", values_of(runs, COMMIT) or "not in a git checkout"],
+        *([name.removeprefix(VERSION), values_of(runs, name)] for name in names),
         [
             "workers",
             f"{at_once(spans_of(records.trials.all))} at the same time, {len(workers)} processes "
@@ -258,11 +258,11 @@ def origin_part(records: Records) -> list[Block]:
     commands.append(next_step(records, "report"))
     return [
         plain_table(table),
-        "Made by these commands; what runs the trials is started by them:",
+        "Made by these commands, which start the workers:",
         code("\n".join(" ".join(command.split()) for command in commands)),
     ]
 
 
-def of(runs: Sequence[Run], tag: str) -> str:
-    """A tag's values, usually one."""
+def values_of(runs: Sequence[Run], tag: str) -> str:
+    """The values of a tag over all runs, usually one."""
     return ", ".join(sorted({run.data.tags[tag] for run in runs if tag in run.data.tags}))
