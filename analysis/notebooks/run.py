@@ -1,4 +1,4 @@
-"""python -m analysis notebooks: every notebook run against a store, each kept as one HTML page."""
+"""python -m analysis notebooks: run every notebook against a store, write each as an HTML page."""
 
 from __future__ import annotations
 
@@ -38,34 +38,34 @@ from sweeps.study.study import find_study
 
 HERE: Final = Path(__file__).parent
 FOLDER: Final = Path("reports") / "notebooks"
-"""Where the pages stand in a store."""
+"""Folder of the pages in a store."""
 STAND_IN: Final = "smoke"
-"""The study that is swept where the one asked for is missing."""
+"""The study that is swept if the store has none of the name asked for."""
 
 
 class CellFailed(Exception):
-    """A cell did not come to its end: which one of which notebook, and why."""
+    """A cell failed; the message names notebook, cell and reason."""
 
 
 class ThisInterpreter(KernelSpecManager):
-    """Gives every notebook a kernel of the running Python, whatever Jupyter has been told."""
+    """Gives every notebook a kernel of the running Python, whatever kernels Jupyter knows."""
 
     def get_kernel_spec(self, _kernel_name: str) -> KernelSpec:
         return KernelSpec(**get_kernel_dict())
 
 
 def notebooks(args: argparse.Namespace) -> int:
-    """Run all of them, say of each what became of it; the exit code."""
+    """Run all notebooks and print the page of each; the exit code."""
     quiet()
     pages, failed = inside(args.store, args.store / FOLDER), False
-    if not found():
-        raise ConfigError(f"there are no notebooks in {HERE}: install the package again")
+    if not notebook_paths():
+        raise ConfigError(f"{HERE} holds no notebooks: install the package again")
     try:
         pages.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write pages to {pages}: {error.strerror}") from None
     with sweep_for(args.store, args.study) as (store, study):
-        for path in found():
+        for path in notebook_paths():
             started = time.monotonic()
             try:
                 notebook = executed(path, store=store, study=study)
@@ -79,28 +79,28 @@ def notebooks(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def found() -> Sequence[Path]:
-    """Every notebook, in its order."""
+def notebook_paths() -> Sequence[Path]:
+    """The notebooks by their numbers."""
     return sorted(HERE.glob("[0-9]*.ipynb"))
 
 
 @contextmanager
 def sweep_for(folder: Path, study: str) -> Generator[tuple[Store, str]]:
-    """A store and the name of a study in it: the one asked for, or one that is swept for the time
-    being, elsewhere."""
+    """The store and study asked for; if the study is missing, `STAND_IN`, swept into a temporary
+    store."""
     store = Store(folder)
     names = store.study_names()
     if study in names:
         yield store, study
         return
-    there = f"there are {', '.join(names)}" if names else "there is none"
+    studies = f"it holds {', '.join(names)}" if names else "it holds none"
     print(
-        f"no study {study} in {folder}, {there}: the notebooks show study {STAND_IN} instead, "
-        "swept for them into a temporary store",
+        f"no study {study} in {folder}, {studies}: the notebooks show study {STAND_IN} instead, "
+        "swept into a temporary store",
         flush=True,
     )
-    with TemporaryDirectory() as place:
-        store = Store(Path(place))
+    with TemporaryDirectory() as temporary:
+        store = Store(Path(temporary))
         sweep = start_sweep(find_study(STAND_IN), store, trials=None, command=["notebooks"])
         if not run_trials_left(sweep, workers=None):
             raise KeyboardInterrupt
@@ -109,7 +109,7 @@ def sweep_for(folder: Path, study: str) -> Generator[tuple[Store, str]]:
 
 
 def executed(path: Path, *, store: Store, study: str) -> NotebookNode:
-    """A notebook with its outputs, run from top to bottom where it lies; the file stays as it is.
+    """A notebook with its outputs, run from top to bottom in its folder; the file stays unchanged.
 
     Raises:
         CellFailed: at the first cell that fails.
@@ -129,16 +129,16 @@ def executed(path: Path, *, store: Store, study: str) -> NotebookNode:
             timeout=None,
             coalesce_streams=True,  # printed lines stay together
             resources={"metadata": {"path": str(path.parent)}},
-            on_cell_start=lambda **told: begun.append(told["cell_index"]),
+            on_cell_start=lambda **event: begun.append(event["cell_index"]),
         )
         paths = [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environ = os.environ | {
             STORE: str(store.folder.resolve()),
             STUDY: study,
             **inherited(store.origin),
-            "PYTHONPATH": os.pathsep.join(paths),  # found without being installed
+            "PYTHONPATH": os.pathsep.join(paths),  # importable without an installation
             "IPYTHONDIR": folder,  # no start-up files, no history
-            # no warnings about a debugger and a progress bar that nobody uses
+            # no warnings about an unused debugger and progress bar
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "PYTHONWARNINGS": "ignore:IProgress not found",
         }
@@ -147,8 +147,8 @@ def executed(path: Path, *, store: Store, study: str) -> NotebookNode:
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         except CellExecutionError as error:
-            why = f"{error.ename}: {error.evalue}"
-            raise CellFailed(f"{where(path, notebook, begun)}: {' '.join(why.split())}") from None
+            reason = " ".join(f"{error.ename}: {error.evalue}".split())
+            raise CellFailed(f"{where(path, notebook, begun)}: {reason}") from None
         except RuntimeError as error:  # the kernel did not start, or died
             raise CellFailed(f"{where(path, notebook, begun)}: {error}") from None
     return notebook
@@ -163,13 +163,13 @@ async def run(client: NotebookClient, environ: dict[str, str]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
 
-    # nbclient's own handlers, set before, kill the kernel and leave the rest to chance
+    # replaces nbclient's handlers, which kill the kernel and do not cancel this task
     client.on_notebook_start = handle_signals
     await client.async_execute(env=environ, cleanup_kc=True)
 
 
 def where(path: Path, notebook: NotebookNode, begun: Sequence[int]) -> str:
-    """The cell that was begun last, for people: its number among those of code, its section."""
+    """The last cell that was begun, for people: its number among code cells, and its section."""
     if not begun:
         return path.name
     cells = notebook.cells[: begun[-1] + 1]
@@ -179,7 +179,7 @@ def where(path: Path, notebook: NotebookNode, begun: Sequence[int]) -> str:
 
 
 def headings(cell: NotebookNode) -> list[str]:
-    """Of a text cell, without their marks."""
+    """The headings of a text cell, without their marks."""
     if cell.cell_type != "markdown":
         return []
     lines = cell.source.splitlines()

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from analysis.notebooks.answer import STEPS
-from analysis.notebooks.run import CellFailed, as_html, executed, found, where
+from analysis.notebooks.run import CellFailed, as_html, executed, notebook_paths, where
 from lander.dotted import read_text
 from sweeps.store.store import Store
 from tests.processes import python_m
@@ -58,7 +58,7 @@ def read(path: Path) -> Any:
     return function(path, as_version=4)
 
 
-@pytest.mark.parametrize("path", found(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
 def test_a_notebook_is_stored_valid_and_without_outputs(path: Path) -> None:
     notebook = read(path)
     check: Any = nbformat.validate  # not typed
@@ -70,7 +70,7 @@ def test_a_notebook_is_stored_valid_and_without_outputs(path: Path) -> None:
 
 
 def test_all_five_are_there() -> None:
-    assert [path.stem for path in found()] == list(PICTURES)
+    assert [path.stem for path in notebook_paths()] == list(PICTURES)
 
 
 @pytest.fixture(scope="module")
