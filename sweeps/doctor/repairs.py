@@ -101,7 +101,7 @@ def restore_alias(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Findi
         return
     run_id = str(sweep.read_trials().all[number].user_attrs[RUN_ID])
     if not client.search_logged_models([sweep.experiment_id], f"source_run_id = '{run_id}'"):
-        return  # there is none to register: a tag of the run has the reason
+        return  # nothing to register: a tag of the run says why
     yield Finding(f"{what}: registered again")
     if not dry_run:
         with sweep.store.publication_lock:  # two processes would each register it

@@ -105,7 +105,7 @@ def summarise(client: MlflowClient, sweep: Sweep, trials: Trials, warnings: Sequ
     describe(client, sweep, trials)
     if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
         client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
-    if not trials.running:  # to resume it takes the lock that `publish` holds
+    if not trials.running:  # nor resumed meanwhile: that takes the lock held here
         client.set_terminated(sweep.run_id, "KILLED" if trials.left else "FINISHED")
 
 

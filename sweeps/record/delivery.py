@@ -172,7 +172,7 @@ def deliver(
     """Deliver a trial's record; the obstacle, and whether all others would meet it as well."""
     try:
         outbox = open_outbox(store, study, trial)
-        if outbox.is_empty:  # it was set aside
+        if outbox.is_empty:  # because it could not be read and was set aside
             outbox.remove()
         elif outbox.deliver(now=now):
             outbox.clean_up()

@@ -136,7 +136,7 @@ def sync_path(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Force the names in a folder onto the disk, where the file system can do that."""
-    with suppress(OSError):  # some network file systems cannot; and names need no room
+    with suppress(OSError):  # some network file systems cannot; and names take no space
         sync_path(folder)
 
 

@@ -54,7 +54,7 @@ class MlflowRun:
             case KnownRun():
                 self._join(entry.run_id)
             case _ if not self.run_id:
-                raise Undeliverable("the record that begins the run is missing or damaged")
+                raise Undeliverable("the entry that begins the run is missing or damaged")
             case Batch():
                 self._batch(entry)
             case File():
@@ -68,10 +68,10 @@ class MlflowRun:
 
     def _begin(self, entry: RunBegun) -> None:
         if self._begun not in (None, entry):
-            raise Undeliverable("a second run in the record of one")
+            raise Undeliverable("a second run in the record of one trial")
         key = entry.tags.get(RECORD_KEY, key_of(self._folder, entry.start))
         if owner_in(key) != self._folder.name:
-            raise Undeliverable(f"the record of {owner_in(key)}, copied")
+            raise Undeliverable(f"a copy of the record of {owner_in(key)}")
         if self.redelivery and not self.run_id:
             query = f"tags.`{RECORD_KEY}` = '{key}'"
             runs = self._client.search_runs([entry.experiment_id], filter_string=query)

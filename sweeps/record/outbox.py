@@ -79,7 +79,7 @@ class Outbox:
         self.outage = False
         """Every other outbox would meet the same obstacle."""
         folder.mkdir(parents=True, exist_ok=True)
-        if begun:  # a killed writer leaves half a line
+        if begun:  # a writer that was killed leaves half a line
             require_regular(self._records)
             lines, end, half = self._records.read_bytes().rpartition(b"\n")
             if half:
@@ -128,7 +128,7 @@ class Outbox:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it still begins with its run: another process may have delivered that part."""
+        """Whether it still begins with its run; another process may have removed that part."""
         try:
             with self._records.open("rb") as records:
                 return isinstance(read_entry(records.readline()), RunBegun | KnownRun)
@@ -144,7 +144,7 @@ class Outbox:
         sync(self.folder, parents=2)
 
     def deliver(self, *, now: bool = False) -> bool:
-        """Deliver what has not arrived; whether only entries are left that never can be.
+        """Deliver what has not arrived; True once each entry has arrived or can never be delivered.
 
         An MLflow that failed to answer lately is called only if the caller waits for it `now`.
         """

@@ -96,7 +96,7 @@ class MlflowRecorder:
             self._params = {
                 name: str(value)
                 for name, value in flatten(config).items()
-                if value is not None and name not in idle  # it would only mislead
+                if value is not None and name not in idle  # an idle field would mislead
             }
             seeds = {
                 TRAINING_SEEDS: ", ".join(str(each.config.seed) for each in configs),

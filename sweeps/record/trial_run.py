@@ -95,7 +95,7 @@ def trial_run(
         yield recorder
     except BaseException as error:
         how = outcome(error)
-        if how.traceback and not is_taken_away(trial):  # then its record may be gone as well
+        if how.traceback and not is_taken_away(trial):  # or the outbox may be gone as well
             recorder.traceback(how.traceback)
         raise
     finally:
@@ -109,7 +109,10 @@ def trial_run(
 
 
 def new_outbox(trial: optuna.Trial, store: Store) -> Outbox:
-    """The empty outbox of a trial that begins; a folder of its name was left by a deleted sweep."""
+    """An empty outbox for a trial that begins.
+
+    If its folder exists, a deleted sweep left it there: it is set aside.
+    """
     path = outbox_path(store, trial.study.study_name, trial.number)
     if os.path.lexists(path):
         set_aside(path, path.name, "it was left by a deleted sweep")
