@@ -167,13 +167,18 @@ def words_of(name: str) -> tuple[str | bool, ...]:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
+def _fields_of(table: Any) -> dict[str, FieldInfo]:
+    """The fields of a config dataclass: pydantic has no public name for those of a dataclass."""
+    return cast(dict[str, FieldInfo], table.__pydantic_fields__)
+
+
 def _field(name: str) -> FieldInfo:
-    """What pydantic knows of a dotted field."""
+    """Annotation and docstring of a dotted field."""
     table, leaf = cast(Any, TrainConfig), name
     while "." in leaf:
         parent, leaf = leaf.split(".", 1)
-        table = table.__pydantic_fields__[parent].annotation
-    return cast(FieldInfo, table.__pydantic_fields__[leaf])
+        table = _fields_of(table)[parent].annotation
+    return _fields_of(table)[leaf]
 
 
 def _none(name: str, value: object) -> object:
@@ -303,7 +308,7 @@ def _without_null(nested: Mapping[str, Any]) -> dict[str, Any]:
 
 def _documented(table: Any, prefix: str = "") -> dict[str, str]:
     docs: dict[str, str] = {}
-    for name, info in table.__pydantic_fields__.items():
+    for name, info in _fields_of(table).items():
         if isinstance(info.annotation, type) and is_dataclass(info.annotation):
             docs |= _documented(info.annotation, f"{prefix}{name}.")
         else:

@@ -147,8 +147,9 @@ def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
         return env.spec.max_episode_steps
     layer: object = env
     while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, gym.wrappers.TimeLimit):  # put there by what makes the environment
-            return int(layer._max_episode_steps)
+        if isinstance(layer, gym.wrappers.TimeLimit):  # added by the environment's entry point
+            limit: int | None = getattr(layer, "_max_episode_steps", None)  # it has no public name
+            return limit
         layer = layer.env
     return None
 

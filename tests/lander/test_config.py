@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, cast
 
+import gymnasium as gym
+import pydantic
 import pytest
 
 from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
-from lander.dotted import configure, flatten, from_toml, to_toml
+from lander.dotted import _fields_of, configure, flatten, from_toml, to_toml
+from lander.env import time_limit_of
 from lander.errors import ConfigError
 from lander.resolve import resolve
+from tests.lander import odd_envs
 
 CONFIGS = [
     TrainConfig(),
@@ -239,6 +244,25 @@ def test_auto_becomes_the_head_that_fits(env: EnvConfig, head: str) -> None:
     assert resolved.policy.head == head
     assert resolved == TrainConfig(env=env, policy=PolicyConfig(head=head))
     assert resolve(resolved).config == resolved
+
+
+def test_the_installed_pydantic_shows_the_parts_without_a_public_name() -> None:
+    changed = f"pydantic {pydantic.VERSION} has changed what lander/dotted.py reads: "
+    for table in (TrainConfig, EnvConfig, PolicyConfig, PPOConfig):
+        names = [field.name for field in fields(cast(Any, table))]
+        assert list(_fields_of(table)) == names, changed + "the fields of a dataclass"
+        assert all(field.description for field in _fields_of(table).values()), (
+            changed + "docstrings"
+        )
+    for name, value in (("env.bins", 1.5), ("env.reward_scale", -1.0), ("policy.trunk", "both")):
+        with pytest.raises(ConfigError) as caught:
+            configure({name: value}, base=TrainConfig())
+        assert str(caught.value).startswith(f"{name}: "), changed + "the location of an error"
+
+
+def test_the_installed_gymnasium_shows_the_limit_of_a_wrapper() -> None:
+    limit = time_limit_of(gym.wrappers.TimeLimit(odd_envs.Odd(), 7))
+    assert limit == 7, f"gymnasium {gym.__version__} has renamed TimeLimit._max_episode_steps"
 
 
 def test_budget_is_the_whole_rollouts_in_total_steps() -> None:
