@@ -1,4 +1,4 @@
-"""python -m lander: one training run without any tracker, and flights of what it trained."""
+"""python -m lander: train once without any tracker, and fly the trained policy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIELD = "field:"
 def add_fields(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """One option per config field, with its meaning and its default."""
     docs, defaults = describe(), flatten(TrainConfig())
-    group = parser.add_argument_group("what to train; every default stands in lander/config.py")
+    group = parser.add_argument_group("the training; every default is defined in lander/config.py")
     for name in names:
         default = f" [{shown(defaults[name])}]" if name in defaults else ""
         group.add_argument(
@@ -32,8 +32,8 @@ def add_fields(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
 
 
 def add_kwargs(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
-    """An option for each `--env.kwargs.NAME` in `argv`, as only the environment knows the names;
-    `argv` with each joined to its value, so that -1e-3 is no option."""
+    """Add an option for each `--env.kwargs.NAME` in `argv`, as only the environment knows the
+    names; return `argv` with each joined to its value, so that -1e-3 is not read as an option."""
     words, joined, names = list(argv), list[str](), set[str]()
     while words:
         word = words.pop(0)
@@ -43,21 +43,21 @@ def add_kwargs(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str
             if not equals and words and not words[0].startswith("--"):
                 word = f"{word}={words.pop(0)}"
         joined.append(word)
-    for option in sorted(names - {f"--{KWARGS}.NAME"}):  # which stands for any of them in --help
+    for option in sorted(names - {f"--{KWARGS}.NAME"}):  # NAME stands for any of them in --help
         name = option.removeprefix("--").replace("-", "_")
         parser.add_argument(option, dest=FIELD + name, help=argparse.SUPPRESS)
     return joined
 
 
 def shown(value: object) -> str:
-    """A field's value as it is typed on the command line."""
+    """A field's value as a person types it on the command line."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def given_fields(args: argparse.Namespace) -> dict[str, object]:
-    """Fields on the command line, in their types."""
+    """The fields set on the command line, each in its own type."""
     return {
         name.removeprefix(FIELD): typed(name.removeprefix(FIELD), value)
         for name, value in vars(args).items()
@@ -66,10 +66,10 @@ def given_fields(args: argparse.Namespace) -> dict[str, object]:
 
 
 def typed_config(file: Path | None, given: Mapping[str, object]) -> TrainConfig:
-    """The config of a file, or the defaults, with the given fields in it.
+    """The config of a file, or the defaults, with the given fields replaced.
 
     Raises:
-        ConfigError: a file or a value that is wrong by itself, whatever the environment.
+        ConfigError: a wrong file, or a value that is wrong in any environment.
     """
     base = TrainConfig()
     if file is not None:
@@ -107,7 +107,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
-    """Arguments of the commands that do not begin a training."""
+    """Arguments of the commands that do not start a training."""
     parser = Parser(
         prog=f"python -m lander {command}", description=COMMANDS[command], allow_abbrev=False
     )

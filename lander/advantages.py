@@ -19,7 +19,7 @@ def gae(rollout: Rollout, *, gamma: float, gae_lambda: float) -> Tensor:
     """Generalised advantage estimates, (T, N) (arXiv:1506.02438, eq. 16).
 
     delta_t = r_t + gamma * V(s_{t+1}) * [s_{t+1} not terminal] - V(s_t)
-    A_t     = delta_t + gamma * lambda * A_{t+1} * [episode goes on]
+    A_t     = delta_t + gamma * lambda * A_{t+1} * [episode continues]
 
     >>> from lander.distributions import Categorical
     >>> one, never = torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.bool)
@@ -40,7 +40,7 @@ def n_step(rollout: Rollout, *, gamma: float, n: int) -> Tensor:
     A_t = sum_{l < n} gamma^l delta_{t+l}, up to the end of the episode or of the rollout
     """
     term = td_errors(rollout, gamma=gamma)
-    advantages, carry = term.clone(), gamma * rollout.goes_on[:-1]
+    advantages, carry = term.clone(), gamma * rollout.continues[:-1]
     for _ in range(1, n):
         term = torch.cat((carry * term[1:], torch.zeros_like(term[:1])))
         advantages += term
@@ -58,7 +58,7 @@ def total_return(rollout: Rollout) -> Tensor:
     total = torch.zeros_like(so_far[0])
     for t, reward in enumerate(rollout.rewards):
         so_far[t] = total  # of the rewards before t
-        total = (total + reward) * rollout.goes_on[t]
+        total = (total + reward) * rollout.continues[t]
     return so_far + sum_ahead(rollout.rewards, rollout, discount=1.0)
 
 
@@ -90,7 +90,7 @@ BASELINES: dict[str, Callable[[Tensor, Rollout], Tensor]] = {
     "mean": mean_baseline,
     "time": time_baseline,
 }
-"""What reward_to_go is compared with, by its name in `ppo.baseline`."""
+"""Baselines of reward_to_go, by their name in `ppo.baseline`."""
 
 
 def td_errors(rollout: Rollout, *, gamma: float) -> Tensor:
@@ -100,8 +100,8 @@ def td_errors(rollout: Rollout, *, gamma: float) -> Tensor:
 
 
 def sum_ahead(terms: Tensor, rollout: Rollout, *, discount: float) -> Tensor:
-    """S_t = terms_t + discount * S_{t+1} * [episode goes on], (T, N)."""
-    carry = discount * rollout.goes_on
+    """S_t = terms_t + discount * S_{t+1} * [episode continues], (T, N)."""
+    carry = discount * rollout.continues
     sums = torch.empty_like(terms)
     ahead = torch.zeros_like(terms[0])
     for t in reversed(range(len(terms))):
@@ -111,12 +111,12 @@ def sum_ahead(terms: Tensor, rollout: Rollout, *, discount: float) -> Tensor:
 
 
 def episode_steps(rollout: Rollout) -> Tensor:
-    """(T, N), int64: how many steps of its episode came before, of whole episodes."""
+    """(T, N), int64: the steps of its episode before each; the rollout holds whole episodes."""
     steps = torch.empty(rollout.rewards.shape, dtype=torch.int64)
     step = torch.zeros_like(steps[0])
     for t in range(len(steps)):
         steps[t] = step
-        step = (step + 1) * rollout.goes_on[t]
+        step = (step + 1) * rollout.continues[t]
     return steps
 
 

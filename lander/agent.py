@@ -23,19 +23,19 @@ from lander.rollout import Rollout
 from lander.surrogates import SURROGATES, Limits
 
 EXPLODED = 2.0**24
-"""Size from which a loss is lost: float32 has 24 bits, so that V and V + 1 are the same number, and
-no reward, which is about 1 once it is scaled, is left in an advantage. The same for a ratio's 1."""
+"""Size from which a loss is useless: float32 has 24 bits, so V and V + 1 are the same number, and
+an advantage keeps nothing of a scaled reward, which is about 1. The same holds for a ratio."""
 ROUNDING = 2.0**-20
 """Relative error of a float32 sum of many terms."""
 
 
 class Divergence(ArithmeticError):
-    """Training left the numbers that it can learn with: the message says what, and at which
+    """Training has reached numbers that it cannot learn from; the message names the number and the
     update."""
 
 
 def require_finite(metrics: Mapping[str, float]) -> None:
-    """Raise Divergence for the first that is not."""
+    """Raise Divergence for the first metric that is not finite."""
     for name, value in metrics.items():
         if not isfinite(value):
             raise Divergence(f"{name} = {value}")
@@ -121,7 +121,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class MinibatchLoss:
-    """What an update keeps of a minibatch's `Loss`."""
+    """The part of a minibatch's `Loss` that is needed until the update ends."""
 
     terms: Tensor
     """(3,): policy, value, entropy."""
@@ -190,8 +190,8 @@ def value_error(values: Tensor, batch: Batch, *, clip: float | None) -> Tensor:
 def update_metrics(
     losses: Sequence[MinibatchLoss], batch: Batch, config: PPOConfig, *, has_critic: bool
 ) -> dict[str, float]:
-    """What an update records of its losses, by the names in `lander.metrics`; an option that a
-    number belongs to decides whether it is recorded."""
+    """An update's numbers by the names in `lander.metrics`; some belong to an option and are
+    recorded only with it."""
     policy, value, entropy = torch.stack([loss.terms for loss in losses]).mean(0).tolist()
     log_ratio = torch.cat([loss.log_ratio for loss in losses])
     numbers = {
@@ -271,7 +271,8 @@ class Agent:
         limits = Limits.of(config).tensors
 
         def clipped_gradient(*tensors: Tensor) -> tuple[Tensor, ...]:
-            """Of each group of weights, and the loss's terms; a function of its arguments alone."""
+            """One gradient per group of weights, then the loss's terms and log r; a function of its
+            arguments alone."""
             rest = iter(tensors)
             flat = [part.detach().requires_grad_() for part in islice(rest, len(weights))]
             state = dict(zip(buffers, islice(rest, len(buffers)), strict=True))
@@ -289,7 +290,7 @@ class Agent:
         for _ in range(config.update_epochs):
             for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
                 inputs = (*weights, *buffers.values(), *limits, *minibatch.tensors)
-                # what a schedule changes is in the limits
+                # the numbers that schedules change are among the limits
                 *gradients, terms, log_ratio = self._call(
                     clipped_gradient, inputs, constants=self._config
                 )
@@ -311,7 +312,7 @@ class Agent:
         require_finite(metrics)
         if not all(group.weights.isfinite().all() for group in self._groups):
             raise Divergence("a weight is not finite")
-        # of finite weights too, where sums overflow; the last states stand for what comes next
+        # finite weights may overflow in sums too; the last states stand for those to come
         pi = self._policy.distribution(rollout.obs[-1])
         if not all(part.isfinite().all() for part in pi.tensors):
             raise Divergence("an action is not finite")
@@ -323,12 +324,12 @@ class Agent:
                 raise Divergence(f"{name} = {metrics[name]:.6g} has exploded")
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs besides the policy's weights."""
+        """The state that `restore` needs besides the policy's weights."""
         return {"optimizer": self._optimizer.state_dict(), "kl_coef": self._kl_coef}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on as the agent that gave this state."""
-        # a copy: the optimizer keeps the tensors that it is given, and changes them
+        """Continue from the `state` of an agent."""
+        # a copy: the optimizer keeps these tensors and changes them
         self._optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
         self._kl_coef = float(state["kl_coef"])
 
@@ -356,7 +357,7 @@ class FlatParameters:
 
 
 def normalised(advantages: Tensor) -> Tensor:
-    """Shifted to mean 0, scaled to standard deviation 1; a single one stays as it is."""
+    """Advantages with mean 0 and standard deviation 1; a single one is unchanged."""
     if advantages.numel() < 2:
         return advantages
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
@@ -365,8 +366,8 @@ def normalised(advantages: Tensor) -> Tensor:
 def explained_variance(values: Tensor, returns: Tensor) -> float | None:
     """1 - Var[R - V] / Var[R]: 1 is a perfect critic, 0 no better than a constant.
 
-    None where returns differ by no more than the rounding of the sums that they are: a quotient of
-    rounding errors says nothing of the critic.
+    None where returns differ by no more than the rounding of their sums: a quotient of rounding
+    errors tells nothing about the critic.
     """
     values, returns = values.double(), returns.double()
     rounding = ROUNDING * max(float(values.abs().max()), float(returns.abs().max()))

@@ -15,7 +15,7 @@ from lander.trust import OPTION
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what is wrong instead of printing its usage; the caller exits with 2.
+    """Raises a ConfigError instead of printing its usage; the caller exits with 2.
 
     An option may be written with - or with _, as the config field that it is named after.
     """
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(
         self, args: Iterable[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Refuses what it does not know: a command's own parser knows which options are near."""
+        """Refuse unknown arguments here: a command's own parser knows which options are near."""
         typed = sys.argv[1:] if args is None else list(args)
         read, rest = super().parse_known_args([hyphenated(word) for word in typed], namespace)
         if rest:
@@ -45,25 +45,25 @@ class Parser(argparse.ArgumentParser):
 
 
 def hyphenated(word: str) -> str:
-    """--ppo.clip_range=0.2 as --ppo.clip-range=0.2; other words as they are."""
+    """--ppo.clip_range=0.2 as --ppo.clip-range=0.2; other words unchanged."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else word
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Which modules of somebody else's may be imported."""
+    """Add --trust-env: the modules of other people that may be imported."""
     parser.add_argument(
         OPTION,
         dest="trust_env",
         action="append",
         default=[],
         metavar="MODULE",
-        help="let environments named MODULE:Env-v0 there import it; asked for once",
+        help="allow environments named MODULE:Env-v0 to import MODULE; consent is kept",
     )
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
-    """The run and the checkpoint from which `lander.commands.saved_policy` reads a policy."""
+    """Add the run and the checkpoint from which `lander.commands.saved_policy` reads a policy."""
     parser.add_argument("run", type=Path, metavar="DIR", help="folder of a training run")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--best", action="store_true", help="the best checkpoint, not the last")
@@ -77,7 +77,7 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
 
 
 def between(low: int, high: int) -> Callable[[str], int]:
-    """Reads a whole number within bounds."""
+    """An argparse type: a whole number from `low` to `high`."""
 
     def read(text: str) -> int:
         digits = text.lstrip("0") or "0"
@@ -93,6 +93,6 @@ def between(low: int, high: int) -> Callable[[str], int]:
 reset_seed = between(0, 2**63 - 1)
 """A seed that Gymnasium and torch both take."""
 whole = between(0, 2**32 - 1)
-"""From 0 up, as far as NumPy takes seeds."""
+"""A number from 0 up, within NumPy's range of seeds."""
 positive = between(1, 1_000_000)
-"""From 1 up, as far as anything is worth counting."""
+"""A count: from 1 to a million."""

@@ -36,7 +36,7 @@ def save(path: Path, weights: Mapping[str, Tensor], config: TrainConfig) -> None
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write what `read` reads back: all of it, or nothing.
+    """Write `content` for `read`: the whole file, or none.
 
     Raises:
         OSError: with the file's name; torch itself raises a RuntimeError where the disk is full.
@@ -53,11 +53,11 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 def load(path: Path, *, origin: Origin | None = None) -> tuple[ActorCritic, TrainConfig]:
     """The policy saved at `path` and its config.
 
-    `origin` is where it belongs, if not to its folder.
+    `origin` is where its consent is kept, if not with its folder.
 
     Raises:
-        ConfigError: no such file, not a checkpoint of this program, or one whose environment would
-            import a module that nobody has agreed to.
+        ConfigError: no such file, not a checkpoint of this program, or an environment that would
+            import a module without consent.
     """
     if not path.is_file():
         raise ConfigError(f"no policy at {path}: train one with python -m lander --out DIR")
@@ -75,10 +75,10 @@ def load(path: Path, *, origin: Origin | None = None) -> tuple[ActorCritic, Trai
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote: tensors, numbers, words; anything else is refused.
+    """The content of a file that `write` wrote: tensors, numbers and words, no pickled code.
 
     Raises:
-        ConfigError: not such a file.
+        ConfigError: another kind of file, or a damaged one.
     """
     try:
         return dict(torch.load(path, weights_only=True))

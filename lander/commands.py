@@ -1,4 +1,4 @@
-"""What `python -m lander` runs, once its arguments are known to be right."""
+"""The commands of `python -m lander`, run once their arguments are checked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # before the first op: sums depend on the number of threads
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnflyableWarning)  # said in one line by `train`
+            warnings.simplefilter(
+                "ignore", UnflyableWarning
+            )  # `train` prints them in one line each
             COMMANDS[args.command](args)
     except OSError as error:
         print(f"lander: {reason(error)}", file=sys.stderr)
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace) -> None:
-    """One run with a progress bar, written to a folder."""
+    """Train once with a progress bar, and write the run to a folder."""
     config = resolve(args.typed, named=args.given).config
     require_limit(config.env)
     for trouble in dead_zones(config):
@@ -69,7 +71,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def resume(args: argparse.Namespace) -> None:
-    """The rest of a run that was interrupted."""
+    """Resume an interrupted run and finish it."""
     folder = RunFolder(args.run)
     agree(folder.origin, args.trust_env)
     config, state = folder.read_state()
@@ -77,7 +79,7 @@ def resume(args: argparse.Namespace) -> None:
 
 
 def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | None) -> None:
-    """Train with a progress bar; write checkpoints, and in the end everything."""
+    """Train with a progress bar; write checkpoints, and at the end the whole run."""
     console = Console(file=unfiltered(sys.stdout))
     first = folder.resumed_at
     started = time.perf_counter()
@@ -115,7 +117,7 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
                     flush=True,
                 )
             if interruption.signals:
-                raise Interrupted(f"go on with python -m lander resume {folder.folder}")
+                raise Interrupted(f"resume with python -m lander resume {folder.folder}")
 
         def check() -> None:
             if not interruption.signals:
@@ -124,7 +126,7 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
                 folder.write_state(held, config)
             if not folder.can_resume:
                 raise KeyboardInterrupt
-            raise Interrupted(f"go on with python -m lander resume {folder.folder}")
+            raise Interrupted(f"resume with python -m lander resume {folder.folder}")
 
         result = trainer.train(config, on_update=on_update, check=check, state=state)
     seconds = time.perf_counter() - started
@@ -140,17 +142,17 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
 
 
 def warn(trouble: str | None) -> None:
-    """What is missing or wrong, and no reason to stop."""
+    """Print a warning to stderr, if there is one."""
     if trouble is not None:
         print(f"lander: warning: {trouble}", file=sys.stderr)
 
 
 class Interrupted(Exception):
-    """A signal ended the run at a safe point; the message says how to go on."""
+    """A signal ended the run at a safe point; the message tells how to resume."""
 
 
 def fly(args: argparse.Namespace) -> None:
-    """A trained policy on reset seeds that nothing has looked at."""
+    """Fly a trained policy on reset seeds that no training or sweep uses."""
     policy, config = saved_policy(args)
     generator = torch.Generator().manual_seed(args.seed) if args.sampled else None
     seeds = seed_range(args.seed, args.episodes)
@@ -169,7 +171,7 @@ def saved_policy(args: argparse.Namespace) -> tuple[ActorCritic, TrainConfig]:
 
 
 def random(args: argparse.Namespace) -> None:
-    """Random actions, for comparison."""
+    """Fly with random actions, for comparison."""
     env = args.typed.env
     require_limit(env)
     gif = args.gif or Path("random.gif")
@@ -180,9 +182,9 @@ def random(args: argparse.Namespace) -> None:
 
 
 def require_parent(option: str, path: Path) -> None:
-    """A file can be written there; said before the episodes are played."""
+    """Refuse a path that cannot be written, before the episodes are played."""
     if not path.parent.is_dir():
-        raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
+        raise ConfigError(f"{option} {path}: no folder {path.parent}")
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder: name a file")
 

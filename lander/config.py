@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 RULES = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-# strict: a text, true or 1.0 where a whole number belongs is a slip, not a number
+# strict: "100", true or 1.0 in the position of a whole number is a slip
 Whole = Annotated[int, Strict()]
 Real = Annotated[float, Strict()]
 Flag = Annotated[bool, Strict()]
@@ -26,21 +26,21 @@ Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
 
 MAX_ROLLOUT = 2**24
-"""Transitions that one rollout may hold: about 1 GB of LunarLander's."""
+"""Transitions that one rollout may hold: about 1 GB for LunarLander."""
 MAX_WEIGHTS = 10**8
-"""Weights that may lie between hidden layers: 0.4 GB, and three times that for Adam."""
+"""Weights allowed between hidden layers: 0.4 GB, and three times that for Adam."""
 
 Scalar = bool | int | float | str
-"""What a study file, a command line and a recorded parameter can all hold."""
+"""A value that a study file, a command line and a recorded parameter can all hold."""
 Kwargs = tuple[tuple[str, Scalar], ...]
 """Arguments by name, sorted."""
 TAKEN: Final[Mapping[str, str]] = {
     "id": "that is env.id",
     "max_episode_steps": "that is env.time_limit",
-    "render_mode": "frames are asked for where a picture is made",
-    "disable_env_checker": "the interface is checked here",
+    "render_mode": "lander sets it where it makes a picture",
+    "disable_env_checker": "lander checks the interface itself",
 }
-"""Arguments of `gym.make` that do not reach the environment."""
+"""Arguments that `gym.make` keeps for itself, and the field or code that sets each."""
 
 
 def sorted_kwargs(given: object) -> Kwargs:
@@ -72,46 +72,46 @@ class EnvConfig:
     """Gymnasium id; needs a flat Box observation and a Discrete or Box action space. module:Id-v0
     imports the module first, which registers it."""
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
-    """Who steps the training environments. gymnasium: the stock ones, in Python. envpool: the same
-    physics in C++ (extra [fast]), faster, with other random numbers; such a run cannot be resumed.
-    Evaluation is always on stock Gymnasium."""
+    """The library that steps the training environments. gymnasium: the stock ones, in Python.
+    envpool: the same physics in C++ (extra [fast]), faster, with other random numbers; such a run
+    cannot be resumed. Evaluation always uses stock Gymnasium."""
     num_envs: Annotated[Count, Field(le=65_536)] = 16
     """N, copies stepped side by side."""
     reward_scale: Positive | Literal["running"] = 0.03
-    """The agent learns from reward * reward_scale; every recorded return stays unscaled. running:
+    """The agent learns from reward * reward_scale; every recorded return is unscaled. running:
     from reward / (running std of the discounted return), clipped to +-10 (baselines'
     VecNormalize), for environments whose scale is unknown; its statistics are saved with the
     policy. Without a critic and with normalised advantages a constant scale cancels out."""
     bins: Annotated[Whole, Field(ge=2, le=4096)] | None = None
     """Cut each dimension of a Box action space into this many levels, both ends included (Tang and
-    Agrawal 2020, arXiv:1901.10500). More levels steer finer and learn slower. None: leave the
-    action space as it is."""
+    Agrawal 2020, arXiv:1901.10500). More levels steer more finely and learn more slowly. None: keep
+    the action space continuous."""
     obs_norm: Flag = False
     """Shift and scale observations by their running mean and std (Engstrom et al. 2020,
-    arXiv:2005.12729), for observations far from unit scale. The statistics are part of the policy,
-    and stand still in evaluation."""
+    arXiv:2005.12729), for observations far from unit scale. The statistics are part of the policy
+    and do not change during evaluation."""
     obs_clip: Positive = 10.0
     """Normalised observations are clipped to +- this."""
     step_cost: NonNegative = 0.0
-    """Subtracted from every training reward before it is scaled, in raw units: makes a craft that
-    hovers land. Recorded returns leave it out."""
+    """Subtracted from every training reward before scaling, in raw units, so that hovering does not
+    pay. Recorded returns do not include it."""
     time_limit: Annotated[Count, Field(le=10**9)] | None = None
-    """Training episodes are truncated after this many steps, to keep a hovering craft from filling
-    the rollouts; evaluation plays whole episodes, unless the environment has no limit of its own.
+    """Training episodes are truncated after this many steps, so that a hovering craft does not fill
+    the rollouts. Evaluation plays whole episodes, unless the environment has no limit of its own.
     None: the environment's own limit."""
     kwargs: Annotated[Kwargs, PlainValidator(sorted_kwargs)] = ()
-    """Arguments of the environment, each by its name: env.kwargs.gravity, env.kwargs.enable_wind.
-    Numbers, words, true or false, for every copy in training and evaluation; only with
+    """Arguments of the environment by name: env.kwargs.gravity, env.kwargs.enable_wind. Numbers,
+    words, true or false; they apply to every copy in training and evaluation. Only with
     env.backend = gymnasium."""
 
 
 @dataclass(frozen=True, slots=True, config=RULES)
 class PolicyConfig:
-    """Shape of the actor and the critic."""
+    """The networks of the actor and the critic."""
 
     head: str = "auto"
-    """What the actor's outputs mean. auto: categorical for Discrete actions and for a Box cut into
-    bins, gaussian for a Box as it is."""
+    """The distribution that the actor's outputs stand for. auto: categorical for Discrete actions
+    and for a Box cut into bins, gaussian for a continuous Box."""
     hidden_sizes: Annotated[
         tuple[Annotated[Count, Field(le=65_536)], ...], Field(min_length=1, max_length=64)
     ] = (64, 64)
@@ -119,29 +119,29 @@ class PolicyConfig:
     activation: Literal["relu", "tanh"] = "relu"
     """Nonlinearity after each hidden layer."""
     trunk: Literal["separate", "shared"] = "separate"
-    """separate: actor and critic have hidden layers of their own. shared: one set for both, so that
-    value_coef balances what they learn."""
+    """separate: actor and critic have their own hidden layers. shared: one set for both, so that
+    value_coef weighs the critic's gradient against the actor's."""
     critic: Flag = True
-    """Learn V(s). false: plain policy gradient (Williams 1992), with an advantage that needs no
-    critic and with whole episodes."""
+    """Learn V(s). false: plain policy gradient (Williams 1992); it needs whole episodes and an
+    advantage without a critic."""
     init: Literal["orthogonal", "torch"] = "orthogonal"
     """orthogonal: gain sqrt(2), actor output 0.01, critic output 1, zero biases
     (Andrychowicz et al. 2021, arXiv:2006.05990). torch: uniform in +-1/sqrt(fan_in)."""
     explore: Annotated[Real, Field(ge=0, lt=1)] = 0.0
-    """Share of uniformly random choices mixed into a categorical, as epsilon-greedy does; part of
-    the distribution, so that log-probabilities stay true. Deterministic flights leave it out."""
+    """Share of uniformly random choices mixed into a categorical, as in epsilon-greedy. It is part
+    of the distribution, so log-probabilities are exact. Deterministic actions are without it."""
     std: Literal["learned", "fixed", "decayed"] = "learned"
-    """The standard deviation does not depend on the state. learned: a parameter per
-    dimension. fixed: stays at init_std. decayed: falls linearly to final_std over the budget, as
-    PPO-PyTorch's does in stairs."""
+    """The standard deviation, which does not depend on the state. learned: a parameter per
+    dimension. fixed: always init_std. decayed: falls linearly to final_std over the budget
+    (PPO-PyTorch lowers it in stairs)."""
     init_std: Positive = 1.0
     """Standard deviation before training, in units of half the action range (of 1 in a dimension
-    without one). Below 0.2 LunarLander's side engines hardly ever fire by chance."""
+    without one). Below 0.2 LunarLander's side engines almost never fire by chance."""
     final_std: Positive = 0.1
     """Standard deviation at the end of the budget."""
     squash: Flag = False
-    """Bound actions by tanh, its log-determinant in log-probability and entropy (Haarnoja
-    et al. 2018, arXiv:1801.01290, appendix C). false: the environment gets the clipped action."""
+    """Bound actions by tanh, with its log-determinant in log-probability and entropy (Haarnoja
+    et al. 2018, arXiv:1801.01290, appendix C). false: clip the action for the environment."""
 
 
 @dataclass(frozen=True, slots=True, config=RULES)
@@ -152,33 +152,33 @@ class PPOConfig:
     """T, steps in each environment between two updates."""
     rollout_episodes: Annotated[Count, Field(le=100_000)] | None = None
     """Whole episodes between two updates instead of T steps, as REINFORCE needs them: a multiple of
-    env.num_envs, each copy plays its share. The last rollout may overshoot total_steps."""
+    env.num_envs, so that each copy plays its share. The last rollout may exceed total_steps."""
     minibatch_size: Annotated[Whole, Field(ge=2, le=10**9)] = 512
-    """M, transitions per gradient step; must divide N * T. Of whole episodes: at most this many,
-    in minibatches of like size; more than a rollout holds means the full batch."""
+    """M, transitions per gradient step; must divide N * T. With whole episodes: at most this many,
+    in minibatches of nearly equal size; more than a rollout holds means the full batch."""
     update_epochs: Annotated[Count, Field(le=10_000)] = 10
-    """K, passes over each rollout. More learn faster from each step until the ratio leaves the
+    """K, passes over each rollout. More passes learn more from each step until the ratio leaves the
     clip range."""
     learning_rate: Positive = 3e-3
-    """Adam's step size at the start of training, the first thing to tune."""
+    """Adam's step size at the start of training; tune this first."""
     learning_rate_schedule: Literal["linear", "constant"] = "linear"
-    """linear: both learning rates fall to zero over the budget."""
+    """linear: both learning rates fall to zero over the budget. constant: they do not."""
     critic_learning_rate: Positive | None = None
     """A step size for the critic's own layers (PPO-PyTorch, Packt ch. 15). None: learning_rate."""
     advantage: str = "gae"
-    """How good was a_t? The ladder from plain policy gradient to GAE."""
+    """The estimate of how good a_t was, from plain policy gradient to GAE."""
     gamma: Annotated[Real, Field(gt=0, le=1)] = 0.999
-    """Discount factor. Lower values land sooner and look less far ahead."""
+    """Discount factor. With lower values the agent lands sooner and looks less far ahead."""
     gae_lambda: Annotated[Real, Field(ge=0, le=1)] = 0.98
     """lambda of GAE (arXiv:1506.02438): 0 is the TD error, 1 is Monte Carlo minus V."""
     n_step: Annotated[Count, Field(le=10_000)] = 5
-    """n of n_step: rewards summed before V takes over."""
+    """n of n_step: rewards summed before V stands for the rest."""
     baseline: str = "none"
-    """What reward_to_go is compared with."""
+    """The baseline b that reward_to_go subtracts."""
     advantage_norm: Literal["none", "batch", "minibatch"] = "minibatch"
-    """Where advantages are shifted to mean 0 and scaled to std 1."""
+    """The set of advantages that is shifted to mean 0 and scaled to std 1."""
     surrogate: str = "clip"
-    """What keeps the new policy near the old one."""
+    """The objective that keeps the new policy near the old one."""
     clip_range: Positive = 0.2
     """epsilon of the clipped surrogate, eq. 7."""
     clip_range_schedule: Literal["linear", "constant"] = "constant"
@@ -188,17 +188,17 @@ class PPOConfig:
     kl_target: Positive = 0.01
     """d_targ of kl_adaptive: beta doubles above 1.5 d_targ, halves below d_targ / 1.5."""
     kl_stop: Positive | None = None
-    """End an update once a minibatch's approximate KL exceeds this, before its step (Spinning Up's
-    early stop, without its factor 1.5). None: always all epochs."""
+    """End an update, before the step, once a minibatch's approximate KL exceeds this (Spinning Up's
+    early stopping, without its factor 1.5). None: run all epochs."""
     value_coef: NonNegative = 0.5
     """c1, weight of the value loss, eq. 9."""
     value_clip: Positive | None = None
-    """Keep V within +- this of V_old while it is fitted, in scaled-reward units: the larger of both
-    errors counts, as in baselines' ppo2. None: off, which usually is better."""
+    """Clip V to V_old +- this in the value loss, in scaled-reward units; the larger of both errors
+    counts, as in baselines' ppo2. None: off, which is usually better."""
     entropy_coef: NonNegative = 0.001
     """c2, weight of the entropy bonus, eq. 9."""
     max_grad_norm: Positive = 0.5
-    """The gradient is scaled down to this global L2 norm."""
+    """Larger gradients are scaled down to this global L2 norm."""
 
 
 def rollout_trouble(
@@ -212,7 +212,7 @@ def rollout_trouble(
 ) -> str:
     """Why a training cannot be cut into rollouts and minibatches of these sizes; "" if it can.
 
-    Plain arithmetic, so that a study can try all sizes that it searches.
+    Plain arithmetic, so that a study can check every size that it searches.
     """
     if rollout_episodes is not None:
         if rollout_episodes % num_envs:
@@ -258,17 +258,17 @@ class TrainConfig:
     total_steps: Annotated[Count, Field(le=10**12)] = 300_000
     """Budget in environment steps, summed over the N copies."""
     checkpoints: Annotated[Count, Field(le=10_000)] = 5
-    """Evaluations along the way, evenly spaced in steps; the last is at the end."""
+    """Evaluations during training, evenly spaced in steps; the last is at the end."""
     eval_episodes: Annotated[Count, Field(le=10_000)] = 6
     """Deterministic episodes per checkpoint."""
     final_episodes: Annotated[Count, Field(le=100_000)] = 20
-    """Episodes of the final evaluation, deterministic and again sampled."""
+    """Episodes of the final evaluation, deterministic and again with sampled actions."""
     final_seeds: Literal["tuning", "test", "report"] = "tuning"
-    """Which reset seeds the final episodes have. tuning: those by which a sweep chooses. test:
-    those on which its choice is confirmed, and which nothing else looks at. report: those of
-    results that are quoted, by which nothing is chosen."""
+    """The reset seeds of the final episodes. tuning: those by which a sweep chooses. test: those on
+    which its winner is confirmed. report: those of results that are quoted. Nothing is chosen by
+    the last two."""
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
-    """Determines environments, initial weights, action sampling and shuffling."""
+    """Seeds environments, initial weights, action sampling and shuffling."""
 
     def __post_init__(self) -> None:
         weights = sum(one * other for one, other in pairwise(self.policy.hidden_sizes))
@@ -290,8 +290,8 @@ class TrainConfig:
 
     @property
     def budget(self) -> int:
-        """Environment steps at which training ends: the whole rollouts in `total_steps`, or with
-        whole episodes, whose length is not known before, `total_steps` as it is."""
+        """Environment steps at which training ends: the whole rollouts in `total_steps`, or
+        `total_steps` itself with whole episodes, whose length is not known before."""
         if self.ppo.rollout_episodes is not None:
             return self.total_steps
         return self.total_steps - self.total_steps % (self.env.num_envs * self.ppo.rollout_steps)

@@ -43,10 +43,10 @@ class Distribution(Protocol):
         """KL(self || other), (B,), in nats; `other` is of the same kind, in the same states."""
 
     def rows(self, index: Tensor | slice) -> Self:
-        """The same in some of the states only."""
+        """The distribution in some of the states only."""
 
     def detached(self) -> Self:
-        """As it is now, whatever becomes of the network."""
+        """A copy that later updates of the network do not change."""
 
 
 class Categorical:

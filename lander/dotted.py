@@ -34,10 +34,10 @@ def flatten(config: TrainConfig) -> dict[str, Any]:
 
 
 def is_kwarg(name: str) -> bool:
-    """Whether a dotted name is that of an argument of the environment.
+    """Whether a dotted name names an argument of the environment.
 
     Raises:
-        ConfigError: it should be, and is not.
+        ConfigError: `env.kwargs` with no argument's name behind it.
     """
     if name != KWARGS and not name.startswith(f"{KWARGS}."):
         return False
@@ -82,10 +82,10 @@ def configure(values: Mapping[str, Any], *, base: TrainConfig) -> TrainConfig:
 
 
 def typed(name: str, text: str) -> object:
-    """What a text on the command line stands for in a dotted field; "64,64" is a tuple.
+    """The value of a dotted field from its text on the command line; "64,64" is a tuple.
 
     Raises:
-        ConfigError: nothing that the field takes.
+        ConfigError: a text that the field does not take.
     """
     kinds = kinds_of(name)
     if text.lower() == "none" and NoneType in kinds:
@@ -103,9 +103,9 @@ def typed(name: str, text: str) -> object:
 
 
 def as_read_before(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted fields as versions took them that were not strict about types: 1e5 or "100" for 100.
+    """Recorded fields in today's types: versions before took 1e5 or "100" for 100.
 
-    For what they have recorded; everything else is refused with the way to write it.
+    Only for records of such versions; in a new file these values are refused.
     """
     known = flatten(TrainConfig())
     return {
@@ -120,12 +120,12 @@ def _converted(value: object, kinds: set[type]) -> object:
             try:
                 return TypeAdapter[object](kind).validate_python(value)
             except ValidationError:
-                pass  # the strict reading says what is wrong
+                pass  # the strict check explains the error
     return value
 
 
 def scalar(text: str) -> Scalar:
-    """What an argument of the environment is given: a number, true or false, else a word."""
+    """An environment's argument from its text: a number, true or false, else a word."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -143,18 +143,18 @@ def kinds_of(name: str) -> set[type]:
     """The plain types that a dotted field takes: {int}, {float, str}, ..."""
     if name.startswith(f"{KWARGS}."):
         return {*get_args(Scalar), NoneType}
-    open_, found = [cast(Any, _field(name).annotation)], set[type]()
+    open_, kinds = [cast(Any, _field(name).annotation)], set[type]()
     while open_:
         part = open_.pop()
         if isinstance(part, type):
-            found.add(part)
+            kinds.add(part)
         elif get_origin(part) is tuple:
-            found.add(tuple)
+            kinds.add(tuple)
         elif get_origin(part) is Literal:
-            found |= {type(word) for word in get_args(part)}
+            kinds |= {type(word) for word in get_args(part)}
         else:
             open_ += [arg for arg in get_args(part) if not isinstance(arg, FieldInfo)]
-    return found
+    return kinds
 
 
 def words_of(name: str) -> tuple[str | bool, ...]:
@@ -182,7 +182,7 @@ def _field(name: str) -> FieldInfo:
 
 
 def _none(name: str, value: object) -> object:
-    """None for the word that stands for it."""
+    """`value`, or None for the word "none" where the field takes None."""
     is_none = isinstance(value, str) and value.lower() == "none"
     return None if is_none and NoneType in kinds_of(name) else value
 
@@ -214,13 +214,13 @@ def read_toml(text: str) -> dict[str, Any]:
     """The tables of a TOML document.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the text is not TOML.
     """
     try:
         return tomllib.loads(text)
     except RecursionError:
         raise ConfigError("not a TOML file: nested too deeply") from None
-    except ValueError as error:  # also a number of more digits than Python reads
+    except ValueError as error:  # also raised for a number of more digits than Python reads
         raise ConfigError(f"not a TOML file: {error}") from None
 
 
@@ -234,18 +234,17 @@ def read_text(path: Path) -> str:
 
 
 def reason(error: OSError) -> str:
-    """What the system refused, and of which file where it says so: a full disk names none."""
+    """The reason of a system error, and its file if the error names one: a full disk does not."""
     why = error.strerror or str(error) or type(error).__name__
     return why if error.filename is None else f"{error.filename}: {why}"
 
 
 def first_line(error: ValidationError, field: str = "") -> str:
-    """The first thing wrong, as one line that starts with the dotted field; with the name of a
-    field, of that one."""
-    errors = [(field or field_of(found["loc"]), found) for found in error.errors()]
+    """The first error in one line that starts with the dotted field, or with `field` if given."""
+    errors = [(field or field_of(each["loc"]), each) for each in error.errors()]
     name, first = errors[0]
     # a field of several types is wrong in several ways
-    rules = [found["msg"].removeprefix("Value error, ") for other, found in errors if other == name]
+    rules = [each["msg"].removeprefix("Value error, ") for other, each in errors if other == name]
     if not name:
         return rules[0]
     line = " or ".join(rule[0].lower() + rule[1:] for rule in dict.fromkeys(rules))
@@ -261,7 +260,7 @@ def without_point(error: ErrorDetails) -> str:
 
 
 def short(value: object) -> str:
-    """A value in a message; the beginning of a long one."""
+    """A value for a message; a long one is cut off."""
     try:
         text = repr(value)
     except ValueError:  # Python prints no whole number of more than 4300 digits
@@ -277,7 +276,7 @@ def field_of(location: Sequence[int | str]) -> str:
 
 
 def _tables(config: TrainConfig) -> dict[str, Any]:
-    """Tables in tables, that of the environment's arguments only if it holds some."""
+    """Nested tables; that of the environment's arguments only if it has entries."""
     tables = asdict(cast(Any, config))
     del tables["env"]["kwargs"]
     if config.env.kwargs:

@@ -1,4 +1,4 @@
-"""Makes Gymnasium environments, and says what the agent must know of one: its spaces and limits."""
+"""Makes Gymnasium environments, and reads their spaces and limits for the agent."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ ActionSpace = Box | Discrete
 AnyEnv = EnvConfig | str
 """An environment as a config has it, or the id of one that takes no arguments."""
 ENDLESS: Final = 100_000
-"""Steps after which an evaluated episode ends that nothing else limits."""
+"""Steps after which an evaluated episode ends if nothing else limits it."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnvSpec:
-    """What must be known of an environment before it is played."""
+    """The properties of an environment that the agent needs before it plays."""
 
     obs_dim: int
     """Length of an observation vector."""
     obs_dtype: np.dtype[Any]
-    """Of observations as the environment gives them."""
+    """The type of observations as the environment gives them."""
     action_space: ActionSpace
     solved_return: float | None
-    """At which Gymnasium calls it solved (200 for LunarLander)."""
+    """The return at which Gymnasium calls it solved (200 for LunarLander); None if not defined."""
     max_episode_steps: int | None
     """Its own time limit."""
 
 
 _KNOWN: dict[tuple[str, str], tuple[object, EnvSpec]] = {}
-"""By id and arguments: the entry of Gymnasium's registry that was made, and what it showed."""
+"""By id and arguments: the entry of Gymnasium's registry, and the spec read from one copy."""
 
 
 def as_config(env: AnyEnv) -> EnvConfig:
@@ -59,7 +59,7 @@ def make_env(
     config = as_config(env)
     given: dict[str, Any] = dict(config.kwargs)
     if frames:
-        given["render_mode"] = "rgb_array"  # else not at all: some take no such argument
+        given["render_mode"] = "rgb_array"  # set only here: some take no such argument
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "version out of date": the id is the user's choice
@@ -75,22 +75,22 @@ def make_env(
 def reason_of(error: Exception) -> str:
     """Why an environment cannot be made, in one line."""
     if isinstance(error, TypeError) and isinstance(error.__cause__, TypeError):
-        error = error.__cause__  # without all arguments behind it once more
+        error = error.__cause__  # whose text does not repeat all arguments
     text = " ".join(str(error).split())
     known = gym.error.Error | ImportError | ValueError | TypeError | AssertionError
     return text if text and isinstance(error, known) else f"{type(error).__name__}: {text}"
 
 
 def make_whole(env: AnyEnv, *, frames: bool = False) -> gym.Env[Any, Any]:
-    """One for whole episodes, as evaluation flies them: with the environment's own time limit; if
-    it has none `env.time_limit`, so that every episode ends."""
+    """An environment for whole episodes, as in evaluation: with its own time limit, or else with
+    `env.time_limit`, so that every episode ends."""
     config = as_config(env)
     own = env_spec(config).max_episode_steps
     return make_env(config, frames=frames, time_limit=None if own else config.time_limit or ENDLESS)
 
 
 def env_spec(env: AnyEnv) -> EnvSpec:
-    """Spaces and limits of an environment, read from one copy once; the space is the caller's own.
+    """Spaces and limits of an environment, read once from one copy; the space is a copy.
 
     Raises:
         ConfigError: an environment that cannot be made, or that `lander` cannot play.
@@ -110,7 +110,7 @@ def env_spec(env: AnyEnv) -> EnvSpec:
 
 
 def read_spec(config: EnvConfig) -> EnvSpec:
-    """The same, from a new copy."""
+    """Spaces and limits, read from a new copy of the environment."""
     with closing(make_env(config)) as env:
         obs_space = getattr(env, "observation_space", None)
         action_space = getattr(env, "action_space", None)
@@ -155,7 +155,7 @@ def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
 
 
 def require_limit(env: EnvConfig) -> None:
-    """Refuse an environment whose episodes nothing would end.
+    """Refuse an environment whose episodes may never end.
 
     Raises:
         ConfigError: names the option that sets a limit.
@@ -187,7 +187,7 @@ def random_state(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
     `set_random_state` could set."""
     try:
         state = dict(env.unwrapped.np_random.bit_generator.state)
-    except AttributeError:  # a RandomState of the days of old Gym, for one
+    except AttributeError:  # for example a RandomState, as in old Gym
         return None
     return state if state["bit_generator"] == "PCG64" else None
 

@@ -16,8 +16,8 @@ from lander.vector import EpisodeStart, Step
 class EnvPoolVectorEnv:
     """N copies of an environment in EnvPool, on one thread; steps as `SerialVectorEnv` does.
 
-    Left to itself EnvPool spends a step of an ended copy on its reset, a row that is no transition.
-    Here ended copies are reset at once, so there is no such row.
+    EnvPool by itself spends a step of an ended copy on its reset, which gives a row without a
+    transition. This class resets ended copies at once, so every row is a transition.
     """
 
     def __init__(self, env_id: str, num_envs: int, *, time_limit: int | None = None) -> None:
@@ -45,7 +45,7 @@ class EnvPoolVectorEnv:
         return np.asarray(obs, dtype=np.float32)[rows_of(np.arange(len(self)), info)]
 
     def restore(self, _unfinished: Sequence[EpisodeStart], /) -> NoReturn:
-        """Refused.
+        """Not possible with EnvPool.
 
         Raises:
             ConfigError: always.
@@ -79,7 +79,7 @@ class EnvPoolVectorEnv:
 
 
 def rows_of(copies: NDArray[np.intp], info: Mapping[str, Any]) -> NDArray[np.intp]:
-    """Where the result of each of `copies` stands: EnvPool gives them as they are done."""
+    """The row of each of `copies` in a result: EnvPool orders rows by who finishes first."""
     by_copy = np.argsort(info["env_id"])
     return by_copy[np.searchsorted(info["env_id"], copies, sorter=by_copy)]
 

@@ -1,4 +1,4 @@
-"""Errors for people: one line that says what is wrong and what would be right."""
+"""Errors for people: one line with the mistake and its remedy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 
 class ConfigError(ValueError):
-    """Bad input from a person: one line that says what is wrong and what would be right."""
+    """Bad input from a person: one line with the mistake and its remedy."""
 
 
 def unknown(kind: str, name: object, known: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""How good is a policy? Seeded episodes on stock Gymnasium, whole and unscaled."""
+"""Evaluates a policy: seeded, whole episodes on stock Gymnasium, with unscaled returns."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from lander.policy import ActorCritic
 REPORT_SEED = 10_000
 """Reset seeds of results that are quoted: nothing is ever chosen by them either."""
 CHECKPOINT_SEED = 1_000_000
-"""Reset seeds of the evaluations along the way: they choose the best checkpoint, and prune."""
+"""Reset seeds of the evaluations during training: they choose the best checkpoint, and prune."""
 FINAL_SEED = 2_000_000
 """Reset seeds of the evaluation at the end: a sweep maximises its mean."""
 FLIGHT_SEED = 3_000_000
-"""Reset seeds of `python -m lander fly`: episodes that no training or sweep has looked at."""
+"""Reset seeds of `python -m lander fly`: no training or sweep uses them."""
 TEST_SEED = 4_000_000
-"""Reset seeds on which a sweep's choice is confirmed: nothing is ever chosen by them."""
+"""Reset seeds on which a sweep's winner is confirmed: nothing is ever chosen by them."""
 
 
 def seed_range(first: int, episodes: int) -> range:
@@ -36,7 +36,7 @@ def seed_range(first: int, episodes: int) -> range:
 
 
 def checkpoint_seeds(config: TrainConfig) -> range:
-    """Reset seeds of the evaluations along the way."""
+    """Reset seeds of the evaluations during training."""
     return seed_range(CHECKPOINT_SEED, config.eval_episodes)
 
 
@@ -57,7 +57,7 @@ class Evaluation:
     actions: tuple[NDArray[np.generic], ...] = field(repr=False)
     """What `env.step` received: (length,) or (length, A) per episode."""
     seconds: float = field(default=0.0, compare=False)
-    """How long the episodes took to play; 0 where that is not known."""
+    """Time to play the episodes; 0 if unknown."""
 
     @property
     def return_mean(self) -> float:
@@ -73,7 +73,7 @@ class Evaluation:
         return float(np.mean([episode >= threshold for episode in self.returns]))
 
     def state(self) -> dict[str, Any]:
-        """As tensors and numbers; `of` reads it back."""
+        """Tensors and numbers from which `of` makes the evaluation again."""
         actions = [torch.from_numpy(episode) for episode in self.actions]
         return {"seeds": list(self.seeds), "returns": list(self.returns), "actions": actions}
 
@@ -201,7 +201,7 @@ def play_rows(
     act: ActFn, env: AnyEnv, *, seeds: Sequence[int], rows: range, check: Callable[[], None]
 ) -> list[Played]:
     """The episodes of some of the seeds, side by side."""
-    # always the whole batch: its size, and the random numbers that it draws, change the last bit
+    # always the whole batch: its size and its random numbers change the last bit
     obs = np.zeros((len(seeds), env_spec(env).obs_dim), dtype=np.float32)
     returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=np.int64)
     chosen: list[NDArray[np.generic]] = []
@@ -228,7 +228,7 @@ def play_rows(
 
 
 def require_finite(obs: NDArray[np.float32], envs: Mapping[int, CheckedEnv]) -> None:
-    """All rows at once, as most often nothing is wrong."""
+    """Refuse an observation that is not finite; one check of all rows is cheap."""
     if not np.isfinite(obs).all():
         for i, env in envs.items():
             env.require_finite(obs[i])
@@ -246,7 +246,7 @@ class Replay:
 
     total_reward: float
     length: int
-    """Less than there are actions, if the episode ends before them."""
+    """Fewer than the actions if the episode ends before them."""
     frames: list[NDArray[np.uint8]] = field(repr=False)
     """RGB (H, W, 3), every `every`-th and the last; empty when none were asked for."""
     fps: float
@@ -274,7 +274,7 @@ def replay(
     total_reward, length, over = 0.0, 0, False
 
     def picture() -> NDArray[np.uint8]:
-        # a copy at once: whole frames of a long flight would be a hundred megabytes
+        # copied at once: the whole frames of a long episode are a hundred megabytes
         return rgb(one.stock.render())[::shrink, ::shrink].copy()
 
     with closing(whole_episode(env, seed, frames=every is not None)) as one:
@@ -296,7 +296,7 @@ def rgb(frame: object) -> NDArray[np.uint8]:
     """A rendered frame.
 
     Raises:
-        EnvFault: no picture (H, W, 3) of bytes.
+        EnvFault: not a picture (H, W, 3) of bytes.
     """
     if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.shape[2:] == (3,):
         return frame

@@ -1,4 +1,4 @@
-"""Links and names of somebody else's lead nowhere outside of the folder that holds them."""
+"""Writes files as a whole, and keeps links of other people within their folder."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ def inside(folder: Path, path: Path) -> Path:
     """The path, if it lies in the folder with all links followed.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it leads out of the folder.
     """
-    found, root = path.resolve(), folder.resolve()
-    if found == root or root in found.parents:
+    target, root = path.resolve(), folder.resolve()
+    if target == root or root in target.parents:
         return path
-    raise ConfigError(f"{path} leads out of {folder}, to {found}: nothing is read or written there")
+    raise ConfigError(
+        f"{path} leads out of {folder}, to {target}: nothing is read or written there"
+    )
 
 
 @contextmanager
 def write_aside(path: Path) -> Generator[Path]:
-    """A new file beside `path`, which takes its name when it is written.
+    """A new file beside `path`, which replaces `path` when the block ends.
 
-    The new one never stood there before, so that it is no link, and nobody sees half of it.
+    The new file cannot be a link, and no reader sees half of it.
     """
     handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -51,7 +53,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def mask() -> int:
-    """Of this process; it can only be read by setting it."""
-    found = os.umask(0o077)
-    os.umask(found)
-    return found
+    """The umask of this process, which can only be read by setting it."""
+    current = os.umask(0o077)
+    os.umask(current)
+    return current

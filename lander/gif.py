@@ -20,7 +20,7 @@ LANDING = "landing.gif"
 EVERY = 4
 """Frames kept: one in four of Gymnasium's 50 per second, so each stands for 80 ms."""
 MAX_FRAMES = 60
-"""A longer flight keeps fewer of its frames, and plays faster than it was."""
+"""A longer episode keeps fewer of its frames, and plays faster than it was flown."""
 SHRINK = 2
 """Pixels kept along each axis: one in two, (400, 600) becomes (200, 300)."""
 REST = 1500
@@ -30,11 +30,11 @@ REST = 1500
 def save_landing(
     path: Path, env: AnyEnv, evaluation: Evaluation, *, episode: int = 0
 ) -> str | None:
-    """Write an episode of an evaluation as a GIF; what is wrong with it in one line, or None.
+    """Write an episode of an evaluation as a GIF; returns a warning in one line, or None.
 
     The recorded actions are played again with rendering on. A picture is an extra: if it cannot be
-    made, nothing is raised and nothing written. If the episode takes another course, as the
-    environment does not repeat itself, the GIF shows that course.
+    made, no error is raised and no file written. If the environment does not repeat itself, the
+    GIF shows the episode as it went this time.
     """
     actions, recorded = evaluation.actions[episode], evaluation.returns[episode]
     every = max(EVERY, -(-len(actions) // MAX_FRAMES))
@@ -55,7 +55,7 @@ def save_landing(
 
 
 def as_line(error: Exception) -> str:
-    """An error in one line; its kind as well, unless it is one of this program's."""
+    """An error in one line, with its type unless it is an error of this program."""
     text = " ".join(str(error).split())[:200]
     if text and isinstance(error, ConfigError | EnvFault):
         return text
@@ -63,7 +63,7 @@ def as_line(error: Exception) -> str:
 
 
 def write(path: Path, frames: Sequence[NDArray[np.uint8]], *, milliseconds: int) -> None:
-    """A looping GIF that rests on its last frame; frames are RGB (H, W, 3)."""
+    """Write a looping GIF that rests on its last frame; frames are RGB (H, W, 3)."""
     small = [Image.fromarray(frame) for frame in frames]
     # one palette, from frames all along the flight: choosing one per frame takes longer than
     # rendering it, and lets the colours of the ground flicker

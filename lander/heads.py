@@ -1,5 +1,4 @@
-"""What the actor's outputs mean: a head turns them into a distribution, and its actions into the
-environment's.
+"""Heads: from the actor's outputs to a distribution, and from its actions to the environment's.
 
 A new head is a class here, a line in `BOX_HEADS`, and one in `lander.options` that says what it is
 and which fields it reads; the config check, `--help` and the tests that every head must pass
@@ -195,7 +194,7 @@ BOX_HEADS: dict[str, Callable[[Box, TrainConfig], Head]] = {
 
 
 def head_for(space: ActionSpace, config: TrainConfig) -> str:
-    """The head of a config, decided where it says auto."""
+    """The head of a config, with auto decided."""
     env_id, bins, head = config.env.id, config.env.bins, config.policy.head
     if isinstance(space, Discrete):
         if bins is not None:
@@ -212,7 +211,7 @@ def make_head(space: ActionSpace, config: TrainConfig) -> Head:
     """The head of a resolved config for an action space.
 
     Raises:
-        ConfigError: a head that this space is too large or too open for.
+        ConfigError: the space is too large for the head, or unbounded.
     """
     if isinstance(space, Discrete):
         return DiscreteHead(space, config)
@@ -223,7 +222,7 @@ def bin_levels(space: Box, config: TrainConfig) -> Tensor:
     """(A, bins), float32: the levels of each dimension, both ends included.
 
     Raises:
-        ConfigError: no number of bins, or a space without ends.
+        ConfigError: no number of bins, or an unbounded space.
     """
     bins, head = config.env.bins, config.policy.head
     if bins is None:

@@ -1,8 +1,8 @@
 """A stock environment whose answers are checked as they arrive.
 
-Gymnasium's own checker warns, once, and costs more. Here whatever departs from the interface, or is
-no finite number, ends the run in one line that names the environment, the copy, the step and the
-value, instead of a traceback from inside torch or a loss that is NaN minutes later.
+Gymnasium's own checker only warns, once, and costs more. Here an answer that departs from the
+interface or is not finite ends the run in one line that names the environment, the copy, the step
+and the value, instead of a traceback from inside torch or a loss that is NaN minutes later.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 NUMBERS: Final = (float, int, np.floating, np.integer, np.bool_)
 BOOLEANS: Final = (bool, np.bool_)
 WRAPPERS: Final = ("gymnasium.wrappers", "gymnasium.core", "lander.")
-"""Modules that only hand on what the environment gives: an error raised there is about that."""
+"""Modules that only pass on the environment's answers: an error raised there is about an answer."""
 
 
 class EnvFault(Exception):
-    """An environment departs from Gymnasium's interface, or gives what nothing can learn from.
+    """An environment departs from Gymnasium's interface, or gives numbers that are not finite.
 
     The message is one line that begins with the environment's id.
     """
@@ -37,7 +37,7 @@ class CheckedEnv:
         """Which environment and which copy of it, for messages."""
         self._shape = env.observation_space.shape
         self._steps = 0
-        """In this episode."""
+        """Steps in this episode."""
 
     def reset(self, seed: int | None = None) -> NDArray[Any]:
         """The first observation of an episode.
@@ -87,7 +87,7 @@ class CheckedEnv:
         """Refuse an observation of the present step that holds NaN or infinity.
 
         Raises:
-            EnvFault: it does; names the number.
+            EnvFault: names the number.
         """
         wrong = np.flatnonzero(~np.isfinite(row))
         if len(wrong):
@@ -117,7 +117,7 @@ class CheckedEnv:
         return f"the reward is {kind_of(reward)}, want a finite number"
 
     def _explained(self, error: Exception, call: str) -> Exception:
-        """An error of the environment's own code as it is, one of the code around it explained."""
+        """The error itself if the environment's own code raised it, else an EnvFault about it."""
         *_, (frame, _) = walk_tb(error.__traceback__)
         if not str(frame.f_globals.get("__name__", "")).startswith(WRAPPERS):
             return error
@@ -129,13 +129,13 @@ class CheckedEnv:
 
 
 def handed(action: NDArray[Any] | np.generic) -> NDArray[Any] | np.generic:
-    """An action as stock `action_space.sample()` gives it: an np.int64 for Discrete; for Box an
-    array, and one that the environment may change without changing what is recorded."""
+    """An action in the form of `action_space.sample()`: np.int64 for Discrete; for Box an array,
+    copied, so that the environment cannot change the recorded one."""
     return action if isinstance(action, np.integer) else np.array(action)
 
 
 def kind_of(value: object) -> str:
-    """A value in few words: itself, if it is a number or a word."""
+    """A value in few words: a number or a word itself, an array by type and shape."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}, shape {value.shape}"
     if isinstance(value, tuple | list):

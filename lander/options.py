@@ -1,4 +1,4 @@
-"""Which options there are, and which config fields act under which of them."""
+"""The options, and the config fields that act under each of them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lander.errors import ConfigError, unknown
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One word of a field, and what comes with it."""
+    """One word of a field."""
 
-    says: str
-    """What it means, for --help."""
+    meaning: str
+    """Its meaning, for --help."""
     reads: frozenset[str] = frozenset()
-    """Config fields that act only with words that name them here."""
+    """Config fields that act only with the words whose `reads` names them."""
     critic: bool = False
-    """Of an advantage: needs V; without it, needs whole episodes."""
+    """For an advantage: it needs V; otherwise it needs whole episodes."""
 
 
 CHOICES: Final[dict[str, dict[str, Choice]]] = {
@@ -36,7 +36,7 @@ CHOICES: Final[dict[str, dict[str, Choice]]] = {
             reads=frozenset({"env.bins", "policy.explore"}),
         ),
         "ordinal": Choice(
-            "categorical whose bins keep their order: output j speaks for all levels from j up",
+            "categorical whose bins keep their order: output j counts for all levels from j up",
             reads=frozenset({"env.bins", "policy.explore"}),
         ),
         "joint": Choice(
@@ -57,11 +57,11 @@ CHOICES: Final[dict[str, dict[str, Choice]]] = {
             critic=True,
         ),
         "reward_to_go": Choice(
-            "discounted rewards from here on, minus a baseline (REINFORCE)",
+            "discounted rewards from this step on, minus a baseline (REINFORCE)",
             reads=frozenset({"ppo.gamma", "ppo.baseline"}),
         ),
-        "total_return": Choice("all rewards of the episode, those before the action too"),
-        "immediate": Choice("this step's reward alone, blind to consequences"),
+        "total_return": Choice("all rewards of the episode, including those before the action"),
+        "immediate": Choice("the reward of this step only"),
     },
     "ppo.baseline": {
         "none": Choice("b = 0"),
@@ -80,16 +80,16 @@ CHOICES: Final[dict[str, dict[str, Choice]]] = {
             "a penalty of kl_coef times the KL divergence", reads=frozenset({"ppo.kl_coef"})
         ),
         "kl_adaptive": Choice(
-            "the same, kl_coef follows kl_target",
+            "the same penalty, kl_coef adapts to kl_target",
             reads=frozenset({"ppo.kl_coef", "ppo.kl_target"}),
         ),
-        "none": Choice("nothing: r A as it is"),
+        "none": Choice("no limit: r A"),
     },
 }
-"""Fields whose values are words, and what each word means.
+"""Fields whose values are words, and the meaning of each word.
 
-What the words do stands where torch is: in `lander.heads`, `lander.advantages` and
-`lander.surrogates`. Here is all that --help and the checks need, and no torch, so both are quick.
+The code behind the words needs torch: `lander.heads`, `lander.advantages` and `lander.surrogates`.
+This table, which --help and the checks read, does not, so both are quick.
 """
 
 
@@ -101,7 +101,7 @@ class Condition:
     owner: str
     values: tuple[object, ...]
     otherwise: tuple[str, object] | None = None
-    """Another field, and the value of it under which `field` acts whatever the owner says."""
+    """Another field and its value, with which `field` acts under any value of the owner."""
 
     def holds(self, config: Mapping[str, Any], *, idle: Container[str] = ()) -> bool:
         """In a flat config in which the fields `idle` do nothing: an idle owner leaves its fields
@@ -127,7 +127,7 @@ def named_by(
     owner: str, *, otherwise: Mapping[str, tuple[str, object]] | None = None
 ) -> list[Condition]:
     """One condition per field that some words of `owner` name: it acts with these words only, or
-    as `otherwise` says of the field."""
+    where `otherwise` holds."""
     choices = CHOICES[owner]
     fields = sorted(frozenset().union(*(choice.reads for choice in choices.values())))
     return [
@@ -168,7 +168,7 @@ def inactive(config: Mapping[str, Any]) -> dict[str, Condition]:
 def owners_first(fields: Iterable[str]) -> list[str]:
     """Fields in an order in which each comes after those that decide whether it acts."""
     names = list(fields)
-    # an owner that is not among the fields has its place in the order all the same
+    # an owner outside of the fields is part of the order too: it decides when its fields come
     owners = {field: [c.owner for c in CONDITIONS if c.field == field] for field in names}
     for condition in CONDITIONS:
         if condition.field in owners:
@@ -177,10 +177,10 @@ def owners_first(fields: Iterable[str]) -> list[str]:
 
 
 def require_known(config: TrainConfig) -> None:
-    """Refuse a word that stands for nothing.
+    """Refuse an unknown word.
 
     Raises:
-        ConfigError: with the nearest word.
+        ConfigError: names the nearest word.
     """
     flat = flatten(config)
     for field, choices in CHOICES.items():
@@ -194,7 +194,7 @@ def idle_fields(config: TrainConfig, *, named: Collection[str] = ()) -> frozense
     by a person, who would expect them to act.
 
     Raises:
-        ConfigError: one that is not; with the option under which it would act.
+        ConfigError: an idle field off its default, or named; with the option that makes it act.
     """
     flat, defaults = flatten(config), flatten(TrainConfig())
     idle = inactive(flat)
@@ -207,11 +207,11 @@ def idle_fields(config: TrainConfig, *, named: Collection[str] = ()) -> frozense
 
 
 def describe() -> dict[str, str]:
-    """What each dotted field is for: its docstring in `lander.config`, what its words mean, and
-    under which option it acts."""
+    """The help text of each dotted field: its docstring in `lander.config`, the meaning of its
+    words, and the option under which it acts."""
     docs = documented()
     for field, choices in CHOICES.items():
-        words = [f"{word}: {choice.says}" for word, choice in choices.items()]
+        words = [f"{word}: {choice.meaning}" for word, choice in choices.items()]
         docs[field] += " " + "; ".join(words) + "."
     for condition in CONDITIONS:
         docs[condition.field] += f" Only with {condition}."

@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the network says of B states."""
+    """The network's outputs for B states."""
 
     pi: Distribution
     values: Tensor | None
@@ -29,7 +29,7 @@ class Prediction:
 class ActorCritic(nn.Module):
     """Two MLPs, an actor and a critic, with hidden layers of their own or shared ones.
 
-    With the statistics that its observations and its value's unit depend on, where they are used.
+    It also holds the running statistics of observations and rewards, if the config uses them.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class ActorCritic(nn.Module):
         return values.squeeze(-1)
 
     def normalise(self, obs: Tensor) -> Tensor:
-        """What the networks see of raw observations (B, obs)."""
+        """The networks' inputs from raw observations (B, obs)."""
         if self.obs_moments is None:
             return obs
         return self.obs_moments.normalise(obs, clip=self._obs_clip)
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """Those that serve the value alone."""
+        """The parameters that serve the value alone."""
         actor = {id(parameter) for parameter in self.actor_trunk.parameters()}
         parts = [part for part in (self.critic_trunk, self.critic) if part is not None]
         return [p for part in parts for p in part.parameters() if id(p) not in actor]
@@ -135,8 +135,8 @@ def trunk(inputs: int, config: PolicyConfig, *, generator: torch.Generator) -> n
 def linear(
     fan_in: int, fan_out: int, config: PolicyConfig, *, gain: float, generator: torch.Generator
 ) -> nn.Linear:
-    """A linear layer initialised as `config.init` says; `gain` is for orthogonal weights."""
-    # made without storage first: its own initialisation would draw from the global generator
+    """A linear layer initialised by `config.init`; `gain` is for orthogonal weights."""
+    # created without storage: its own initialisation would draw from the global generator
     layer = nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
     if config.init == "orthogonal":
         nn.init.orthogonal_(layer.weight, gain, generator=generator)

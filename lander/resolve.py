@@ -1,4 +1,4 @@
-"""Decides what a config leaves open, and refuses what does not go together.
+"""Decides the fields that a config leaves open, and refuses fields that do not go together.
 
 The command line of `sweeps` imports this module with every study file. torch and Gymnasium take
 seconds to load, so the functions that need them import them: `--help` and `status` do without.
@@ -18,7 +18,7 @@ from lander.options import CHOICES, idle_fields, require_known
 LUNAR_LANDER = "LunarLanderContinuous"
 """Its main engine fires above 0, its side engines beyond +-0.5: in between is a dead zone."""
 RARE = 0.01
-"""Share of random actions below which an engine counts as never used."""
+"""Share of random actions below which an engine counts as unused."""
 
 
 class UnflyableWarning(UserWarning):
@@ -69,14 +69,14 @@ def resolve(config: TrainConfig, *, named: Collection[str] = ()) -> Resolved:
     config = replace(config, policy=replace(config.policy, head=head_for(space, config)))
     idle = idle_fields(config, named=named)
     require_agreement(config)
-    make_head(space, config)  # refuses what the space is too large or too open for
+    make_head(space, config)  # refuses a head for which the space is too large or unbounded
     for trouble in dead_zones(config):
         warnings.warn(trouble, UnflyableWarning, stacklevel=2)
     return Resolved(config, idle)
 
 
 def require_agreement(config: TrainConfig) -> None:
-    """Refuse combinations in which an option could not do what it says."""
+    """Refuse combinations in which an option could not have its effect."""
     policy, ppo = config.policy, config.ppo
     advantages = CHOICES["ppo.advantage"]
     advantage = advantages[ppo.advantage]

@@ -1,4 +1,4 @@
-"""A rollout: T steps in N environments, or whole episodes one behind the other."""
+"""A rollout: T steps in N environments, or whole episodes one after another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lander.distributions import Distribution
 class Rollout:
     """T steps of N environments; T runs first, so `rewards[t, i]` is copy i at time t.
 
-    Whole episodes stand one behind the other in a single column: N = 1, T their total length.
+    Whole episodes follow one another in a single column: N = 1, T their total length.
     """
 
     obs: Tensor
@@ -41,6 +41,6 @@ class Rollout:
         return self.rewards.numel()
 
     @property
-    def goes_on(self) -> Tensor:
+    def continues(self) -> Tensor:
         """(T, N), bool: the episode does not end here, so t + 1 belongs to it too."""
         return ~(self.terminated | self.truncated)

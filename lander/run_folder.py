@@ -1,6 +1,6 @@
 """A run on disk: config, curve and weights in one folder, which appears when it is complete.
 
-Until then everything stands in DIR.unfinished, with the state from which the run can go on.
+Until then its files are in DIR.unfinished, with the state from which the run can be resumed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Row = Mapping[str, float]
 
 
 class RunFolder:
-    """Where one run is written, from its first checkpoint to its end."""
+    """The folder of one run, from its first checkpoint to its end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class RunFolder:
         """Refuse a folder that holds something, before hours of training are spent on it.
 
         Raises:
-            ConfigError: `folder` holds something, or there is no place for it.
+            ConfigError: `folder` holds something, or cannot be created.
         """
         folder = self.folder
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -50,8 +50,8 @@ class RunFolder:
             raise ConfigError("--out cannot be the current folder: name a new one")
         if self.unfinished.exists():
             raise ConfigError(
-                f"--out {folder}: an unfinished run is there: go on with it by python -m lander "
-                f"resume {folder}, or remove {self.unfinished}"
+                f"--out {folder} has an unfinished run: resume it with python -m lander resume "
+                f"{folder}, or remove {self.unfinished}"
             )
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class RunFolder:
         self.curve.append({"env_steps": progress.env_steps, **progress.metrics})
 
     def write_state(self, progress: Progress, config: TrainConfig) -> None:
-        """All that is needed to go on from here; at a checkpoint the policy by itself too."""
+        """Write the state to resume from; at a checkpoint also the policy in a file of its own."""
         state = progress.state()
         checkpoints = self.unfinished / CHECKPOINTS
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -77,16 +77,16 @@ class RunFolder:
         write(self.unfinished / STATE, {"training": state, "curve": curve})
 
     def read_state(self) -> tuple[TrainConfig, State]:
-        """Config and state of an unfinished run; its curve goes on too.
+        """Config and state of an unfinished run; its curve is read too.
 
         Raises:
-            ConfigError: nothing there to go on from, or something that needs consent.
+            ConfigError: no state to resume from, or an environment that needs consent.
         """
         path = self.unfinished / STATE
         if not path.is_file():
             finished = (self.folder / "policy.pt").is_file()
-            there = "the run is finished" if finished else f"there is no {path}"
-            raise ConfigError(f"nothing to resume at {self.folder}: {there}")
+            reason = "the run is finished" if finished else f"no file {path}"
+            raise ConfigError(f"nothing to resume at {self.folder}: {reason}")
         inside(self.unfinished.parent, self.unfinished)
         for other in self.unfinished.rglob("*"):  # a resumed run writes to any of them
             inside(self.unfinished, other)
@@ -106,11 +106,11 @@ class RunFolder:
 
     @property
     def can_resume(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether a state to resume from is on disk."""
         return (self.unfinished / STATE).is_file()
 
     def finish(self, result: TrainResult) -> None:
-        """config.toml, curve.csv, policy.pt (last), best.pt (best checkpoint)."""
+        """Write config.toml, curve.csv, policy.pt (last) and best.pt (best checkpoint)."""
         aside, config = self.unfinished, result.config
         aside.mkdir(exist_ok=True)
         (aside / "config.toml").write_text(to_toml(config))
@@ -125,20 +125,20 @@ def policy_path(folder: Path, *, best: bool, env_steps: int | None) -> Path:
     """The last policy of a finished run, its best, or the checkpoint after `env_steps`.
 
     Raises:
-        ConfigError: there is no such checkpoint; the message names those there are.
+        ConfigError: no such checkpoint; the message names the existing ones.
     """
     if env_steps is None:
         return folder / ("best.pt" if best else "policy.pt")
     path = folder / CHECKPOINTS / f"{env_steps}.pt"
     if not path.is_file():
         stems = [other.stem for other in path.parent.glob("*.pt")]
-        there = sorted(int(stem) for stem in stems if stem.isdecimal())
-        raise ConfigError(f"{folder} has no checkpoint {env_steps}: {there or 'none'}")
+        steps = sorted(int(stem) for stem in stems if stem.isdecimal())
+        raise ConfigError(f"{folder} has no checkpoint {env_steps}: {steps or 'none'}")
     return path
 
 
 def write_curve(path: Path, curve: list[Row]) -> None:
-    """One row per update, one column per curve, returns in raw environment units."""
+    """Write one row per update and one column per curve, returns in raw environment units."""
     with write_aside(path) as aside, aside.open("w", newline="") as file:
         rows = csv.DictWriter(file, ["env_steps", *CURVES])
         rows.writeheader()

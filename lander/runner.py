@@ -1,4 +1,4 @@
-"""Plays the policy in the environments and returns what happened."""
+"""Plays the policy in the environments and returns rollouts and finished episodes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Episode:
 
 
 class Runner:
-    """Keeps N episodes going across rollouts."""
+    """Collects rollouts from N environments; episodes continue from one rollout to the next."""
 
     def __init__(
         self,
@@ -107,7 +107,8 @@ class Runner:
         return rollout, finished
 
     def _collect_episodes(self, share: int) -> tuple[Rollout, list[Episode]]:
-        """`share` episodes per copy: the first to end, whoever flies them, would be the short."""
+        """Collect `share` episodes from each copy; taking the first to finish would favour short
+        episodes."""
         policy, head, num_envs = self._policy, self._policy.head, len(self._envs)
         left = np.full(num_envs, share)
         played: list[tuple[NDArray[np.intp], Tensor, Tensor, Any]] = []
@@ -125,7 +126,7 @@ class Runner:
             finished += self._count(copies, step.rewards, done)
             left[copies] -= done
             self._obs[copies] = torch.from_numpy(step.obs)
-        # from time first to copy first: the episodes of a copy stand one behind the other
+        # reorder from time first to copy first: the episodes of a copy follow one another
         order = np.argsort(np.concatenate([copies for copies, *_ in played]), kind="stable")
 
         def column(parts: list[Tensor]) -> Tensor:
@@ -151,10 +152,10 @@ class Runner:
         truncated: Tensor,
         last_obs: list[NDArray[np.float32]],
     ) -> Rollout:
-        """From obs (T + 1, N, obs), raw rewards (T, N) and the last observation of each truncated
-        episode."""
+        """A rollout from obs (T + 1, N, obs), raw rewards (T, N) and the last observation of each
+        truncated episode."""
         policy, shape = self._policy, rewards.shape
-        # the policy stood still meanwhile, so values and log-probabilities come in one batch
+        # the policy has not changed meanwhile, so values and log-probabilities come in one batch
         values = policy.value(obs.flatten(0, 1)).view(len(obs), -1)
         next_values = values[1:].clone()
         if last_obs:
@@ -181,7 +182,7 @@ class Runner:
         if scale != "running":
             return rewards * scale
         assert moments is not None
-        # as in VecNormalize the sum looks back: R_t = r_t + gamma R_{t-1}
+        # as in VecNormalize the sum is over the past: R_t = r_t + gamma R_{t-1}
         discounted = torch.empty_like(rewards)
         for t, reward in enumerate(rewards):
             discounted[t] = reward + self._config.ppo.gamma * self._discounted
@@ -192,7 +193,7 @@ class Runner:
     def _count(
         self, copies: NDArray[np.intp], rewards: NDArray[np.float64], done: NDArray[np.bool_]
     ) -> list[Episode]:
-        """Add a step of some copies; the episodes that it ended."""
+        """Add a step of some copies; return the episodes that it ended."""
         self._returns[copies] += rewards
         self._lengths[copies] += 1
         ended = copies[done]

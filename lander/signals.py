@@ -1,4 +1,4 @@
-"""Ctrl-C and termination, taken at a safe point of training."""
+"""Ctrl-C and termination, deferred to a safe point of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DeferredSignals:
 
     def __init__(self) -> None:
         self.signals = 0
-        """How many have come."""
+        """How many have arrived."""
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -32,6 +32,6 @@ class DeferredSignals:
         self.signals += 1
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal has come."""
+        """Raise KeyboardInterrupt if a signal has arrived."""
         if self.signals:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What a gradient step climbs, and what keeps the new policy near the old one.
+"""The objectives that a gradient step maximises, which keep the new policy near the old one.
 
 A new surrogate is a function here, a line in `SURROGATES`, and one in `lander.options` that says
 what it is and which fields it reads.
@@ -20,10 +20,10 @@ BETA_MIN, BETA_MAX = 2.0**-10, 2.0**10
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How near the new policy is kept in this update; scalars that change from update to update.
+    """The bounds on the new policy in this update; scalars that change from update to update.
 
-    Tensors, so that a recorded gradient step takes them as inputs and serves every update. In
-    float64 they are rounded where they meet float32, as Python's numbers are.
+    They are tensors, so that a captured gradient step takes them as inputs and serves every update.
+    In float64 they are rounded where they meet float32, as Python's numbers are.
     """
 
     low: Tensor
@@ -35,13 +35,13 @@ class Limits:
 
     @classmethod
     def of(cls, ppo: PPOConfig) -> Limits:
-        """Those of a config as it stands now."""
+        """The limits of a config, after its schedules are applied."""
         numbers = (1 - ppo.clip_range, 1 + ppo.clip_range, ppo.kl_coef)
         return cls(*(torch.tensor(number, dtype=torch.float64) for number in numbers))
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All of them; `Limits` puts them together again."""
+        """The three limits in the order of the constructor."""
         return self.low, self.high, self.kl_coef
 
 
@@ -52,13 +52,13 @@ def no_metrics(_log_ratio: Tensor, _ppo: PPOConfig) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """An objective, and what follows from an update."""
+    """An objective, the numbers recorded with it, and how an update adapts it."""
 
     objective: Callable[[Tensor, Tensor, Callable[[], Tensor], Limits], Tensor]
     """(r, A, KL, limits) -> (B,): the ratio (B,), the advantage (B,), and a function that gives the
     exact KL(old || new) of each state (B,), called only where it is needed."""
     metrics: Callable[[Tensor, PPOConfig], dict[str, float]] = no_metrics
-    """(log r of an update's transitions, config) -> what is recorded with this surrogate only."""
+    """(log r of an update's transitions, config) -> metrics of this surrogate only."""
     adapt: Callable[[float, float, PPOConfig], float] | None = None
     """(beta, mean KL after an update, config) -> beta of the next update."""
 

@@ -1,4 +1,4 @@
-"""What is printed cannot steer a terminal: names, reasons and messages may be anybody's text."""
+"""Output that cannot control a terminal: names, reasons and messages may be anybody's text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TextIO, cast
 
 
 def printable(text: object) -> str:
-    """One line in which whatever is not printable is escaped: a line feed is \\n, ESC is \\x1b.
+    """One line in which unprintable characters are escaped: a line feed is \\n, ESC is \\x1b.
 
     >>> print(printable("red: \\x1b[31m"))
     red: \\x1b[31m
@@ -19,19 +19,19 @@ def printable(text: object) -> str:
 
 
 def escaped(character: str) -> str:
-    """Itself, or as Python writes it."""
+    """A printable character itself, any other as Python writes it."""
     if character.isprintable():
         return character
     return character.encode("unicode_escape").decode()
 
 
 def say(text: object, *, error: bool = False) -> None:
-    """Print one line, at once; with `error` beside the results."""
+    """Print one line, flushed; with `error` to stderr."""
     print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 class Filter:
-    """A text stream that escapes what is neither printable nor the end of a line."""
+    """A text stream that escapes every character that is neither printable nor a line feed."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -49,7 +49,7 @@ class Filter:
 
 @contextmanager
 def filtered() -> Generator[None]:
-    """Whoever prints in here, all of it is filtered; but for what draws on `unfiltered` streams."""
+    """Filter stdout and stderr inside the block, except for writers on `unfiltered` streams."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, Filter(unfiltered(stream))) for stream in before)
     try:
@@ -59,5 +59,5 @@ def filtered() -> Generator[None]:
 
 
 def unfiltered(stream: TextIO) -> TextIO:
-    """For colours and bars; not for the text of others."""
+    """The stream without its filter, for colours and bars; not for the text of other people."""
     return stream.stream if isinstance(stream, Filter) else stream

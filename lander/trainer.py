@@ -1,4 +1,4 @@
-"""The training loop: collect, update, sometimes evaluate, tell the caller."""
+"""The training loop: collect, update, evaluate at checkpoints, report to the caller."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from lander.runner import Episode, Runner
 from lander.vector import SerialVectorEnv, VectorEnv
 
 LARGE = 1000.0
-"""Scaled rewards from which on a divergence is most likely theirs."""
+"""Size of scaled rewards from which they are the likely cause of a divergence."""
 
 State = dict[str, Any]
-"""A training under way, as tensors, numbers and words only: no pickled code."""
+"""The state of an unfinished training: tensors, numbers and words only, no pickled code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What `train` tells its caller after each update."""
+    """The report of `train` to its caller after each update."""
 
     env_steps: int
     """Environment steps so far, summed over the N copies."""
@@ -51,7 +51,7 @@ class Progress:
     evaluation: Evaluation | None
     """The k-th evaluation, if this update reached it."""
     state: Callable[[], State] = field(repr=False, compare=False)
-    """Gives what `train(config, state=...)` needs to go on from here; call it before the next
+    """Returns the state from which `train(config, state=...)` resumes; call it before the next
     update."""
 
 
@@ -67,9 +67,9 @@ class TrainResult:
     env_steps: int
     """Steps trained on."""
     policy: ActorCritic
-    """As it was at the end of the budget: what `final` describes."""
+    """The policy at the end of the budget, which `final` evaluates."""
     best_policy: ActorCritic
-    """As it was at the first of the best checkpoints."""
+    """The policy at the first of the best checkpoints."""
     checkpoints: tuple[Evaluation, ...]
     final: Evaluation
     """Deterministic, on seeds of its own."""
@@ -91,7 +91,7 @@ class TrainResult:
 
 
 def ignore(progress: Progress) -> None:
-    """Do nothing with it."""
+    """The default of `on_update`: ignore the progress."""
 
 
 def train(
@@ -144,7 +144,7 @@ def make_vector_env(env: EnvConfig) -> VectorEnv:
 
 
 class Training:
-    """A training under way: everything that changes from update to update."""
+    """A training in progress: everything that changes from update to update."""
 
     def __init__(
         self, config: TrainConfig, envs: VectorEnv, *, check: Callable[[], None] = nothing
@@ -174,7 +174,7 @@ class Training:
         return progress
 
     def _hint(self) -> str:
-        """What most likely helps against a divergence, if that is known."""
+        """The likely remedy for a divergence, if one is known."""
         if self._largest < LARGE:
             return ""
         scale = self._config.env.reward_scale
@@ -219,7 +219,7 @@ class Training:
         return evaluation
 
     def result(self) -> TrainResult:
-        """The trained policy, evaluated on seeds that nothing has looked at."""
+        """The trained policy, evaluated on seeds that training has not used."""
         config, policy = self._config, self._policy
         env, seeds, check = config.env, final_seeds(config), self._check
         sampling = torch.Generator().manual_seed(FINAL_SEED)
@@ -236,7 +236,7 @@ class Training:
         return result
 
     def state(self) -> State:
-        """Everything, in copies that later updates leave alone."""
+        """The whole state, copied, so that later updates do not change it."""
         state = {
             "config": flatten(self._config),
             "env_steps": self.env_steps,
@@ -252,7 +252,7 @@ class Training:
         return deepcopy(state)
 
     def restore(self, state: State) -> None:
-        """Go on as the training that gave this state.
+        """Continue the training that gave this state.
 
         Raises:
             ConfigError: the state of another config, or an environment that does not repeat itself.
@@ -279,7 +279,7 @@ class Training:
 
 
 def snapshot(policy: ActorCritic, config: TrainConfig) -> ActorCritic:
-    """A copy as it is now, in tensors of its own."""
+    """A copy of the policy in its own tensors."""
     copy = make_policy(config, generator=torch.Generator())
     copy.load_state_dict(policy.state_dict())
     return copy
@@ -294,7 +294,7 @@ def may_evaluate(config: TrainConfig, progress: Progress) -> bool:
 
 
 def frozen(progress: Progress) -> Progress:
-    """The same with its state as it is now, for later."""
+    """The progress with its present state, to be kept beyond the next update."""
     state = progress.state()
     return replace(progress, state=lambda: state)
 

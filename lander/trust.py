@@ -1,8 +1,8 @@
-"""Whose code an environment id may import: a person's own, and that which they have agreed to.
+"""Consent to import the module that an environment id names.
 
-`module:Env-v0` makes Gymnasium import a module. Typed on a command line or in a file of one's own
-that is meant. Read from a store, a policy or a list of actions it runs what somebody else wrote, so
-it needs consent: per place, kept among the user's settings, never beside what was read.
+`module:Env-v0` makes Gymnasium import a module. That is intended where a person types the id on a
+command line or in a file. An id in a store, a policy or an action list may run the code of other
+people, so it needs consent: per origin, kept in the user's settings, never beside the data.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from typing import Final
 from lander.errors import ConfigError
 
 VARIABLE: Final = "LANDER_TRUST_ENV"
-"""Environment variable: modules with commas between them, trusted wherever their names are read.
-Workers inherit it; it serves on other hosts and in Python."""
+"""Environment variable: modules, separated by commas, that are trusted from every origin. Workers
+inherit it; it also serves on other hosts and in Python."""
 OPTION: Final = "--trust-env"
 MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 ARGUMENT: Final = re.compile(r"([A-Za-z_][\w.]*):(?!//|\\).+", re.DOTALL)
-"""An environment's argument that reads like an id: some environments make another by it."""
+"""An environment's argument that looks like an id: some environments make another one from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a config was read."""
+    """The source of a config."""
 
     name: str
-    """A folder or a database without its password: what consent is kept for."""
+    """A folder, or a database URL without its password: consent is kept under this name."""
     typed: bool = False
-    """By a person, for this very command: nothing needs consent."""
+    """A person typed the config for this command: nothing needs consent."""
 
     @classmethod
     def folder(cls, path: Path) -> Origin:
-        """What is read from a folder."""
+        """The origin of files in a folder."""
         return cls(str(path.resolve()))
 
     def require(self, values: Mapping[str, object]) -> None:
-        """Refuse dotted fields that would import a module nobody has agreed to.
+        """Refuse dotted fields that would import a module without consent.
 
         Raises:
             ConfigError: names the module, and the option that gives consent.
@@ -62,46 +62,46 @@ class Origin:
 
 TYPED: Final = Origin("", typed=True)
 UNKNOWN: Final = Origin("")
-"""Nobody can have agreed to anything from there."""
+"""An origin without a name, for which no consent can be kept."""
 
 
 def modules(values: Mapping[str, object]) -> list[str]:
-    """The modules that dotted fields of a config name, in `env.id` or an argument of its."""
-    found = []
+    """The modules that dotted fields of a config name, in `env.id` or its arguments."""
+    names = []
     for name, value in values.items():
         if name == "env.id" and ":" in str(value):
-            found.append(str(value).partition(":")[0])
+            names.append(str(value).partition(":")[0])
         elif name.startswith("env.kwargs.") and isinstance(value, str):
-            found += [match[1] for match in [ARGUMENT.fullmatch(value)] if match]
-    return list(dict.fromkeys(found))
+            names += [match[1] for match in [ARGUMENT.fullmatch(value)] if match]
+    return list(dict.fromkeys(names))
 
 
 def trusted(origin: Origin) -> set[str]:
-    """The modules that somebody has agreed to for what is read there."""
+    """The modules that the user trusts from an origin."""
     everywhere = {name.strip() for name in os.environ.get(VARIABLE, "").split(",")} - {""}
     return everywhere | (agreed(origin) if origin.name else set())
 
 
 def agreed(origin: Origin) -> set[str]:
-    """The same, as far as it is kept among the user's settings."""
+    """The modules with a consent for an origin in the user's settings."""
     path = consents()
     if path is None or path.is_relative_to(origin.name) or not path.is_file():
         return set()
-    found = set()
+    names = set()
     for line in path.read_text(errors="replace").splitlines():
         try:
             consent = json.loads(line)
             if consent["store"] == origin.name:
-                found.add(str(consent["module"]))
+                names.add(str(consent["module"]))
         except (ValueError, KeyError, TypeError):
-            continue  # not by this program: no consent
-    return found
+            continue  # not written by this program: no consent
+    return names
 
 
 def agree(origin: Origin, names: Iterable[str]) -> None:
-    """Keep the consent to modules for what is read there.
+    """Keep the user's consent to modules from an origin.
 
-    Where it cannot be kept it lasts as long as this process and those that it starts.
+    A consent that cannot be kept lasts as long as this process and the processes that it starts.
 
     Raises:
         ConfigError: not the name of a module.
@@ -124,10 +124,10 @@ def agree(origin: Origin, names: Iterable[str]) -> None:
 
 
 def keep(origin: Origin, module: str) -> None:
-    """A line of the user's settings; lines of several processes do not mix."""
+    """Append a consent to the user's settings; lines of several processes do not mix."""
     path = consents()
     if path is None or path.is_relative_to(origin.name):
-        raise OSError("no folder for settings outside of what is read")
+        raise OSError("no folder for settings outside of the data")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     line = json.dumps({"store": origin.name, "module": module}) + "\n"
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -138,13 +138,13 @@ def keep(origin: Origin, module: str) -> None:
 
 
 def inherited(origin: Origin) -> dict[str, str]:
-    """For the environment of a process that is to read the same."""
+    """Environment variables that give a child process the same trust."""
     names = trusted(origin)
     return {VARIABLE: ",".join(sorted(names))} if names else {}
 
 
 def consents() -> Path | None:
-    """The file with the user's consents; None without a home."""
+    """The file with the user's consents; None without a home folder."""
     named = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     try:
         settings = named if named.is_absolute() else Path.home() / ".config"

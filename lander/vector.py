@@ -1,4 +1,4 @@
-"""Environments side by side, with Gymnasium's same-step autoreset."""
+"""Vector environments with same-step autoreset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lander.interface import CheckedEnv, handed
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step of M environments gave."""
+    """The results of one step of M environments."""
 
     obs: NDArray[np.float32]
     """(M, obs): where an episode ended, already the first of the next one."""
@@ -69,7 +69,7 @@ class VectorEnv(Protocol):
 class SerialVectorEnv:
     """Stock Gymnasium environments, stepped in this process.
 
-    A plain loop is a third faster than `gymnasium.vector.SyncVectorEnv`, and has no bookkeeping.
+    A plain loop is a third faster than `gymnasium.vector.SyncVectorEnv`.
 
     >>> envs = SerialVectorEnv("CartPole-v1", 3)
     >>> envs.reset([1, 2, 3]).shape
@@ -161,7 +161,7 @@ class SerialVectorEnv:
             env.close()
 
     def _require_finite(self, obs: NDArray[np.float32], copies: Sequence[int]) -> None:
-        """All copies at once, as most often nothing is wrong."""
+        """Refuse an observation that is not finite; one check of all copies is cheap."""
         if not np.isfinite(obs).all():
             for copy, row in zip(copies, obs, strict=True):
                 self._envs[copy].require_finite(row)

@@ -297,7 +297,7 @@ def test_g02_no_step_of_a_reset_is_learnt_from() -> None:
     """It would pay 0 instead of 1; and the transitions are those of the episodes."""
     policy, scale = untrained(), {"env.reward_scale": 1.0}
     rollout, episodes = make_runner(policy, scale)[0].collect()
-    assert len(episodes) == int((~rollout.goes_on).sum()) >= 2
+    assert len(episodes) == int((~rollout.continues).sum()) >= 2
     assert torch.equal(rollout.rewards, torch.ones(32, 2))
     rollout, episodes = make_runner(policy, scale, EPISODES)[0].collect()
     assert rollout.env_steps == sum(episode.length for episode in episodes)
@@ -362,7 +362,7 @@ def test_g07_without_a_critic_rewards_to_go_come_from_whole_episodes() -> None:
     config = {"env.reward_scale": 1.0, "ppo.gamma": 0.9}
     runner, _, _ = make_runner(untrained(), EPISODES, config)
     rollout, _ = runner.collect()
-    ends = (~rollout.goes_on[:, 0]).nonzero().flatten().tolist()
+    ends = (~rollout.continues[:, 0]).nonzero().flatten().tolist()
     lengths = [end - start for start, end in pairwise([-1, *ends])]
     assert (len(lengths), ends[-1]) == (4, rollout.env_steps - 1)
     left = [length - t for length in lengths for t in range(length)]

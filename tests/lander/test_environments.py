@@ -163,7 +163,7 @@ def test_a_signal_during_evaluation_ends_the_run_which_goes_on_to_the_same_resul
     capsys.readouterr()
     assert main([*argv, "--out", str(cut)]) == 130
     err = capsys.readouterr().err
-    assert err == f"lander: interrupted: go on with python -m lander resume {cut}\n"
+    assert err == f"lander: interrupted: resume with python -m lander resume {cut}\n"
     assert odd_envs.Signals.steps_after == 0
     monkeypatch.setattr(odd_envs.Signals, "number", None)
     assert main(["resume", str(cut)]) == 0

@@ -268,10 +268,10 @@ def test_running_scale_is_the_std_of_the_discounted_return_so_far(ppo: PPOConfig
         assert raw.terminated.any()
         assert raw.truncated.any()
         rewards = raw.rewards.double().numpy()
-        for reward, goes_on in zip(rewards, raw.goes_on.numpy(), strict=True):
+        for reward, continues in zip(rewards, raw.continues.numpy(), strict=True):
             discounted = reward + 0.5 * discounted
             sums += discounted.tolist()
-            discounted = discounted * goes_on
+            discounted = discounted * continues
         _, variance = with_prior(np.array(sums))
         expected = np.clip(rewards / np.sqrt(variance + 1e-8), -10, 10)
         np.testing.assert_allclose(scaled.rewards.numpy(), expected, rtol=2e-6)

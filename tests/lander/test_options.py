@@ -107,9 +107,9 @@ def test_no_other_field_has_words_without_an_implementation() -> None:
 def test_every_word_is_described_by_its_sentence(field: str) -> None:
     doc = describe()[field]
     for word, choice in CHOICES[field].items():
-        assert choice.says, word
-        assert not choice.says.endswith("."), word
-        assert f" {word}: {choice.says}" in doc
+        assert choice.meaning, word
+        assert not choice.meaning.endswith("."), word
+        assert f" {word}: {choice.meaning}" in doc
 
 
 def test_only_words_of_an_advantage_need_a_critic() -> None:
@@ -119,8 +119,8 @@ def test_only_words_of_an_advantage_need_a_critic() -> None:
 
 def test_words_and_the_condition_follow_the_docstring_of_a_field() -> None:
     assert describe()["ppo.baseline"] == (
-        "What reward_to_go is compared with. none: b = 0; mean: b = mean of G over the rollout; "
-        "time: b_t = mean of G over the episodes of the rollout at their step t "
+        "The baseline b that reward_to_go subtracts. none: b = 0; mean: b = mean of G over the "
+        "rollout; time: b_t = mean of G over the episodes of the rollout at their step t "
         "(arXiv:1506.02438, 6.1). Only with ppo.advantage = reward_to_go."
     )
 

@@ -300,7 +300,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(
         assert (code, err) == (-signal.SIGKILL, [])
     else:
         assert code == 130
-        assert err == [f"lander: interrupted: go on with python -m lander resume {out}"]
+        assert err == [f"lander: interrupted: resume with python -m lander resume {out}"]
     assert [path.name for path in tmp_path.iterdir()] == ["run.unfinished"]
     state = torch.load(unfinished / "training.pt", weights_only=True)["training"]
     assert 1024 <= state["env_steps"] < 8192

@@ -288,7 +288,7 @@ def test_whole_episodes_are_what_the_environment_makes_of_their_actions(env_id: 
 def test_gae_of_whole_episodes_is_that_of_each_alone(ending: str) -> None:
     _, rollout, episodes = collect(f"mixed-{ending}", num_envs=5, episodes=15)
     together = gae(rollout, gamma=0.9, gae_lambda=0.8)
-    ends = (~rollout.goes_on[:, 0]).nonzero().flatten().tolist()
+    ends = (~rollout.continues[:, 0]).nonzero().flatten().tolist()
     assert len(ends) == len(episodes) == 15
     start = 0
     for end in ends:
