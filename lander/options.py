@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any, Final
 
 from lander.config import TrainConfig
-from lander.dotted import documented, flatten
+from lander.dotted import configure, documented, flatten
 from lander.errors import ConfigError, unknown
 
 
@@ -174,6 +174,21 @@ def owners_first(fields: Iterable[str]) -> list[str]:
         if condition.field in owners:
             owners[condition.field] += [o for o in condition.owners[1:] if o in names]
     return [name for name in TopologicalSorter(owners).static_order() if name in names]
+
+
+def settle(fields: Iterable[str], base: TrainConfig, choose: Callable[[str], Any]) -> TrainConfig:
+    """`base` with each of the fields as chosen, owners first; a field that is idle then keeps its
+    default and is not asked for.
+
+    >>> settle(["env.bins", "policy.head"], TrainConfig(), {"policy.head": "gaussian"}.__getitem__)
+    ... # doctest: +ELLIPSIS
+    TrainConfig(env=EnvConfig(...bins=None...), policy=PolicyConfig(head='gaussian'...
+    """
+    flat, unused = flatten(base), flatten(TrainConfig())
+    for name in owners_first(fields):
+        # not the base's value: an idle field off its default would be refused
+        flat[name] = unused[name] if name in inactive(flat) else choose(name)
+    return configure(flat, base=base)
 
 
 def require_known(config: TrainConfig) -> None:

@@ -18,10 +18,10 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from lander.config import TrainConfig, rollout_trouble
 from lander.errors import ConfigError
-from lander.options import CONDITIONS, inactive
+from lander.options import CONDITIONS, inactive, settle
 from lander.resolve import UnflyableWarning, dead_zones, resolve
 from sweeps.study.ranges import Range, listed
-from sweeps.study.space import Space, flat_base, settle
+from sweeps.study.space import Space, flat_base
 
 DIVIDING: Final = (
     "env.num_envs",

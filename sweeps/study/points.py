@@ -19,11 +19,11 @@ from optuna.distributions import (
 from lander.config import TrainConfig
 from lander.dotted import configure, flatten, words_of
 from lander.errors import ConfigError
-from lander.options import CHOICES, inactive
+from lander.options import CHOICES, inactive, settle
 from lander.resolve import resolve
 from lander.trust import Origin
 from sweeps.study.ranges import Range
-from sweeps.study.space import MEASURES, Space, flat_base, settle
+from sweeps.study.space import MEASURES, Space, flat_base
 
 LONGEST: Final = 100
 """Characters of a point's name."""

@@ -12,10 +12,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander.config import TrainConfig
 from lander.errors import ConfigError
+from lander.options import settle
 from sweeps.optuna_private import fixed_params
 from sweeps.study.fitting import RULES, untrainable
 from sweeps.study.ranges import Range
-from sweeps.study.space import Space, defaults, flat_base, settle
+from sweeps.study.space import Space, defaults, flat_base
 
 PROPOSALS: Final = 3
 """How often a sampler is asked for another point."""

@@ -7,16 +7,16 @@ distance, and is called "1 - ppo.gae_lambda".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
 from lander.config import TrainConfig
-from lander.dotted import configure, flatten, is_kwarg
+from lander.dotted import flatten, is_kwarg
 from lander.errors import ConfigError, unknown
-from lander.options import inactive, owners_first
+from lander.options import inactive, settle
 from sweeps.study.ranges import Range, read_range
 
 Space = Mapping[str, Range]
@@ -35,18 +35,6 @@ def suggest(trial: BaseTrial, space: Space, base: TrainConfig) -> TrainConfig:
     return settle(space, base, lambda name: space[name].suggest(trial))
 
 
-def settle(space: Space, base: TrainConfig, choose: Callable[[str], Any]) -> TrainConfig:
-    """`base` with the searched fields as chosen; those that do nothing then are not asked for.
-
-    A study may search the head and the bins: a trial with a Gaussian head has no bins.
-    """
-    flat, unused = flatten(base), flatten(TrainConfig())
-    for name in owners_first(space):
-        # not the base's: what does nothing stands at its default, or it would be refused
-        flat[name] = unused[name] if name in inactive(flat) else choose(name)
-    return configure(flat, base=base)
-
-
 def flat_base(names: Iterable[str], base: TrainConfig) -> dict[str, Any]:
     """The base's fields; None for searched arguments that it leaves to the environment.
 
@@ -59,11 +47,12 @@ def flat_base(names: Iterable[str], base: TrainConfig) -> dict[str, Any]:
 def defaults(space: Space, base: TrainConfig) -> dict[str, Any]:
     """Optuna's parameters of the base config itself, trial 0: of fields that have a value in it."""
     flat = flat_base(space, base)
+    idle = inactive(flat)
     values = {name: range_.parameter_value(flat[name]) for name, range_ in space.items()}
     return {
         range_.parameter: values[name]
         for name, range_ in space.items()
-        if (flat[name] is not None or range_.holds(values[name])) and name not in inactive(flat)
+        if (flat[name] is not None or range_.holds(values[name])) and name not in idle
     }
 
 
@@ -79,8 +68,9 @@ def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
         if name not in flat:
             raise ConfigError(unknown("field", name, list(flat)))
         space[name] = read_range(name, spec)
+    first = defaults(space, base)
     for name, range_ in space.items():
-        value = defaults(space, base).get(range_.parameter)
+        value = first.get(range_.parameter)
         if value is not None and not range_.holds(value):
             raise ConfigError(
                 f"{name}: its default {flat[name]!r} (trial 0) lies outside the range searched: "
