@@ -235,17 +235,21 @@ def test_evaluations_lie_apart_and_the_first_landing_ends_the_training(
         for steps in range(2048, 100_000, 2048):
             yield Update(steps, 0.5, lambda obs: obs)
 
-    found = first_landing(updates(), "any", episodes=2)
-    assert found["curve"] == [(4096, -100.0), (8192, 199.9), (12288, 200.0)]
-    assert (found["solved"], found["env_steps"], found["seconds"]) == (True, 12288, 3.0)
+    landing = first_landing(updates(), "any", episodes=2)
+    assert landing["curve"] == [(4096, -100.0), (8192, 199.9), (12288, 200.0)]
+    assert (landing["solved"], landing["env_steps"], landing["seconds"]) == (True, 12288, 3.0)
 
 
 def trial(number: int, start: float, end: float) -> FrozenTrial:
-    found = optuna.trial.create_trial(
+    frozen = optuna.trial.create_trial(
         state=TrialState.COMPLETE, value=1.0, user_attrs={RUN_ID: str(number)}
     )
-    found.number, found.datetime_start, found.datetime_complete = number, after(start), after(end)
-    return found
+    frozen.number, frozen.datetime_start, frozen.datetime_complete = (
+        number,
+        after(start),
+        after(end),
+    )
+    return frozen
 
 
 def client_of(tags: dict[str, str]) -> MlflowClient:

@@ -59,18 +59,18 @@ def mutated(draw: st.DrawFn, texts: Sequence[str]) -> str:
     """A valid file with a few tokens replaced, dropped, doubled or put elsewhere."""
     tokens = draw(st.sampled_from(texts)).replace("\n", " \n ").split(" ")
     for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, len(tokens) - 1))
+        index = draw(st.integers(0, len(tokens) - 1))
         match draw(st.sampled_from(["word", "drop", "double", "move", "text"])):
             case "word":
-                tokens[place] = draw(st.sampled_from(WORDS))
+                tokens[index] = draw(st.sampled_from(WORDS))
             case "drop":
-                tokens = tokens[:place] + tokens[place + 1 :] or [""]
+                tokens = tokens[:index] + tokens[index + 1 :] or [""]
             case "double":
-                tokens.insert(place, tokens[place])
+                tokens.insert(index, tokens[index])
             case "move":
-                tokens.insert(draw(st.integers(0, len(tokens) - 1)), tokens.pop(place))
+                tokens.insert(draw(st.integers(0, len(tokens) - 1)), tokens.pop(index))
             case _:
-                tokens[place] = draw(st.text(max_size=8))
+                tokens[index] = draw(st.text(max_size=8))
     return " ".join(tokens).replace(" \n ", "\n")
 
 

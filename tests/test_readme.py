@@ -95,11 +95,11 @@ def test_every_picture_is_in_the_repository_and_small() -> None:
 
 
 def test_every_promise_names_a_test_that_exists() -> None:
-    there = {
+    existing = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.M)
     }
     named = set(re.findall(r"`(test_\w+)`", README))
     assert len(named) > 20
-    assert named <= there
+    assert named <= existing

@@ -24,13 +24,13 @@ def test_the_wheel_holds_every_file_that_the_program_reads() -> None:
         for pattern in patterns
         for path in (ROOT / package).glob(pattern)
     }
-    there = {
+    expected = {
         path
         for package in ("lander", "sweeps", "analysis")
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
-    missing = {str(path.relative_to(ROOT)) for path in there - shipped}
+    missing = {str(path.relative_to(ROOT)) for path in expected - shipped}
     assert {name for name in missing if not name.startswith(tuple(NOT_READ))} == set()
     read_by_notebooks = {
         ROOT / "analysis" / "experiments" / "results" / f"{name}.jsonl"

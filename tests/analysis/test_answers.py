@@ -75,7 +75,7 @@ def trial(
 def plain(count: int, *, pruned: int = 0) -> list[FrozenTrial]:
     """Finished trials, and behind them pruned ones; the learning rate alone says how good."""
     study, rng = read_study(PLAIN, source="plain"), np.random.default_rng(7)
-    found = []
+    drawn_trials = []
     for i in range(count + pruned):
         rate = float(np.exp(rng.uniform(np.log(1e-4), np.log(1e-2))))
         score = 100 * float(np.log10(rate))
@@ -88,8 +88,8 @@ def plain(count: int, *, pruned: int = 0) -> list[FrozenTrial]:
         reports = [score - 10, score - 20, score - 5, score]
         ended = TrialState.COMPLETE if i < count else TrialState.PRUNED
         some = reports if i < count else reports[:2]
-        found.append(trial(study, params, *some, state=ended, value=some[-1]))
-    return found
+        drawn_trials.append(trial(study, params, *some, state=ended, value=some[-1]))
+    return drawn_trials
 
 
 @pytest.fixture

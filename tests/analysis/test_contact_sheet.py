@@ -128,20 +128,20 @@ def trials(count: int) -> list[FrozenTrial]:
     ],
 )
 def test_best_median_and_worst_are_flown_each_trial_once(count: int, roles: dict[str, int]) -> None:
-    found = chosen(trials(count))
-    assert {role: -int(trial.values[0]) for role, trial in found.items()} == roles
-    assert list(found) == list(roles)
+    by_role = chosen(trials(count))
+    assert {role: -int(trial.values[0]) for role, trial in by_role.items()} == roles
+    assert list(by_role) == list(roles)
 
 
 def test_a_label_tells_the_score_of_a_trial_from_the_return_of_this_episode(
     flights: list[Flight],
 ) -> None:
     evaluation = flights[0].evaluation
-    told = f"this episode {evaluation.returns[0]:.1f}, {evaluation.lengths[0]} steps"
-    assert Flight("best", evaluation, 17).label == f"best: trial 17\n{told}"
+    caption = f"this episode {evaluation.returns[0]:.1f}, {evaluation.lengths[0]} steps"
+    assert Flight("best", evaluation, 17).label == f"best: trial 17\n{caption}"
     of_trial = Flight("median", evaluation, 25, score=190.62)
-    assert of_trial.label == f"median: trial 25, score 190.6\n{told}"
-    assert flights[0].label == f"pilot 0\n{told}"
+    assert of_trial.label == f"median: trial 25, score 190.6\n{caption}"
+    assert flights[0].label == f"pilot 0\n{caption}"
 
 
 def test_an_arrow_points_at_a_craft_above_the_picture(flights: list[Flight]) -> None:

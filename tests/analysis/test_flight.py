@@ -124,9 +124,9 @@ def test_the_main_engine_starts_at_half_and_the_side_engines_past_half() -> None
 def test_thrust_of_actions_is_what_the_environment_gives() -> None:
     levels = [-1.0, -0.3, 0.0, 0.2, 0.6, 1.0]
     pairs = np.array([[level, level] for level in levels], dtype=np.float32)
-    found = engines(pairs)
-    assert found[:, MAIN] == pytest.approx(thrust(CONTINUOUS, MAIN, levels), abs=1e-3)
-    assert np.abs(found[:, SIDE]) == pytest.approx(thrust(CONTINUOUS, SIDE, levels), abs=1e-3)
+    fired = engines(pairs)
+    assert fired[:, MAIN] == pytest.approx(thrust(CONTINUOUS, MAIN, levels), abs=1e-3)
+    assert np.abs(fired[:, SIDE]) == pytest.approx(thrust(CONTINUOUS, SIDE, levels), abs=1e-3)
 
 
 def test_discrete_actions_are_nothing_left_main_right() -> None:

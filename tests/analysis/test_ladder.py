@@ -62,11 +62,11 @@ def value_of(word: str) -> Any:
 
 def sections() -> dict[str, dict[str, Any]]:
     """The fields named before the cell that shows a rung, by rung."""
-    found: dict[str, dict[str, Any]] = {}
+    fields: dict[str, dict[str, Any]] = {}
     for (_, text), (_, source) in pairwise(cells()):
         for rung in re.findall(r'ladder\.step\(LADDER, "(.+)"\)', source):
-            found[rung] = named(text)
-    return found
+            fields[rung] = named(text)
+    return fields
 
 
 @pytest.fixture

@@ -157,12 +157,12 @@ def confirmation(empty: Store, tmp_path_factory: pytest.TempPathFactory) -> Swee
     sweep.optuna.enqueue_trial(BINS)
     for value in (1.0, 2.0):
         sweep.optuna.tell(begin(sweep), value)
-    found = start_confirmation(sweep.store, "made", top=1, seeds=2, command=["confirm"])
+    confirming = start_confirmation(sweep.store, "made", top=1, seeds=2, command=["confirm"])
     for value in (1.0, 2.0, 3.0):
-        trial = begin(found)
+        trial = begin(confirming)
         trial.set_user_attr(RETURNS, [[value, value + 1]])
-        found.optuna.tell(trial, value + 0.5)
-    return found
+        confirming.optuna.tell(trial, value + 0.5)
+    return confirming
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_numbers_have_dtypes_of_numbers_and_missing_ones_reach_numpy_as_nan(made
 
 
 def test_episodes_and_checkpoints_are_what_the_database_has(made: Sweep) -> None:
-    found = {
+    returns_of = {
         number: json.loads(text)
         for number, text in rows(
             made.store,
@@ -266,11 +266,11 @@ def test_episodes_and_checkpoints_are_what_the_database_has(made: Sweep) -> None
     }
     assert as_rows(load_episodes(made)) == [
         (number, number, seed, episode, value)
-        for number, returns in found.items()
+        for number, returns in returns_of.items()
         for seed, values in enumerate(returns)
         for episode, value in enumerate(values)
     ]
-    assert sum(len(values) for returns in found.values() for values in returns) == 6
+    assert sum(len(values) for returns in returns_of.values() for values in returns) == 6
     assert as_rows(load_checkpoints(made)) == rows(
         made.store,
         "optuna.db",
@@ -396,15 +396,15 @@ def test_a_range_of_real_numbers_is_float64() -> None:
 @contextmanager
 def statements(beginning: str) -> Generator[list[str]]:
     """SQL that begins like this, as it is executed."""
-    found: list[str] = []
+    selects: list[str] = []
 
     def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
         if statement.startswith(beginning):
-            found.append(statement)
+            selects.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        yield found
+        yield selects
     finally:
         event.remove(Engine, "before_cursor_execute", note)
 
@@ -412,12 +412,12 @@ def statements(beginning: str) -> Generator[list[str]]:
 @pytest.fixture(scope="module")
 def sizes(bare: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Store]:
     """Sweeps of so many finished trials, by their number."""
-    found, study = {}, find_study("lander")
+    stores, study = {}, find_study("lander")
     for count in (1, OPTUNA_CHUNK, OPTUNA_CHUNK + 1):
-        found[count] = copied(bare, tmp_path_factory.mktemp("size"))
-        create(study, found[count], command=["run"])
-        insert(found[count].trials_url, optuna_rows(study, count, np.random.default_rng(0)))
-    return found
+        stores[count] = copied(bare, tmp_path_factory.mktemp("size"))
+        create(study, stores[count], command=["run"])
+        insert(stores[count].trials_url, optuna_rows(study, count, np.random.default_rng(0)))
+    return stores
 
 
 @pytest.mark.parametrize("name", ["load_trials", "load_episodes", "load_checkpoints"])
@@ -427,10 +427,10 @@ def test_optuna_is_asked_once_per_kind_of_record_and_500_trials(
     asked = {}
     for count, store in sizes.items():
         sweep = open_sweep(store, "lander")
-        with statements("SELECT") as found:
+        with statements("SELECT") as selects:
             table = LOADERS[name](sweep)
         assert table.reset_index()["trial"].nunique() == count
-        asked[count] = len(found)
+        asked[count] = len(selects)
     kinds = 5  # parameters, values, user and system attributes, reports
     assert asked[OPTUNA_CHUNK] == asked[1]
     assert asked[OPTUNA_CHUNK + 1] == asked[1] + kinds
@@ -441,9 +441,9 @@ def test_curves_take_a_query_per_seed_for_many_runs(
     size: int, queries: int, made: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow_private, "RUNS_PER_QUERY", size)
-    with statements("SELECT metrics.") as found:
+    with statements("SELECT metrics.") as selects:
         table = load_curves(made, CURVE)
-    assert len(found) == 2 * queries
+    assert len(selects) == 2 * queries
     assert len(table) == 5 * 2 * 3
 
 

@@ -138,9 +138,9 @@ def test_text_in_a_notebook_cannot_run_anything(tmp_path: Path) -> None:
 
 
 def test_an_unusable_store_is_said_in_one_line(tmp_path: Path) -> None:
-    place = tmp_path / "file"
-    place.write_text("")
-    done = python_m("analysis", "notebooks", "--store", place)
+    file = tmp_path / "file"
+    file.write_text("")
+    done = python_m("analysis", "notebooks", "--store", file)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr

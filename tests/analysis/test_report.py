@@ -113,20 +113,20 @@ class Page(HTMLParser):
 
 def read_plain(markdown: str) -> str:
     """Without the marks of code and escapes."""
-    return re.sub(r"\\(\W)|`", lambda found: found[1] or "", markdown)
+    return re.sub(r"\\(\W)|`", lambda match: match[1] or "", markdown)
 
 
 def tables_of(markdown: str) -> dict[str, list[list[list[str]]]]:
     """By section, as `Page.tables`, an empty head left out."""
-    found: dict[str, list[list[list[str]]]] = {}
+    tables: dict[str, list[list[list[str]]]] = {}
     for part in markdown.split("\n## ")[1:]:
         title, _, body = part.partition("\n")
-        found[title] = []
+        tables[title] = []
         for block in re.findall(r"(?:^\|.*\n)+", body + "\n", flags=re.MULTILINE):
             lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
             cells = [[read_plain(cell).strip() for cell in line] for line in lines]
-            found[title].append([row for row in cells[:1] if any(row)] + cells[2:])
-    return found
+            tables[title].append([row for row in cells[:1] if any(row)] + cells[2:])
+    return tables
 
 
 @dataclass(frozen=True)
@@ -220,8 +220,8 @@ def test_every_trial_stands_there_with_its_value_as_recorded(swept: Sweep, repor
 def test_a_field_that_did_nothing_is_not_used(report: Written) -> None:
     head, *lines = report.page.tables["All trials"][0]
     head_column, bins_column = head.index("policy.head"), head.index("env.bins")
-    told = {(line[head_column], line[bins_column] == "not used") for line in lines}
-    assert told == {("categorical", False), ("gaussian", True)}
+    used = {(line[head_column], line[bins_column] == "not used") for line in lines}
+    assert used == {("categorical", False), ("gaussian", True)}
 
 
 def test_the_page_loads_nothing_and_runs_nothing(report: Written) -> None:
@@ -255,7 +255,7 @@ def test_the_words_of_an_error_are_shown_and_never_obeyed(report: Written) -> No
 
 
 def test_markdown_has_the_same_tables_and_the_same_text(report: Written) -> None:
-    tables = {title: found for title, found in report.page.tables.items() if title}
+    tables = {title: rows for title, rows in report.page.tables.items() if title}
     assert tables == tables_of(report.markdown)
     plain = " ".join(read_plain(report.markdown).replace("\n> ", "\n").replace("**", "").split())
     assert len(report.page.paragraphs) > 15
@@ -327,9 +327,9 @@ def test_a_store_in_its_usual_place_is_not_named(report: Written) -> None:
 
 def test_steps_and_seconds_are_those_of_the_records(report: Written) -> None:
     spent, parts = report.page.tables["Budget and time"]
-    told = dict(spent[1:])
-    assert told["budget of a trial"] == "2 trainings of 256 environment steps"
-    assert told["trained"].startswith("2,048 environment steps,")  # 4 trials * 2 * 256
+    facts = dict(spent[1:])
+    assert facts["budget of a trial"] == "2 trainings of 256 environment steps"
+    assert facts["trained"].startswith("2,048 environment steps,")  # 4 trials * 2 * 256
     tags = [run.data.tags for run in report.records.runs]
     assert len(tags) == 5
     head, training, *others = parts
@@ -343,14 +343,14 @@ def test_steps_and_seconds_are_those_of_the_records(report: Written) -> None:
 
 
 def test_seeds_are_told_as_they_are(report: Written) -> None:
-    told = dict(report.page.tables["Seeds"][0])
-    assert told["checkpoints, which prune: resets"] == "1000000..1000000"
-    assert told["the score of a trial: resets"] == "2000000..2000001"
-    assert told["test episodes of a confirmation: resets"] == "4000000..4000099"
+    facts = dict(report.page.tables["Seeds"][0])
+    assert facts["checkpoints, which prune: resets"] == "1000000..1000000"
+    assert facts["the score of a trial: resets"] == "2000000..2000001"
+    assert facts["test episodes of a confirmation: resets"] == "4000000..4000099"
     best = report.records.best
     assert best is not None
     run = report.records.sweep.store.runs().get_run(best.user_attrs[RUN_ID])
-    assert told[f"training of the best, trial {best.number}"] == run.data.tags["seeds.training"]
+    assert facts[f"training of the best, trial {best.number}"] == run.data.tags["seeds.training"]
 
 
 def test_the_best_trials_are_in_order_with_their_intervals(report: Written) -> None:
@@ -366,20 +366,20 @@ def test_the_best_trials_are_in_order_with_their_intervals(report: Written) -> N
 def test_all_flights_on_the_sheet_have_one_reset_seed_and_return_what_is_recorded(
     report: Written,
 ) -> None:
-    told = " ".join(report.page.text["Flights"].split())
-    assert "One episode, reset seed 2000000, on one clock;" in told
+    text = " ".join(report.page.text["Flights"].split())
+    assert "One episode, reset seed 2000000, on one clock;" in text
     assert (
         "Flown anew from the recorded weights, all final episodes of best, median, worst returned "
-        "what is recorded, to the last bit." in told
+        "what is recorded, to the last bit." in text
     )
 
 
 def test_where_it_was_made_comes_from_the_tags(report: Written) -> None:
-    told = dict(report.page.tables["Origin"][0])
+    facts = dict(report.page.tables["Origin"][0])
     tags = report.records.parent.data.tags
-    assert told["torch"] == tags["version.torch"]
-    assert told["python"] == tags["version.python"]
-    assert told["workers"] == "1 at the same time, 1 processes in all, on 1 machine"
+    assert facts["torch"] == tags["version.torch"]
+    assert facts["python"] == tags["version.python"]
+    assert facts["workers"] == "1 at the same time, 1 processes in all, on 1 machine"
     assert "python -m sweeps run '<b>tiny'" in report.page.text["Origin"]
     assert tags["cpu.model"] not in report.html
 
@@ -498,9 +498,9 @@ def test_without_recorded_returns_a_score_has_no_interval(report: Written) -> No
     older, best = best_with(report.records, [])
     assert str(older.estimate(best)) == f"{best.values[0]:.1f}"
     assert older.episodes(best) is None
-    told = str(result_part(older))
-    assert f"Best: trial {best.number}, score {best.values[0]:.1f}**" in told
-    assert "training, which" not in told
+    part = str(result_part(older))
+    assert f"Best: trial {best.number}, score {best.values[0]:.1f}**" in part
+    assert "training, which" not in part
 
 
 def test_a_single_training_has_the_interval_of_its_episodes_only(report: Written) -> None:
@@ -519,7 +519,7 @@ def test_several_trainings_have_an_interval_over_them(report: Written) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "spec", "told"),
+    ("name", "spec", "words"),
     [
         ("ppo.learning_rate", {"low": 3e-4, "high": 1e-2, "log": True}, ("0.0003 to 0.01", "log")),
         ("ppo.clip_range", {"low": 0.05, "high": 0.4}, ("0.05 to 0.4", "linear")),
@@ -543,8 +543,8 @@ def test_several_trainings_have_an_interval_over_them(report: Written) -> None:
         ("policy.squash", {"choices": [True, False]}, ("True, False", "choices")),
     ],
 )
-def test_a_range_in_words(name: str, spec: object, told: tuple[str, str]) -> None:
-    assert searched(read_range(name, spec)) == told
+def test_a_range_in_words(name: str, spec: object, words: tuple[str, str]) -> None:
+    assert searched(read_range(name, spec)) == words
 
 
 def test_time_that_several_trials_share_counts_once() -> None:

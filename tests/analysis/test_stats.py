@@ -38,26 +38,26 @@ def likely_hits(draws: int, share: float) -> tuple[float, float]:
 
 def test_a_mean_has_the_interval_that_textbooks_give_for_students_data() -> None:
     gained = [second - first for first, second in zip(DRUG_1, DRUG_2, strict=True)]
-    found = mean_estimate(gained)
-    assert found.value == pytest.approx(1.58)
-    assert (found.low, found.high) == pytest.approx((0.7001142, 2.4598858), abs=5e-8)
+    estimate = mean_estimate(gained)
+    assert estimate.value == pytest.approx(1.58)
+    assert (estimate.low, estimate.high) == pytest.approx((0.7001142, 2.4598858), abs=5e-8)
 
 
 def test_a_difference_has_welchs_interval() -> None:
-    found = difference(DRUG_1, DRUG_2)
-    assert found.value == pytest.approx(0.75 - 2.33)
-    assert (found.low, found.high) == pytest.approx((-3.3654832, 0.2054832), abs=5e-8)
+    estimate = difference(DRUG_1, DRUG_2)
+    assert estimate.value == pytest.approx(0.75 - 2.33)
+    assert (estimate.low, estimate.high) == pytest.approx((-3.3654832, 0.2054832), abs=5e-8)
     few, wide = [3.0, 5.0, 4.0], [10.0, -30.0, 50.0, 20.0, 7.0]
     interval = stats.ttest_ind(few, wide, equal_var=False).confidence_interval(0.95)
-    found = difference(few, wide)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    estimate = difference(few, wide)
+    assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
     pooled = stats.ttest_ind(few, wide, equal_var=True).confidence_interval(0.95)
-    assert abs(found.low - pooled.low) > 1
+    assert abs(estimate.low - pooled.low) > 1
 
 
 def test_the_interval_of_a_mean_holds_in_95_of_a_hundred_cases() -> None:
     estimates = [mean_estimate(sample.tolist()) for sample in normals(DRAWS, 10)]
-    hits = sum(found.low <= 0 <= found.high for found in estimates)
+    hits = sum(estimate.low <= 0 <= estimate.high for estimate in estimates)
     low, high = likely_hits(DRAWS, 0.95)
     assert low <= hits <= high
 
@@ -76,11 +76,13 @@ def percentile_bootstrap(
 def test_a_bootstrap_interval_is_the_percentiles_of_resampled_interquartile_means() -> None:
     sample = normals(10, seed=3)
     places = np.random.default_rng(7).integers(0, 10, (RESAMPLES, 10))
-    found = bootstrap_estimate(sample.tolist(), seed=7)
-    assert found.value == iqm(sample.tolist())
-    assert (found.low, found.high) == pytest.approx(tuple(percentile_bootstrap(sample, places)))
-    assert found == bootstrap_estimate(sample.tolist(), seed=7)
-    assert found != bootstrap_estimate(sample.tolist(), seed=8)
+    estimate = bootstrap_estimate(sample.tolist(), seed=7)
+    assert estimate.value == iqm(sample.tolist())
+    assert (estimate.low, estimate.high) == pytest.approx(
+        tuple(percentile_bootstrap(sample, places))
+    )
+    assert estimate == bootstrap_estimate(sample.tolist(), seed=7)
+    assert estimate != bootstrap_estimate(sample.tolist(), seed=8)
 
 
 @pytest.mark.parametrize(("seeds", "share"), [(5, 0.90), (10, 0.935)])
@@ -101,13 +103,13 @@ def pairs_won(values: Sequence[float], others: Sequence[float]) -> float:
     return float(np.mean([(x > y) + (x == y) / 2 for x in values for y in others]))
 
 
-def likely_probabilities(found: float, m: int, n: int) -> tuple[float, float]:
+def likely_probabilities(observed: float, m: int, n: int) -> tuple[float, float]:
     """Ends of the set of all theta within 1.96 standard errors of the estimate, by a fine grid."""
     theta = np.linspace(0, 1, 1_000_001)[1:-1]
     size = (m + n) / 2 - 1
     spread = 1 + size * ((1 - theta) / (2 - theta) + theta / (1 + theta))
     error = np.sqrt(theta * (1 - theta) * spread / (m * n))
-    inside = theta[np.abs(found - theta) <= 1.959964 * error]
+    inside = theta[np.abs(observed - theta) <= 1.959964 * error]
     return float(inside[0]), float(inside[-1])
 
 
@@ -127,11 +129,11 @@ def likely_probabilities(found: float, m: int, n: int) -> tuple[float, float]:
 def test_the_probability_is_the_share_of_pairs_won_with_newcombes_interval(
     values: list[float], others: list[float], probability: float
 ) -> None:
-    found = probability_better(values, others)
-    assert found.value == pytest.approx(probability)
-    assert found.value == pytest.approx(pairs_won(values, others))
-    low, high = likely_probabilities(found.value, len(values), len(others))
-    assert (found.low, found.high) == pytest.approx((low, high), abs=2e-6)
+    observed = probability_better(values, others)
+    assert observed.value == pytest.approx(probability)
+    assert observed.value == pytest.approx(pairs_won(values, others))
+    low, high = likely_probabilities(observed.value, len(values), len(others))
+    assert (observed.low, observed.high) == pytest.approx((low, high), abs=2e-6)
 
 
 def test_ten_seeds_wholly_above_ten_others_leave_a_doubt() -> None:
@@ -164,18 +166,20 @@ def test_the_interval_of_a_probability_holds_in_94_to_97_of_a_hundred_cases(shif
     won = np.sum(values[:, :, None] > others[:, None, :], axis=(1, 2))
     # ten against ten: the interval depends on the pairs won only, 0 to 100 of them
     estimates = [probability_better(*with_pairs_won(count)) for count in range(101)]
-    assert [found.value for found in estimates] == pytest.approx([i / 100 for i in range(101)])
-    ends = np.array([(found.low, found.high) for found in estimates])[won]
+    assert [estimate.value for estimate in estimates] == pytest.approx(
+        [i / 100 for i in range(101)]
+    )
+    ends = np.array([(estimate.low, estimate.high) for estimate in estimates])[won]
     truth = stats.norm.cdf(shift / np.sqrt(2))  # P(X > Y), for X - Y is normal with variance 2
     share = np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1]))
     assert 0.94 <= share <= 0.97
 
 
 def test_one_value_has_no_interval() -> None:
-    for found in (mean_estimate([7.0]), bootstrap_estimate([7.0]), difference([7.0], [0.0])):
-        assert found.value == 7.0
-        assert isnan(found.low)
-        assert isnan(found.high)
+    for estimate in (mean_estimate([7.0]), bootstrap_estimate([7.0]), difference([7.0], [0.0])):
+        assert estimate.value == 7.0
+        assert isnan(estimate.low)
+        assert isnan(estimate.high)
 
 
 def test_equal_values_have_a_point_for_an_interval() -> None:
@@ -187,7 +191,7 @@ def test_equal_values_have_a_point_for_an_interval() -> None:
 
 def test_an_estimate_reads_as_value_and_interval() -> None:
     assert CONFIDENCE == 0.95
-    found = Estimate(12.34, -1.06, 25.0)
-    assert str(found) == "12.3 [-1.1, 25.0]"
-    assert f"{found:.2f}" == "12.34 [-1.06, 25.00]"
+    estimate = Estimate(12.34, -1.06, 25.0)
+    assert str(estimate) == "12.3 [-1.1, 25.0]"
+    assert f"{estimate:.2f}" == "12.34 [-1.06, 25.00]"
     assert str(Estimate(12.34, float("nan"), float("nan"))) == "12.3"

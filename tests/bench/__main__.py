@@ -82,7 +82,7 @@ def bench(parts: Sequence[str], options: Options, *, out: Path) -> None:
         print(f"\n{render({name: results[name]})}", flush=True)
         # whole parts only: an interrupted one leaves what stood there
         results = {name: results[name] for name in PARTS if name in results}
-        lines = [f"{json.dumps(name)}: {json.dumps(found)}" for name, found in results.items()]
+        lines = [f"{json.dumps(name)}: {json.dumps(values)}" for name, values in results.items()]
         replace_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
         replace_text(out / "bench.md", render(results))
     print(f"written: {path} and {out / 'bench.md'}")

@@ -80,9 +80,9 @@ def run(options: Options) -> dict[str, Any]:
         filled = {(engine, size): make[engine](size) for engine in engines for size in sizes}
         for turn, (engine, size) in interleaved(options.rounds, list(filled)):
             kept = filled[engine, size]
-            (found,) = run_workers(kept, trials=each, workers=1)
-            costs.append({"round": turn, "engine": engine, "trials": size} | found)
-            cost = found["seconds"] / found["count"]
+            (measured,) = run_workers(kept, trials=each, workers=1)
+            costs.append({"round": turn, "engine": engine, "trials": size} | measured)
+            cost = measured["seconds"] / measured["count"]
             print(f"growth   {turn}/{options.rounds}  {engine} {size:>6} trials  {cost:.3f} s each")
         for engine in engines:
             kept = filled[engine, sizes[-1]]
@@ -92,11 +92,11 @@ def run(options: Options) -> dict[str, Any]:
                 print(f"growth   {engine}  {name} of {sizes[-1]} trials  {seconds:.1f} s")
         for engine in engines:
             for count in counts:
-                found = rate(
+                measured = rate(
                     run_workers(filled[engine, sizes[0]], trials=SHARE * count, workers=count)
                 )
-                rates.append({"engine": engine, "workers": count} | found)
-                print(f"growth   {engine}  {count} workers  {found['per_second']:.1f} trials/s")
+                rates.append({"engine": engine, "workers": count} | measured)
+                print(f"growth   {engine}  {count} workers  {measured['per_second']:.1f} trials/s")
     return origin() | {
         "quick": options.quick,
         "costs": costs,
@@ -159,7 +159,7 @@ def run_workers(kept: Kept, *, trials: int, workers: int) -> list[dict[str, Any]
     for process in processes:
         assert process.stdout is not None
         process.stdout.readline()  # it is ready
-    told = []
+    results = []
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
@@ -168,11 +168,11 @@ def run_workers(kept: Kept, *, trials: int, workers: int) -> list[dict[str, Any]
         output, _ = process.communicate()
         if process.returncode != 0:
             raise RuntimeError(f"a worker of the growth benchmark ended with {process.returncode}")
-        told.append(dict(json.loads(output.splitlines()[-1])))
+        results.append(dict(json.loads(output.splitlines()[-1])))
     ended = with_environ(kept, lambda: len(finished(kept.store)))
     if ended != budget:
         raise RuntimeError(f"{ended} trials have finished, not {budget}")
-    return told
+    return results
 
 
 def with_environ(kept: Kept, call: Callable[[], Result]) -> Result:
@@ -200,10 +200,10 @@ def finished(store: Store) -> list[optuna.trial.FrozenTrial]:
     return sorted(trials, key=lambda trial: trial.datetime_complete or trial.datetime_start or 0)
 
 
-def rate(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def rate(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Trials per second, from the first begin to the last end."""
-    begin, end = min(part["begin"] for part in told), max(part["end"] for part in told)
-    return {"per_second": sum(part["all"] for part in told) / (end - begin)}
+    begin, end = min(part["begin"] for part in parts), max(part["end"] for part in parts)
+    return {"per_second": sum(part["all"] for part in parts) / (end - begin)}
 
 
 def command_seconds(kept: Kept, package: str, *words: str) -> float:
@@ -266,11 +266,11 @@ class Clock:
 
 def rehearse() -> Callable[..., TrainResult]:
     """A stub of `train` that repeats what a tiny real training has told, under other numbers."""
-    told: list[Progress] = []
+    seen: list[Progress] = []
     tiny = {"total_steps": 4_096, "checkpoints": 2, "eval_episodes": 1, "final_episodes": 20}
     config = configure(tiny, base=study().base)
-    result = train(config, on_update=told.append)
-    last = next(progress for progress in reversed(told) if progress.evaluation is not None)
+    result = train(config, on_update=seen.append)
+    last = next(progress for progress in reversed(seen) if progress.evaluation is not None)
     assert last.evaluation is not None
     evaluation = last.evaluation
     rng = np.random.default_rng(os.getpid())
@@ -312,7 +312,7 @@ def main(argv: list[str]) -> None:
     begin = time.time()
     work(store, STUDY, index=int(argv[1]), seconds=None)
     marks = clock.marks
-    told = {
+    figures = {
         "begin": begin,
         "end": time.time(),
         "all": len(marks) - 1,
@@ -320,7 +320,7 @@ def main(argv: list[str]) -> None:
         "seconds": marks[-1] - marks[min(WARM, len(marks) - 1)],
         "parts": dict(clock.parts),
     }
-    print(json.dumps(told))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

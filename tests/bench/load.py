@@ -76,10 +76,10 @@ def fill(store: Store, study: Study, *, trials: int, runs: URL) -> None:
     numbers, MLflow's into its database `runs`. Through Optuna and MLflow themselves it would take
     hours."""
     store.create()
-    found = create(study, store, command=["run"])
+    created = create(study, store, command=["run"])
     rng = np.random.default_rng(0)
     insert(store.trials_url, optuna_rows(study, trials, rng))
-    parent, experiment = found.user_attrs[RUN_ID], found.user_attrs[EXPERIMENT_ID]
+    parent, experiment = created.user_attrs[RUN_ID], created.user_attrs[EXPERIMENT_ID]
     insert(runs, mlflow_rows(study, trials, experiment, parent, np.random.default_rng(0)))
 
 
@@ -99,7 +99,9 @@ def insert(url: URL, tables: Mapping[str, Rows]) -> None:
 def optuna_rows(study: Study, trials: int, rng: np.random.Generator) -> dict[str, Rows]:
     """Table -> its rows; the study is the first of its store."""
     distributions = {range_.parameter: range_.distribution for range_ in study.space.values()}
-    as_json = {name: distribution_to_json(found) for name, found in distributions.items()}
+    as_json = {
+        name: distribution_to_json(distribution) for name, distribution in distributions.items()
+    }
     ids = range(1, trials + 1)  # Optuna counts rows from 1, trials from 0
     return {
         "trials": (

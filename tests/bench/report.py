@@ -83,17 +83,17 @@ def speeds(rates: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[Row]:
 
 def solve(part: Part) -> list[str]:
     """Time and steps to the first landing."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    by_contender: dict[str, list[Mapping[str, Any]]] = {}
     for sample in part["samples"]:
-        found.setdefault(sample["contender"], []).append(sample)
-    seeds = max(len(samples) for samples in found.values())
+        by_contender.setdefault(sample["contender"], []).append(sample)
+    seeds = max(len(samples) for samples in by_contender.values())
     head = (
         *("", "seconds", "each seed", "to SB3", "steps", "each seed", "to SB3"),
         *("within 500k", "seconds with evaluation"),
     )
     return [
         "## Time to solve",
-        table([head, *solves(found)]),
+        table([head, *solves(by_contender)]),
         f"*LunarLander-v3, training seeds 1 to {seeds}, one core: until 20 deterministic episodes "
         "(reset seeds from 5,000,000) return 200 on average. Evaluated after each update, at least "
         "4,096 steps apart, with one and the same function on both sides; its time is counted on "
@@ -106,10 +106,10 @@ def solve(part: Part) -> list[str]:
     ]
 
 
-def solves(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Row]:
+def solves(by_contender: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Row]:
     """One line per contender."""
-    reference = {key: middle(found["sb3"], key) for key in ("seconds", "env_steps")}
-    for contender, samples in found.items():
+    reference = {key: middle(by_contender["sb3"], key) for key in ("seconds", "env_steps")}
+    for contender, samples in by_contender.items():
         early = [sample["solved"] and sample["env_steps"] <= EARLY for sample in samples]
         cells = []
         for key, form in (("seconds", ",.1f"), ("env_steps", ",.0f")):
@@ -146,25 +146,25 @@ def ratio(theirs: float, own: float) -> str:
 def sweep(part: Part) -> list[str]:
     """A sweep's wall time, by what it goes into, and its memory."""
     sweeps, memory = part["sweeps"], part["memory"]["rss"]
-    head = ("", *(counted(found["workers"], "worker") for found in sweeps))
+    head = ("", *(counted(sweep["workers"], "worker") for sweep in sweeps))
     rows = [
-        ("wall time, s", [f"{found['seconds']:,.0f}" for found in sweeps]),
-        ("trials", [str(found["trials"]) for found in sweeps]),
-        ("finished", [str(found["finished"]) for found in sweeps]),
-        ("pruned", [str(found["pruned"]) for found in sweeps]),
-        ("failed", [str(found["failed"]) for found in sweeps]),
-        ("best return", [best(found) for found in sweeps]),
+        ("wall time, s", [f"{sweep['seconds']:,.0f}" for sweep in sweeps]),
+        ("trials", [str(sweep["trials"]) for sweep in sweeps]),
+        ("finished", [str(sweep["finished"]) for sweep in sweeps]),
+        ("pruned", [str(sweep["pruned"]) for sweep in sweeps]),
+        ("failed", [str(sweep["failed"]) for sweep in sweeps]),
+        ("best return", [best(sweep) for sweep in sweeps]),
         (
             "trials per hour",
-            [f"{found['trials'] / found['seconds'] * 3600:,.0f}" for found in sweeps],
+            [f"{sweep['trials'] / sweep['seconds'] * 3600:,.0f}" for sweep in sweeps],
         ),
-        ("environment steps", [f"{found['env_steps']:,}" for found in sweeps]),
-        ("steps/s", [f"{throughput(found):,.0f}" for found in sweeps]),
-        ("speed-up", [speed_up(found, sweeps) for found in sweeps]),
-        ("largest worker, MB", [f"{max(found['peak_rss']) / MEGABYTE:,.0f}" for found in sweeps]),
+        ("environment steps", [f"{sweep['env_steps']:,}" for sweep in sweeps]),
+        ("steps/s", [f"{throughput(sweep):,.0f}" for sweep in sweeps]),
+        ("speed-up", [speed_up(sweep, sweeps) for sweep in sweeps]),
+        ("largest worker, MB", [f"{max(sweep['peak_rss']) / MEGABYTE:,.0f}" for sweep in sweeps]),
     ]
     shares = [
-        (what, [share(found, what) for found in sweeps]) for what in sweeps[0]["worker_seconds"]
+        (what, [share(sweep, what) for sweep in sweeps]) for what in sweeps[0]["worker_seconds"]
     ]
     grown = memory[-1] / memory[min(BASE_TRIAL, len(memory)) - 1] - 1
     trials = [1, *range(10, len(memory) + 1, 10)]
@@ -197,25 +197,25 @@ def counted(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
-def best(found: Part) -> str:
+def best(part: Part) -> str:
     """The best return of a sweep."""
-    return "" if found["best"] is None else f"{found['best']:.1f}"
+    return "" if part["best"] is None else f"{part['best']:.1f}"
 
 
-def throughput(found: Part) -> float:
+def throughput(part: Part) -> float:
     """Environment steps per second while there were trials."""
-    return float(found["env_steps"] / found["busy"])
+    return float(part["env_steps"] / part["busy"])
 
 
-def speed_up(found: Part, sweeps: Sequence[Part]) -> str:
+def speed_up(part: Part, sweeps: Sequence[Part]) -> str:
     """Steps/s in units of those of the sweep with one worker."""
     single = next(other for other in sweeps if other["workers"] == 1)
-    return f"{throughput(found) / throughput(single):.2f}"
+    return f"{throughput(part) / throughput(single):.2f}"
 
 
-def share(found: Part, what: str) -> str:
+def share(part: Part, what: str) -> str:
     """Of the time of all workers."""
-    seconds = found["worker_seconds"]
+    seconds = part["worker_seconds"]
     return f"{seconds[what] / sum(seconds.values()):.1%}"
 
 
@@ -272,7 +272,9 @@ def origins(results: Mapping[str, Part]) -> list[str]:
     """How and with what the parts were measured; one paragraph for all parts that agree."""
     parts: dict[str, list[str]] = {}
     for name, part in results.items():
-        versions = ", ".join(f"{package} {found}" for package, found in part["versions"].items())
+        versions = ", ".join(
+            f"{package} {version}" for package, version in part["versions"].items()
+        )
         note = " Tiny, to show that it works: its numbers mean nothing." if part["quick"] else ""
         parts.setdefault(f"{part['machine']}. {versions}.{note}", []).append(name)
     if len(parts) == 1:

@@ -53,9 +53,9 @@ def run(options: Options) -> dict[str, Any]:
     """The default study with two workers and with one, then many small trials in one process."""
     sweeps = []
     for workers in WORKERS:
-        found = measure("sweep", workers, *options.flags)
-        sweeps.append(found)
-        label = f"workers: {workers}, trials: {found['trials']}, {found['seconds']:.0f} s"
+        figures = measure("sweep", workers, *options.flags)
+        sweeps.append(figures)
+        label = f"workers: {workers}, trials: {figures['trials']}, {figures['seconds']:.0f} s"
         print(f"sweep    {label}", flush=True)
     memory = measure("sweep", "memory", *options.flags)
     print(f"sweep    memory of one worker over {len(memory['rss'])} trials", flush=True)

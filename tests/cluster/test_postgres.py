@@ -179,7 +179,7 @@ def test_passwords_are_in_no_output_log_record_artifact_or_list_of_processes(
     files = [file for folder in (*folders, mlflow_server.folder) for file in folder.rglob("*")]
     places += [file.read_bytes().decode("latin-1") for file in files if file.is_file()]
     for password in (server.password, TOKEN):
-        assert not [place[:300] for place in places if password in place]
+        assert not [text[:300] for text in places if password in text]
 
 
 def dump(server: Postgres, database: str) -> str:

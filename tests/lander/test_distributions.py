@@ -110,12 +110,12 @@ def test_entropy_is_minus_the_expected_log_prob(pi: Distribution) -> None:
 @pytest.mark.parametrize("pi", EVERY, ids=NAMES)
 def test_kl_is_the_expected_difference_of_log_probs(pi: Distribution) -> None:
     n = 60_000
-    here, there = (pi.rows(torch.full((n,), state)) for state in (2, 3))
-    actions = here.sample(rng(5))
-    differences = here.log_prob(actions) - there.log_prob(actions)
+    first, second = (pi.rows(torch.full((n,), state)) for state in (2, 3))
+    actions = first.sample(rng(5))
+    differences = first.log_prob(actions) - second.log_prob(actions)
     error = 3 * float(differences.std()) / sqrt(n)
     assert 0 < error < 0.1
-    assert abs(float(here.kl(there)[0] - differences.mean())) < error
+    assert abs(float(first.kl(second)[0] - differences.mean())) < error
 
 
 @pytest.mark.parametrize("pi", EVERY, ids=NAMES)

@@ -179,9 +179,9 @@ def test_numbers_and_nests_beyond_what_python_reads_are_refused_in_one_line(text
 def test_a_command_line_holds_texts_that_become_values(
     field: str, text: str, value: object
 ) -> None:
-    found = typed(field, text)
-    assert found == value
-    assert type(found) is type(value)
+    parsed = typed(field, text)
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(("name", "value"), sorted(flatten(TrainConfig()).items()))

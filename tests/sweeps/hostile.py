@@ -65,10 +65,10 @@ def named(name: str) -> str:
     return changed(ONE_TRIAL, {'"one"': f'"{name}"'})
 
 
-def build(empty: Path, place: Path) -> Hostile:
+def build(empty: Path, folder: Path) -> Hostile:
     """Ordinary sweeps of one trial each, tampered with afterwards."""
-    store = Store(Path(shutil.copytree(empty, place / "store")))
-    victim = place / "victim"
+    store = Store(Path(shutil.copytree(empty, folder / "store")))
+    victim = folder / "victim"
     victim.mkdir()
     (victim / "secret.toml").write_text("a secret of the reader's\n")
     with pytest.MonkeyPatch.context() as patch:

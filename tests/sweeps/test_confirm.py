@@ -261,8 +261,8 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     assert places == sorted([(0, third), (1, third), *((2, n) for n in (DEFAULTS, best, third))])
     assert missing(more) == 5
     # what is there is judged, but nobody is made the best by half a confirmation
-    told = publish_judgement(swept.store, "mini", judgement_of(swept.store, "mini"))
-    assert told == "5 trainings are missing: run the same command to resume"
+    message = publish_judgement(swept.store, "mini", judgement_of(swept.store, "mini"))
+    assert message == "5 trainings are missing: run the same command to resume"
     assert client.get_model_version_by_alias("mini", BEST_ALIAS).run_id == alias
     assert client.get_run(more.run_id).info.status == "KILLED"
     fewer = start_confirmation(swept.store, "mini", top=1, seeds=2, command=["confirm"])

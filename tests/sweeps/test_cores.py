@@ -25,7 +25,7 @@ def machine(root: Path, membership: str, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("membership", "files", "found"),
+    ("membership", "files", "expected"),
     [
         (V2, {"sys/fs/cgroup/pod/container/cpu.max": "250000 100000"}, [2.5]),
         (V2, {"sys/fs/cgroup/pod/cpu.max": "50000 100000"}, [0.5]),  # of the pod around it
@@ -53,9 +53,9 @@ def machine(root: Path, membership: str, files: dict[str, str]) -> Path:
     ],
 )
 def test_the_quota_of_every_control_group_is_read(
-    tmp_path: Path, membership: str, files: dict[str, str], found: list[float]
+    tmp_path: Path, membership: str, files: dict[str, str], expected: list[float]
 ) -> None:
-    assert list(quotas(machine(tmp_path, membership, files))) == found
+    assert list(quotas(machine(tmp_path, membership, files))) == expected
 
 
 @pytest.mark.parametrize(

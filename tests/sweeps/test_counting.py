@@ -137,7 +137,7 @@ def test_every_table_counts_the_same_trials(
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "found"),
+    ("state", "reason", "expected"),
     [
         (TrialState.COMPLETE, None, Ending.FINISHED),
         (TrialState.COMPLETE, Reason.LOST, Ending.FINISHED),  # closed while somebody gave it up
@@ -152,10 +152,12 @@ def test_every_table_counts_the_same_trials(
         (TrialState.WAITING, None, Ending.WAITING),
     ],
 )
-def test_every_trial_has_one_ending(state: TrialState, reason: str | None, found: Ending) -> None:
+def test_every_trial_has_one_ending(
+    state: TrialState, reason: str | None, expected: Ending
+) -> None:
     value = 1.0 if state == TrialState.COMPLETE else None
     attributes = {} if reason is None else {REASON: reason}
-    assert ending(create_trial(state=state, value=value, user_attrs=attributes)) == found
+    assert ending(create_trial(state=state, value=value, user_attrs=attributes)) == expected
 
 
 def test_a_retry_that_was_withdrawn_by_an_earlier_version_gives_its_trial_back(
@@ -216,10 +218,10 @@ def said(
     """What `run` prints, to both channels, when its time is up before it begins."""
     file = tmp_path / "x.toml"
     file.write_text(text)
-    place = ["--store", str(store.folder), "--hours", "1e-9"]
-    assert main(["run", "--study", str(file), *place, *options]) == 0
-    found = capsys.readouterr()
-    return found.out, found.err
+    where = ["--store", str(store.folder), "--hours", "1e-9"]
+    assert main(["run", "--study", str(file), *where, *options]) == 0
+    printed = capsys.readouterr()
+    return printed.out, printed.err
 
 
 def test_when_the_time_is_up_run_says_how_many_are_left_and_how_to_resume(

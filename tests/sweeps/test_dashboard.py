@@ -59,8 +59,8 @@ def answer(
     def ask() -> Any:
         headers = {"Host": f"{host}:{port}"}
         request = Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-        with urlopen(request, timeout=60) as found:
-            return json.loads(found.read())
+        with urlopen(request, timeout=60) as response:
+            return json.loads(response.read())
 
     def once(server: Server) -> None:
         with ThreadPoolExecutor() as pool:
@@ -71,9 +71,9 @@ def answer(
 
     monkeypatch.setattr(Server, "serve_forever", once)
     serve(store, port=port)
-    ((address, found),) = answers
+    ((address, content),) = answers
     assert address == ("127.0.0.1", port)
-    return found
+    return content
 
 
 @pytest.mark.usefixtures("imitation")
@@ -91,8 +91,8 @@ def test_the_real_one_finds_the_study_behind_the_link(
     filled: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna_dashboard", reason="the extra [dashboard] is not installed")
-    found = answer(filled, "/api/studies/1", port=free_port(), monkeypatch=monkeypatch)
-    assert (found["name"], len(found["trials"])) == ("smoke", 1)
+    listed = answer(filled, "/api/studies/1", port=free_port(), monkeypatch=monkeypatch)
+    assert (listed["name"], len(listed["trials"])) == ("smoke", 1)
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

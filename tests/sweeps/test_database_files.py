@@ -112,18 +112,24 @@ def test_a_database_that_was_put_back_is_read_anew_by_a_process_that_knew_the_ot
     finished: Store, empty: Path
 ) -> None:
     assert finished.study_names() == ["tiny"]
-    assert [found.name for found in finished.runs().search_experiments()] == ["tiny", "Default"]
+    assert [experiment.name for experiment in finished.runs().search_experiments()] == [
+        "tiny",
+        "Default",
+    ]
     databases = {name: (finished.folder / name).read_bytes() for name in RECORDED}
     for name in databases:
         (finished.folder / name).unlink()
         shutil.copyfile(empty / name, finished.folder / name)
     assert finished.study_names() == []
-    assert [found.name for found in finished.runs().search_experiments()] == ["Default"]
+    assert [experiment.name for experiment in finished.runs().search_experiments()] == ["Default"]
     for name, value in databases.items():
         (finished.folder / name).unlink()
         (finished.folder / name).write_bytes(value)
     assert finished.study_names() == ["tiny"]
-    assert [found.name for found in finished.runs().search_experiments()] == ["tiny", "Default"]
+    assert [experiment.name for experiment in finished.runs().search_experiments()] == [
+        "tiny",
+        "Default",
+    ]
 
 
 def test_the_journal_of_a_dead_writer_is_undone_before_anything_is_read(tmp_path: Path) -> None:

@@ -61,12 +61,12 @@ def test_the_slurm_script_is_one_and_runs_a_worker() -> None:
 
 def test_a_requeued_slurm_task_gets_the_store_with_its_records_again() -> None:
     script = (FOLDER / "slurm.sh").read_text()
-    (place,) = re.findall(r'^store="(.*)"$', script, re.M)
+    (folder,) = re.findall(r'^store="(.*)"$', script, re.M)
     task = {"SLURM_SUBMIT_DIR": "/home/me", "SLURM_JOB_ID": "9"}
     array = task | {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
-    assert shell(place, task) == "/home/me/mlruns/slurm-9-0"
-    assert shell(place, array) == "/home/me/mlruns/slurm-7-3"
-    assert shell(place, array | {"STORE": "/scratch/x"}) == "/scratch/x"
+    assert shell(folder, task) == "/home/me/mlruns/slurm-9-0"
+    assert shell(folder, array) == "/home/me/mlruns/slurm-7-3"
+    assert shell(folder, array | {"STORE": "/scratch/x"}) == "/scratch/x"
 
 
 def shell(word: str, environ: dict[str, str]) -> str:

@@ -52,31 +52,31 @@ def test_of_a_healthy_store_it_says_so(command: Command, mini: Store) -> None:
 def test_a_moved_store_is_refused_until_it_is_at_home_and_then_all_of_it_works(
     command: Command, mini: Store, tmp_path: Path
 ) -> None:
-    place = tmp_path / "new home"
-    shutil.copytree(mini.folder, place)
-    refused = command("trials", "--study", "mini", "--store", place)
+    moved = tmp_path / "new home"
+    shutil.copytree(mini.folder, moved)
+    refused = command("trials", "--study", "mini", "--store", moved)
     assert refused.returncode == 2
-    assert f"-m sweeps doctor --store '{place}' updates its paths" in refused.stderr
+    assert f"-m sweeps doctor --store '{moved}' updates its paths" in refused.stderr
     assert refused.stderr.count("\n") == 1
-    assert command("status", "--store", place).returncode == 0
+    assert command("status", "--store", moved).returncode == 0
 
-    dry = command("doctor", "--store", place, "--dry-run")
+    dry = command("doctor", "--store", moved, "--dry-run")
     assert dry.stdout.startswith("would repair: mini was written to file://")
-    assert command("trials", "--study", "mini", "--store", place).returncode == 2
-    assert command("doctor", "--store", place).stdout.startswith("repaired: mini was written to")
-    assert command("doctor", "--store", place).stdout == f"nothing is wrong in {place}: mini\n"
+    assert command("trials", "--study", "mini", "--store", moved).returncode == 2
+    assert command("doctor", "--store", moved).stdout.startswith("repaired: mini was written to")
+    assert command("doctor", "--store", moved).stdout == f"nothing is wrong in {moved}: mini\n"
 
     before = mini.artifacts.as_uri().encode()
-    assert before not in (place / "mlflow.db").read_bytes().replace(b"copy", b"")
-    assert not [path for path in place.rglob("MLmodel") if before in path.read_bytes()]
-    again = command("reproduce", "--study", "mini", "--trial", "1", "--store", place)
+    assert before not in (moved / "mlflow.db").read_bytes().replace(b"copy", b"")
+    assert not [path for path in moved.rglob("MLmodel") if before in path.read_bytes()]
+    again = command("reproduce", "--study", "mini", "--trial", "1", "--store", moved)
     assert again.returncode == 0, again.stdout + again.stderr
-    client = Store(place).runs()
+    client = Store(moved).runs()
     uri = client.get_model_version_download_uri(
         "mini", client.get_model_version_by_alias("mini", "best").version
     )
-    assert (place / "artifacts").as_uri() in uri
-    assert analysis.__main__.main(["report", "--study", "mini", "--store", str(place)]) == 0
+    assert (moved / "artifacts").as_uri() in uri
+    assert analysis.__main__.main(["report", "--study", "mini", "--store", str(moved)]) == 0
 
 
 def test_a_run_that_disagrees_with_its_trial_follows_it(copy: Store) -> None:

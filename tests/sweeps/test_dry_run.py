@@ -21,13 +21,13 @@ from tests.sweeps.conftest import Command
 
 def checksum(folder: Path) -> dict[str, tuple[int, int, str]]:
     """Of everything below a folder: mode, time of the last change, content."""
-    found = {}
+    states = {}
     for path in [folder, *folder.rglob("*")]:
         content = path.read_bytes() if path.is_file() else b""
         about = path.stat()
         digest = hashlib.sha256(content).hexdigest()
-        found[str(path)] = about.st_mode, about.st_mtime_ns, digest
-    return found
+        states[str(path)] = about.st_mode, about.st_mtime_ns, digest
+    return states
 
 
 def with_hot_journal(file: Path, statement: str) -> None:

@@ -185,16 +185,16 @@ def test_a_worker_and_a_run_that_leave_records_behind_exit_with_1(
     monkeypatch.setattr("sweeps.commands.RETRY_SECONDS", 0.0)
     (tmp_path / "mini.toml").write_text(MINI)
     folder = waiting.store.folder
-    place = ["--store", str(folder)]
+    options = ["--store", str(folder)]
     warning = f"sweeps: warning: undelivered records are kept in {folder}/spool (no answer); "
-    assert main(["work", "--study", "mini", *place]) == 1
+    assert main(["work", "--study", "mini", *options]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(warning)
-    run = ["run", "--study", str(tmp_path / "mini.toml"), "--trials", "2", *place]
+    run = ["run", "--study", str(tmp_path / "mini.toml"), "--trials", "2", *options]
     assert main(run) == 1
     assert warning in capsys.readouterr().err
     monkeypatch.undo()
-    assert main(["work", "--study", "mini", *place]) == 0
+    assert main(["work", "--study", "mini", *options]) == 0
     assert main(run) == 0
 
 
@@ -210,10 +210,10 @@ def test_an_mlflow_that_does_not_answer_is_left_alone_and_another_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Outbox, "_not_before", {})
-    away, there = FakeMlflow(["before"]), FakeMlflow()
-    there.tracking_uri = "another"
+    away, elsewhere = FakeMlflow(["before"]), FakeMlflow()
+    elsewhere.tracking_uri = "another"
     stores = [
-        FakeStore(tmp_path / str(number), {}, fake) for number, fake in enumerate((away, there))
+        FakeStore(tmp_path / str(number), {}, fake) for number, fake in enumerate((away, elsewhere))
     ]
     spools = []
     for store in stores:

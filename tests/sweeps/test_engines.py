@@ -21,13 +21,16 @@ def test_a_process_sees_the_database_that_was_put_in_the_place_of_the_one_it_ope
     replace(store, empty, "optuna.db")
     replace(store, empty, "mlflow.db")
     assert store.study_names() == []
-    assert [found.name for found in store.runs().search_experiments()] == ["Default"]
+    assert [experiment.name for experiment in store.runs().search_experiments()] == ["Default"]
     optuna.create_study(study_name="after", storage=store.trials())
     store.runs().create_experiment("after")
     again = Store(store.folder)
     assert again.study_names() == ["after"]
-    assert [found.name for found in again.runs().search_experiments()] == ["after", "Default"]
-    assert "before" not in [found.name for found in runs.search_experiments()]
+    assert [experiment.name for experiment in again.runs().search_experiments()] == [
+        "after",
+        "Default",
+    ]
+    assert "before" not in [experiment.name for experiment in runs.search_experiments()]
 
 
 def replace(store: Store, other: Path, name: str) -> None:

@@ -140,7 +140,7 @@ def ended(*reasons: str | None) -> list[FrozenTrial]:
 
 
 @pytest.mark.parametrize(
-    ("reasons", "found"),
+    ("reasons", "message"),
     [
         (["TypeError: x"] * 5, "TypeError: x"),
         ([None, *["TypeError: x"] * 5], "TypeError: x"),
@@ -152,9 +152,9 @@ def ended(*reasons: str | None) -> list[FrozenTrial]:
         ([f"OSError: run {i}{i}c2f3a9be01 at 0x{i}f" for i in range(5)], "OSError: run 44c2f3"),
     ],
 )
-def test_five_failures_alike_in_a_row_are_a_bug(reasons: list[str | None], found: str) -> None:
-    assert repeated_failure(ended(*reasons)).startswith(found)
-    assert bool(repeated_failure(ended(*reasons))) == bool(found)
+def test_five_failures_alike_in_a_row_are_a_bug(reasons: list[str | None], message: str) -> None:
+    assert repeated_failure(ended(*reasons)).startswith(message)
+    assert bool(repeated_failure(ended(*reasons))) == bool(message)
 
 
 BROKEN = """

@@ -58,12 +58,12 @@ total_steps = 102_400
 
 
 def grid_of(space: str, *, seed: int = 5) -> Grid:
-    found = study(
+    searched = study(
         space,
         seed=seed,
         base='"ppo.learning_rate" = 0.001\n"ppo.clip_range" = 0.1\n"ppo.gae_lambda" = 0.9',
     )
-    return Grid(found.space, found.base, found.settings.seed)
+    return Grid(searched.space, searched.base, searched.settings.seed)
 
 
 @pytest.mark.parametrize(("space", "size"), [(CONDITIONAL, 4), (NESTED, 30), (WIDE, 10_000)])
@@ -93,7 +93,7 @@ def test_a_grid_of_any_size_costs_nothing_before_it_is_drawn() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100, 257])
 def test_to_shuffle_gives_every_place_another_one(size: int) -> None:
-    assert sorted(shuffled(place, size, 1) for place in range(size)) == list(range(size))
+    assert sorted(shuffled(position, size, 1) for position in range(size)) == list(range(size))
 
 
 def test_a_part_of_a_grid_reaches_into_all_of_it_and_follows_the_seed() -> None:

@@ -40,8 +40,8 @@ def test_a_store_of_ones_own_is_named(command: str, expected: str) -> None:
 
 @pytest.mark.usefixtures("checkout")
 def test_the_default_store_is_not_named() -> None:
-    told = hint("reproduce", DEFAULT_STORE, study="a", trial="best")
-    assert told == "make reproduce STUDY=a TRIAL=best"
+    advice = hint("reproduce", DEFAULT_STORE, study="a", trial="best")
+    assert advice == "make reproduce STUDY=a TRIAL=best"
     assert hint("ui", Path("mlruns").resolve()) == "make ui"
     assert hint("sweep", Path("x"), study="a", trials=80) == "make sweep STUDY=a TRIALS=80 STORE=x"
 

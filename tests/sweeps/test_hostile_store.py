@@ -140,7 +140,7 @@ def test_a_command_runs_nothing_of_the_store_and_stays_in_it(
     program, *argv = (
         str(tmp_path / word)
         if word.endswith(".toml")
-        else re.sub("[A-Z]+", lambda found: words[found[0]], word)
+        else re.sub("[A-Z]+", lambda match: words[match[0]], word)
         for word in line.split()
     )
     if program not in {"lander", "homework"}:
@@ -293,9 +293,9 @@ def test_a_model_file_that_is_a_link_is_neither_read_nor_written_when_a_store_ha
 
 
 def umask() -> int:
-    found = os.umask(0)
-    os.umask(found)
-    return found
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @pytest.mark.parametrize("name", ["run/flight.gif", "run/actions.json", "run.unfinished/x"])

@@ -163,8 +163,8 @@ def test_a_sweep_on_a_server_that_answers_nothing_ends_in_one_line(
     odd.answer = 200, body
     (tmp_path / "mini.toml").write_text(MINI)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", odd.uri)
-    place = ["--store", str(tmp_path / "store")]
-    assert main(["run", "--study", str(tmp_path / "mini.toml"), *place]) == 1
+    options = ["--store", str(tmp_path / "store")]
+    assert main(["run", "--study", str(tmp_path / "mini.toml"), *options]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("sweeps: try again when MLflow answers: ")
     assert "is no MLflow server" in line

@@ -114,7 +114,7 @@ def asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]]]:
+def recorded_curves(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]]]:
     """Every point that the trials of this process record, by curve."""
     curves: dict[str, list[tuple[int, float]]] = {}
     metrics = MlflowRecorder.metrics
@@ -161,7 +161,7 @@ def recorded(sweep: Sweep) -> list[Run]:
     )
 
 
-def require_whole(sweep: Sweep, told: dict[str, list[tuple[int, float]]]) -> None:
+def require_whole(sweep: Sweep, recorded_curves: dict[str, list[tuple[int, float]]]) -> None:
     """The one trial so far has one run, in which nothing is missing and nothing is twice."""
     (run,), client = recorded(sweep), sweep.store.runs()
     trial = open_sweep(sweep.store, sweep.study.name).read_trials().all[0]
@@ -170,11 +170,11 @@ def require_whole(sweep: Sweep, told: dict[str, list[tuple[int, float]]]) -> Non
     assert run.info.status == "FINISHED"
     assert run.data.tags["optuna.state"] == "COMPLETE"
     assert run.data.params["total_steps"] == "1024"
-    assert set(run.data.metrics) == set(told)
-    for name, points in told.items():
+    assert set(run.data.metrics) == set(recorded_curves)
+    for name, points in recorded_curves.items():
         history = client.get_metric_history(run.info.run_id, name)
         assert [(point.step, point.value) for point in history] == points
-    assert len(told["loss/policy"]) == 4
+    assert len(recorded_curves["loss/policy"]) == 4
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == FILES
     (model,) = client.search_logged_models([sweep.experiment_id])
     assert model.status == "READY"
@@ -204,7 +204,7 @@ def test_a_worker_without_a_server_waits_with_its_records_until_there_is_one(
 def test_a_server_killed_during_a_trial_gets_all_of_it_once_it_is_back(
     server: TrackingServer,
     store: Store,
-    told: dict[str, list[tuple[int, float]]],
+    recorded_curves: dict[str, list[tuple[int, float]]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -223,13 +223,13 @@ def test_a_server_killed_during_a_trial_gets_all_of_it_once_it_is_back(
     server.start()
     assert drain(store, seconds=0, later="doctor", check=interrupted)
     assert deliver_all(store) == ""
-    require_whole(sweep, told)
+    require_whole(sweep, recorded_curves)
 
 
 def test_a_trial_that_begins_without_the_server_gets_its_run_later(
     proxy: Proxy,
     store: Store,
-    told: dict[str, list[tuple[int, float]]],
+    recorded_curves: dict[str, list[tuple[int, float]]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -246,13 +246,13 @@ def test_a_trial_that_begins_without_the_server_gets_its_run_later(
     assert warning.endswith("; to deliver them later: run the same command again")
     assert recorded(sweep) == []
     sweep = begin(store, "unwell", proxy.uri, monkeypatch)  # the next start hands it over
-    require_whole(sweep, told)
+    require_whole(sweep, recorded_curves)
 
 
 def test_what_was_carried_out_and_not_acknowledged_is_not_there_twice(
     proxy: Proxy,
     store: Store,
-    told: dict[str, list[tuple[int, float]]],
+    recorded_curves: dict[str, list[tuple[int, float]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sweep = begin(store, "deaf", proxy.uri, monkeypatch)
@@ -262,7 +262,7 @@ def test_what_was_carried_out_and_not_acknowledged_is_not_there_twice(
     proxy.deaf = False
     lost = {path for path, _ in proxy.lost}
     assert {"runs/create", "runs/log-batch", "logged-models", "runs/update"} <= lost
-    require_whole(sweep, told)
+    require_whole(sweep, recorded_curves)
 
 
 def test_what_a_killed_worker_left_arrives_before_its_run_is_closed(store: Store) -> None:
@@ -312,7 +312,7 @@ def test_a_record_that_mlflow_refuses_is_set_aside_with_a_warning(
 @pytest.mark.slow
 def test_a_locked_database_is_waited_for_once_and_gets_the_rest_later(
     store: Store,
-    told: dict[str, list[tuple[int, float]]],
+    recorded_curves: dict[str, list[tuple[int, float]]],
 ) -> None:
     study = read_study(MINI, source="mini.toml")
     sweep = start_sweep(study, store, trials=2, command=["run"])
@@ -322,7 +322,7 @@ def test_a_locked_database_is_waited_for_once_and_gets_the_rest_later(
     assert deliver_all(store) != ""
     other.rollback()
     assert deliver_all(store) == ""
-    require_whole(sweep, told)
+    require_whole(sweep, recorded_curves)
     other.close()
 
 

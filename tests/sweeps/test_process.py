@@ -58,12 +58,12 @@ def git(folder: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("place", [".", ".venv/lib", "vendored"])
+@pytest.mark.parametrize("subfolder", [".", ".venv/lib", "vendored"])
 @pytest.mark.parametrize("tracked", [True, False])
 def test_a_commit_is_recorded_only_of_a_checkout_of_this_project(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, tracked: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subfolder: str, tracked: bool
 ) -> None:
-    package = tmp_path / place / "sweeps" / "record"
+    package = tmp_path / subfolder / "sweeps" / "record"
     package.mkdir(parents=True)
     shutil.copy(sweeps.record.provenance.__file__, package)
     git(tmp_path, "init")
@@ -74,7 +74,7 @@ def test_a_commit_is_recorded_only_of_a_checkout_of_this_project(
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))  # as a hook of git sets it
     tags = sweeps.record.provenance.source_tags(["run"])
     monkeypatch.delenv("GIT_DIR")
-    expected = git(tmp_path, "rev-parse", "HEAD") if place == "." and tracked else None
+    expected = git(tmp_path, "rev-parse", "HEAD") if subfolder == "." and tracked else None
     assert tags.get("mlflow.source.git.commit") == expected
     assert tags["version.lander-sweeps"] == sweeps.record.provenance.package_version(
         "lander-sweeps"

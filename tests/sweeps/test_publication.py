@@ -60,7 +60,7 @@ def test_a_version_that_is_no_longer_the_best_says_what_it_is(finished: Store) -
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
     for trial in sweep.read_trials().all:
         move_alias(client, sweep, run_id=trial.user_attrs[RUN_ID])
-    numbers = [found.tags["optuna.trial_number"] for found in client.search_model_versions()]
+    numbers = [version.tags["optuna.trial_number"] for version in client.search_model_versions()]
     assert sorted(numbers) == ["0", "1"]
     version = client.search_model_versions()[0]
     client.update_model_version("tiny", version.version, "")  # as older versions left it
@@ -107,25 +107,25 @@ def add_trial(store: Store, value: float, *, name: str = "tiny", known: bool = T
 def test_a_trial_that_another_tool_added_counts_and_is_not_published(
     command: Command, finished: Store, tiny_file: Path, value: float
 ) -> None:
-    client, place = finished.runs(), ("--store", finished.folder)
+    client, options = finished.runs(), ("--store", finished.folder)
     before = client.get_model_version_by_alias("tiny", BEST_ALIAS).run_id
     number = add_trial(finished, value)
     for _ in range(2):
-        done = command("run", "--study", tiny_file, *place)
+        done = command("run", "--study", tiny_file, *options)
         assert done.returncode == 0, done.stderr
         warned = f"trial {number}, the best, has no run in MLflow" in done.stderr
         assert warned == (value > 0)
     sweep = open_sweep(finished, "tiny")
     assert client.get_model_version_by_alias("tiny", BEST_ALIAS).run_id == before
     assert client.get_run(sweep.run_id).data.tags["sweeps.best_trial"] != str(number)
-    done = command("doctor", *place)
+    done = command("doctor", *options)
     assert (done.returncode, done.stdout) == (
         1,
         f"not repaired: trial {number} of tiny was added by another tool: it has a score, and no "
         "run in MLflow\n",
     )
-    assert command("export", "--study", "tiny", "--trial", str(number), *place).returncode == 0
-    again = command("reproduce", "--study", "tiny", "--trial", str(number), *place)
+    assert command("export", "--study", "tiny", "--trial", str(number), *options).returncode == 0
+    again = command("reproduce", "--study", "tiny", "--trial", str(number), *options)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert f"trial {number} has no record in MLflow: another tool added it" in again.stderr
 

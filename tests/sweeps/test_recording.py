@@ -37,8 +37,8 @@ def sweep(mini: Store) -> Sweep:
 
 @pytest.fixture(scope="module")
 def runs(sweep: Sweep) -> list[Run]:
-    found = sweep.store.runs().search_runs([sweep.experiment_id])
-    return sorted(found, key=lambda run: str(run.info.run_name))
+    unsorted = sweep.store.runs().search_runs([sweep.experiment_id])
+    return sorted(unsorted, key=lambda run: str(run.info.run_name))
 
 
 def of_role(runs: list[Run], role: str) -> list[Run]:

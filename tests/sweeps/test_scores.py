@@ -27,17 +27,17 @@ def trial(
 ) -> FrozenTrial:
     """Trial with one parameter; it ends `end` minutes after the start, by default as numbered."""
     attributes: dict[str, Any] = {} if returns is None else {RETURNS: returns}
-    found = create_trial(
+    frozen = create_trial(
         state=state,
         params={"x": x},
         distributions={"x": FloatDistribution(0, 10)},
         value=value,
         user_attrs=attributes,
     )
-    found.number = number
+    frozen.number = number
     if state.is_finished():
-        found.datetime_complete = START + timedelta(minutes=number if end is None else end)
-    return found
+        frozen.datetime_complete = START + timedelta(minutes=number if end is None else end)
+    return frozen
 
 
 @pytest.mark.parametrize(

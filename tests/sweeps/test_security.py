@@ -42,11 +42,11 @@ ADDRESS = f"http://ali:{PASSWORD}@127.0.0.1:9/"
 class Spring:
     """Pickled, a trap: it would create a file where it is loaded."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.place),)
+        return os.mkdir, (str(self.path),)
 
 
 def test_a_policy_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
@@ -211,8 +211,8 @@ def test_a_name_on_the_command_line_is_looked_up_and_never_a_path(
 def test_the_longest_name_has_its_files_in_the_store(store: Store) -> None:
     name = "a..-_" + "b" * 59
     study = read_study(changed(MINI, {'"mini"': f'"{name}"'}), source="mini.toml")
-    place = outbox_path(store, study.confirming().name, 10**6).resolve()
-    assert place.parent == store.folder.resolve() / "spool"
+    folder = outbox_path(store, study.confirming().name, 10**6).resolve()
+    assert folder.parent == store.folder.resolve() / "spool"
 
 
 # telemetry

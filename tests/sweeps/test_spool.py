@@ -80,11 +80,11 @@ def spooled(store: FakeStore, number: int) -> Outbox:
 
 
 def finished(trials: int) -> dict[tuple[str, int], FrozenTrial]:
-    found = {}
+    by_key = {}
     for number in range(trials):
-        found["mini", number] = trial = create_trial(state=TrialState.COMPLETE, value=1.0)
+        by_key["mini", number] = trial = create_trial(state=TrialState.COMPLETE, value=1.0)
         trial.number = number
-    return found
+    return by_key
 
 
 @pytest.fixture
@@ -135,17 +135,17 @@ def lines_of(folder: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("line", NO_RECORDS, ids=lambda line: repr(line[:50]))
-@pytest.mark.parametrize("place", [1, 5, 99])
+@pytest.mark.parametrize("index", [1, 5, 99])
 def test_a_line_that_is_no_record_is_set_aside_and_the_rest_arrives(
     store: FakeStore,
     mlflow: FakeMlflow,
     capsys: pytest.CaptureFixture[str],
     line: bytes,
-    place: int,
+    index: int,
 ) -> None:
     folder = outbox_path(store.store, "mini", 0)
     lines = lines_of(folder)
-    lines.insert(place, line)
+    lines.insert(index, line)
     (folder / RECORDS).write_bytes(b"".join(line + b"\n" for line in lines))
     assert deliver_all(store.store) == ""
     assert [arrived(mlflow, 0), arrived(mlflow, 1)] == [expected(0), expected(1)]
@@ -500,10 +500,10 @@ def intact(path: Path) -> bool:
 
 
 def check_a_damaged_spool(damages: Sequence[tuple[Any, ...]], outages: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory() as place, redirect_stderr(StringIO()) as output:
-        (Path(place) / "secret").write_text(SECRET)
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()) as output:
+        (Path(folder) / "secret").write_text(SECRET)
         mlflow = FakeMlflow(outages)
-        store = FakeStore(Path(place) / "store", finished(3), mlflow)
+        store = FakeStore(Path(folder) / "store", finished(3), mlflow)
         whole = [lines_of(spooled(store, number).folder) for number in range(3)]
         folders = [outbox_path(store.store, "mini", number) for number in range(3)]
         for kind, number, *how in damages:

@@ -56,8 +56,8 @@ def at_work(store: Store) -> dict[int, int]:
 
 def finish(store: Store, study: Path) -> Sweep:
     """Take the sweep up again and bring it to its end."""
-    place = ("--store", str(store.folder), "--workers", "1")
-    assert main(["run", "--study", str(study), *place]) == 0
+    options = ("--store", str(store.folder), "--workers", "1")
+    assert main(["run", "--study", str(study), *options]) == 0
     return require_whole(store)
 
 
@@ -202,7 +202,7 @@ def test_a_sweep_killed_at_random_moments_comes_to_its_end(
     require_whole(store, total=total)
 
 
-def silence(store: Store) -> None:
+def age_heartbeats(store: Store) -> None:
     """Set every heartbeat back by ten minutes, as a clock does that is set forward."""
     with closing(sqlite3.connect(store.folder / "optuna.db", timeout=60)) as database, database:
         database.execute("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-10 minutes')")
@@ -221,12 +221,12 @@ def test_stopped_workers_keep_their_trials(store: Store, tmp_path: Path, start: 
     run = start("sweeps", "run", "--study", study, "--store", store.folder, "--workers", "2")
     until(lambda: len(at_work(store)) == 2, run)
     os.killpg(run.pid, signal.SIGSTOP)  # Ctrl-Z stops the command as well
-    silence(store)
+    age_heartbeats(store)
     assert main(["doctor", "--store", str(store.folder), "--dry-run"]) == 0
     requeue_lost(open_sweep(store, "mini"))
     assert len(at_work(store)) == 2
     os.killpg(run.pid, signal.SIGCONT)
-    silence(store)
+    age_heartbeats(store)
     until(lambda: not is_silent(store), run)  # by then the command has looked around often
     assert len(at_work(store)) == 2
     os.killpg(run.pid, signal.SIGINT)

@@ -145,19 +145,19 @@ def with_scores(store: Store, *scores: float) -> Sweep:
 
 def test_a_warm_start_tries_the_defaults_and_then_the_best_of_another_sweep(store: Store) -> None:
     with_scores(store, 10.0, 70.0, 30.0, 60.0, 20.0, 50.0, 40.0)
-    found = warmed(MINI, store)
-    fixed = [trial.system_attrs.get("fixed_params", {}) for trial in found.read_trials().all]
-    assert fixed[0] == defaults(found.study.space, found.study.base)
+    begun = warmed(MINI, store)
+    fixed = [trial.system_attrs.get("fixed_params", {}) for trial in begun.read_trials().all]
+    assert fixed[0] == defaults(begun.study.space, begun.study.base)
     rates = [params.get("ppo.learning_rate") for params in fixed[1:]]
     assert rates == [2e-3, 4e-3, 6e-3, 7e-3, 3e-3]
-    assert found.read_trials().total == 9
+    assert begun.read_trials().total == 9
     assert len(warmed(MINI, store).read_trials().all) == 6  # taken up, it begins with nothing again
 
 
 def test_of_a_warm_start_what_lies_outside_the_space_is_drawn(store: Store) -> None:
     with_scores(store, 10.0, 20.0)  # at rates 1e-3 and 2e-3
-    found = warmed(changed(MINI, {"low = 3e-4, high = 1e-2": "low = 1.5e-3, high = 1e-2"}), store)
-    best, second = (trial.system_attrs["fixed_params"] for trial in found.read_trials().all[1:3])
+    begun = warmed(changed(MINI, {"low = 3e-4, high = 1e-2": "low = 1.5e-3, high = 1e-2"}), store)
+    best, second = (trial.system_attrs["fixed_params"] for trial in begun.read_trials().all[1:3])
     assert best["ppo.learning_rate"] == 2e-3
     assert "ppo.learning_rate" not in second
     assert second["ppo.update_epochs"] == STUDY.base.ppo.update_epochs

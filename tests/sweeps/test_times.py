@@ -34,17 +34,17 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
 def trial(minutes: float, *, number: int = 0, reason: str = "", hours: int = 0) -> FrozenTrial:
     """One that ended so long after noon, on a host so many hours ahead of UTC."""
     end = NOON + timedelta(minutes=minutes)
-    found = create_trial(
+    frozen = create_trial(
         state=TrialState.FAIL if reason else TrialState.COMPLETE,
         value=None if reason else float(number),
         user_attrs={ENDED: end.isoformat(), STARTED: NOON.isoformat()}
         | ({REASON: reason} if reason else {}),
     )
-    found.number = number
-    found.datetime_complete = end.replace(tzinfo=None) + timedelta(
+    frozen.number = number
+    frozen.datetime_complete = end.replace(tzinfo=None) + timedelta(
         hours=hours
     )  # as Optuna notes it
-    return found
+    return frozen
 
 
 def test_a_trial_notes_when_it_began_and_ended_in_utc_wherever_it_runs(
@@ -56,13 +56,13 @@ def test_a_trial_notes_when_it_began_and_ended_in_utc_wherever_it_runs(
     assert ended(sweep.read_trials().all[running.number]) is None
     assert seconds(sweep.read_trials().all[running.number]) is None
     finish(sweep)
-    found = sweep.read_trials().all[1]
-    begin, end = started(found), ended(found)
+    frozen = sweep.read_trials().all[1]
+    begin, end = started(frozen), ended(frozen)
     assert begin is not None
     assert end is not None
     assert before <= begin <= end <= datetime.now(UTC)
     assert begin.utcoffset() == timedelta(0)
-    assert seconds(found) == (end - begin).total_seconds()
+    assert seconds(frozen) == (end - begin).total_seconds()
 
 
 def test_of_trials_of_an_earlier_version_the_local_time_is_taken_for_that_of_this_host(

@@ -69,10 +69,10 @@ def test_what_is_in_the_trash_is_refused_until_the_doctor_restores_it(
     remedy: str,
 ) -> None:
     deleted(finished)
-    place = ("--store", finished.folder)
+    options = ("--store", finished.folder)
     optuna_study(finished).enqueue_trial({})
     for line in writers(tiny_file):
-        refused = command(*line, *place)
+        refused = command(*line, *options)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), line
         assert "is in MLflow's trash: to restore it: " in refused.stderr
         assert remedy in refused.stderr
@@ -81,11 +81,11 @@ def test_what_is_in_the_trash_is_refused_until_the_doctor_restores_it(
         "WAITING"
     ]
 
-    done = command("doctor", *place)
+    done = command("doctor", *options)
     assert (done.returncode, done.stdout.count("\n")) == (0, 1)
     assert done.stdout.startswith("repaired: the ")
     assert remedy in done.stdout
-    assert command("doctor", *place).stdout.startswith("nothing is wrong in ")
+    assert command("doctor", *options).stdout.startswith("nothing is wrong in ")
     resumed = start_sweep(find_study(str(tiny_file)), finished, trials=None, command=["run"])
     trials = resumed.read_trials()
     assert (trials.left, trials.total) == (1, 3)
@@ -107,36 +107,36 @@ def test_what_is_gone_is_said_and_the_trials_stay_readable(
     command: Command, finished: Store, tiny_file: Path, lost: Callable[[Store], None], message: str
 ) -> None:
     lost(finished)
-    place = ("--store", finished.folder)
+    options = ("--store", finished.folder)
     for line in writers(tiny_file):
-        refused = command(*line, *place)
+        refused = command(*line, *options)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert message in refused.stderr
         assert "--warm-start tiny" in refused.stderr
-    done = command("doctor", *place)
+    done = command("doctor", *options)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
     assert done.stdout.startswith(f"not repaired: {message}")
-    assert command("trials", "--study", "tiny", *place).stdout.count("finished") == 2
-    assert command("export", "--study", "tiny", *place).returncode == 0
+    assert command("trials", "--study", "tiny", *options).stdout.count("finished") == 2
+    assert command("export", "--study", "tiny", *options).returncode == 0
 
 
 def test_the_doctor_tells_a_deleted_run_of_a_trial_from_one_that_is_gone(
     command: Command, finished: Store
 ) -> None:
     client, trial = finished.runs(), open_sweep(finished, "tiny").read_trials().all[1]
-    run_id, place = trial.user_attrs[RUN_ID], ("--store", finished.folder)
+    run_id, options = trial.user_attrs[RUN_ID], ("--store", finished.folder)
     client.delete_run(run_id)
-    done = command("doctor", *place)
+    done = command("doctor", *options)
     assert (done.returncode, done.stdout) == (
         1,
         "not repaired: the run of trial 1 of tiny is in MLflow's trash: "
         f"MLFLOW_TRACKING_URI={finished.tracking_uri} mlflow runs restore --run-id {run_id}\n",
     )
     client._tracking_client.store._hard_delete_run(run_id)
-    done = command("doctor", *place)
+    done = command("doctor", *options)
     gone = "the run of trial 1 of tiny is gone from MLflow: nothing but its score is left"
     assert (done.returncode, done.stdout) == (1, f"not repaired: {gone}\n")
-    again = command("reproduce", "--study", "tiny", "--trial", "1", *place)
+    again = command("reproduce", "--study", "tiny", "--trial", "1", *options)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert f"run {run_id} is gone from MLflow" in again.stderr
 
@@ -181,7 +181,7 @@ def test_a_name_that_mlflow_already_has_is_refused_before_anything_is_created(
 def test_what_was_deleted_from_the_registry_is_registered_again_once(
     command: Command, finished: Store, what: str
 ) -> None:
-    client, place = finished.runs(), ("--store", finished.folder)
+    client, options = finished.runs(), ("--store", finished.folder)
     version = client.get_model_version_by_alias("tiny", BEST_ALIAS)
     if what == "model":
         client.delete_registered_model("tiny")
@@ -189,13 +189,13 @@ def test_what_was_deleted_from_the_registry_is_registered_again_once(
         client.delete_registered_model_alias("tiny", BEST_ALIAS)
     else:
         client.delete_model_version("tiny", version.version)
-    assert command("doctor", *place).stdout == (
+    assert command("doctor", *options).stdout == (
         "repaired: models:/tiny@best is gone: registered again\n"
     )
     again = client.get_model_version_by_alias("tiny", BEST_ALIAS)
     assert again.run_id == version.run_id
     assert len(client.search_model_versions("name = 'tiny'")) == 1
-    assert command("doctor", *place).stdout.startswith("nothing is wrong in ")
+    assert command("doctor", *options).stdout.startswith("nothing is wrong in ")
 
 
 def test_a_run_of_a_sweep_that_no_study_knows_is_named(command: Command, finished: Store) -> None:
