@@ -92,8 +92,9 @@ test-cluster: $(CLUSTER) ## test PostgreSQL, an MLflow server and Ray, and their
 cluster-demo: $(CLUSTER) ## run a small sweep on servers and two hosts, all on this machine
 	@$(BIN)/python -m tests.cluster
 
-experiment: $(STAMP) ## run the missing trainings of an experiment: NAME=ancestors|heads
-	@$(ANALYSIS) run $(NAME)
+experiment: $(STAMP) ## train what is missing of a study with points, export its results: NAME= WORKERS= STORE=
+	@$(SWEEPS) run --study '$(NAME)' --store '$(STORE)' $(if $(WORKERS),--workers $(WORKERS))
+	@$(ANALYSIS) export '$(NAME)' --store '$(STORE)'
 
 tables: $(STAMP) ## update README's tables from analysis/experiments/results
 	@$(ANALYSIS) tables README.md

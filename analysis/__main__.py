@@ -11,8 +11,15 @@ from lander.arguments import Parser, positive
 from lander.errors import ConfigError
 from lander.terminal import filtered
 from lander.trust import agree
-from sweeps.cli import Command, add_study, exit_code, one_thread, parse_command, prepare_process
-from sweeps.run.cores import usable_cores
+from sweeps.cli import (
+    Command,
+    add_store,
+    add_study,
+    exit_code,
+    one_thread,
+    parse_command,
+    prepare_process,
+)
 from sweeps.store.disk import reporting_full_disk, requiring_space
 from sweeps.store.environment import clean_environment
 from sweeps.store.store import Store
@@ -25,21 +32,15 @@ def confirm_arguments(parser: Parser) -> None:
     parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
 
 
-def run_arguments(parser: Parser) -> None:
-    experiment_argument(parser)
-    parser.add_argument("--jobs", type=positive, help="processes [one per usable core]")
+def export_arguments(parser: Parser) -> None:
+    parser.add_argument("name", help="study with [points]")
+    add_store(parser)
 
 
 def check_arguments(parser: Parser) -> None:
-    experiment_argument(parser)
-    parser.add_argument("variant", help="name of a variant of the experiment")
+    parser.add_argument("name", help="study with exported results")
+    parser.add_argument("point", help="name of a point of the study")
     parser.add_argument("seed", type=int, help="training seed")
-
-
-def experiment_argument(parser: Parser) -> None:
-    from analysis.experiments.experiment import names  # here: it imports torch
-
-    parser.add_argument("name", help=f"one of {', '.join(names())}")
 
 
 def tables_arguments(parser: Parser) -> None:
@@ -56,8 +57,8 @@ COMMANDS = {
     "notebooks": Command(
         "Run the notebooks on a sweep, write each as an HTML page.", add_study, trains=True
     ),
-    "run": Command("Run the missing trainings of an experiment.", run_arguments),
-    "check": Command("Retrain a recorded outcome and compare, bit for bit.", check_arguments),
+    "export": Command("Write the results of a study's points as lines of JSON.", export_arguments),
+    "check": Command("Retrain an exported result and compare, bit for bit.", check_arguments),
     "tables": Command("Write the experiments' tables into a document.", tables_arguments),
 }
 
@@ -73,7 +74,7 @@ def perform(argv: Sequence[str]) -> int:
 def run_command(args: argparse.Namespace) -> int:
     """Import what a command needs, which takes seconds, and run it; the exit code."""
     one_thread()
-    if args.command in {"confirm", "report", "notebooks"}:
+    if "store" in args:
         clean_environment(Store(args.store))
         agree(Store(args.store).origin, args.trust_env)
     if args.command == "confirm":
@@ -90,13 +91,13 @@ def run_command(args: argparse.Namespace) -> int:
         except ModuleNotFoundError as error:
             raise ConfigError(f"notebooks need {error.name}: pip install '.[notebooks]'") from None
         return notebooks(args)
-    from analysis.experiments.experiment import check, read_experiment, run
     from analysis.experiments.readme import write_tables
+    from analysis.experiments.results import check, export
 
-    if args.command == "run":
-        run(read_experiment(args.name), jobs=args.jobs or usable_cores())
-    elif args.command == "check":
-        return 0 if check(read_experiment(args.name), args.variant, args.seed) else 1
+    if args.command == "check":
+        return 0 if check(args.name, args.point, args.seed) else 1
+    if args.command == "export":
+        print(export(Store(args.store), args.name))
     else:
         write_tables(args.file)
     return 0

@@ -80,9 +80,9 @@ def test_every_searched_field_of_the_default_study_is_explained() -> None:
     assert rows == list(find_study("lander").space)
 
 
-def test_the_study_file_shown_is_valid() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", README, re.S)
-    assert read_study(text, source="README").name == "mine"
+def test_the_study_files_shown_are_valid() -> None:
+    texts = re.findall(r"```toml\n(.*?)```", README, re.S)
+    assert [read_study(text, source="README").name for text in texts] == ["mine", "trunks"]
 
 
 def test_every_shipped_study_is_named() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import analysis.experiments.experiment
+import analysis.experiments.results
 import analysis.notebooks.run
 from analysis.__main__ import main
 
@@ -43,7 +43,7 @@ def test_the_wheel_holds_every_file_that_the_program_reads() -> None:
     ("arguments", "message"),
     [
         (["notebooks"], "analysis: there are no notebooks in "),
-        (["run", "heads"], "analysis: there is no experiment in "),
+        (["check", "heads", "gaussian", "1"], "analysis: there are no results in "),
     ],
 )
 def test_an_installation_without_them_says_so_in_one_line(
@@ -55,7 +55,7 @@ def test_an_installation_without_them_says_so_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(analysis.notebooks.run, "HERE", tmp_path)
-    monkeypatch.setattr(analysis.experiments.experiment, "HERE", tmp_path)
+    monkeypatch.setattr(analysis.experiments.results, "HERE", tmp_path)
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith(message)

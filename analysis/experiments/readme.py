@@ -1,28 +1,25 @@
-"""Writes the outcomes of experiments into a document, so that nobody types a number."""
+"""Writes the results of experiments into a document, so that nobody types a number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from analysis.experiments.experiment import (
-    HERE,
-    UNSEEN,
-    Experiment,
-    Outcome,
-    names,
-    read_experiment,
-    read_outcomes,
-)
+from analysis.experiments.results import HERE, Outcome, Results, names, read_results
 from analysis.markdown import table
 from analysis.stats import mean_estimate
-from lander.dotted import read_text
-from lander.errors import ConfigError
+from lander.dotted import read_text, read_toml
+from lander.evaluation import final_seeds
 from lander.files import replace_text
 from sweeps.schema import CONFIRM_TABLE
+from sweeps.study.study import Study, find_study
+
+Row = Sequence[str]
+"""A line of a table."""
 
 SOLVED = 200.0
 """The return at which Gymnasium calls LunarLander solved."""
@@ -34,7 +31,7 @@ def write_tables(path: Path) -> None:
     of the confirmation whose pictures `make figures` has copied.
 
     Raises:
-        ConfigError: no such file, or an experiment that is not complete.
+        ConfigError: no such file, or results that are not complete.
     """
     text = read_text(path)
     for name in names():
@@ -46,8 +43,8 @@ def write_tables(path: Path) -> None:
 
 def replaced(text: str, mark: str, write: Callable[[], str]) -> str:
     """`text` with what stands between `mark` and the next end written anew, if it has the mark."""
-    before, found, rest = text.partition(mark)
-    if not found:
+    before, marked, rest = text.partition(mark)
+    if not marked:
         return text
     _, end, after = rest.partition("<!-- end -->")
     return before + mark + write() + end + after
@@ -65,74 +62,67 @@ def confirm_table() -> str:
 
 
 def table_of(name: str) -> str:
-    """An experiment's table and the line that says how it was made, as Markdown.
+    """The table of a study's results, and the line that says how they were made, as Markdown.
 
     Raises:
         ConfigError: trainings are missing.
     """
-    experiment = read_experiment(name)
-    outcomes = read_outcomes(experiment)
-    missing = len(list(experiment.trainings())) - len(outcomes)
-    if missing:
-        raise ConfigError(
-            f"{missing} trainings of {name} are missing: run python -m analysis run {name}"
-        )
-    by_variant = {
-        variant: [outcomes[variant, seed] for seed in experiment.seeds]
-        for variant in experiment.variants
-    }
-    parts = [origin(experiment, list(outcomes.values()))]
-    if experiment.grid:
-        parts = [table(grid_rows(by_variant)), *parts, order_sentence(by_variant)]
+    study = find_study(name)
+    results = read_results(study)
+    parts = [origin(study, results)]
+    if study.space.keys() == {"policy.head", "env.bins"}:
+        parts = [table(grid_rows(results)), *parts, order_sentence(results)]
     else:
-        parts = [table(variant_rows(experiment, by_variant)), *parts]
+        parts = [table(point_rows(results, references(name))), *parts]
     return "\n" + "\n\n".join(parts) + "\n\n"
 
 
-def variant_rows(
-    experiment: Experiment, by_variant: dict[str, list[Outcome]]
-) -> Iterable[Sequence[str]]:
-    """One line per variant, beside the numbers of others."""
-    others = list(dict.fromkeys(name for row in experiment.reference.values() for name in row))
+def references(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """Numbers of others for a study, by point and column."""
+    tables: dict[str, Any] = read_toml(read_text(HERE / "reference.toml"))
+    return dict(tables.get(name, {}))
+
+
+def point_rows(results: Results, reference: Mapping[str, Mapping[str, Any]]) -> Iterable[Row]:
+    """One line per point, beside the numbers of others."""
+    others = list(dict.fromkeys(name for row in reference.values() for name in row))
     yield "", "return", "worst seed", "seeds at 200", "episodes at 200", "steps", *others
-    for variant, outcomes in by_variant.items():
+    for point, outcomes in results.items():
         scores = means(outcomes)
-        flown = [score for outcome in outcomes for score in outcome.returns]
-        reference = experiment.reference.get(variant, {})
+        returns = [value for outcome in outcomes for value in outcome.returns]
         steps = max(outcome.env_steps for outcome in outcomes)
         yield (
-            variant,
+            point,
             str(mean_estimate(scores)),
             f"{min(scores):.1f}",
             f"{sum(score >= SOLVED for score in scores)} of {len(scores)}",
-            f"{float(np.mean([score >= SOLVED for score in flown])):.1%}",
+            f"{float(np.mean([value >= SOLVED for value in returns])):.1%}",
             f"{steps / 1e6:.1f}M",
-            *(str(reference.get(name, "")) for name in others),
+            *(str(reference.get(point, {}).get(name, "")) for name in others),
         )
 
 
-def grid_rows(by_variant: dict[str, list[Outcome]]) -> Iterable[Sequence[str]]:
-    """Heads across, bins down; a variant without bins is the same in every line."""
-    cells = {variant: str(mean_estimate(means(found))) for variant, found in by_variant.items()}
-    heads = list(dict.fromkeys(variant.split(", ")[0] for variant in cells))
-    bins = list(dict.fromkeys(variant.split(", ")[1] for variant in cells if ", " in variant))
+def grid_rows(results: Results) -> Iterable[Row]:
+    """A column per head, a line per number of bins; a point without bins is the same in every
+    line."""
+    cells = {point: str(mean_estimate(means(outcomes))) for point, outcomes in results.items()}
+    heads = list(dict.fromkeys(point.split(", ")[0] for point in cells))
+    bins = list(dict.fromkeys(point.split(", ")[1] for point in cells if ", " in point))
     yield "bins", *heads
     for count in bins:
         yield count, *(cells.get(f"{head}, {count}", cells.get(head, "")) for head in heads)
 
 
-def order_sentence(by_variant: dict[str, list[Outcome]]) -> str:
+def order_sentence(results: Results) -> str:
     """What keeping the order of bins adds, in pairs of equal bins and seed."""
     differences: dict[str, list[float]] = {}
-    for variant, outcomes in by_variant.items():
-        head, _, bins = variant.partition(", ")
+    for point, outcomes in results.items():
+        head, _, bins = point.partition(", ")
         if head == "ordinal":
-            pairs = zip(means(outcomes), means(by_variant[f"categorical, {bins}"]), strict=True)
+            pairs = zip(means(outcomes), means(results[f"categorical, {bins}"]), strict=True)
             differences[bins] = [ordinal - categorical for ordinal, categorical in pairs]
-    every = [difference for found in differences.values() for difference in found]
-    by_bins = "; ".join(
-        f"{bins} bins {mean_estimate(found)}" for bins, found in differences.items()
-    )
+    every = [difference for some in differences.values() for difference in some]
+    by_bins = "; ".join(f"{bins} bins {mean_estimate(some)}" for bins, some in differences.items())
     return (
         f"**Does keeping the order help?** Ordinal minus categorical, {len(every)} pairs of equal "
         f"bins and seed: {mean_estimate(every)}. By itself: {by_bins}."
@@ -144,15 +134,17 @@ def means(outcomes: Iterable[Outcome]) -> list[float]:
     return [outcome.return_mean for outcome in outcomes]
 
 
-def origin(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
-    """How the numbers came about."""
+def origin(study: Study, results: Results) -> str:
+    """How the numbers were made."""
+    outcomes = [outcome for some in results.values() for outcome in some]
+    seeds = dict.fromkeys(outcome.seed for outcome in outcomes)
     machines = " and ".join(sorted({outcome.machine for outcome in outcomes}))
     minutes = sum(outcome.seconds for outcome in outcomes) / 60 / len(outcomes)
+    resets = final_seeds(study.base)
     return (
-        f"*Mean return of {len(UNSEEN)} deterministic flights of the last policy, reset seeds "
-        f"{UNSEEN[0]} to {UNSEEN[-1]}, averaged over training seeds "
-        f"{', '.join(map(str, experiment.seeds))}; in brackets Student's 95 % interval over those "
-        f"seeds. {len(outcomes)} trainings of {minutes:.1f} minutes on average, one to a core of "
-        f"{machines}. Made by* "
-        f"`python -m analysis run {experiment.name}`."
+        f"*Mean return of {len(resets)} deterministic flights of the last policy, reset seeds "
+        f"{resets[0]} to {resets[-1]}, averaged over training seeds {', '.join(map(str, seeds))}; "
+        f"in brackets Student's 95 % interval over those seeds. {len(outcomes)} trainings of "
+        f"{minutes:.1f} minutes on average, one to a core of {machines}. Made by* "
+        f"`make experiment NAME={study.name}`."
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from optuna.distributions import CategoricalDistribution
 
-from analysis.experiments.experiment import Outcome, read_experiment, read_outcomes
 from analysis.experiments.readme import order_sentence
+from analysis.experiments.results import Results, read_results
 from analysis.flight import best_policy, fly
 from analysis.load import load_trials
 from analysis.notebooks.answer import Answer
@@ -39,6 +39,7 @@ from sweeps.charts.style import (
     new_figure,
     solved_line,
 )
+from sweeps.study.study import find_study
 from sweeps.sweep import Sweep
 
 CURVE = np.linspace(-1, 1, 81)
@@ -97,36 +98,24 @@ def thrusts(sweep: Sweep) -> Answer:
     return Answer(sentence + "".join(f" **{trouble}.**" for trouble in sorted(warned)), figure)
 
 
-def by_variant(name: str) -> dict[str, list[Outcome]]:
-    """Outcomes of an experiment, complete variants only."""
-    experiment = read_experiment(name)
-    outcomes = read_outcomes(experiment)
-    found = {
-        variant: [
-            outcomes[variant, seed] for seed in experiment.seeds if (variant, seed) in outcomes
-        ]
-        for variant in experiment.variants
-    }
-    return {variant: rows for variant, rows in found.items() if len(rows) == len(experiment.seeds)}
-
-
-def estimates(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, Estimate]:
-    """Mean return of each variant, its interval over training seeds."""
+def estimates(results: Results) -> dict[str, Estimate]:
+    """Mean return of each point, its interval over training seeds."""
     return {
-        variant: mean_estimate([outcome.return_mean for outcome in rows])
-        for variant, rows in outcomes.items()
+        point: mean_estimate([outcome.return_mean for outcome in outcomes])
+        for point, outcomes in results.items()
     }
 
 
 def heads_and_bins() -> Answer:
     """Which head copes with how many bins?"""
-    outcomes = by_variant("heads")
-    found = estimates(outcomes)
+    study = find_study("heads")
+    results = read_results(study)
+    by_point = estimates(results)
     figure, axes = new_axes(9, 4.4)
-    heads = list(dict.fromkeys(variant.split(", ")[0] for variant in found))
-    bins = list(dict.fromkeys(variant.split(", ")[1] for variant in found if ", " in variant))
+    heads = list(dict.fromkeys(point.split(", ")[0] for point in by_point))
+    bins = list(dict.fromkeys(point.split(", ")[1] for point in by_point if ", " in point))
     for i, head in enumerate(heads):
-        rows = [found.get(f"{head}, {count}", found.get(head)) for count in bins]
+        rows = [by_point.get(f"{head}, {count}", by_point.get(head)) for count in bins]
         places = [x + 0.12 * (i - (len(heads) - 1) / 2) for x in range(len(bins))]
         points = [(x, row) for x, row in zip(places, rows, strict=True) if row is not None]
         error_bars(
@@ -140,18 +129,18 @@ def heads_and_bins() -> Answer:
     axes.set_xticks(range(len(bins)), bins)
     axes.set_xlabel("bins of each engine (the Gaussian head has none: the same at every place)")
     axes.set_ylabel("return on unseen episodes")
-    solved_line(axes, next(iter(read_experiment("heads").variants.values())).env)
+    solved_line(axes, study.base.env)
     axes.legend(fontsize=8, loc="lower left")
-    return Answer(order_sentence(outcomes), figure)
+    return Answer(order_sentence(results), figure)
 
 
 def tuned() -> Answer:
     """And when each is tuned?"""
-    found = estimates(by_variant("tuned"))
-    figure, axes = new_axes(9, 0.9 + 0.45 * len(found))
-    names = list(reversed(found))
+    by_point = estimates(read_results(find_study("tuned")))
+    figure, axes = new_axes(9, 0.9 + 0.45 * len(by_point))
+    names = list(reversed(by_point))
     for y, name in enumerate(names):
-        row = found[name]
+        row = by_point[name]
         axes.errorbar(
             row.value,
             y,
@@ -162,9 +151,8 @@ def tuned() -> Answer:
         )
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("return on unseen episodes, 95 % interval over training seeds")
-    best = max(found, key=lambda name: found[name].value)
-    second = max((name for name in found if name != best), key=lambda name: found[name].value)
-    return Answer(f"{best}: {found[best]}; next {second}: {found[second]}.", figure)
+    second, best = sorted(by_point, key=lambda name: by_point[name].value)[-2:]
+    return Answer(f"{best}: {by_point[best]}; next {second}: {by_point[second]}.", figure)
 
 
 def error_bars(

@@ -1,7 +1,7 @@
 """From plain policy gradient to PPO, a rung at a time: what each changes and what it is worth.
 
-The rungs are the variants of `experiments/ladder.toml`, from the bottom up. Notebook 05_ladder
-explains them; here is what it says and draws of their outcomes.
+The rungs are the points of the study `ladder`, from the bottom up. Notebook 05_ladder explains
+them; the functions here word and draw their results for it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.charts.curves import curves
-from analysis.experiments.experiment import (
-    UNSEEN,
-    Experiment,
-    Outcome,
-    read_experiment,
-    read_outcomes,
-)
+from analysis.experiments.results import UNSEEN, Outcome, Results, read_results
 from analysis.notebooks.answer import Answer
 from analysis.stats import difference, mean_estimate
+from lander.config import TrainConfig
 from lander.dotted import flatten
 from lander.env import AnyEnv
 from lander.errors import ConfigError, unknown
 from lander.evaluation import play, random_act_fn
 from lander.options import inactive
 from sweeps.charts.style import COLOURS, GREY, new_axes, solved_line
+from sweeps.study.study import find_study
 
 POINTS: Final = 12
 """Of a learning curve: a training has as many checkpoints."""
@@ -39,15 +35,14 @@ MARGIN: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """The rungs, and how their trainings came out."""
+    """The rungs by name, from the bottom up, and the outcomes of their trainings."""
 
-    experiment: Experiment
-    outcomes: Mapping[tuple[str, int], Outcome]
+    configs: Mapping[str, TrainConfig]
+    results: Results
 
     @property
     def rungs(self) -> list[str]:
-        """Their names, from the bottom up."""
-        return list(self.experiment.variants)
+        return list(self.configs)
 
     def below(self, rung: str) -> str | None:
         """The rung before, if this is not the first.
@@ -57,16 +52,12 @@ class Ladder:
         """
         if rung not in self.rungs:
             raise ConfigError(unknown("rung", rung, self.rungs))
-        place = self.rungs.index(rung)
-        return self.rungs[place - 1] if place else None
-
-    def trainings(self, rung: str) -> list[Outcome]:
-        """One per seed."""
-        return [self.outcomes[rung, seed] for seed in self.experiment.seeds]
+        index = self.rungs.index(rung)
+        return self.rungs[index - 1] if index else None
 
     def returns(self, rung: str) -> list[float]:
         """Mean return of each training's flights with sampled actions."""
-        return [float(np.mean(outcome.sampled)) for outcome in self.trainings(rung)]
+        return [float(np.mean(outcome.sampled)) for outcome in self.results[rung]]
 
 
 def read_ladder() -> Ladder:
@@ -75,14 +66,8 @@ def read_ladder() -> Ladder:
     Raises:
         ConfigError: trainings are missing.
     """
-    experiment = read_experiment("ladder")
-    outcomes = read_outcomes(experiment)
-    missing = len(list(experiment.trainings())) - len(outcomes)
-    if missing:
-        raise ConfigError(
-            f"{missing} trainings of ladder are missing: run python -m analysis run ladder"
-        )
-    return Ladder(experiment, outcomes)
+    study = find_study("ladder")
+    return Ladder(study.points, read_results(study))
 
 
 def changes(ladder: Ladder, rung: str) -> dict[str, Any]:
@@ -93,7 +78,7 @@ def changes(ladder: Ladder, rung: str) -> dict[str, Any]:
     below = ladder.below(rung)
     if below is None:
         return {}
-    here, before = (flatten(ladder.experiment.variants[name]) for name in (rung, below))
+    here, before = (flatten(ladder.configs[name]) for name in (rung, below))
     idle = inactive(here)
     return {
         name: value for name, value in here.items() if value != before[name] and name not in idle
@@ -107,7 +92,7 @@ def sentence(ladder: Ladder, rung: str, *, below: str | None = None) -> str:
     Student's interval.
     """
     below = below or ladder.below(rung)
-    seeds, flights = len(ladder.experiment.seeds), len(ladder.trainings(rung)[0].sampled)
+    seeds, flights = len(ladder.results[rung]), len(ladder.results[rung][0].sampled)
     made = f"({seeds} training seeds, {flights} unseen flights of each)"
     if below is None:
         return f"{rung}: mean return {mean_estimate(ladder.returns(rung))} {made}."
@@ -122,7 +107,7 @@ def pilot_sentence(ladder: Ladder, rung: str) -> str:
     """What becomes of a rung's policies when the most probable action is flown, not a sampled one:
     mean over trainings of the difference within each, Student's 95 % interval."""
     pairs = [
-        (outcome.return_mean, float(np.mean(outcome.sampled))) for outcome in ladder.trainings(rung)
+        (outcome.return_mean, float(np.mean(outcome.sampled))) for outcome in ladder.results[rung]
     ]
     change = mean_estimate([probable - sampled for probable, sampled in pairs])
     return f"{rung}, most probable minus sampled actions: {change:+.1f} of return."
@@ -145,14 +130,14 @@ def whole(ladder: Ladder) -> Answer:
 def learning(ladder: Ladder, rung: str, axes: Axes) -> Axes:
     """Learning curves of this rung and of the one below: mean over seeds, its 95 % interval."""
     names = [name for name in (ladder.below(rung), rung) if name is not None]
-    tables = {name: curve_table(ladder.trainings(name)) for name in names}
+    tables = {name: curve_table(ladder.results[name]) for name in names}
     curves(tables, axes, label="return of training episodes", points=POINTS)
     if len(names) > 1:
         axes.get_lines()[0].set_linestyle("--")  # in grey, too, it is told from the other
     axes.legend(fontsize=8, loc="best")
     values = pd.concat(tables.values())["value"]
     axes.set_ylim(values.min() - MARGIN, values.max() + MARGIN)
-    solved_line(axes, ladder.experiment.variants[rung].env)
+    solved_line(axes, ladder.configs[rung].env)
     return axes
 
 
@@ -206,7 +191,7 @@ def summary(ladder: Ladder) -> pd.DataFrame:
                 f"{k} = {worded(v)}" for k, v in changes(ladder, rung).items()
             ),
             "sampled": str(mean_estimate(ladder.returns(rung))),
-            "most probable": str(mean_estimate([o.return_mean for o in ladder.trainings(rung)])),
+            "most probable": str(mean_estimate([o.return_mean for o in ladder.results[rung]])),
         }
         for rung in ladder.rungs
     ]

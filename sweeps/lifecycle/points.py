@@ -9,8 +9,17 @@ from typing import Any, TypeVar
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.endings import attempt, to_retry
-from sweeps.schema import BUDGET, FIXED_PARAMS, POINT, SEED_INDEX, WANTED, Reason
+from sweeps.endings import attempt, ending, is_divergence, to_retry
+from sweeps.schema import (
+    BUDGET,
+    FIXED_PARAMS,
+    POINT,
+    REASON,
+    SEED_INDEX,
+    WANTED,
+    Ending,
+    Reason,
+)
 from sweeps.study.proposing import FittingSampler
 from sweeps.study.samplers import make_sampler
 from sweeps.study.space import Space, defaults, suggest
@@ -51,6 +60,7 @@ def fill_points(sweep: Sweep, points: Mapping[Name, Params], *, seeds: int) -> N
     that are no longer wanted. The store's lock must be held.
 
     A trial that was lost or interrupted is tried again by the next worker, if it is still wanted.
+    Points that failed are enqueued again; what failed of a confirmation counts against it.
     """
     wanted = {(index, name): points[name] for index in range(seeds) for name in points}
     trials = sweep.read_trials().all
@@ -64,7 +74,8 @@ def fill_points(sweep: Sweep, points: Mapping[Name, Params], *, seeds: int) -> N
         if seed_and_point(trial) not in wanted:
             sweep.fail(trial, Reason.WITHDRAWN)
     counted = given(sweep.read_trials().counted)
-    present = {seed_and_point(trial) for trial in (*counted, *unfinished)}
+    done = [trial for trial in counted if sweep.study.confirms or not failed_for_now(trial)]
+    present = {seed_and_point(trial) for trial in (*done, *unfinished)}
     for (index, name), params in wanted.items():
         if (index, name) not in present:
             sweep.optuna.add_trial(waiting(params, sweep.study.space, name=name, index=index))
@@ -72,6 +83,12 @@ def fill_points(sweep: Sweep, points: Mapping[Name, Params], *, seeds: int) -> N
     again = to_retry(map(attempt, filled.all))
     sweep.optuna.set_user_attr(BUDGET, len(filled.counted) + len(again))
     sweep.optuna.set_user_attr(WANTED, list(wanted))
+
+
+def failed_for_now(trial: FrozenTrial) -> bool:
+    """Whether a trial failed for a reason that may be gone; a divergence would repeat itself."""
+    reason = str(trial.user_attrs.get(REASON, ""))
+    return ending(trial) == Ending.FAILED and not is_divergence(reason)
 
 
 def waiting(params: Params, space: Space, *, name: Name, index: int) -> FrozenTrial:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-import analysis.experiments.experiment
-from analysis.experiments.experiment import Outcome, read_experiment, recorded
+import analysis.experiments.results
+from analysis.experiments.results import Outcome, recorded
 from analysis.notebooks import by_hand, ladder
 from analysis.notebooks.answer import STEPS
 from analysis.notebooks.ladder import Ladder
@@ -25,6 +25,7 @@ from lander.errors import ConfigError
 from lander.options import inactive
 from lander.resolve import resolve
 from sweeps.charts.style import new_axes
+from sweeps.study.study import find_study
 
 NOTEBOOK = Path(ladder.__file__).with_name("05_ladder.ipynb")
 RUNGS = [
@@ -73,15 +74,14 @@ def sections() -> dict[str, dict[str, Any]]:
 def made_up() -> Ladder:
     """Of seed k (0 to 4) sampled flights return level + k - 1 and level + k + 1, the deterministic
     one 10 + k less than their mean; the curve rises by 100 to level + k."""
-    experiment = read_experiment("ladder")
-    outcomes = {}
-    for rung, seed in experiment.trainings():
-        k = experiment.seeds.index(seed)
+    points = find_study("ladder").points
+
+    def outcome(rung: str, k: int) -> Outcome:
         score = LEVELS.get(rung, 0.0) + k
-        outcomes[rung, seed] = Outcome(
-            variant=rung,
-            seed=seed,
-            config=recorded(experiment.variants[rung]),
+        return Outcome(
+            point=rung,
+            seed=21 + k,
+            config=recorded(points[rung]),
             env_steps=120_000,
             returns=(score - 10 - k,),
             seconds=1.0,
@@ -90,7 +90,8 @@ def made_up() -> Ladder:
             sampled=(score - 1, score + 1),
             curve=((10_000, score - 100), (120_000, score)),
         )
-    return Ladder(experiment, outcomes)
+
+    return Ladder(points, {rung: [outcome(rung, k) for k in range(5)] for rung in points})
 
 
 def axes_of(figure: Any) -> Axes:
@@ -102,7 +103,7 @@ def axes_of(figure: Any) -> Axes:
 def test_every_rung_is_a_config_and_the_notebook_climbs_them_in_order(made_up: Ladder) -> None:
     assert made_up.rungs == list(sections()) == RUNGS
     assert [made_up.below(rung) for rung in RUNGS] == [None, *RUNGS[:-1]]
-    for config in made_up.experiment.variants.values():
+    for config in made_up.configs.values():
         assert resolve(config).config == config
 
 
@@ -110,7 +111,7 @@ def test_a_rung_differs_from_the_one_below_in_exactly_the_fields_that_the_notebo
     made_up: Ladder,
 ) -> None:
     first, *others = sections().items()
-    bottom = flatten(made_up.experiment.variants[first[0]])
+    bottom = flatten(made_up.configs[first[0]])
     assert first[1].items() <= bottom.items()
     assert ladder.changes(made_up, first[0]) == {}
     for rung, fields in others:
@@ -121,7 +122,7 @@ def test_a_field_that_differs_and_is_not_named_does_nothing(made_up: Ladder) -> 
     left = {}
     defaults = flatten(TrainConfig())
     for below, rung in pairwise(RUNGS):
-        before, here = (flatten(made_up.experiment.variants[name]) for name in (below, rung))
+        before, here = (flatten(made_up.configs[name]) for name in (below, rung))
         differing = {name for name in here if here[name] != before[name]}
         left[rung] = differing - ladder.changes(made_up, rung).keys()
         assert left[rung] <= inactive(here).keys()
@@ -136,7 +137,7 @@ def test_a_field_that_differs_and_is_not_named_does_nothing(made_up: Ladder) -> 
 def test_on_policy_rungs_take_one_step_on_the_whole_rollout(made_up: Ladder) -> None:
     """Five episodes of at most 500 steps are one minibatch."""
     for rung in RUNGS[: RUNGS.index("off-policy")]:
-        config = made_up.experiment.variants[rung]
+        config = made_up.configs[rung]
         assert config.ppo.rollout_episodes == 5
         assert config.env.time_limit == 500
         assert config.ppo.minibatch_size >= 5 * 500
@@ -216,16 +217,14 @@ def test_an_unknown_rung_and_missing_trainings_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match='unknown rung "A3 base": did you mean A3 baseline'):
         ladder.sentence(made_up, "A3 base")
-    text = (NOTEBOOK.parents[1] / "experiments" / "ladder.toml").read_text()
-    (tmp_path / "ladder.toml").write_text(text)
-    monkeypatch.setattr(analysis.experiments.experiment, "HERE", tmp_path)
-    with pytest.raises(ConfigError, match="45 trainings of ladder are missing: run python -m ana"):
+    monkeypatch.setattr(analysis.experiments.results, "HERE", tmp_path)
+    with pytest.raises(ConfigError, match="45 trainings of ladder are missing: make experiment NA"):
         ladder.read_ladder()
 
 
 def test_the_recorded_ladder_is_complete_and_has_curves_and_sampled_flights() -> None:
     shipped = ladder.read_ladder()
-    for outcome in shipped.outcomes.values():
+    for outcome in (each for outcomes in shipped.results.values() for each in outcomes):
         assert len(outcome.sampled) == 100
         assert len(outcome.curve) == ladder.POINTS
         assert outcome.curve[-1][0] == outcome.env_steps

@@ -236,6 +236,23 @@ def test_an_interrupted_point_is_tried_again_under_its_seed(store: Store) -> Non
     )
 
 
+def test_a_training_that_fails_does_not_lose_the_others_and_is_tried_again_unless_it_diverged(
+    store: Store,
+) -> None:
+    sweep = started(store)
+    for reason in ("OSError: no space", "diverged: update 3"):
+        trial = take(sweep)
+        trial.set_user_attr(REASON, reason)
+        sweep.optuna.tell(trial, state=TrialState.FAIL)
+    scored(sweep, *[1.0] * 4)
+    assert sweep.read_trials().left == 0
+    sweep = started(store)
+    assert (sweep.read_trials().left, missing(sweep)) == (1, 0)
+    again = sweep.read_trials().all[-1]
+    assert given([again]) == [(0, "four actions")]
+    assert trial_configs(again, sweep.study) == [replace(STUDY.points["four actions"], seed=4)]
+
+
 def test_drawn_points_begin_with_the_defaults_and_fewer_are_the_first_of_more(store: Store) -> None:
     study = read_study(DRAWN, source="drawn.toml")
     points = points_of(study)

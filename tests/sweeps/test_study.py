@@ -21,7 +21,17 @@ SIX = [
 
 
 def test_the_shipped_studies_are_valid_and_bear_their_file_names() -> None:
-    assert shipped_studies() == ["discrete", "gaussian", "lander", "smoke"]
+    assert shipped_studies() == [
+        "ancestors",
+        "candidates",
+        "discrete",
+        "gaussian",
+        "heads",
+        "ladder",
+        "lander",
+        "smoke",
+        "tuned",
+    ]
     assert [find_study(name).name for name in shipped_studies()] == shipped_studies()
 
 

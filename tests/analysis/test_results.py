@@ -1,0 +1,335 @@
+"""Results of studies with points: what is exported, trained again, and shown by README."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import analysis.experiments.readme
+import analysis.experiments.results
+import sweeps.study.study
+from analysis.__main__ import main
+from analysis.experiments.readme import (
+    bench_tables,
+    confirm_table,
+    references,
+    table_of,
+    write_tables,
+)
+from analysis.experiments.results import (
+    UNSEEN,
+    Outcome,
+    curve_of,
+    names,
+    read_outcomes,
+    read_results,
+    recorded,
+    results_path,
+    trainings,
+)
+from analysis.stats import mean_estimate
+from lander.config import TrainConfig
+from lander.dotted import flatten, from_toml
+from lander.errors import ConfigError
+from lander.evaluation import CHECKPOINT_SEED, evaluate, final_seeds
+from lander.resolve import resolve
+from lander.trainer import Progress, train
+from sweeps.lifecycle.start import start_sweep
+from sweeps.run.worker import work
+from sweeps.store.store import Store
+from sweeps.study.space import MEASURES
+from sweeps.study.study import Study, find_study
+from tests.studies import changed
+
+ROOT = Path(__file__).parent.parent.parent
+
+GRID = """
+[study]
+name = "tiny"
+training_seeds = [4, 5]
+[base]
+"env.id" = "Pendulum-v1"
+[points.gaussian]
+[points."categorical, 3"]
+"policy.head" = "categorical"
+"env.bins" = 3
+[points."categorical, 4"]
+"policy.head" = "categorical"
+"env.bins" = 4
+[points."ordinal, 3"]
+"policy.head" = "ordinal"
+"env.bins" = 3
+[points."ordinal, 4"]
+"policy.head" = "ordinal"
+"env.bins" = 4
+"""
+
+POLES = """
+[study]
+name = "poles"
+training_seeds = [4]
+[base]
+"env.id" = "CartPole-v1"
+"env.num_envs" = 2
+"env.time_limit" = 15
+"policy.hidden_sizes" = [4]
+"ppo.rollout_steps" = 16
+"ppo.minibatch_size" = 32
+total_steps = 128
+checkpoints = 2
+eval_episodes = 1
+final_episodes = 3
+final_seeds = "report"
+[points.plain]
+[points.shared]
+"policy.trunk" = "shared"
+"""
+"""Two checkpoints of two updates each; in each update an episode ends."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Studies and results of their own: two studies, no results."""
+    (tmp_path / "tiny.toml").write_text(GRID)
+    (tmp_path / "poles.toml").write_text(POLES)
+    (tmp_path / "reference.toml").write_text("")
+    monkeypatch.setattr(analysis.experiments.results, "HERE", tmp_path)
+    monkeypatch.setattr(analysis.experiments.readme, "HERE", tmp_path)
+    monkeypatch.setattr(sweeps.study.study, "SHIPPED", tmp_path)
+    return tmp_path
+
+
+def made_up(study: Study, point: str, seed: int, level: float) -> Outcome:
+    return Outcome(
+        point=point,
+        seed=seed,
+        config=recorded(study.points[point]),
+        env_steps=32,
+        returns=(level - 1, level + 1),
+        seconds=30.0,
+        machine="2 cores, paper",
+        versions={"torch": "1.0"},
+    )
+
+
+def write(*outcomes: Outcome) -> None:
+    """The results of the study `tiny`."""
+    path = results_path("tiny")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{outcome.line}\n" for outcome in outcomes))
+
+
+def test_the_shipped_points_have_seeds_and_results_on_episodes_that_nothing_looks_at() -> None:
+    assert names() == ["ancestors", "candidates", "heads", "ladder", "tuned"]
+    for name in names():
+        study = find_study(name)
+        assert study.settings.seed_count >= 3
+        assert final_seeds(study.base) == UNSEEN
+        assert references(name).keys() <= study.points.keys()
+        assert list(read_outcomes(name)) == trainings(study)
+        assert sum(map(len, read_results(study).values())) == study.settings.trials
+    assert max(UNSEEN) < CHECKPOINT_SEED
+    assert len(UNSEEN) == 100
+
+
+def test_the_points_of_tuned_are_the_files_that_a_user_may_train(tmp_path: Path) -> None:
+    points = find_study("tuned").points
+    files = {
+        "four actions, 1M": "discrete-1m",
+        "two engines, 9 ordered bins, 1M": "bins-1m",
+        "two engines, Gaussian, 1M": "gaussian-1m",
+        "four actions, 200k": "discrete-200k",
+        "two engines, 5 bins, 200k": "bins-200k",
+        "two engines, Gaussian, 200k": "gaussian-200k",
+    }
+
+    def trained(config: TrainConfig) -> dict[str, object]:
+        return {name: value for name, value in flatten(config).items() if name not in MEASURES}
+
+    for point, name in files.items():
+        path = ROOT / "analysis" / "experiments" / "tuned" / f"{name}.toml"
+        config = from_toml(path.read_text(), source=path.name)
+        assert resolve(config).config == config
+        assert trained(points[point]) == trained(config)
+    assert trained(points["four actions, the defaults"]) == trained(resolve(TrainConfig()).config)
+    assert len(points) == len(files) + 1
+
+
+def test_the_studies_that_tuned_are_valid() -> None:
+    studies = sorted((ROOT / "analysis" / "experiments" / "studies").glob("*.toml"))
+    assert len(studies) == 6
+    for path in studies:
+        assert find_study(str(path)).name == path.stem
+        assert (ROOT / "analysis" / "experiments" / "results" / f"{path.stem}.csv").is_file()
+
+
+def test_results_are_exported_from_the_records_and_trained_again_without_them(
+    folder: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = find_study("poles")
+    start_sweep(study, store, trials=None, command=["run"])
+    assert main(["export", "poles", "--store", str(store.folder)]) == 2
+    assert "2 trainings of poles are missing, the first: plain, seed 4" in capsys.readouterr().err
+    assert not results_path("poles").exists()
+    work(store, "poles", index=0, seconds=None)
+    (folder / "results").write_text("a file")
+    capsys.readouterr()
+    assert main(["export", "poles", "--store", str(store.folder)]) == 2
+    assert capsys.readouterr().err.startswith(f"analysis: cannot write {folder}")
+    (folder / "results").unlink()
+    assert main(["export", "poles", "--store", str(store.folder)]) == 0
+    outcome, _ = (outcomes[0] for outcomes in read_results(study).values())
+
+    points: list[Progress] = []
+    result = train(replace(study.points["plain"], seed=4), on_update=points.append)
+    one, two, three, four = (point.metrics["train/return_mean"] for point in points)
+    assert outcome.curve == ((64, (one + two) / 2), (128, (three + four) / 2))
+    assert outcome.returns == result.final.returns
+    assert result.final.seeds == tuple(UNSEEN[:3])
+    sampling = torch.Generator().manual_seed(4)
+    sampled = evaluate(result.policy, "CartPole-v1", seeds=UNSEEN[:3], generator=sampling)
+    assert outcome.sampled == sampled.returns != outcome.returns
+    assert outcome.config == recorded(study.points["plain"])
+    assert outcome.versions.keys() == {"torch", "gymnasium", "numpy"}
+
+    for written, code in (
+        (outcome, 0),
+        (replace(outcome, sampled=(), curve=()), 0),  # an older one
+        (replace(outcome, returns=outcome.sampled), 1),
+        (replace(outcome, sampled=outcome.returns), 1),
+        (replace(outcome, curve=((64, 1.0), (128, 2.0))), 1),
+    ):
+        results_path("poles").write_text(f"{written.line}\n")
+        assert main(["check", "poles", "plain", "4"]) == code
+        assert ("PASS" if code == 0 else "FAIL") in capsys.readouterr().out
+
+
+def test_a_check_that_fails_says_what_differs_and_which_versions_do(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(made_up(find_study("tiny"), "gaussian", 4, 1.0))
+    text = results_path("tiny").read_text().replace('"total_steps": 300000', '"total_steps": 2048')
+    results_path("tiny").write_text(text.replace('"checkpoints": 5', '"checkpoints": 1'))
+    assert main(["check", "tiny", "gaussian", "4"]) == 1
+    verdict, difference, changes = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("tiny, gaussian, seed 4: recorded 1.0, replayed -")
+    assert difference.startswith("final episode 0 at 32 steps: recorded 0.0, replayed ")
+    assert changes.startswith("version.torch: recorded 1.0, here ")
+
+
+def test_a_curve_is_the_mean_between_checkpoints_and_skips_those_without_an_episode() -> None:
+    returns = [(16, 1.0), (32, 3.0), (64, 5.0)]
+    assert curve_of(returns, [32, 48, 64]) == ((32, 2.0), (64, 5.0))
+    assert curve_of([], [32]) == ()
+
+
+def test_outcomes_of_another_configuration_or_of_points_no_longer_there_are_not_shown(
+    folder: Path,
+) -> None:
+    study = find_study("tiny")
+    write(*(made_up(study, point, seed, 1.0) for point, seed in trainings(study)))
+    assert sum(map(len, read_results(study).values())) == 10
+    for changes, missing in (
+        ({"[base]\n": "[base]\ntotal_steps = 64_000\n"}, 10),
+        ({'"ordinal"\n"env.bins" = 4': '"ordinal"\n"env.bins" = 5'}, 2),
+        ({"[4, 5]": "[4, 5, 6]"}, 5),
+    ):
+        (folder / "tiny.toml").write_text(changed(GRID, changes))
+        with pytest.raises(ConfigError, match=f"^{missing} trainings of tiny are missing: make"):
+            read_results(find_study("tiny"))
+    (folder / "tiny.toml").write_text(changed(GRID, {"[4, 5]": "[5]"}))
+    assert [some[0].seed for some in read_results(find_study("tiny")).values()] == [5] * 5
+
+
+def test_the_table_shows_heads_by_bins_and_what_the_order_adds(folder: Path) -> None:
+    study = find_study("tiny")
+    levels = {"gaussian": 5.0, "categorical, 3": 10.0, "categorical, 4": 20.0}
+    levels |= {"ordinal, 3": 13.0, "ordinal, 4": 21.0}
+    write(
+        *(
+            made_up(study, point, seed, levels[point] + seed * (1.5 if "ordinal" in point else 1))
+            for point, seed in trainings(study)
+        )
+    )
+    head, _, three, four, *_, sentence = table_of("tiny").strip().splitlines()
+    assert head == "| bins | gaussian | categorical | ordinal |"
+    # seeds 4 and 5: mean 4.5 above the level, Student's 12.706 * 0.7071 / sqrt(2) = 6.4 around it
+    assert three == "| 3 | 9.5 [3.1, 15.9] | 14.5 [8.1, 20.9] | 19.8 [10.2, 29.3] |"
+    assert four == "| 4 | 9.5 [3.1, 15.9] | 24.5 [18.1, 30.9] | 27.8 [18.2, 37.3] |"
+    # 5, 5.5, 3, 3.5: mean 4.25, Student's 3.182 * 1.1902 / 2 = 1.9 around it; 5.25 +- 12.706 / 4
+    assert "4 pairs of equal bins and seed: 4.2 [2.4, 6.1]." in sentence
+    assert sentence.endswith("3 bins 5.2 [2.1, 8.4]; 4 bins 3.2 [0.1, 6.4].")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["check", "tinny", "gaussian", "4"],
+            'unknown study with results "tinny": did you mean',
+        ),
+        (["check", "tiny", "gaussian", "9"], 'unknown training "gaussian 9"'),
+        (["export", "absent"], "no sweep in mlruns yet: start one with"),
+        (["tables", "absent.md"], "cannot read absent.md"),
+        (["check", "tiny"], "point"),
+    ],
+)
+def test_bad_input_is_one_line(
+    argv: list[str],
+    message: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(made_up(find_study("tiny"), "gaussian", 4, 1.0))
+    monkeypatch.chdir(folder)
+    assert main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("analysis: ")
+    assert message in line
+
+
+def test_tables_are_refused_while_trainings_are_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(made_up(find_study("tiny"), "gaussian", 4, 1.0))
+    document = folder / "README.md"
+    document.write_text("<!-- experiment: tiny -->\n<!-- end -->\n")
+    assert main(["tables", str(document)]) == 2
+    assert "9 trainings of tiny are missing" in capsys.readouterr().err
+    assert document.read_text() == "<!-- experiment: tiny -->\n<!-- end -->\n"
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    estimate = mean_estimate([1.0, 2.0, 3.0])  # 4.3027 * 1 / sqrt(3)
+    assert estimate.value == 2.0
+    assert (estimate.low, estimate.high) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-5)
+    assert np.isfinite(estimate.low)
+
+
+def test_readme_shows_what_the_benchmark_measured() -> None:
+    shown = (ROOT / "README.md").read_text().partition("<!-- bench -->\n")[2]
+    assert shown.partition("<!-- end -->")[0] == bench_tables()
+
+
+def test_readme_shows_the_confirmation_whose_pictures_it_shows(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    shown = text.partition("<!-- confirm -->\n")[2].partition("<!-- end -->")[0]
+    assert shown == confirm_table()
+    assert "optimism gap" in shown
+    document = tmp_path / "document.md"
+    document.write_text("before\n<!-- confirm -->\nold\n<!-- end -->\nafter\n")
+    write_tables(document)
+    assert document.read_text() == (
+        f"before\n<!-- confirm -->\n{confirm_table()}<!-- end -->\nafter\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["ancestors", "heads", "tuned"])
+def test_readme_shows_the_recorded_outcomes(name: str) -> None:
+    shown = (ROOT / "README.md").read_text().partition(f"<!-- experiment: {name} -->\n")[2]
+    assert shown.partition("<!-- end -->")[0] == table_of(name)
