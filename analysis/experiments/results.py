@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from analysis.flight import pilot_of
+from analysis.flight import policy_of
 from analysis.load import load_curves
 from lander.config import TrainConfig
 from lander.dotted import configure, flatten
@@ -207,18 +207,18 @@ def outcomes_of(sweep: Sweep, trials: Mapping[Training, FrozenTrial]) -> Iterato
     returns, checkpoints = load_curves(sweep, TRAIN_RETURN), load_curves(sweep, EVAL_RETURN)
     for (point, seed), trial in trials.items():
         learning, ends = (own[own["trial"] == trial.number] for own in (returns, checkpoints))
-        pilot = pilot_of(sweep, trial)
+        trained = policy_of(sweep, trial)
         tags = client.get_run(str(trial.user_attrs[RUN_ID])).data.tags
         yield Outcome(
             point=point,
             seed=seed,
-            config=recorded(pilot.config),
+            config=recorded(trained.config),
             env_steps=int(ends["env_steps"].max()),
             returns=tuple(trial.user_attrs[RETURNS][0]),
             seconds=round(seconds(trial) or 0.0, 1),
             machine=tags[CPU_MODEL],
             versions={name: tags[VERSION + name] for name in PACKAGES},
-            sampled=sampled_returns(pilot.policy, pilot.config),
+            sampled=sampled_returns(trained.policy, trained.config),
             curve=curve_of(
                 list(zip(learning["env_steps"].tolist(), learning["value"].tolist(), strict=True)),
                 ends["env_steps"].tolist(),
