@@ -251,7 +251,7 @@ def check(name: str, point: str, seed: int) -> bool:
         ConfigError: no such outcome.
     """
     if not names():
-        raise ConfigError(f"there are no results in {HERE}: install it again")
+        raise ConfigError(f"{HERE} holds no results: install the package again")
     outcomes = read_outcomes(name)
     if not outcomes:
         raise ConfigError(unknown("study with results", name, names()))
