@@ -1,4 +1,4 @@
-"""The trials of a sweep at one moment: read from Optuna's database once, then counted."""
+"""The trials of a sweep at one moment: read from Optuna's database once, counted, looked up."""
 
 from __future__ import annotations
 

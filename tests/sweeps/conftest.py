@@ -17,9 +17,11 @@ import sweeps.__main__
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.run.worker import work
-from sweeps.store.store import Store
+from sweeps.store.store import Store, quiet
 from sweeps.study.study import read_study
 from tests.studies import TINY
+
+quiet()  # again: tests/conftest.py did it before MLflow was imported here
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_a_sweep_that_optuna_forgot_does_not_begin_anew_in_its_old_records(
     assert finished.study_names() == []
     done = command("doctor", "--store", finished.folder)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert done.stdout.startswith("left: MLflow holds records of a sweep tiny which ")
+    assert done.stdout.startswith("not repaired: MLflow holds records of a sweep tiny which ")
 
 
 @pytest.mark.parametrize("tagged", [True, False])

@@ -161,7 +161,9 @@ def test_a_command_runs_nothing_of_the_store_and_stays_in_it(
     assert "secret of the reader" not in out + err
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     if code == 2:
-        assert all(row.startswith("left: ") for row in out.splitlines())  # by the doctor before
+        assert all(
+            row.startswith("not repaired: ") for row in out.splitlines()
+        )  # by the doctor before
         *before_it, last = err.splitlines()
         assert re.search(refusal, last), err
         assert all(row.startswith("report: ") for row in before_it)
@@ -193,7 +195,7 @@ def test_the_doctor_names_what_is_wrong_and_goes_on(
     out = capsys.readouterr().out
     for pattern in (NEEDS_CONSENT, NOT_IN_STORE):
         (line,) = [line for line in out.splitlines() if re.search(pattern, line)]
-        assert line.startswith("left: ")
+        assert line.startswith("not repaired: ")
     assert r"x\x1b]0;owned\x07\x1b[2J\nhonest: 999 complete\u202e" in out
 
 
