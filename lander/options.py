@@ -167,12 +167,8 @@ def inactive(config: Mapping[str, Any]) -> dict[str, Condition]:
 
 def owners_first(fields: Iterable[str]) -> list[str]:
     """Fields in an order in which each comes after those that decide whether it acts."""
-    names = list(fields)
-    # an owner outside of the fields is part of the order too: it decides when its fields come
-    owners = {field: [c.owner for c in CONDITIONS if c.field == field] for field in names}
-    for condition in CONDITIONS:
-        if condition.field in owners:
-            owners[condition.field] += [o for o in condition.owners[1:] if o in names]
+    owners = {field: {c.owner for c in CONDITIONS if c.field == field} for field in fields}
+    names = set(owners)
     return [name for name in TopologicalSorter(owners).static_order() if name in names]
 
 
