@@ -245,7 +245,7 @@ def test_a_trial_that_begins_without_the_server_gets_its_run_later(
     assert "spool (MlflowException: API request" in warning
     assert warning.endswith("; to deliver them later: run the same command again")
     assert recorded(sweep) == []
-    sweep = begin(store, "unwell", proxy.uri, monkeypatch)  # the next start hands it over
+    sweep = begin(store, "unwell", proxy.uri, monkeypatch)  # the next start delivers it
     require_whole(sweep, recorded_curves)
 
 
