@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from lander.metrics import CURVES, FINALS
@@ -103,3 +104,18 @@ def test_every_promise_names_a_test_that_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", README))
     assert len(named) > 20
     assert named <= existing
+
+
+def test_every_file_it_names_exists() -> None:
+    paths = re.findall(r"(?<![\w/.-])(?:lander|sweeps|analysis|tests)(?:/[\w.-]+)+", README)
+    missing = {path for path in paths if not (ROOT / path.rstrip(".-")).exists()}
+    assert len(paths) > 30
+    assert missing == {"analysis/experiments/results/tune-"}  # the beginning of several
+
+
+def test_every_module_it_names_exists() -> None:
+    names = re.findall(
+        r"(?:python -m|^from) ((?:lander|sweeps|analysis|tests)[\w.]*)", README, re.M
+    )
+    assert {"lander", "analysis.load", "tests.bench"} <= set(names)
+    assert [name for name in names if find_spec(name) is None] == []
