@@ -226,9 +226,12 @@ def test_every_storage_method_that_optuna_calls_during_a_sweep_retries(
     study.set_user_attr("sweeps.checked", 1)
     for _ in range(2):
         run_next(study, objective)
+    trials = study.get_trials()
+    assert TrialState.FAIL not in {trial.state for trial in trials}, broken(
+        "optuna", "calls a storage method that is not retried", see="RetryingStorage"
+    )
     with pytest.raises(NoTrialLeft):
         run_next(study, objective)
-    trials = study.get_trials()
     assert len(trials) == 3
     assert trials[0].values == [0.25]
     assert {trial.user_attrs["seed"] for trial in trials} == {0, 1, 2}
