@@ -190,7 +190,7 @@ def test_defect_05_an_evaluation_between_two_rollouts_changes_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_defect_06_the_value_clip_surrounds_the_old_value_and_the_larger_error_counts() -> None:
+def test_defect_06_value_clip_surrounds_the_old_value_larger_error_counts() -> None:
     """c = 0.2, V_old = 0, V = 1: of R = 2 (1^2 against 1.8^2), of R = -1 (2^2 against 1.2^2)."""
     batch = batch_of([0.0, 0.0], [2.0, -1.0], untrained())
     error = value_error(torch.tensor([1.0, 1.0]), batch, clip=0.2)
@@ -239,7 +239,7 @@ def test_defect_10_flights_are_those_of_the_stock_gymnasium_api() -> None:
     assert sum(float(reward) for _, reward, *_ in steps) == flight.returns[0]
 
 
-def test_defect_11_the_command_line_shows_and_uses_the_defaults_of_the_config(
+def test_defect_11_the_command_line_uses_the_defaults_of_the_config(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {name: value for name, value in vars(parse([])).items() if name.startswith("field:")}
@@ -255,7 +255,7 @@ def test_defect_11_the_command_line_shows_and_uses_the_defaults_of_the_config(
         assert option.rstrip().endswith(f"[{shown}]")
 
 
-def test_g01_a_truncation_bootstraps_and_a_termination_does_not_and_both_cut() -> None:
+def test_g01_truncation_bootstraps_termination_does_not_both_cut() -> None:
     """r = 1, V = 2, V' = 4, gamma = lambda = 0.5: delta = 1, before a terminal state -1."""
     ends = torch.zeros(3, 4, dtype=torch.bool)
     terminated, truncated = ends.clone(), ends.clone()
@@ -304,7 +304,7 @@ def test_g02_no_step_of_a_reset_is_learnt_from() -> None:
     assert torch.equal(rollout.rewards, torch.ones(rollout.env_steps, 1))
 
 
-def test_g03_the_reward_scale_cancels_out_of_normalised_advantages_without_a_critic() -> None:
+def test_g03_reward_scale_cancels_in_normalised_advantages_sans_critic() -> None:
     """To the bit for a power of two; returns are raw for any."""
     for norm in ("none", "batch", "minibatch"):
         (one, curve), (four, other) = (
@@ -315,7 +315,7 @@ def test_g03_the_reward_scale_cancels_out_of_normalised_advantages_without_a_cri
         assert curve[0].metrics["train/return_mean"] == other[0].metrics["train/return_mean"]
 
 
-def test_g04_a_constant_scale_and_a_running_one_are_two_options_and_statistics_are_saved(
+def test_g04_constant_and_running_scale_are_options_statistics_are_saved(
     tmp_path: Path,
 ) -> None:
     running = run(BOX, {"env.reward_scale": "running", "env.obs_norm": True})
@@ -346,7 +346,7 @@ def test_g05_the_value_clip_is_off_and_has_an_epsilon_of_its_own() -> None:
     assert error(value_clip=0.1) == error(value_clip=0.1, clip_range=0.01)
 
 
-def test_g06_advantages_are_normalised_nowhere_over_the_batch_or_per_minibatch() -> None:
+def test_g06_advantages_are_normalised_per_batch_minibatch_or_not_at_all() -> None:
     kinds = [run({"ppo.advantage_norm": kind}).policy for kind in ("none", "batch", "minibatch")]
     assert not any(same(one, other) for one, other in combinations(kinds, 2))
     assert normalised(torch.tensor([5.0])).tolist() == [5.0]
@@ -409,7 +409,7 @@ def test_g09_the_environment_gets_the_clipped_action() -> None:
     assert torque.tolist() == [[-2.0], [-1.0], [0.5], [2.0]]
 
 
-def test_g09_a_squashed_action_has_the_log_determinant_in_its_log_probability() -> None:
+def test_g09_a_squashed_log_probability_has_the_log_determinant() -> None:
     """log N(u) - sum log(1 - tanh(u)^2)."""
     policy = untrained(TWO_ENGINES, {"policy.squash": True})
     mean, u = torch.tensor([[0.3, -0.2]]), torch.tensor([[0.8, -1.1]])
@@ -419,7 +419,7 @@ def test_g09_a_squashed_action_has_the_log_determinant_in_its_log_probability() 
     torch.testing.assert_close(policy.head.to_env(u), u.tanh())
 
 
-def test_g10_the_standard_deviation_is_a_trained_parameter_of_each_dimension() -> None:
+def test_g10_the_standard_deviation_is_trained_per_dimension() -> None:
     for std in (1.0, 0.6, 0.5):
         values = BOX | {"policy.init_std": std, "ppo.entropy_coef": 0.0}
         before, after = (
@@ -556,7 +556,7 @@ def test_g17_the_budget_is_counted_in_steps_however_long_episodes_are() -> None:
         assert [progress.env_steps for progress in seen] == [64, 128]
 
 
-def test_g18_training_checkpoints_final_and_flights_have_seeds_of_their_own() -> None:
+def test_g18_training_checkpoints_final_and_flights_have_their_own_seeds() -> None:
     ranges = [seed_range(first, 100_000) for first in (CHECKPOINT_SEED, FINAL_SEED, FLIGHT_SEED)]
     assert not any(set(one) & set(other) for one, other in combinations(ranges, 2))
     result = run()

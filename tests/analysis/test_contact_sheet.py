@@ -55,9 +55,7 @@ def duration(gif: bytes) -> int:
         return sum(int(frame.info["duration"]) for frame in ImageSequence.Iterator(image))
 
 
-def test_a_frame_per_four_steps_of_the_longest_flight_and_a_rest_on_the_last(
-    flights: list[Flight], sheet: Sheet
-) -> None:
+def test_a_frame_per_four_steps_and_a_rest_on_the_last(flights: list[Flight], sheet: Sheet) -> None:
     gif = sheet.gif
     longest = max(flight.evaluation.lengths[0] for flight in flights)
     assert longest < 4 * 150  # none was thinned out
@@ -133,7 +131,7 @@ def test_best_median_and_worst_are_flown_each_trial_once(count: int, roles: dict
     assert list(by_role) == list(roles)
 
 
-def test_a_label_tells_the_score_of_a_trial_from_the_return_of_this_episode(
+def test_a_label_separates_a_trials_score_from_this_episodes_return(
     flights: list[Flight],
 ) -> None:
     evaluation = flights[0].evaluation

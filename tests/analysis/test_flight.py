@@ -64,7 +64,7 @@ def test_realised_returns_are_discounted_sums_of_what_followed() -> None:
     assert realised(costly, flight).tolist() == [5.5, 5.0, 3.5]
 
 
-def test_behind_a_time_limit_the_critic_stands_for_what_would_have_followed() -> None:
+def test_after_a_time_limit_the_critic_estimates_what_would_follow() -> None:
     """Without it every hovering flight would say that the critic expects too much."""
     half = pilot({"ppo.gamma": 0.5, "env.reward_scale": 0.1})
     cut = flight_of(1.0, 2.0, 4.0, terminated=False, x=0.3)

@@ -84,7 +84,7 @@ def test_a_clear_winner_wins() -> None:
     )
 
 
-def test_one_that_is_no_better_than_the_defaults_is_reported_as_exactly_that() -> None:
+def test_a_winner_no_better_than_the_defaults_is_reported_as_such() -> None:
     verdict = judged(DEFAULTS, ALIKE).verdict
     assert verdict.startswith(
         "trial 3 is ahead, but not better than the defaults as far as 4 seeds can tell: 1.0 ["
@@ -132,7 +132,7 @@ def test_before_the_defaults_are_trained_nothing_can_be_said() -> None:
         judged(candidate(7), candidate(0), waiting=2)
 
 
-def test_defaults_that_failed_under_every_seed_do_not_keep_the_others_from_being_judged() -> None:
+def test_the_others_are_judged_though_the_defaults_failed_everywhere() -> None:
     judgement = judged(candidate(0, failed=4), ALIKE, BETTER)
     assert [row.candidate.number for row in judgement.standings] == [7, 3]
     assert judgement.verdict == (

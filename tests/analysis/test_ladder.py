@@ -107,7 +107,7 @@ def test_every_rung_is_a_config_and_the_notebook_climbs_them_in_order(made_up: L
         assert resolve(config).config == config
 
 
-def test_a_rung_differs_from_the_one_below_in_exactly_the_fields_that_the_notebook_names(
+def test_a_rung_differs_from_the_one_below_in_the_fields_that_are_named(
     made_up: Ladder,
 ) -> None:
     first, *others = sections().items()
@@ -222,7 +222,7 @@ def test_an_unknown_rung_and_missing_trainings_are_refused(
         ladder.read_ladder()
 
 
-def test_the_recorded_ladder_is_complete_and_has_curves_and_sampled_flights() -> None:
+def test_the_recorded_ladder_has_all_curves_and_sampled_flights() -> None:
     shipped = ladder.read_ladder()
     for outcome in (each for outcomes in shipped.results.values() for each in outcomes):
         assert len(outcome.sampled) == 100

@@ -232,7 +232,7 @@ def test_times_are_those_of_the_database(made: Sweep) -> None:
     assert table["seconds"].isna().tolist() == [*[False] * 4, True, True]
 
 
-def test_a_searched_field_has_its_own_values_and_none_where_it_does_nothing(made: Sweep) -> None:
+def test_a_searched_field_has_its_values_and_none_where_it_is_idle(made: Sweep) -> None:
     table = load_trials(made)
     assert known(table["ppo.learning_rate"]) == [0.003, *[0.001] * 4, None]
     assert known(table["ppo.gae_lambda"])[1:] == [*[0.9375] * 4, None]
@@ -244,7 +244,7 @@ def test_a_searched_field_has_its_own_values_and_none_where_it_does_nothing(made
     assert known(table["env.reward_scale"]) == [0.03, *["running"] * 4, None]
 
 
-def test_numbers_have_dtypes_of_numbers_and_missing_ones_reach_numpy_as_nan(made: Sweep) -> None:
+def test_numbers_have_number_dtypes_and_missing_ones_are_nan(made: Sweep) -> None:
     table = load_trials(made)
     objects = [name for name in table if table[name].dtype == object]
     assert objects == ["env.reward_scale"]  # numbers and words

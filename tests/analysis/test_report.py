@@ -363,7 +363,7 @@ def test_the_best_trials_are_in_order_with_their_intervals(report: Written) -> N
     ]
 
 
-def test_all_flights_on_the_sheet_have_one_reset_seed_and_return_what_is_recorded(
+def test_all_flights_on_the_sheet_share_a_seed_and_return_the_record(
     report: Written,
 ) -> None:
     text = " ".join(report.page.text["Flights"].split())

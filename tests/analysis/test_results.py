@@ -123,7 +123,7 @@ def write(*outcomes: Outcome) -> None:
     path.write_text("".join(f"{outcome.line}\n" for outcome in outcomes))
 
 
-def test_the_shipped_points_have_seeds_and_results_on_episodes_that_nothing_looks_at() -> None:
+def test_shipped_points_have_seeds_and_results_on_unseen_episodes() -> None:
     assert names() == ["ancestors", "candidates", "heads", "ladder", "tuned"]
     for name in names():
         study = find_study(name)
@@ -167,7 +167,7 @@ def test_the_studies_that_tuned_are_valid() -> None:
         assert (ROOT / "analysis" / "experiments" / "results" / f"{path.stem}.csv").is_file()
 
 
-def test_results_are_exported_from_the_records_and_trained_again_without_them(
+def test_results_are_exported_from_records_and_retrained_without_them(
     folder: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = find_study("poles")
@@ -221,13 +221,13 @@ def test_a_check_that_fails_says_what_differs_and_which_versions_do(
     assert changes.startswith("version.torch: recorded 1.0, here ")
 
 
-def test_a_curve_is_the_mean_between_checkpoints_and_skips_those_without_an_episode() -> None:
+def test_a_curve_is_the_mean_between_checkpoints_that_have_an_episode() -> None:
     returns = [(16, 1.0), (32, 3.0), (64, 5.0)]
     assert curve_of(returns, [32, 48, 64]) == ((32, 2.0), (64, 5.0))
     assert curve_of([], [32]) == ()
 
 
-def test_outcomes_of_another_configuration_or_of_points_no_longer_there_are_not_shown(
+def test_outcomes_of_other_configurations_or_removed_points_are_not_shown(
     folder: Path,
 ) -> None:
     study = find_study("tiny")

@@ -73,7 +73,7 @@ def percentile_bootstrap(
     return np.asarray(np.quantile(middle, [0.025, 0.975], axis=-1))
 
 
-def test_a_bootstrap_interval_is_the_percentiles_of_resampled_interquartile_means() -> None:
+def test_a_bootstrap_interval_is_percentiles_of_resampled_iqms() -> None:
     sample = normals(10, seed=3)
     places = np.random.default_rng(7).integers(0, 10, (RESAMPLES, 10))
     estimate = bootstrap_estimate(sample.tolist(), seed=7)
@@ -86,7 +86,7 @@ def test_a_bootstrap_interval_is_the_percentiles_of_resampled_interquartile_mean
 
 
 @pytest.mark.parametrize(("seeds", "share"), [(5, 0.90), (10, 0.935)])
-def test_a_bootstrap_interval_of_few_seeds_holds_less_often_as_its_docstring_says(
+def test_a_bootstrap_interval_of_few_seeds_holds_as_often_as_documented(
     seeds: int, share: float
 ) -> None:
     samples, resamples = normals(DRAWS, seeds), 999
@@ -160,7 +160,7 @@ def with_pairs_won(count: int) -> tuple[list[float], list[float]]:
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 1.0, 2.0])
-def test_the_interval_of_a_probability_holds_in_94_to_97_of_a_hundred_cases(shift: float) -> None:
+def test_the_interval_of_a_probability_holds_in_94_to_97_percent(shift: float) -> None:
     draws = 10_000
     values, others = normals(draws, 10) + shift, normals(draws, 10, seed=1)
     won = np.sum(values[:, :, None] > others[:, None, :], axis=(1, 2))

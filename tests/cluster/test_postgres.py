@@ -166,7 +166,7 @@ def test_artifacts_are_with_the_server_and_folders_keep_logs_only(
 # what is never told
 
 
-def test_passwords_are_in_no_output_log_record_artifact_or_list_of_processes(
+def test_passwords_are_in_no_output_record_artifact_or_process_list(
     swept: Swept, server: Postgres, mlflow_server: TrackingServer
 ) -> None:
     assert "-m sweeps work" in swept.processes

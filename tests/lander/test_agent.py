@@ -163,7 +163,7 @@ def test_kl_stop_leaves_what_so_many_steps_make() -> None:
     assert same(stopped, plain)
 
 
-def test_an_update_that_stops_before_its_first_step_changes_nothing_and_says_why() -> None:
+def test_an_update_stopped_before_its_first_step_changes_nothing() -> None:
     """The policy is off the one that played by ratios of e^0.5 from the start."""
     policy, rollout = played()
     rollout = replace(rollout, log_probs=rollout.log_probs - 0.5)
@@ -329,7 +329,7 @@ def weights(values: dict[str, Any]) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", ["batch", "minibatch"])
-def test_reward_scale_cancels_out_without_critic_under_normalised_advantages(norm: str) -> None:
+def test_reward_scale_cancels_without_critic_in_normalised_advantages(norm: str) -> None:
     kind = {"ppo.advantage_norm": norm}
     small, large = (weights(kind | {"env.reward_scale": scale}) for scale in (0.01, 1.0))
     torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-3)

@@ -361,7 +361,7 @@ def test_help_is_printed(command: list[str], capsys: pytest.CaptureFixture[str])
         (TimeoutError(), "TimeoutError"),
     ],
 )
-def test_what_the_system_refuses_is_one_line_with_the_file_where_it_is_known(
+def test_a_refusal_of_the_system_is_one_line_that_names_the_file(
     error: OSError,
     line: str,
     tmp_path: Path,

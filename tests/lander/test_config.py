@@ -295,7 +295,7 @@ def test_checkpoints_are_due_at_k_of_k_of_the_budget() -> None:
     assert due(7, 3) == [3, 5, 7]
 
 
-def test_checkpoints_of_whole_episodes_are_counted_in_steps_and_end_with_the_last() -> None:
+def test_checkpoints_of_whole_episodes_count_steps_and_end_with_the_last() -> None:
     config = TrainConfig(ppo=PPOConfig(rollout_episodes=16), total_steps=1000, checkpoints=4)
     counts = [config.checkpoint_at(steps) for steps in (0, 249, 250, 749, 750, 999, 1000, 1700)]
     assert counts == [0, 0, 1, 2, 3, 3, 4, 4]

@@ -244,7 +244,7 @@ def test_squashed_entropy_is_the_integral(mean: float, std: float) -> None:
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.0, -3.0])
-def test_squashed_entropy_of_a_wide_normal_is_within_2e3_nats_of_its_samples(mean: float) -> None:
+def test_squashed_entropy_of_a_wide_normal_is_near_that_of_its_samples(mean: float) -> None:
     n = 400_000
     pi = SquashedGaussian(torch.full((n, 1), mean), torch.tensor([2.0]).log())
     log_probs = pi.log_prob(pi.sample(rng()))

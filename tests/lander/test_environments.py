@@ -150,7 +150,7 @@ def test_an_evaluation_ends_when_its_check_raises() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_evaluation_ends_the_run_which_goes_on_to_the_same_result(
+def test_a_run_interrupted_in_an_evaluation_resumes_to_the_same_result(
     number: signal.Signals,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -200,7 +200,7 @@ def test_a_signal_during_the_first_evaluation_leaves_nothing_to_resume(
         ("Plain", "unexpected keyword argument 'render_mode'"),
     ],
 )
-def test_a_picture_that_cannot_be_made_is_one_warning_and_all_else_is_written(
+def test_a_failed_picture_is_one_warning_and_all_else_is_written(
     name: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, gif = tmp_path / "run", tmp_path / "random.gif"
@@ -225,7 +225,7 @@ def test_a_picture_that_cannot_be_made_is_one_warning_and_all_else_is_written(
     assert not gif.exists()
 
 
-def test_an_unfinished_run_that_only_lacks_its_picture_is_finished_by_resume(
+def test_a_run_that_lacks_only_its_picture_is_finished_by_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As the version before left it."""
@@ -309,7 +309,7 @@ def test_the_exported_policy_takes_observations_of_any_type(dtype: type[Any]) ->
 LANDER = {"env.kwargs.gravity": -5, "env.kwargs.enable_wind": True, "env.kwargs.wind_power": 7.5}
 
 
-def test_arguments_are_fields_by_their_dotted_names_and_read_back_with_their_types() -> None:
+def test_arguments_are_dotted_fields_and_read_back_with_their_types() -> None:
     config = configure(LANDER, base=TrainConfig())
     assert {name: value for name, value in flatten(config).items() if name in LANDER} == LANDER
     for again in (

@@ -205,7 +205,7 @@ def test_however_many_shapes_come_a_few_graphs_are_held(
     assert not captures
 
 
-def test_shapes_that_never_come_again_are_captured_once_and_their_counts_are_bounded(
+def test_shapes_that_never_recur_are_captured_once_with_bounded_counts(
     monkeypatch: pytest.MonkeyPatch, captures: list[Any]
 ) -> None:
     """No graph is captured before the last one has paid for itself."""

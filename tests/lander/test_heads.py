@@ -314,7 +314,7 @@ def test_the_last_of_four_rollouts_is_flown_a_quarter_above_the_final_std() -> N
 
 
 @pytest.mark.parametrize("squash", [False, True])
-def test_log_prob_is_of_the_unclipped_action_and_the_environment_gets_the_bounded_one(
+def test_log_prob_is_of_the_unclipped_action_the_env_gets_the_bounded_one(
     squash: bool,
 ) -> None:
     received: list[NDArray[np.generic]] = []
@@ -380,7 +380,7 @@ def test_the_head_fits_the_action_space(
     flown.close()
 
 
-def test_a_joint_head_over_any_number_of_dimensions_is_refused_in_one_short_line() -> None:
+def test_a_joint_head_over_too_many_dimensions_is_refused_in_one_line() -> None:
     """Python prints no number of more than 4300 digits, as 4096 ** 2000 has."""
     wide = Box(-1, 1, (2000,))
     for bins in (2, 4096):

@@ -93,7 +93,7 @@ def test_an_evaluation_names_the_reset_seed_instead_of_the_copy(name: str) -> No
         evaluate(policy, f"odd/{name}-v0", seeds=[5, 6])
 
 
-def test_the_command_line_reports_a_fault_in_one_line_and_not_as_divergence(
+def test_the_command_line_reports_a_fault_in_one_line_no_divergence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(options("NanReward", "--out", str(tmp_path / "run"))) == 1
@@ -130,7 +130,7 @@ def test_rewards_that_make_training_explode_are_named_with_the_remedy(
         ("odd/Spaceless-v0", "observes None, a flat Box is needed"),
     ],
 )
-def test_spaces_that_cannot_be_played_are_refused_with_the_wrapper_that_helps(
+def test_unplayable_spaces_are_refused_with_the_wrapper_that_helps(
     env_id: str, remedy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(["--env.id", env_id], capsys)

@@ -196,7 +196,7 @@ def test_minibatch_norm_normalises_inside_the_loss_and_the_others_do_not() -> No
 
 
 @pytest.mark.parametrize("kind", ["none", "batch", "minibatch"])
-def test_batch_norm_normalises_the_whole_rollout_and_the_others_hand_on_gae(
+def test_batch_norm_covers_the_whole_rollout_the_others_hand_on_gae(
     kind: Norm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []

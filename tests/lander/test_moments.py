@@ -115,7 +115,7 @@ def test_a_number_that_never_changes_stays_finite() -> None:
 # observations: part of the policy
 
 
-def test_without_normalisation_a_policy_has_no_statistics_and_sees_raw_observations() -> None:
+def test_an_unnormalised_policy_has_no_statistics_and_raw_observations() -> None:
     config = resolve(replace(CONFIG, env=EnvConfig(id="Pendulum-v1", num_envs=2))).config
     policy = make_policy(config, generator=torch.Generator())
     assert not [name for name in policy.state_dict() if "moments" in name]
@@ -193,7 +193,7 @@ def test_the_best_policy_flies_with_the_statistics_of_its_checkpoint(trained: Tr
 # observations: moved once per update, behind the agent
 
 
-def test_statistics_take_in_each_rollout_after_the_agent_has_learned_from_it(
+def test_statistics_include_a_rollout_after_the_agent_has_learned_from_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counts: list[float] = []

@@ -192,7 +192,7 @@ def test_a_field_acts_with_the_words_that_read_it(
     assert Condition(field, owner, words) in CONDITIONS
 
 
-def test_gamma_acts_without_its_advantages_where_the_running_scale_discounts() -> None:
+def test_gamma_acts_where_only_the_running_scale_discounts() -> None:
     [condition] = [condition for condition in CONDITIONS if condition.field == "ppo.gamma"]
     assert str(condition) == (
         "ppo.advantage = gae or n_step or reward_to_go or env.reward_scale = running"

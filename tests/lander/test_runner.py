@@ -141,7 +141,7 @@ def test_rewards_are_scaled_and_episode_returns_are_raw() -> None:
     assert [episode.total_reward for episode in episodes] == [3.0, 3.0, 3.0, 3.0]
 
 
-def test_at_a_time_limit_the_next_value_is_that_of_the_true_last_observation() -> None:
+def test_at_a_time_limit_the_next_value_is_of_the_true_last_observation() -> None:
     policy, rollout, _ = collect("three-truncated", num_envs=2, steps=6)
     one, two, last, first = value(policy, (0.1, 0.3), (0.2, 0.3), (0.3, 0.3), (0.0, 0.3))
     assert abs(float(last - first)) > 0.01  # else the two could be confused unnoticed
@@ -230,7 +230,7 @@ def test_a_blind_critic_learns_the_closed_form(ending: str, expected: float) -> 
     assert float(learned) == pytest.approx(expected, abs=0.1)
 
 
-def test_each_copy_plays_its_share_of_whole_episodes_whatever_their_lengths() -> None:
+def test_each_copy_plays_its_share_of_episodes_whatever_their_lengths() -> None:
     """Copy first, then time; the next rollout goes on in each copy's random stream."""
     policy, runner = make_runner("mixed-truncated", num_envs=3, episodes=12)
     drawn: list[list[int]] = []
@@ -322,7 +322,7 @@ def test_a_time_limit_truncates_training_and_leaves_evaluation_whole() -> None:
     assert [evaluation.lengths for evaluation in evaluations] == [(3, 3)] * 3
 
 
-def test_a_step_cost_is_taken_from_what_is_learnt_and_not_from_what_is_recorded() -> None:
+def test_a_step_cost_lowers_the_learnt_reward_not_the_recorded_return() -> None:
     _, rollout, episodes = collect("three-truncated", num_envs=2, steps=3, **{"env.step_cost": 0.4})
     torch.testing.assert_close(rollout.rewards, torch.full((3, 2), 0.5 * (1 - 0.4)))
     assert episodes == [Episode(3.0, 3)] * 2

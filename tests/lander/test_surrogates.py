@@ -52,7 +52,7 @@ def test_the_divergence_is_not_computed_where_it_is_not_needed(name: str) -> Non
     ("kl", "beta"),
     [(0.0199, 1.5), (0.0201, 3.0), (0.03, 3.0), (0.0449, 3.0), (0.0451, 6.0), (9.0, 6.0)],
 )
-def test_beta_halves_below_two_thirds_of_the_target_and_doubles_above_one_and_a_half(
+def test_beta_halves_below_two_thirds_of_the_target_doubles_above_1_5(
     kl: float, beta: float
 ) -> None:
     assert adapted(3.0, kl, PPOConfig(kl_target=0.03)) == beta

@@ -246,7 +246,7 @@ def test_every_word_learns_something_else_and_the_same_again(field: str) -> None
         assert same_weights(run(knobs_and(needs, {field: word})).policy, policies[word]), word
 
 
-def test_without_a_critic_and_with_normalised_advantages_the_reward_scale_cancels_out() -> None:
+def test_reward_scale_cancels_with_normalised_advantages_and_no_critic() -> None:
     """To the bit for powers of two."""
     for kind in ("none", "batch", "minibatch"):
         one, four = (

@@ -82,7 +82,7 @@ def test_a_module_is_named_by_the_id_and_by_arguments_that_read_like_one() -> No
 
 
 @pytest.mark.parametrize("name", ["env.id", "env.kwargs.env_id"])
-def test_what_is_read_needs_consent_and_the_refusal_names_the_module_and_the_option(
+def test_what_is_read_needs_consent_the_refusal_names_module_and_option(
     tmp_path: Path, name: str
 ) -> None:
     values = {name: ID}
@@ -111,7 +111,7 @@ def test_only_the_name_of_a_module_can_be_agreed_to(tmp_path: Path, module: str)
     assert str(refused.value).isprintable()
 
 
-def test_consent_is_a_line_of_the_users_settings_and_its_removal_takes_it_back(
+def test_consent_is_a_line_of_the_settings_and_removing_it_withdraws_it(
     tmp_path: Path, settings: Path
 ) -> None:
     here = Origin.folder(tmp_path / "store")
@@ -135,7 +135,7 @@ def test_a_store_around_the_settings_cannot_bring_consent_along(
     assert trusted(around) == set()
 
 
-def test_where_consent_cannot_be_kept_it_lasts_for_this_process_and_its_children(
+def test_consent_that_cannot_be_kept_lasts_for_the_process_and_children(
     tmp_path: Path,
     settings: Path,
     monkeypatch: pytest.MonkeyPatch,

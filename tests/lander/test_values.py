@@ -79,7 +79,7 @@ def test_every_field_that_can_be_null_and_every_word_none_is_tested_here() -> No
     assert words <= set(NONE_IS_A_WORD)
 
 
-def test_a_written_config_names_every_field_so_that_later_defaults_change_nothing() -> None:
+def test_a_written_config_names_every_field_against_later_defaults() -> None:
     document = tomllib.loads(to_toml(TrainConfig()))
     names = {
         f"{table}.{name}" if isinstance(fields, dict) else table
@@ -145,7 +145,7 @@ def test_a_refused_size_names_its_bound() -> None:
     )
 
 
-def test_a_whole_number_with_an_exponent_is_refused_with_the_way_to_write_it() -> None:
+def test_a_whole_number_with_an_exponent_is_refused_with_its_spelling() -> None:
     assert refusal({"total_steps": 1e6}) == (
         "total_steps: input should be a valid integer, got 1000000.0: write 1000000"
     )
@@ -154,7 +154,7 @@ def test_a_whole_number_with_an_exponent_is_refused_with_the_way_to_write_it() -
 @pytest.mark.parametrize(
     "text", [f"seed = {'9' * 5000}", f"seed = 0x{'f' * 9000}", "x = " + "[" * 9999]
 )
-def test_numbers_and_nests_beyond_what_python_reads_are_refused_in_one_line(text: str) -> None:
+def test_numbers_and_nests_that_python_cannot_read_are_one_line(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_toml(text, source="some.toml")
     assert str(caught.value).startswith("some.toml: ")

@@ -105,7 +105,7 @@ def test_the_floor_is_the_minimum_where_nothing_is_far_below(
     assert floor_of(values) == floor
 
 
-def test_a_trial_pruned_between_trainings_stands_at_its_mean_not_at_one_episode() -> None:
+def test_a_trial_pruned_between_trainings_has_its_mean_as_value() -> None:
     some = [trial(0, 100.0, x=0.01), trial(1, 50.0, x=0.02)]
     between = trial(2, -300.0, pruned=True, x=0.03, **{RETURNS: [[10.0, 30.0]]})
     for figure in (
@@ -115,7 +115,7 @@ def test_a_trial_pruned_between_trainings_stands_at_its_mean_not_at_one_episode(
         assert sorted(points(figure.axes[0])) == [20.0, 50.0, 100.0]
 
 
-def test_the_axis_of_a_score_is_called_so_and_crosses_have_a_name_of_their_own() -> None:
+def test_the_score_axis_and_the_crosses_are_named() -> None:
     some = [*trials([1.0, 2.0]), trial(2, 0.0, pruned=True)]
     lines = history(some, env="Pendulum-v1").axes[0]
     legend = lines.get_legend()

@@ -185,7 +185,7 @@ def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
     assert f"confirmed: trial {again.user_attrs[WINNER]}" in status.stdout
 
 
-def test_pictures_and_table_of_the_confirmation_are_copied_with_those_of_the_sweep(
+def test_pictures_and_table_of_the_confirmation_are_copied_too(
     swept: Sweep, confirmation: Sweep, tmp_path: Path
 ) -> None:
     publish(swept)  # as `run` does at its end
@@ -217,7 +217,7 @@ def test_of_one_that_is_done_nothing_is_trained_again(
     assert len(confirmation.read_trials().all) == count
 
 
-def test_without_a_picture_a_confirmation_ends_well_and_without_a_policy_nothing_is_renamed(
+def test_a_confirmation_needs_no_picture_but_renames_only_with_a_policy(
     swept: Sweep,
     confirmation: Sweep,
     client: MlflowClient,
@@ -270,7 +270,7 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     assert missing(fewer) == 0
 
 
-def test_the_same_parameters_are_one_candidate_and_the_defaults_are_always_in(
+def test_equal_parameters_are_one_candidate_and_defaults_always_one(
     store: Store,
 ) -> None:
     sweep = start_sweep(STUDY, store, trials=1, command=["run"])

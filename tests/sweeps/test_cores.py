@@ -61,7 +61,7 @@ def test_the_quota_of_every_control_group_is_read(
 @pytest.mark.parametrize(
     ("quota", "cores"), [("100000", 1), ("10000", 1), ("290000", 2), ("9900000", 4), ("max", 4)]
 )
-def test_cores_are_bounded_by_the_quota_and_by_the_cores_that_a_process_is_bound_to(
+def test_cores_are_bounded_by_the_quota_and_by_the_process_affinity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)

@@ -160,7 +160,7 @@ def test_every_trial_has_one_ending(
     assert ending(create_trial(state=state, value=value, user_attrs=attributes)) == expected
 
 
-def test_a_retry_that_was_withdrawn_by_an_earlier_version_gives_its_trial_back(
+def test_a_retry_withdrawn_by_an_earlier_version_gives_its_trial_back(
     store: Store,
 ) -> None:
     sweep = start(store, trials=2)

@@ -76,7 +76,7 @@ def test_a_creation_interrupted_at_any_call_is_continued_as_the_same_sweep(
     assert not list(examine(finished, dry_run=False))
 
 
-def test_a_study_that_was_only_partly_created_is_one_line_for_every_command(
+def test_a_partly_created_study_is_one_line_for_every_command(
     command: Command, store: Store
 ) -> None:
     study = read_study(TINY, source="tiny.toml")

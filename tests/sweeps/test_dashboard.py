@@ -77,7 +77,7 @@ def answer(
 
 
 @pytest.mark.usefixtures("imitation")
-def test_it_shows_this_stores_trials_and_prints_a_link_per_study_and_nothing_else(
+def test_it_shows_the_trials_of_this_store_and_a_link_per_study(
     filled: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     port = free_port()

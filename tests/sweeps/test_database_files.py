@@ -67,7 +67,7 @@ def content(store: Store) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("database", ["optuna.db", "mlflow.db"])
 @pytest.mark.parametrize(("damage", "message"), [*(LOST | FOREIGN).items()])
-def test_a_half_that_is_lost_or_foreign_is_one_line_and_no_command_begins_anew(
+def test_a_lost_or_foreign_database_is_one_line_and_nothing_restarts(
     command: Command,
     finished: Store,
     tiny_file: Path,
@@ -108,9 +108,7 @@ def test_a_store_without_sweeps_is_completed(
     assert store.study_names() == []
 
 
-def test_a_database_that_was_put_back_is_read_anew_by_a_process_that_knew_the_other(
-    finished: Store, empty: Path
-) -> None:
+def test_a_database_that_was_put_back_is_read_again(finished: Store, empty: Path) -> None:
     assert finished.study_names() == ["tiny"]
     assert [experiment.name for experiment in finished.runs().search_experiments()] == [
         "tiny",

@@ -124,9 +124,7 @@ def test_workers_export_and_confirm_use_the_base_that_was_kept(
     assert confirmation.base.ppo.n_step == 7
 
 
-def test_a_default_of_a_searched_field_that_changed_leaves_trial_0_as_it_was(
-    store: Store, later: Later
-) -> None:
+def test_a_changed_default_of_a_searched_field_leaves_trial_0(store: Store, later: Later) -> None:
     start(store, study_of(), trials=2)
     later(learning_rate=9e-3)
     resumed = start(store, study_of(), trials=3)

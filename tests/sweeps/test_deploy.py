@@ -26,7 +26,7 @@ def test_the_kubernetes_job_gives_every_worker_a_core_and_runs_one() -> None:
     assert spec["restartPolicy"] == "OnFailure"  # an interrupted worker ends with 130
 
 
-def test_a_pod_of_the_kubernetes_job_has_no_right_that_a_worker_does_without() -> None:
+def test_a_pod_of_the_kubernetes_job_has_no_needless_right() -> None:
     job = yaml.safe_load((FOLDER / "kubernetes.yaml").read_text())
     spec = job["spec"]["template"]["spec"]
     (container,) = spec["containers"]

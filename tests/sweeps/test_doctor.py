@@ -49,7 +49,7 @@ def test_of_a_healthy_store_it_says_so(command: Command, mini: Store) -> None:
     assert done.stdout == f"nothing is wrong in {mini.folder}: mini\n"
 
 
-def test_a_moved_store_is_refused_until_it_is_at_home_and_then_all_of_it_works(
+def test_a_moved_store_is_refused_until_its_paths_are_updated(
     command: Command, mini: Store, tmp_path: Path
 ) -> None:
     moved = tmp_path / "new home"
@@ -95,7 +95,7 @@ def test_a_run_that_disagrees_with_its_trial_follows_it(copy: Store) -> None:
     assert findings(copy) == []
 
 
-def test_a_run_without_a_trial_is_closed_and_so_is_a_parent_that_nobody_works_at(
+def test_a_run_without_a_trial_and_a_parent_without_workers_are_closed(
     copy: Store,
 ) -> None:
     sweep, client = open_sweep(copy, "mini"), copy.runs()
@@ -152,7 +152,7 @@ def test_what_is_missing_is_listed_and_the_rest_stays_readable(
     assert again.stderr.count("\n") == 1
 
 
-def test_a_config_of_a_newer_version_and_weights_of_another_shape_are_said_in_one_line(
+def test_a_newer_config_or_weights_of_another_shape_are_one_line(
     command: Command,
     copy: Store,
 ) -> None:
@@ -201,7 +201,7 @@ def other_version(file: Path) -> None:
         (other_version, "was written by another version: install that"),
     ],
 )
-def test_a_database_that_cannot_be_read_is_said_in_one_line_with_the_remedy(
+def test_an_unreadable_database_is_one_line_with_the_remedy(
     copy: Store, database: str, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(copy.folder / database)

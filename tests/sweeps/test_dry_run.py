@@ -143,7 +143,7 @@ def test_a_dry_run_of_a_moved_store_leaves_every_file_as_it_is(
     assert checksum(moved) == before
 
 
-def test_a_dry_run_of_a_store_that_others_write_in_waits_for_them_and_reads_one_moment(
+def test_a_dry_run_waits_for_writers_and_reads_one_moment(
     command: Command, finished: Store
 ) -> None:
     with closing(sqlite3.connect(finished.folder / "mlflow.db", isolation_level=None)) as writer:

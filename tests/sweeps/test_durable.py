@@ -69,7 +69,7 @@ def run_one(store: FakeStore, names: list[str]) -> optuna.Study:
     return study
 
 
-def test_a_record_that_waits_is_forced_onto_the_disk_before_its_trial_is_complete(
+def test_a_waiting_record_is_synced_before_its_trial_is_complete(
     tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Outbox, "_not_before", {})
@@ -82,7 +82,7 @@ def test_a_record_that_waits_is_forced_onto_the_disk_before_its_trial_is_complet
     assert before >= {str(path) for path in {*wanted, folder.parent, store.folder}}
 
 
-def test_artifacts_on_this_machine_are_forced_onto_the_disk_before_their_copies_are_removed(
+def test_local_artifacts_are_synced_before_their_copies_are_removed(
     store: Store, synced: list[str]
 ) -> None:
     client = store.runs()
@@ -141,7 +141,7 @@ def test_only_a_local_address_of_artifacts_is_a_folder(uri: str, folder: Path | 
     assert local_folder(uri) == folder
 
 
-def test_a_folder_that_an_earlier_sweep_left_is_not_taken_for_the_record_of_a_new_trial(
+def test_a_folder_left_by_an_earlier_sweep_is_no_record_of_a_new_trial(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mlflow = FakeMlflow()

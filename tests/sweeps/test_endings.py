@@ -138,7 +138,7 @@ def test_a_bug_fails_its_trial_with_reason_and_traceback(
     assert "traceback.txt" in names
 
 
-def test_a_receipt_that_does_not_match_fails_and_names_the_first_difference(
+def test_a_receipt_that_differs_fails_and_names_the_first_difference(
     sweep: Sweep,
 ) -> None:
     trial, run = run_one(sweep)

@@ -12,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 from sweeps.store.store import Store
 
 
-def test_a_process_sees_the_database_that_was_put_in_the_place_of_the_one_it_opened(
+def test_a_process_sees_the_database_that_replaced_the_one_it_opened(
     store: Store, empty: Path
 ) -> None:
     optuna.create_study(study_name="before", storage=store.trials())
@@ -40,7 +40,7 @@ def replace(store: Store, other: Path, name: str) -> None:
     aside.replace(store.folder / name)
 
 
-def test_a_database_that_is_gone_is_not_created_anew_by_a_process_that_had_opened_it(
+def test_a_lost_database_is_not_recreated_by_a_process_that_had_it_open(
     store: Store,
 ) -> None:
     trials = store.trials()

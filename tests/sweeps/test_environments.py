@@ -105,7 +105,7 @@ def run_one(store: Store, odd: Study, *, check: Any = None) -> optuna.trial.Froz
     return open_sweep(store, odd.name).read_trials().all[0]
 
 
-def test_a_trial_records_its_arguments_its_model_and_why_there_is_no_picture(store: Store) -> None:
+def test_a_trial_records_arguments_model_and_why_a_picture_is_missing(store: Store) -> None:
     trial = run_one(store, study())
     assert trial.state == TrialState.COMPLETE
     client = store.runs()

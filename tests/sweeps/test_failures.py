@@ -83,7 +83,7 @@ def fails(what: str) -> Callable[..., None]:
     ("rate", "reason"),
     [(1e3, "has exploded"), (1e8, "loss/policy = nan")],
 )
-def test_a_diverged_trial_fails_with_its_own_reason_and_leaves_finite_points_only(
+def test_a_diverged_trial_fails_with_its_reason_and_finite_points_only(
     store: Store, rate: float, reason: str
 ) -> None:
     text = changed(MINI, {"low = 3e-4, high = 1e-2": "low = 3e-4, high = 1e38"})
@@ -100,7 +100,7 @@ def test_a_diverged_trial_fails_with_its_own_reason_and_leaves_finite_points_onl
     assert "traceback.txt" not in files(sweep, run.info.run_id)
 
 
-def test_weights_of_which_a_finite_loss_tells_nothing_yet_diverge_by_the_action() -> None:
+def test_weights_hidden_by_a_finite_loss_diverge_by_the_action() -> None:
     # one step: the loss is that of the weights before it, their sums overflow after it
     once = {"ppo.update_epochs": 1, "ppo.learning_rate": 1e37, "policy.trunk": "separate"}
     config = configure({**SMALL, **once}, base=TrainConfig())
@@ -225,7 +225,7 @@ def test_a_whole_record_has_no_warning(store: Store) -> None:
     assert WARNING not in run.data.tags
 
 
-def test_a_sweep_is_published_without_the_figures_and_the_registry_that_fail(
+def test_a_sweep_is_published_though_figures_and_registry_fail(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = started(store)

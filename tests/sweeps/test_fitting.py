@@ -78,7 +78,7 @@ POWERS = "choices = [32, 64, 128, 256, 512]"
         ("ppo.rollout_steps", "low = 16, high = 1000000", "low = 32, high = 1248, step = 32"),
     ],
 )
-def test_a_value_that_fits_in_no_training_is_refused_and_those_that_fit_can_be_copied(
+def test_a_value_that_never_fits_is_refused_with_those_that_fit(
     field: str, spec: str, fits: str
 ) -> None:
     line = refusal(f'"{field}" = {{ {spec} }}')
@@ -87,7 +87,7 @@ def test_a_value_that_fits_in_no_training_is_refused_and_those_that_fit_can_be_c
     assert field in study_of(instead).space  # as it stands in the message
 
 
-def test_following_the_message_ends_in_a_study_also_where_two_ranges_do_not_fit() -> None:
+def test_following_the_message_leads_to_a_study_even_for_two_ranges() -> None:
     lines = {
         "ppo.minibatch_size": "{ low = 32, high = 512 }",
         "ppo.rollout_steps": "{ low = 16, high = 256 }",
@@ -122,7 +122,7 @@ def test_a_value_without_any_that_fits_is_refused_with_the_rule(space: str, rule
     assert rule in refusal(space)
 
 
-def test_an_end_of_a_range_that_acts_only_in_some_trials_is_tried_in_such_a_trial() -> None:
+def test_the_end_of_a_conditional_range_is_tried_where_it_acts() -> None:
     space = '"ppo.surrogate" = { choices = ["clip", "kl_fixed"] }\n"ppo.kl_coef" = '
     assert study_of(space + "{ low = 0.5, high = 2.0 }").space
     assert "ppo.kl_coef: input should be" in refusal(space + "{ low = -1.0, high = 2.0 }")
@@ -162,7 +162,7 @@ def test_every_proposed_combination_can_be_trained(sampler: str) -> None:
     assert len(sizes) > 10
 
 
-def test_a_sampler_that_insists_on_what_does_not_fit_keeps_its_other_values() -> None:
+def test_a_sampler_that_insists_on_a_misfit_keeps_its_other_values() -> None:
     study = study_of(LISTS, base=SMALL)
     sampler = proposer(study, seed=0)
     insisting = optuna.samplers.PartialFixedSampler(

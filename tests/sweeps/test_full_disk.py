@@ -253,7 +253,7 @@ def test_a_command_that_fails_for_want_of_room_says_so_in_one_line(
 # pictures
 
 
-def test_figures_copies_the_pictures_that_are_there_and_names_the_one_that_is_not(
+def test_figures_copies_existing_pictures_and_names_the_missing_one(
     begun: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

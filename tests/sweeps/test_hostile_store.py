@@ -272,7 +272,7 @@ def test_a_folder_that_is_a_link_is_not_followed(
     assert list(victim.iterdir()) == []
 
 
-def test_a_model_file_that_is_a_link_is_neither_read_nor_written_when_a_store_has_moved(
+def test_in_a_moved_store_a_linked_model_file_is_neither_read_nor_written(
     empty: Path, tmp_path: Path
 ) -> None:
     store = Store(Path(shutil.copytree(empty, tmp_path / "store")))

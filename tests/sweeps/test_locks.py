@@ -19,7 +19,7 @@ from sweeps.store.store import Store
 from sweeps.study.study import find_study
 
 
-def test_while_a_sweep_is_published_its_trials_can_be_taken_but_nobody_else_publishes(
+def test_one_process_publishes_while_others_take_trials(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = start_sweep(find_study("smoke"), store, trials=1, command=["run"])
@@ -45,7 +45,7 @@ def test_on_a_server_they_are_two_locks_as_well() -> None:
     assert lock_key("") != lock_key("publication")
 
 
-def test_a_recorder_holds_few_points_however_many_updates_lie_between_checkpoints() -> None:
+def test_a_recorder_holds_few_points_however_rare_checkpoints_are() -> None:
     class Disk:
         def __init__(self) -> None:
             self.batches: list[int] = []

@@ -130,7 +130,7 @@ def test_a_process_that_has_ended_and_was_not_collected_yet_is_gone() -> None:
     process.communicate()
 
 
-def test_without_proc_and_behind_a_proc_that_hides_others_only_heartbeats_tell(
+def test_without_a_visible_proc_only_heartbeats_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = str(replace(ME, pid=str(os.getppid()), started="1"))
@@ -184,7 +184,7 @@ def test_to_look_for_the_lost_changes_nothing(store: Store) -> None:
     assert content() == before
 
 
-def test_a_worker_that_dies_before_its_first_heartbeat_is_lost_elsewhere_too(store: Store) -> None:
+def test_a_worker_dead_before_its_first_heartbeat_is_lost_elsewhere_too(store: Store) -> None:
     sweep, _ = begun(store, worker=str(replace(ME, host="elsewhere")))
     set_clock_forward(store)  # there is one to set back: it comes with the signature
     assert len(find_lost(sweep, sweep.read_trials())) == 1
@@ -255,7 +255,7 @@ MOMENTS = [
         pytest.param(MOMENTS[1], "gone", marks=pytest.mark.slow),
     ],
 )
-def test_a_trial_that_is_taken_away_at_any_moment_costs_its_worker_that_trial_only(
+def test_a_trial_taken_away_at_any_moment_costs_its_worker_only_that_trial(
     store: Store, monkeypatch: pytest.MonkeyPatch, moment: str, spool: str
 ) -> None:
     study = read_study(changed(QUICK, {"trials = 3": "trials = 1"}), source="tiny.toml")
@@ -295,9 +295,7 @@ def test_a_trial_that_is_taken_away_while_optuna_is_told_is_left_alone(
     assert ending(run_next(sweep.optuna, taken)) == Ending.LOST
 
 
-def test_the_spool_of_a_worker_that_lives_here_is_not_delivered_behind_its_back(
-    store: Store, stopped: str
-) -> None:
+def test_the_outbox_of_a_living_worker_is_left_to_it(store: Store, stopped: str) -> None:
     sweep, trial = begun(store, worker=stopped)
     folder = outbox_path(store, "mini", trial.number)
     folder.mkdir(parents=True)

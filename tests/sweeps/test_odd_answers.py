@@ -135,7 +135,7 @@ def test_an_upload_that_is_too_large_is_set_aside_and_one_that_fails_waits(
         assert (tmp_path / "mini-0000.refused" / "policy.pt").read_text() == "weights"
 
 
-def test_a_request_that_a_proxy_finds_too_large_is_refused_whatever_it_holds() -> None:
+def test_a_request_too_large_for_a_proxy_is_refused_whatever_it_holds() -> None:
     too_large = "API request to endpoint /x failed with error code 413 != 200. Response body: ''"
     assert not is_retryable(MlflowException(too_large))
     assert is_retryable(MlflowException(too_large.replace("413", "502")))

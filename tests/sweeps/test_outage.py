@@ -186,7 +186,7 @@ def require_whole(sweep: Sweep, recorded_curves: dict[str, list[tuple[int, float
 
 
 @pytest.mark.slow
-def test_a_worker_without_a_server_waits_with_its_records_until_there_is_one(
+def test_a_worker_waits_with_its_records_until_there_is_a_server(
     server: TrackingServer, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = begin(store, "joined", server.uri, monkeypatch)
@@ -332,7 +332,7 @@ def lock(database: sqlite3.Connection) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_whose_server_is_killed_and_started_again_records_every_trial_once(
+def test_a_sweep_whose_server_restarts_records_every_trial_once(
     server: TrackingServer, store: Store, start: Start, tmp_path: Path
 ) -> None:
     file = tmp_path / "restart.toml"

@@ -86,7 +86,7 @@ def scored(sweep: Sweep, *scores: float) -> None:
         sweep.optuna.tell(trial, score)
 
 
-def test_a_point_is_its_fields_over_the_base_resolved_by_its_own_environment() -> None:
+def test_a_point_is_its_fields_over_the_base_in_its_own_environment() -> None:
     assert list(STUDY.points) == NAMES
     ordinal = STUDY.points["ordinal, 4"]
     assert STUDY.base.policy.head == "categorical"
@@ -97,7 +97,7 @@ def test_a_point_is_its_fields_over_the_base_resolved_by_its_own_environment() -
     assert final_seeds(ordinal) == range(REPORT_SEED, REPORT_SEED + 2)
 
 
-def test_every_trial_is_a_point_under_a_listed_seed_all_points_under_the_first_seed_first(
+def test_trials_are_points_under_listed_seeds_the_first_seed_first(
     store: Store,
 ) -> None:
     sweep = started(store)
@@ -119,7 +119,7 @@ def test_every_trial_is_a_point_under_a_listed_seed_all_points_under_the_first_s
     assert "env.bins" not in sweep.read_trials().all[0].params
 
 
-def test_without_a_list_the_seeds_derive_from_the_study_and_lie_above_those_of_searches(
+def test_seeds_derive_from_the_study_above_those_of_searches(
     store: Store,
 ) -> None:
     sweep = started(store, changed(POINTS, {"training_seeds = [4, 5]": "training_seeds = 2"}))
@@ -160,7 +160,7 @@ def test_the_best_point_is_that_of_the_best_mean_over_its_seeds(store: Store) ->
     assert (best.number, best.user_attrs[POINT]) == (5, "episodes")
 
 
-def test_seeds_of_a_point_are_averaged_though_a_later_point_has_given_it_a_parameter(
+def test_seeds_of_a_point_are_averaged_though_it_gained_a_parameter(
     store: Store,
 ) -> None:
     sweep = started(store)
@@ -236,7 +236,7 @@ def test_an_interrupted_point_is_tried_again_under_its_seed(store: Store) -> Non
     )
 
 
-def test_a_training_that_fails_does_not_lose_the_others_and_is_tried_again_unless_it_diverged(
+def test_a_failed_training_keeps_the_others_and_is_retried_if_not_diverged(
     store: Store,
 ) -> None:
     sweep = started(store)
@@ -253,7 +253,7 @@ def test_a_training_that_fails_does_not_lose_the_others_and_is_tried_again_unles
     assert trial_configs(again, sweep.study) == [replace(STUDY.points["four actions"], seed=4)]
 
 
-def test_drawn_points_begin_with_the_defaults_and_fewer_are_the_first_of_more(store: Store) -> None:
+def test_drawn_points_begin_with_the_defaults_and_extend_fewer(store: Store) -> None:
     study = read_study(DRAWN, source="drawn.toml")
     points = points_of(study)
     assert list(points) == ["0", "1", "2", "3"]
@@ -299,7 +299,7 @@ def test_drawn_points_begin_with_the_defaults_and_fewer_are_the_first_of_more(st
         ({'final_seeds = "report"': 'final_seeds = "test"'}, "[base] final_seeds: the test seeds"),
     ],
 )
-def test_a_wrong_study_with_points_gets_one_line_that_says_what_would_be_right(
+def test_a_wrong_study_with_points_is_one_line_with_the_correction(
     changes: Mapping[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError) as error:

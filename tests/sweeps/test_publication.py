@@ -33,7 +33,7 @@ def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.publish.publish.write_figures", lambda *_: [])
 
 
-def test_a_registration_interrupted_at_any_call_is_completed_and_not_repeated(
+def test_a_registration_interrupted_at_any_call_is_completed_once(
     finished: Store,
 ) -> None:
     client, sweep = finished.runs(), open_sweep(finished, "tiny")

@@ -73,7 +73,7 @@ def test_the_last_return_is_the_value_of_a_finished_trial() -> None:
     assert last_return(trial(0, 1, 4.5, returns=[[1.0], [2.0]])) == 4.5
 
 
-def test_the_last_return_of_a_pruned_trial_is_the_mean_of_its_finished_seeds() -> None:
+def test_the_last_return_of_a_pruned_trial_is_over_its_finished_seeds() -> None:
     between = trial(0, 1, -300.0, state=TrialState.PRUNED, returns=[[1.0, 5.0], [10.0, -300.0]])
     assert last_return(between) == (3.0 - 145.0) / 2
     in_the_first = trial(0, 1, -120.0, state=TrialState.PRUNED)

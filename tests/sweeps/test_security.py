@@ -159,7 +159,7 @@ def test_the_recorded_command_has_no_password() -> None:
     )
 
 
-def test_the_ui_serves_this_machine_only_and_lists_of_processes_show_no_address(
+def test_the_ui_serves_this_machine_and_process_lists_show_no_address(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start_sweep(read_study(MINI, source="mini.toml"), store, trials=1, command=["run"])
@@ -172,7 +172,7 @@ def test_the_ui_serves_this_machine_only_and_lists_of_processes_show_no_address(
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == store.tracking_uri
 
 
-def test_consent_for_a_server_is_kept_without_its_password_and_for_every_user(
+def test_consent_for_a_server_omits_its_password_and_holds_for_all_users(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweeps.store.database.find_spec", lambda _: object())

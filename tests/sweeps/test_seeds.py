@@ -113,7 +113,7 @@ def test_every_seed_has_its_returns_and_the_value_is_their_mean(
     assert trial.values == [pytest.approx(sum(final_means) / SEEDS)]
 
 
-def test_training_seeds_differ_and_the_first_is_that_of_a_study_of_one_seed(
+def test_training_seeds_differ_and_begin_with_that_of_a_one_seed_study(
     recorded: Recorded,
 ) -> None:
     one = study_of(seeds=1)
@@ -205,7 +205,7 @@ def test_gif_and_model_are_those_of_the_training_in_the_middle(
         assert same == (seed == middle)
 
 
-def test_a_configuration_tried_again_trains_under_new_seeds_and_its_value_is_over_both(
+def test_a_repeated_configuration_has_new_seeds_and_the_mean_over_both(
     recorded: Recorded,
 ) -> None:
     first, second = recorded.trials
@@ -463,7 +463,7 @@ def test_an_objective_records_configs_then_each_training_then_the_score(play: Pl
     assert record.scores == played.trial.values == [(2.0 + 5.0 + 7.5) / 3]
 
 
-def test_of_a_pruned_trial_the_finished_trainings_are_recorded_and_no_score(play: Play) -> None:
+def test_a_pruned_trial_records_its_finished_trainings_and_no_score(play: Play) -> None:
     trials = in_memory(WILCOXON)
     play(WILCOXON, trials, BEST, BEST, BEST)
     record = play(WILCOXON, trials, BEST, beaten(100.0)).record

@@ -88,7 +88,7 @@ def test_a_server_is_taken(store: Store, value: str, monkeypatch: pytest.MonkeyP
     assert store.tracking_uri == value
 
 
-def test_mlflow_leaves_no_trace_in_the_environment_and_its_own_database_is_the_same_store(
+def test_mlflow_leaves_the_environment_and_names_the_same_store(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.runs()
@@ -154,7 +154,7 @@ def test_a_value_that_mlflow_cannot_read_is_one_line(monkeypatch: pytest.MonkeyP
     assert unreadable_variable(ValueError("another")) == ""
 
 
-def test_the_ui_serves_one_store_to_this_machine_whatever_the_shell_says_of_servers(
+def test_the_ui_serves_one_store_here_whatever_servers_the_shell_names(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("os.execv", lambda *_: sys.exit())

@@ -158,7 +158,7 @@ def test_a_line_that_is_no_record_is_set_aside_and_the_rest_arrives(
     assert capsys.readouterr().err == ""
 
 
-def test_a_record_whose_run_is_not_known_is_set_aside_as_a_whole_and_the_next_arrives(
+def test_a_record_of_an_unknown_run_is_set_aside_and_the_next_arrives(
     store: FakeStore, mlflow: FakeMlflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = outbox_path(store.store, "mini", 0)
@@ -356,7 +356,7 @@ WHOLE = [
 
 
 @pytest.mark.parametrize("damage", WHOLE)
-def test_a_folder_that_cannot_be_read_is_set_aside_under_a_free_name_and_the_next_arrives(
+def test_an_unreadable_folder_is_set_aside_and_the_next_arrives(
     store: FakeStore,
     mlflow: FakeMlflow,
     capsys: pytest.CaptureFixture[str],
@@ -378,7 +378,7 @@ def test_a_folder_that_cannot_be_read_is_set_aside_under_a_free_name_and_the_nex
     assert not os.path.lexists(folder)
 
 
-def test_the_end_of_a_lost_trial_is_recorded_though_its_record_cannot_be_read(
+def test_the_end_of_a_lost_trial_is_recorded_despite_an_unreadable_record(
     store: FakeStore, mlflow: FakeMlflow
 ) -> None:
     trial = store.find("mini", 0)

@@ -106,7 +106,7 @@ def failures(sweep: Sweep) -> list[str]:
     ]
 
 
-def test_a_killed_worker_costs_one_trial_which_is_tried_again_in_the_same_run(
+def test_a_killed_worker_costs_one_trial_which_the_same_run_retries(
     store: Store, tmp_path: Path, start: Start
 ) -> None:
     study = write(SHORT, tmp_path)

@@ -112,7 +112,7 @@ def test_a_trial_whose_worker_has_ended_is_closed_and_tried_again(store: Store) 
     assert take(sweep).user_attrs[RETRY_OF] == gone.number
 
 
-def test_another_space_under_the_same_name_is_refused_with_every_difference(store: Store) -> None:
+def test_another_space_under_one_name_is_refused_with_every_difference(store: Store) -> None:
     start(store)
     text = changed(MINI, {"high = 12": "high = 20", "total_steps = 1_024": "total_steps = 512"})
     message = (
@@ -143,7 +143,7 @@ def with_scores(store: Store, *scores: float) -> Sweep:
     return sweep
 
 
-def test_a_warm_start_tries_the_defaults_and_then_the_best_of_another_sweep(store: Store) -> None:
+def test_a_warm_start_tries_the_defaults_then_the_best_of_another_sweep(store: Store) -> None:
     with_scores(store, 10.0, 70.0, 30.0, 60.0, 20.0, 50.0, 40.0)
     begun = warmed(MINI, store)
     fixed = [trial.system_attrs.get("fixed_params", {}) for trial in begun.read_trials().all]

@@ -65,7 +65,7 @@ def test_a_trial_notes_when_it_began_and_ended_in_utc_wherever_it_runs(
     assert seconds(frozen) == (end - begin).total_seconds()
 
 
-def test_of_trials_of_an_earlier_version_the_local_time_is_taken_for_that_of_this_host(
+def test_local_times_of_an_earlier_version_count_as_those_of_this_host(
     zone: None,
 ) -> None:
     old = create_trial(value=1.0)

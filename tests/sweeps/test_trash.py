@@ -141,7 +141,7 @@ def test_the_doctor_tells_a_deleted_run_of_a_trial_from_one_that_is_gone(
     assert f"run {run_id} is gone from MLflow" in again.stderr
 
 
-def test_an_experiment_that_keeps_its_artifacts_elsewhere_is_refused_before_that(
+def test_an_experiment_with_artifacts_elsewhere_is_refused_before_that(
     finished: Store, tmp_path: Path
 ) -> None:
     finished.runs().create_experiment("again", (tmp_path / "elsewhere").as_uri())
@@ -152,7 +152,7 @@ def test_an_experiment_that_keeps_its_artifacts_elsewhere_is_refused_before_that
 
 
 @pytest.mark.parametrize("trashed", [True, False])
-def test_a_name_that_mlflow_already_has_is_refused_before_anything_is_created(
+def test_a_name_that_mlflow_has_is_refused_before_anything_is_created(
     command: Command, finished: Store, tiny_file: Path, trashed: bool
 ) -> None:
     client = finished.runs()
