@@ -19,7 +19,7 @@ import optuna
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy import Engine, event
 
 import analysis.load
@@ -42,7 +42,7 @@ from sweeps.run.worker import work
 from sweeps.schema import ENDED, REASON, RETURNS, RUN_ID, STARTED, Reason, seed_folder
 from sweeps.store import mlflow_private
 from sweeps.store.store import Store, quiet
-from sweeps.store.trials import collector_paused
+from sweeps.store.trials import Trials, collector_paused
 from sweeps.study.ranges import read_range
 from sweeps.study.space import suggest
 from sweeps.study.study import find_study, read_study
@@ -452,11 +452,11 @@ def test_the_collector_rests_while_trials_are_read(
 ) -> None:
     at_work: list[bool] = []
 
-    def trials(sweep: Sweep) -> list[FrozenTrial]:
+    def read_trials(sweep: Sweep) -> Trials:
         at_work.append(gc.isenabled())
-        return []
+        return Trials([], 0)
 
-    monkeypatch.setattr(Sweep, "trials", property(trials))
+    monkeypatch.setattr(Sweep, "read_trials", read_trials)
     load_trials(made)
     assert at_work == [False]
     assert gc.isenabled()
