@@ -28,25 +28,25 @@ from sweeps.study.space import defaults
 from sweeps.sweep import Sweep, open_sweep
 
 DEFAULTS = 0
-"""Number of the trial that is the study's base, as it is."""
+"""Number of the trial that trains the study's base."""
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A candidate, and how it did under the test seeds."""
+    """A candidate and its returns under the test seeds."""
 
     number: int
-    """Its trial in the sweep; 0 are the defaults."""
+    """Number of its trial in the sweep; 0: the defaults."""
     params: dict[str, Any]
-    """As Optuna has them."""
+    """Its parameters in Optuna."""
     sweep_score: float | None
-    """What the sweep thought of it; None if it was pruned there or has failed."""
+    """Its score in the sweep; None if it was pruned or failed there."""
     returns: tuple[tuple[float, ...], ...]
-    """Of every test episode, for each training that came to its end."""
+    """Return of each test episode, by finished training."""
     trials: tuple[int, ...]
-    """Of the confirmation, in the order of `returns`."""
+    """Numbers of the confirmation's trials, in the order of `returns`."""
     failed: int
-    """Trainings that did not come to their end."""
+    """How many trainings failed."""
 
     @property
     def scores(self) -> list[float]:
@@ -119,14 +119,14 @@ def read_confirmation(store: Store, name: str) -> list[Confirmed]:
 def confirmed(
     number: int, trials: Sequence[FrozenTrial], swept: Sequence[FrozenTrial]
 ) -> Confirmed:
-    """What became of a candidate's trainings, beside the finished trials of the sweep."""
+    """The results of a candidate's trainings; `swept` are the finished trials of the sweep."""
     finished = [
         trial
         for trial in trials
         if trial.state == TrialState.COMPLETE and RETURNS in trial.user_attrs
     ]
     params = fixed_params(trials[0])
-    # by parameters: the trial of this number may have been lost, and tried again in another
+    # by parameters: the trial of this number may have been lost, and its retry has the score
     scores = [trial.values[0] for trial in swept if trial.params == params]
     return Confirmed(
         number=number,

@@ -67,7 +67,7 @@ def thrusts(sweep: Sweep) -> Answer:
         return Answer(f"Study {sweep.study.name} cuts no engines into bins.")
     figure = new_figure(9, 4.6)
     panels = figure.subplots(1, 2)
-    told = []
+    off_of: dict[tuple[int, int], int] = {}
     for engine, axes in zip((MAIN, SIDE), panels, strict=True):
         axes.plot(CURVE, thrust(base.env, engine, CURVE.tolist()), color=GREY, zorder=0)
         for row, bins in enumerate(counts):
@@ -78,12 +78,11 @@ def thrusts(sweep: Sweep) -> Answer:
             axes.plot(levels[~off], np.full((~off).sum(), height), "o", color=colour)
             axes.plot(levels[off], np.full(off.sum(), height), "o", mfc="none", color=colour)
             axes.annotate(f"{bins} bins", (1.08, height), fontsize=8, va="center")
-            told.append((engine, bins, int(off.sum())))
+            off_of[engine, bins] = int(off.sum())
         axes.set_xlim(-1.1, 1.45)
         axes.set_yticks([0, 0.5, 1])
         axes.set_xlabel(f"level of the {ENGINES[engine]}")
         axes.set_ylabel("share of full thrust, measured")
-    off_of = {(engine, bins): off for engine, bins, off in told}
     parts = [
         f"{bins} bins leave the main engine off in {off_of[MAIN, bins]} of them and the side "
         f"engines in {off_of[SIDE, bins]}"
@@ -116,8 +115,8 @@ def heads_and_bins() -> Answer:
     bins = list(dict.fromkeys(point.split(", ")[1] for point in by_point if ", " in point))
     for i, head in enumerate(heads):
         rows = [by_point.get(f"{head}, {count}", by_point.get(head)) for count in bins]
-        places = [x + 0.12 * (i - (len(heads) - 1) / 2) for x in range(len(bins))]
-        points = [(x, row) for x, row in zip(places, rows, strict=True) if row is not None]
+        offset = 0.12 * (i - (len(heads) - 1) / 2)
+        points = [(x + offset, row) for x, row in enumerate(rows) if row is not None]
         error_bars(
             axes,
             [x for x, _ in points],
@@ -127,7 +126,7 @@ def heads_and_bins() -> Answer:
             marker=MARKERS[i % len(MARKERS)],
         )
     axes.set_xticks(range(len(bins)), bins)
-    axes.set_xlabel("bins of each engine (the Gaussian head has none: the same at every place)")
+    axes.set_xlabel("bins of each engine (the Gaussian head has none: the same in every column)")
     axes.set_ylabel("return on unseen episodes")
     solved_line(axes, study.base.env)
     axes.legend(fontsize=8, loc="lower left")
@@ -157,7 +156,7 @@ def tuned() -> Answer:
 
 def error_bars(
     axes: Axes,
-    places: Sequence[float],
+    positions: Sequence[float],
     rows: Sequence[Estimate],
     *,
     label: str,
@@ -168,7 +167,7 @@ def error_bars(
     values = np.array([row.value for row in rows])
     ends = np.array([[row.low for row in rows], [row.high for row in rows]])
     axes.errorbar(
-        places,
+        positions,
         values,
         yerr=np.abs(ends - values),
         linestyle="none",
@@ -193,10 +192,10 @@ def used_bins(sweep: Sweep) -> Answer:
     shares = counts / counts.sum()
     figure = new_figure(9.5, 4.2)
     bars, heat = figure.subplots(1, 2)
-    for engine, place in ((MAIN, -0.2), (SIDE, 0.2)):
+    for engine, offset in ((MAIN, -0.2), (SIDE, 0.2)):
         share = shares.sum(axis=1 - engine)
         bars.bar(
-            np.arange(len(share)) + place,
+            np.arange(len(share)) + offset,
             share,
             0.4,
             color=COLOURS[engine],
@@ -270,9 +269,9 @@ def searched(sweep: Sweep, field: str) -> Answer:
     axes.set_ylim(floor - margin, max(every) + margin)
     axes.legend(fontsize=8)
     best = max(groups, key=lambda name: float(np.mean(groups[name])))
-    told = mean_estimate(groups[best])
+    estimate = mean_estimate(groups[best])
     return Answer(
-        f"`{field} = {best}`: {told} over {len(groups[best])} trials, the highest mean. The "
+        f"`{field} = {best}`: {estimate} over {len(groups[best])} trials, the highest mean. The "
         "sampler tried more where it saw success, so these are not fair samples.",
         figure,
     )

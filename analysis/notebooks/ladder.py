@@ -133,7 +133,7 @@ def learning(ladder: Ladder, rung: str, axes: Axes) -> Axes:
     tables = {name: curve_table(ladder.results[name]) for name in names}
     curves(tables, axes, label="return of training episodes", points=POINTS)
     if len(names) > 1:
-        axes.get_lines()[0].set_linestyle("--")  # in grey, too, it is told from the other
+        axes.get_lines()[0].set_linestyle("--")  # the two differ in a grey print, too
     axes.legend(fontsize=8, loc="best")
     values = pd.concat(tables.values())["value"]
     axes.set_ylim(values.min() - MARGIN, values.max() + MARGIN)

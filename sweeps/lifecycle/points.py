@@ -27,9 +27,9 @@ from sweeps.study.study import Study
 from sweeps.sweep import Sweep
 
 Name = TypeVar("Name", bound=str | int)
-"""Of a point; of a candidate the number of its trial."""
+"""The name of a point; the trial number of a candidate."""
 Params = Mapping[str, Any]
-"""As Optuna has them."""
+"""Optuna's parameters."""
 
 
 def points_of(study: Study) -> dict[str, Params]:

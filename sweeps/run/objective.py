@@ -29,7 +29,7 @@ class Objective:
     study: Study
     open_record: Callable[[optuna.Trial], AbstractContextManager[Recorder]]
     check: Callable[[], None]
-    """Called after every update and during evaluations; raises to end the trial."""
+    """Called after every update and during evaluations; it raises an exception to end the trial."""
 
     def __call__(self, trial: optuna.Trial) -> float:
         results: list[TrainResult] = []
@@ -53,13 +53,13 @@ class Objective:
 
     @property
     def _between_seeds(self) -> bool:
-        """A trial may end early after a training only, not at a checkpoint."""
+        """Whether the pruner may end a trial only between trainings, not at a checkpoint."""
         return self.study.settings.pruner == "wilcoxon"
 
     def _hook(
         self, trial: optuna.Trial, record: Recorder, earlier: Sequence[float]
     ) -> Callable[[Progress], None]:
-        """What follows every update of the training after `earlier` ones with these scores."""
+        """The hook of the next training, after `earlier` ones with these scores."""
         seed = len(earlier)
 
         def on_update(progress: Progress) -> None:
@@ -74,7 +74,7 @@ class Objective:
         return on_update
 
     def _report(self, trial: optuna.Trial, values: Mapping[int, float]) -> None:
-        """Tell Optuna; end the trial if it is behind and not over anyway."""
+        """Report to Optuna; end the trial if it is behind, unless these are its last values."""
         for step, value in values.items():
             trial.report(value, step=step)
         if max(values) < self.study.reports and trial.should_prune():
@@ -82,9 +82,9 @@ class Objective:
 
 
 def earlier_scores(trial: optuna.Trial) -> list[float]:
-    """Of every training under the parameters of this trial that another one has finished.
+    """Scores of other finished trainings of the same point or parameters.
 
-    A sampler that repeats itself gets a better estimate, not the same number again.
+    A sampler that proposes the same parameters again gets a better estimate of their score.
     """
     finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     ours = parameters(trial)
@@ -103,9 +103,9 @@ def trial_configs(trial: BaseTrial, study: Study) -> list[TrainConfig]:
 
 
 def trial_seeds(trial: BaseTrial, study: Study) -> list[int]:
-    """The training seeds of a trial: its number's, or those of the lost trial that it stands for.
+    """The training seeds of a trial; a retry has those of the first attempt.
 
-    In a study with points: the one that it was given.
+    In a study with points: the one seed that it was given.
     """
     if study.has_points:
         return [point_seed(study, int(trial.user_attrs[SEED_INDEX]))]
@@ -120,7 +120,7 @@ def point_seed(study: Study, index: int) -> int:
 
 
 def training_seeds(study_seed: int, number: int, count: int = 1) -> list[int]:
-    """Seeds for each trial of each study, below 2^31."""
+    """Training seeds of a trial in a search, below 2^31."""
     words = np.random.SeedSequence((study_seed, number)).generate_state(count)
     return [int(word >> 1) for word in words]
 

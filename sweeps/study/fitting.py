@@ -29,7 +29,7 @@ DIVIDING: Final = (
     "ppo.rollout_episodes",
     "ppo.minibatch_size",
 )
-"""Fields of which a value may be wrong between two right ones: one divides the other."""
+"""Fields that divide each other: a value between two that fit may not fit."""
 SIZES: Final = (*DIVIDING, "total_steps")
 RULES: Final = (
     frozenset(SIZES),
@@ -39,18 +39,18 @@ RULES: Final = (
     ),
     frozenset({"policy.head", "env.bins", "policy.std", "policy.squash", "ppo.entropy_coef"}),
 )
-"""Fields that a rule of `lander.config` or `lander.resolve` looks at together."""
+"""Fields that one rule of `lander.config` or `lander.resolve` joins."""
 JOINED: Final = (*RULES, *(frozenset({rule.field, rule.owner}) for rule in CONDITIONS))
-"""The same, and fields that act only under a value of another one."""
+"""The same, and pairs of a field and the field that decides whether it acts."""
 VALUES: Final = 5_000
-"""Of a range of whole numbers, so many are tried: what divides shows in the first of them."""
+"""How many values of a range of whole numbers are tried; divisors are among the first."""
 COMBINATIONS: Final = 300_000
-"""So many combinations of sizes are tried for a field, and"""
+"""How many combinations of sizes are tried for a field."""
 CONFIGS: Final = 2_000
-"""so many whole configs for a value, in search of one in which it fits: after that it passes for
-one that does, and the sampler sees to the rest."""
+"""How many whole configs are tried for a value until it fits in one. After that it is accepted, and
+the sampler avoids what cannot be trained."""
 MOST: Final = 16
-"""Values that a message lists."""
+"""How many values a message lists."""
 
 
 def joined_with(name: str, fields: Sequence[str]) -> list[str]:
@@ -86,7 +86,7 @@ def require_fitting(space: Space, base: TrainConfig) -> None:
 
 
 def trouble_with(name: str, value: object, space: Space, base: TrainConfig) -> str:
-    """The rule that a value breaks with the base, if it does so in every other combination too."""
+    """The rule that a value breaks with the base, if no other combination fits either."""
     flat = flat_base(space, base) | {name: value}
     first = trouble_in(flat, space, base, active=name)
     if not first:
@@ -99,7 +99,7 @@ def trouble_with(name: str, value: object, space: Space, base: TrainConfig) -> s
         for of_sizes in fitting_sizes(flat, sizes, tries=COMBINATIONS)
         for of_rest in combined(rest)
     )
-    idle = name in inactive(flat)  # then a trial in which it acts says more
+    idle = name in inactive(flat)  # the rule that it breaks where it acts says more
     for number, config in enumerate(configs):
         trouble = trouble_in(config, space, base, active=name)
         if number == CONFIGS or not trouble:
@@ -110,12 +110,12 @@ def trouble_with(name: str, value: object, space: Space, base: TrainConfig) -> s
 
 
 def size_troubles(name: str, space: Space, base: TrainConfig) -> dict[object, str]:
-    """For each value of a field that divides another, or is divided: the rule that it breaks in
-    every combination, "" if it breaks none."""
+    """For each value of a field that divides or is divided: the rule that it breaks in every
+    combination, "" if it fits in one."""
     flat = flat_base(space, base)
     values = space[name].values()[:VALUES]
     sizes = values_of([o for o in joined_with(name, list(space)) if o in SIZES], space)
-    if name == "ppo.rollout_steps":  # which do nothing where whole episodes are asked for
+    if name == "ppo.rollout_steps":  # idle with whole episodes
         flat["ppo.rollout_episodes"] = None
         sizes.pop("ppo.rollout_episodes", None)
     tries = max(100, COMBINATIONS // len(values))
@@ -132,27 +132,27 @@ def size_troubles(name: str, space: Space, base: TrainConfig) -> dict[object, st
 def fitting_sizes(
     flat: dict[str, Any], sizes: Mapping[str, Sequence[Any]], *, tries: int
 ) -> Iterator[dict[str, Any]]:
-    """The combinations of `sizes` with which a flat config can be cut into rollouts. After so many
-    tries all others: they may fit."""
+    """The combinations of `sizes` with which a flat config can be cut into rollouts. Combinations
+    beyond so many tries are returned untested."""
     for number, chosen in enumerate(combined(sizes)):
         if number >= tries or not rollouts(flat | chosen):
             yield chosen
 
 
 def combined(values: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Every combination."""
+    """Every combination of the values."""
     for row in product(*values.values()):
         yield dict(zip(values, row, strict=True))
 
 
 def values_of(names: Sequence[str], space: Space) -> dict[str, Sequence[Any]]:
-    """Of some searched fields; the longest lists first, as in combinations the last vary most."""
+    """Values of some searched fields, the longest list first: combinations vary the last most."""
     values = {name: space[name].values()[:VALUES] for name in names}
     return dict(sorted(values.items(), key=lambda item: -len(item[1])))
 
 
 def rollouts(flat: Mapping[str, Any]) -> str:
-    """What is wrong with the sizes in a flat config."""
+    """Why a flat config cannot be cut into rollouts; "" if it can."""
     if min(flat["env.num_envs"], flat["ppo.minibatch_size"]) < 1:
         return "sizes must be at least 1"
     return rollout_trouble(
@@ -166,7 +166,7 @@ def rollouts(flat: Mapping[str, Any]) -> str:
 
 
 def trouble_in(flat: Mapping[str, Any], space: Space, base: TrainConfig, *, active: str) -> str:
-    """What is wrong with a trial of these values; one in which `active` does nothing is, too."""
+    """Why a trial of these values cannot be trained, or why `active` would do nothing in it."""
     try:
         config = settle(space, base, flat.__getitem__)
     except ConfigError as error:
@@ -178,7 +178,7 @@ def untrainable(config: TrainConfig, *, named: Collection[str] = ()) -> str:
     """Why no training takes a config, or why one of the fields `named` would do nothing in it; ""
     if one takes it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnflyableWarning)  # `dead_zones` has said so, once
+        warnings.simplefilter("ignore", UnflyableWarning)  # `dead_zones_in` reports it once
         try:
             resolve(config, named=named)
         except ConfigError as error:
@@ -187,7 +187,7 @@ def untrainable(config: TrainConfig, *, named: Collection[str] = ()) -> str:
 
 
 def narrowed(range_: Range, fitting: Sequence[Any], *, keep: object) -> str:
-    """A range of the values that fit, as a study file writes it; `keep` is always one of them."""
+    """The line of a study file that searches only the fitting values, `keep` among them."""
     distribution = range_.distribution
     if isinstance(distribution, CategoricalDistribution):
         return f"{{ choices = {listed(fitting)} }}"
@@ -201,11 +201,11 @@ def narrowed(range_: Range, fitting: Sequence[Any], *, keep: object) -> str:
 
 
 def dead_zones_in(space: Space, base: TrainConfig) -> list[str]:
-    """Crafts in a study that cannot be flown well, each said once."""
+    """Warnings about engines that trials could never fire or stop, each once."""
     lines: list[str] = []
     for name, range_ in space.items():
         for value in range_.ends():
             flat = flat_base(space, base) | {name: value}
-            with suppress(ConfigError):  # fits only together with other values than the base's
+            with suppress(ConfigError):  # it fits only with other values than the base has
                 lines += dead_zones(settle(space, base, flat.__getitem__))
     return list(dict.fromkeys(lines))

@@ -1,4 +1,4 @@
-"""A grid of discrete values: as many trials as there are different trainings, drawn one by one."""
+"""A grid of discrete values: one trial for each different training, drawn one by one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from sweeps.study.ranges import Range
 from sweeps.study.space import Space, defaults, grid
 
 DECIDING: Final = frozenset().union(*(condition.owners for condition in CONDITIONS), *RULES)
-"""Fields on whose values it depends which others do anything, or whether a point can be trained."""
+"""Fields whose values decide which others act, or whether a point can be trained."""
 
 Point = Mapping[str, Any]
 """Optuna's parameters of a trial."""
 Key = frozenset[tuple[str, Any]]
-"""The same, to be looked up."""
+"""The acting parameters of a point, hashable."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Block:
 
     decided: Point
     free: Mapping[str, Sequence[Any]]
-    """Every value of the others."""
+    """Every value of the other fields."""
 
     @property
     def size(self) -> int:
         return prod(map(len, self.free.values()))
 
     def point(self, index: int) -> dict[str, Any]:
-        """One of its points, by the digits of its index."""
+        """The point of that index, whose digits choose the values."""
         point = dict(self.decided)
         for name, values in self.free.items():
             index, digit = divmod(index, len(values))
@@ -59,9 +59,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Grid:
-    """Every point of a space that can be trained, and is a training of its own: a field that does
-    nothing beside the others' values does not multiply them. No point is made before it is asked
-    for."""
+    """Every point of a space that can be trained, each training once: an idle field does not
+    multiply points. Points are made when they are asked for."""
 
     space: Space
     base: TrainConfig
@@ -73,7 +72,7 @@ class Grid:
 
     @cached_property
     def _ends(self) -> list[int]:
-        """How many points there are up to the end of each block."""
+        """The number of points up to the end of each block."""
         return list(accumulate(block.size for block in self.blocks))
 
     @cached_property
@@ -82,20 +81,20 @@ class Grid:
 
     @property
     def size(self) -> int:
-        """Points; a million of them cost nothing."""
+        """The number of points, computed without making them."""
         return self._ends[-1] if self._ends else 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """All points, shuffled by the seed."""
-        return (self.point(shuffled(place, self.size, self.seed)) for place in range(self.size))
+        return (self.point(shuffled(index, self.size, self.seed)) for index in range(self.size))
 
     def point(self, index: int) -> dict[str, Any]:
-        """One of the points, in no particular order."""
+        """The point of that index, block by block."""
         block = bisect_right(self._ends, index)
         return self.blocks[block].point(index - (self._ends[block - 1] if block else 0))
 
     def _first_of(self, range_: Range) -> Any:
-        """A value of a field that decides nothing."""
+        """Any value of a field that decides nothing."""
         return self._values[range_.parameter][0]
 
     def first(self) -> dict[str, Any]:
@@ -106,11 +105,11 @@ class Grid:
 
     @cached_property
     def _keys(self) -> dict[Key, Key]:
-        """What `key` has answered before: it is asked of every trial before each new one."""
+        """Cache of `key`, which is called for every trial before each new one."""
         return {}
 
     def key(self, params: Point) -> Key:
-        """What of a trial's parameters matters to its training."""
+        """The parameters that act in a trial."""
         given = frozenset(params.items())
         if given not in self._keys:
             self._keys[given] = self._acting(params)
@@ -128,7 +127,7 @@ class Grid:
         return frozenset(acting)
 
     def tried(self, trials: Iterable[FrozenTrial]) -> set[Key]:
-        """Points that were given to a trial, whatever became of it."""
+        """Points that a trial was given, however it ended, unless it was withdrawn."""
         given = (
             {**fixed_params(trial), **trial.params}
             for trial in trials
@@ -137,7 +136,7 @@ class Grid:
         return {self.key(params) for params in given if params}
 
     def untried(self, trials: Iterable[FrozenTrial]) -> int:
-        """How many points no trial was given."""
+        """The number of points that no trial was given."""
         whole = {frozenset({*block.decided, *block.free}) for block in self.blocks}
         return self.size - sum(  # trials of another sampler may lie between the points
             {name for name, _ in key} in whole
@@ -152,7 +151,7 @@ class Grid:
         decided: dict[str, Any],
         free: dict[str, Sequence[Any]],
     ) -> Iterator[Block]:
-        """Those of the fields that are not decided yet."""
+        """The blocks over the remaining fields."""
         if not fields:
             if not rollouts(flat) and not completed(
                 dict(decided), self.space, self.base, self._first_of
@@ -174,7 +173,7 @@ class Grid:
 
 
 class GridSampler(RandomSampler):
-    """Gives each trial the next point of a grid that none has."""
+    """Gives each trial the next point of a grid that no trial has."""
 
     def __init__(
         self, points: Grid, *, lock: Callable[[], AbstractContextManager[object]], seed: int | None
@@ -188,7 +187,7 @@ class GridSampler(RandomSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         super().before_trial(study, trial)
         if fixed_params(trial):
-            return  # enqueued, or tried again
+            return  # it is enqueued or a retry
         with self._lock():
             others = study.get_trials(deepcopy=False)
             tried = self._points.tried(others)
@@ -196,7 +195,7 @@ class GridSampler(RandomSampler):
             fix_params(study, trial, point)
 
     def _untried(self, tried: set[Key]) -> dict[str, Any]:
-        """The next point; empty, which draws at random, if others were faster."""
+        """The next point; empty, so that it is drawn at random, if other workers took the last."""
         for points in (self._next, self._again()):
             for point in points:
                 if frozenset(point.items()) not in tried:
@@ -204,24 +203,24 @@ class GridSampler(RandomSampler):
         return {}
 
     def _again(self) -> Iterator[dict[str, Any]]:
-        """From the beginning: what was withdrawn is free again."""
+        """All points from the beginning: those of withdrawn trials are free again."""
         self._next = iter(self._points)
         yield from self._next
 
 
-def shuffled(place: int, size: int, seed: int) -> int:
-    """Where the element at a place of `range(size)` goes: each to a place of its own.
+def shuffled(index: int, size: int, seed: int) -> int:
+    """The position of an element of `range(size)` in an order that the seed shuffles.
 
     A Feistel network over the next even number of bits, walked until it comes back below `size`:
     no list is made, however long it would be.
     """
     half = max(1, (size - 1).bit_length() + 1 >> 1)
     while True:
-        left, right = place >> half, place & (1 << half) - 1
+        left, right = index >> half, index & (1 << half) - 1
         for turn in range(4):
             digest = hashlib.blake2b(f"{seed} {turn} {right}".encode(), digest_size=8 + half // 8)
             mixed = int.from_bytes(digest.digest(), "big") & (1 << half) - 1
             left, right = right, left ^ mixed
-        place = left << half | right
-        if place < size:
-            return place
+        index = left << half | right
+        if index < size:
+            return index

@@ -1,4 +1,4 @@
-"""Proposes only points that can be trained, whatever sampler is behind."""
+"""Wraps any sampler so that it proposes only points that can be trained."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sweeps.study.ranges import Range
 from sweeps.study.space import Space, defaults, flat_base
 
 PROPOSALS: Final = 3
-"""How often a sampler is asked for another point."""
+"""How often the sampler is asked for a point that can be trained."""
 DRAWS: Final = 2_000
-"""How often its values are then drawn at random, as far as rules join them."""
+"""How often the values that rules join are then drawn at random."""
 IN_RULES: Final = frozenset().union(*RULES)
 
 
 class FittingSampler(BaseSampler):
-    """Proposes what another sampler does, as far as it can be trained.
+    """Proposes points of another sampler, if they can be trained.
 
     The whole point of a trial is drawn at once, when its first parameter is asked for: a point
     that no training takes is drawn again, and after some attempts only those of its values that
@@ -97,7 +97,7 @@ class FittingSampler(BaseSampler):
 def completed(
     point: dict[str, Any], space: Space, base: TrainConfig, ask: Callable[[Range], Any]
 ) -> str:
-    """Fill in the parameters that act in a point; why it cannot be trained, "" if it can."""
+    """Fill in the parameters that act in a point; return why it cannot be trained, "" if it can."""
 
     def choose(name: str) -> Any:
         range_ = space[name]
@@ -113,8 +113,8 @@ def completed(
 
 
 def trainable_part(point: Mapping[str, Any], space: Space, base: TrainConfig) -> dict[str, Any]:
-    """A point that another sweep has tried; without the values that rules join if they break one
-    in this space."""
+    """A point of another sweep, without the values that rules join if they break one in this
+    space."""
     flat = flat_base(space, base)
     if not completed(dict(point), space, base, lambda r: r.parameter_value(flat[r.field])):
         return dict(point)

@@ -22,7 +22,7 @@ from lander.errors import ConfigError, unknown
 
 KEYS: Final = {"low", "high", "log", "one_minus_log", "step", "choices"}
 NONE: Final = "none"
-"""What stands for None in a study file, as on the command line: TOML has no null."""
+"""The word for None in study files and on the command line: TOML has no null."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,25 @@ class Range:
     field: str
     distribution: BaseDistribution
     one_minus: bool = False
-    """Optuna's value is 1 - field."""
+    """Whether Optuna's value is 1 - field."""
 
     @property
     def parameter(self) -> str:
-        """Optuna's name for it."""
+        """Optuna's name of the field."""
         return f"1 - {self.field}" if self.one_minus else self.field
 
     @property
     def is_discrete(self) -> bool:
-        """Can be enumerated on purpose: choices, or whole numbers."""
+        """Whether a grid can list its values: choices, or whole numbers."""
         return not isinstance(self.distribution, FloatDistribution)
 
     def to_field(self, value: Any) -> Any:
-        """The field's value for Optuna's, as tables show it; the same function serves the way
-        back for numbers."""
+        """The field's value for Optuna's, as tables show it; for numbers also the inverse."""
         return 1 - value if self.one_minus else value
 
     def config_value(self, value: Any) -> Any:
-        """The field's value for Optuna's, as a config holds it: a list of widths and None are
-        texts in Optuna, "64,64" and "none"."""
+        """The field's value for Optuna's, as a config holds it. In Optuna a list of widths and
+        None are texts, "64,64" and "none"."""
         if isinstance(value, str):
             kinds = kinds_of(self.field)
             if value == NONE and NoneType in kinds:
@@ -61,13 +60,13 @@ class Range:
         return self.to_field(value)
 
     def parameter_value(self, value: Any) -> Any:
-        """Optuna's value for a config's: the way back of `config_value`."""
+        """Optuna's value for a config's: the inverse of `config_value`."""
         if value is None:
             return NONE
         return as_text(value) if isinstance(value, tuple) else self.to_field(value)
 
     def holds(self, value: Any) -> bool:
-        """Whether one of Optuna's values lies in it."""
+        """Whether the range contains one of Optuna's values."""
         distribution = self.distribution
         if isinstance(distribution, CategoricalDistribution):
             return value in distribution.choices
@@ -76,7 +75,7 @@ class Range:
         return is_number and bool(distribution.low <= value <= distribution.high)
 
     def __str__(self) -> str:
-        """As a study file writes it."""
+        """The range as a study file writes it."""
         distribution = self.distribution
         if isinstance(distribution, CategoricalDistribution):
             return f"{{ choices = {listed(map(self.config_value, distribution.choices))} }}"
@@ -131,12 +130,12 @@ def as_text(widths: Sequence[int]) -> str:
 
 
 def listed(values: Iterable[Any]) -> str:
-    """Field values as a study file lists them."""
+    """Field values as a list in a study file."""
     return json.dumps([NONE if value is None else value for value in values])
 
 
 def read_range(name: str, spec: object) -> Range:
-    """One line of the [space] table."""
+    """Read one line of the [space] table."""
     if not isinstance(spec, dict) or not spec:
         raise ConfigError(f"{name}: want {{ low = .., high = .. }} or {{ choices = [..] }}")
     for key in spec:
@@ -147,7 +146,7 @@ def read_range(name: str, spec: object) -> Range:
     if not (kinds := kinds_of(name)) & {int, float}:
         raise ConfigError(f"{name} is not a number: search it by choices")
     whole = is_kwarg(name) and all(type(spec.get(end)) is int for end in ("low", "high"))
-    if float not in kinds or whole:  # only the environment knows which numbers an argument takes
+    if float not in kinds or whole:  # the type of an environment's argument is that of its ends
         return read_whole(name, spec)
     low, high = number(name, spec, "low"), number(name, spec, "high")
     require_order(name, low, high)
@@ -164,7 +163,7 @@ def read_range(name: str, spec: object) -> Range:
 
 
 def read_choices(name: str, spec: Mapping[str, Any]) -> Range:
-    """{ choices = [..] }: words, numbers, true/false or lists of whole numbers, in no order."""
+    """Read { choices = [..] }: words, numbers, true/false or lists of whole numbers, unordered."""
     choices = spec["choices"]
     if len(spec) > 1 or not isinstance(choices, list) or not choices:
         raise ConfigError(f"{name}: choices must be a list of values and stand alone")
@@ -175,7 +174,8 @@ def read_choices(name: str, spec: Mapping[str, Any]) -> Range:
 
 
 def as_parameter(name: str, choice: Any) -> Any:
-    """A choice as Optuna keeps it, a list as text. What a field takes is the config's to say."""
+    """A choice as Optuna keeps it, a list as text. The config checks later whether the field takes
+    it."""
     is_widths = isinstance(choice, list) and all(type(width) is int for width in choice)
     if tuple in kinds_of(name):
         if not is_widths or not choice:
@@ -192,7 +192,7 @@ def as_parameter(name: str, choice: Any) -> Any:
 
 
 def read_whole(name: str, spec: Mapping[str, Any]) -> Range:
-    """{ low, high } of whole numbers, with log or step."""
+    """Read { low, high } of whole numbers, with log or step."""
     low, high = number(name, spec, "low"), number(name, spec, "high")
     step = number(name, spec, "step") if "step" in spec else 1.0
     for key, value in (("low", low), ("high", high), ("step", step)):
@@ -210,16 +210,16 @@ def read_whole(name: str, spec: Mapping[str, Any]) -> Range:
 
 
 def number(name: str, spec: Mapping[str, Any], key: str) -> float:
-    """A finite number of a range."""
+    """Read a finite number of a range."""
     value: Any = spec.get(key)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and abs(value) <= float_info.max:  # a whole number may be beyond it
+    if is_number and abs(value) <= float_info.max:  # a whole number may exceed it
         return float(value)
     raise ConfigError(f"{name}: {key} must be a finite number, got {short(value)}")
 
 
 def flag(name: str, spec: Mapping[str, Any], key: str) -> bool:
-    """true or false, false where it is absent."""
+    """Read true or false; false if the key is absent."""
     value = spec.get(key, False)
     if not isinstance(value, bool):
         raise ConfigError(f"{name}: {key} must be true or false, got {value!r}")
@@ -227,6 +227,6 @@ def flag(name: str, spec: Mapping[str, Any], key: str) -> bool:
 
 
 def require_order(name: str, low: float, high: float) -> None:
-    """A range has an inside."""
+    """Refuse an empty range."""
     if not low < high:
         raise ConfigError(f"{name}: low must be below high, got {low:g} and {high:g}")

@@ -31,7 +31,7 @@ NO_CMAES: Final = (
     "sampler cmaes keeps a pickle in the database, which whoever may write to it could exchange: "
     "take tpe, or gp for few trials"
 )
-"""It is there no more; sweeps that it searched are still read, and go on with another sampler."""
+"""It was removed; sweeps that used it can still be read, and resumed with another sampler."""
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 FromZero = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Factor = Annotated[int, Field(strict=True, ge=2, le=1_000_000)]
@@ -73,7 +73,7 @@ ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "none": {},
 }
 """Arguments of a sampler or pruner that a study file may set, and what they take. A pruner's steps
-are checkpoints, 1, 2, ..; of wilcoxon final episodes; those of further training seeds go on."""
+are checkpoints 1, 2, .., those of wilcoxon final episodes; further training seeds continue them."""
 
 
 def read_arguments(name: str, table: Mapping[str, Any], *, reports: int) -> Arguments:
@@ -103,28 +103,28 @@ def read_arguments(name: str, table: Mapping[str, Any], *, reports: int) -> Argu
 
 
 def make_sampler(name: Sampler, arguments: Arguments, *, seed: int, study_seed: int) -> BaseSampler:
-    """Proposes the next parameters. `seed` is a worker's own, `study_seed` the study's."""
+    """The sampler of that name. `seed` is the worker's, `study_seed` the study's."""
     match name:
         case "tpe":
             return TPESampler(seed=seed, **arguments)
         case "gp":
-            # a return is noisy: the next seed would give another one
+            # returns are noisy: the same parameters give another one under the next seed
             return GPSampler(seed=seed, **({"deterministic_objective": False} | dict(arguments)))
         case "cmaes":
             raise ConfigError(NO_CMAES)
         case "qmc":
-            # one sequence for all workers: its points are dealt out through the storage
+            # all workers share one sequence, whose points they take by way of the storage
             return QMCSampler(
                 seed=study_seed % 2**32,
                 warn_independent_sampling=False,
                 **({"scramble": True} | dict(arguments)),
             )
-        case "random" | "grid":  # grid: every trial is enqueued with its point, nothing to propose
+        case "random" | "grid":  # a grid gives every trial its point: nothing to propose
             return RandomSampler(seed=seed)
 
 
 def make_pruner(name: Pruner, arguments: Arguments, *, checkpoints: int, seeds: int) -> BasePruner:
-    """Ends trials that are behind at a checkpoint; compares equal checkpoints only.
+    """The pruner of that name, which ends trials that are behind at an equal checkpoint.
 
     wilcoxon: ends trials that are behind the best one after some of their training seeds, by the
     signed ranks of the differences over equal final episodes.

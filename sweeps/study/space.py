@@ -21,9 +21,9 @@ from sweeps.study.ranges import Range, read_range
 
 Space = Mapping[str, Range]
 ELSEWHERE = ("seed", "env.id")
-"""Fields that cannot be searched: the study's seed, and what the trials are about."""
+"""Fields that cannot be searched: the study sets the seed, and the environment is the subject."""
 MEASURES = ("final_episodes", "eval_episodes", "checkpoints", "final_seeds")
-"""Nor can these: trials that are measured differently cannot be compared."""
+"""Fields that decide how a trial is measured; they must be equal for all trials of a study."""
 
 
 def suggest(trial: BaseTrial, space: Space, base: TrainConfig) -> TrainConfig:
@@ -45,7 +45,7 @@ def flat_base(names: Iterable[str], base: TrainConfig) -> dict[str, Any]:
 
 
 def defaults(space: Space, base: TrainConfig) -> dict[str, Any]:
-    """Optuna's parameters of the base config itself, trial 0: of fields that have a value in it."""
+    """Optuna's parameters of a config, as of the base in trial 0: of the fields that act."""
     flat = flat_base(space, base)
     idle = inactive(flat)
     values = {name: range_.parameter_value(flat[name]) for name, range_ in space.items()}
@@ -57,7 +57,7 @@ def defaults(space: Space, base: TrainConfig) -> dict[str, Any]:
 
 
 def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:
-    """The [space] table. Whether all of it can be trained is asked in `sweeps.study.study.fitting`.
+    """The [space] table. `sweeps.study.fitting` checks whether all of it can be trained.
 
     Raises:
         ConfigError: an unknown field or key, an impossible range, a default outside its range.

@@ -1,4 +1,4 @@
-"""What makes the trials of a sweep comparable: kept with it, and compared when it is resumed."""
+"""The definition of a sweep, kept with it and compared with its study file when it is resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeps.study.study import Study
 
 
 def base_of(attributes: Mapping[str, Any]) -> TrainConfig | None:
-    """The base that a sweep was started with; None if it was before bases were kept.
+    """The base that a sweep was started with; None in sweeps of versions that did not keep it.
 
     Raises:
         ConfigError: it is damaged, or has a field that this version does not know.
@@ -29,7 +29,7 @@ def base_of(attributes: Mapping[str, Any]) -> TrainConfig | None:
         raise ConfigError(f"{BASE} must be a table of fields, got {kept!r}")
     base = configure(kept, base=TrainConfig())
     unused = flatten(TrainConfig())
-    # what does nothing stands at the default of today, or training would refuse it
+    # an idle field must stand at its default of today, or training would refuse it
     return configure({name: unused[name] for name in inactive(flatten(base))}, base=base)
 
 
@@ -49,8 +49,7 @@ def common(earlier: Study, study: Study) -> dict[str, Any]:
 
 
 def difference(earlier: Study, study: Study) -> str:
-    """All in which a study differs from an earlier one of its name, for people; "" if it continues
-    that one."""
+    """Every difference between a study and the earlier one of its name; "" if it continues it."""
     old_parts, new_parts = earlier.definition, common(earlier, study)
     if old_parts == new_parts:
         return ""
@@ -71,7 +70,7 @@ def difference(earlier: Study, study: Study) -> str:
 
 
 def changed_defaults(earlier: Study, study: Study) -> dict[str, Any]:
-    """Fields of the base that neither study's file names, and that differ: what they were."""
+    """Earlier values of the base's fields that differ though neither study file names them."""
     named = {*base_table(earlier), *base_table(study)}
     old, new = earlier.definition["base"], study.definition["base"]
     return {
@@ -82,16 +81,16 @@ def changed_defaults(earlier: Study, study: Study) -> dict[str, Any]:
 
 
 def remedy(earlier: Study, study: Study, *, can_warm_start: bool) -> str:
-    """What makes `study` run after all, where it is not what `earlier` was started as."""
+    """What to change so that a study that differs from `earlier` can be run."""
     lines = [
         f'"{name}" = {json.dumps(NONE if value is None else value)}'
         for name, value in changed_defaults(earlier, study).items()
     ]
-    keep = f"put {' and '.join(lines)} under [base] to go on as it began, or " if lines else ""
+    keep = f"put {' and '.join(lines)} under [base] to resume it, or " if lines else ""
     warm = f", and with --warm-start {study.name} it begins with the best trials of this one"
     return f"{keep}give it another name{warm if can_warm_start else ''}"
 
 
 def base_table(study: Study) -> dict[str, Any]:
-    """What a study's file says under [base]."""
+    """The [base] table of a study's file."""
     return dict(tomllib.loads(study.text)["base"])

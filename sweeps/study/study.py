@@ -34,24 +34,25 @@ from sweeps.study.space import Space, read_space, require_searchable
 
 SHIPPED = Path(__file__).parents[1] / "studies"
 TABLES = ("study", "base")
-"""That a study file has, and one of these two:"""
+"""Tables that every study file has."""
 SUBJECTS = ("space", "points")
+"""Tables of which a study file has exactly one."""
 MORE_TABLES = ("sampler", "pruner")
-"""It may have these as well."""
+"""Tables that a study file may have."""
 NOT_WITH_POINTS = {
     "trials": "each point is trained once per training seed",
     "sampler": "nothing is proposed",
     "pruner": "every training runs to its end",
     "seeds_per_trial": "give training_seeds",
 }
-"""Keys of [study] that a study with points does not have, and why."""
+"""Keys of [study] that a study with points must not have, and why."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 LARGEST = {"trials": 1_000_000, "points": 10_000, "seed": 2**32 - 1}
-"""Of a new study's settings: beyond, there is no room for them, or a sampler takes no such seed."""
+"""The largest values in a new study: storage and samplers take no larger ones."""
 LARGEST_SEED = 2**63 - 1
-"""That a training takes."""
+"""The largest training seed."""
 TEST_EPISODES = 100
-"""Episodes that a confirmation scores a training by."""
+"""Final episodes of each training of a confirmation."""
 
 
 def checked_seeds(value: object) -> int | tuple[int, ...]:
@@ -79,16 +80,16 @@ class Settings:
     sampler: Sampler = "tpe"
     pruner: Pruner = "median"
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
-    """Seeds the sampler, and with the trial number every trial's training."""
+    """Seeds the sampler and, with the trial's number, each training."""
     seeds_per_trial: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
-    """Trainings of each trial, one after another, each under a seed of its own."""
+    """Trainings of each trial, one after another, each under its own seed."""
     score: Literal["mean", "iqm"] = "mean"
-    """Of a trial, over its training seeds: their mean, or the mean of the middle half of them."""
+    """How a trial's training seeds are averaged: the mean, or the mean of the middle half."""
     points: Annotated[int | None, Field(ge=1, strict=True)] = None
     """Draw so many points from the space, the defaults first, and train each under every training
     seed."""
     training_seeds: Annotated[int | tuple[int, ...], PlainValidator(checked_seeds)] = 5
-    """Of a study with points: a list, or how many, which then derive from `seed`."""
+    """In a study with points: the seeds, or how many derive from `seed`."""
 
     @property
     def seed_count(self) -> int:
@@ -103,18 +104,18 @@ class Study:
 
     settings: Settings
     base: TrainConfig
-    """Resolved; what the space does not search. Trial 0 of a search is this as it is."""
+    """Resolved: the values of all fields that are not searched. Trial 0 of a search trains it."""
     space: Space
     text: str
-    """The file itself, kept with the sweep so that workers and readers see one truth."""
+    """The study file, kept with the sweep: workers and readers use this copy."""
     sampler: Arguments = field(default_factory=dict)
-    """Of Optuna's class, from the [sampler] table."""
+    """Arguments of Optuna's class, from the [sampler] table."""
     pruner: Arguments = field(default_factory=dict)
-    """Of Optuna's class, from the [pruner] table."""
+    """Arguments of Optuna's class, from the [pruner] table."""
     points: Mapping[str, TrainConfig] = field(default_factory=dict)
     """From the [points] tables, resolved; the space is then made of their fields."""
     confirms: bool = False
-    """It trains points of another sweep again, under seeds kept for that, as NAME@confirm."""
+    """Whether it is NAME@confirm, which trains points of the sweep NAME again under test seeds."""
 
     @property
     def name(self) -> str:
@@ -149,7 +150,7 @@ class Study:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """All that makes trials comparable; the number of trials, points and seeds may grow."""
+        """What must stay equal for trials to be comparable; points and seeds may be added."""
         fixed = {name: value for name, value in flatten(self.base).items() if name != "seed"}
         listed = self.settings.training_seeds
         seeds = [] if isinstance(listed, int) else listed
@@ -173,19 +174,19 @@ class Study:
             "seed": self.settings.seed,
             "seeds_per_trial": self.settings.seeds_per_trial,
             "score": self.settings.score,
-            # which reports by final episodes, where the others report by checkpoints
+            # wilcoxon reports final episodes, the others report checkpoints
             "pruner": "wilcoxon" if self.settings.pruner == "wilcoxon" else "not wilcoxon",
         }
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal definitions."""
+        """A hash that is equal for equal definitions."""
         canonical = json.dumps(self.definition, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def shipped_studies() -> list[str]:
-    """Names of the studies that come with the project."""
+    """Names of the studies in the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
@@ -287,7 +288,7 @@ def read_tables_as_study(
     base: TrainConfig | None,
     origin: Origin,
 ) -> Study:
-    """A study from its tables; `base` stands for the [base] table if there is one."""
+    """A study from its tables; `base`, if given, replaces the [base] table."""
     with naming("[study]"):
         settings = read_settings(document)
     for value in searched_arguments(document.get("space", {})):
