@@ -94,7 +94,7 @@ def test_a_changed_default_is_named_on_resume_with_a_remedy_that_works(
     assert "ppo.kl_stop: None then, 0.5 now (default changed)" in message
     lines = '"ppo.kl_stop" = "none" and "ppo.update_epochs" = 10'
     assert sorted(lines.split(" and ")) == sorted(
-        message.partition("put ")[2].partition(" under [base] to go on")[0].split(" and ")
+        message.partition("put ")[2].partition(" under [base] to resume")[0].split(" and ")
     )
     assert message.endswith("with --warm-start kept it begins with the best trials of this one")
     resumed = start(store, study_of(base=lines.replace(" and ", "\n")))
