@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
-from tests.house import PACKAGES, Package, forbidden
+from tests.house import PACKAGES, Package, forbidden, names
 from tests.processes import ROOT
 
 TOY = {
@@ -52,3 +53,13 @@ def test_names_that_could_hold_anything_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(text)
     counts = ("found (2)", "place (2)", "silence (1)", "there (1)", "told (1)")
     assert list(forbidden(tmp_path)) == [f"{tmp_path / 'a.py'}: {count}" for count in counts]
+
+
+def test_a_name_says_what_it_holds() -> None:
+    assert [line for name in (*PACKAGES, "tests") for line in forbidden(ROOT / name)] == []
+
+
+def test_names_of_tests_fit_into_a_table() -> None:
+    files = (ROOT / "tests").rglob("test_*.py")
+    defined = [name for path in files for name in names(ast.parse(path.read_text()))]
+    assert [name for name in defined if name.startswith("test_") and len(name) > 70] == []
