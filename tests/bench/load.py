@@ -84,7 +84,7 @@ def fill(store: Store, study: Study, *, trials: int, runs: URL) -> None:
 
 
 def insert(url: URL, tables: Mapping[str, Rows]) -> None:
-    """Put rows into the tables of a database; all of a table have the columns of its first."""
+    """Insert rows into the tables of a database; the first row of a table has all its columns."""
     engine = create_engine(url)
     with engine.begin() as connection:
         for table, rows in tables.items():
@@ -97,7 +97,7 @@ def insert(url: URL, tables: Mapping[str, Rows]) -> None:
 
 
 def optuna_rows(study: Study, trials: int, rng: np.random.Generator) -> dict[str, Rows]:
-    """Table -> its rows; the study is the first of its store."""
+    """Rows by table of Optuna; the study is the first in its store."""
     distributions = {range_.parameter: range_.distribution for range_ in study.space.values()}
     as_json = {
         name: distribution_to_json(distribution) for name, distribution in distributions.items()
@@ -161,7 +161,7 @@ def drawn(distribution: BaseDistribution, rng: np.random.Generator) -> float:
 def mlflow_rows(
     study: Study, trials: int, experiment_id: str, parent: str, rng: np.random.Generator
 ) -> dict[str, Rows]:
-    """Table -> its rows."""
+    """Rows by table of MLflow."""
     ids = range(1, trials + 1)
     start = int(NOON.timestamp() * 1000)
     return {
@@ -205,12 +205,12 @@ def mlflow_rows(
 
 
 def run_id(trial: int) -> str:
-    """Of 32 hexadecimal digits and in no order, as MLflow's are."""
+    """Ids of 32 random hexadecimal digits, as MLflow's are."""
     return np.random.default_rng(trial).bytes(16).hex()
 
 
 def seconds_of(load: Callable[[Sweep], pd.DataFrame], store: Store) -> float:
-    """Of one table, from a sweep that nothing has been read of yet."""
+    """Seconds that one table takes, from a sweep that was just opened."""
     sweep = open_sweep(store, STUDY)
     started = time.perf_counter()
     load(sweep)
@@ -218,7 +218,7 @@ def seconds_of(load: Callable[[Sweep], pd.DataFrame], store: Store) -> float:
 
 
 def main(argv: Sequence[str]) -> None:
-    """STORE: every table once."""
+    """STORE: read every table once."""
     quiet()
     one_core()
     store = Store(Path(argv[0]))

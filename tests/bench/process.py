@@ -32,11 +32,11 @@ class Options:
     rounds: int
     seeds: int
     quick: bool = False
-    """Everything tiny: shows that it works, and says nothing else."""
+    """Everything tiny: shows only that the benchmark works."""
 
     @property
     def flags(self) -> list[str]:
-        """For the processes that measure."""
+        """Arguments for the processes that measure."""
         return [QUICK] if self.quick else []
 
 
@@ -44,7 +44,7 @@ def measure(module: str, *arguments: object) -> dict[str, Any]:
     """Run `python -m tests.bench.MODULE ARGUMENTS`; what it printed last.
 
     Raises:
-        RuntimeError: it broke down; its traceback stands above on stderr.
+        RuntimeError: it failed; its traceback is on stderr.
     """
     command = [sys.executable, "-m", f"tests.bench.{module}", *map(str, arguments)]
     done = subprocess.run(
@@ -59,7 +59,7 @@ def one_core() -> None:
     """Keep this process, its later threads and its children on one core."""
     torch.set_num_threads(1)
     if sys.platform == "linux":
-        # the last one: the first serves most interrupts
+        # the last core: the first one serves most interrupts
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
@@ -69,12 +69,12 @@ def interleaved(rounds: int, contenders: Sequence[Contender]) -> Iterator[tuple[
 
 
 def envpool_installed() -> bool:
-    """Without it (extra [fast]) its rows are left out."""
+    """Whether the extra [fast] is installed; otherwise its rows are left out."""
     return find_spec("envpool") is not None
 
 
 def origin() -> dict[str, Any]:
-    """On what kind of machine, with which versions: nothing that tells one machine of a kind."""
+    """The kind of machine and the versions, but nothing that identifies a machine."""
     return {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "versions": {name: package_version(name) for name in PACKAGES},

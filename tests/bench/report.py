@@ -21,7 +21,7 @@ NAMES: Final = {
     "env-envpool": "*environments alone, EnvPool*",
 }
 EARLY: Final = 500_000
-"""Steps by which a good setting has landed."""
+"""A good setting lands within so many steps."""
 MEGABYTE: Final = 2**20
 BASE_TRIAL: Final = 5
 """Memory is compared with that after this trial: by then everything has been loaded."""
@@ -137,14 +137,14 @@ def middle(samples: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def ratio(theirs: float, own: float) -> str:
-    """How many times less; empty where it has no value."""
+    """By which factor ours is less than theirs; empty where ours has no value."""
     if not isfinite(own):
         return ""
     return f"{theirs / own:.2f}" if isfinite(theirs) else "inf"
 
 
 def sweep(part: Part) -> list[str]:
-    """A sweep's wall time, by what it goes into, and its memory."""
+    """A sweep's wall time, by purpose, and its memory."""
     sweeps, memory = part["sweeps"], part["memory"]["rss"]
     head = ("", *(counted(sweep["workers"], "worker") for sweep in sweeps))
     rows = [
@@ -193,7 +193,7 @@ def sweep(part: Part) -> list[str]:
 
 
 def counted(number: int, word: str) -> str:
-    """1 worker, 2 workers."""
+    """A number with its noun: 1 worker, 2 workers."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
@@ -214,13 +214,13 @@ def speed_up(part: Part, sweeps: Sequence[Part]) -> str:
 
 
 def share(part: Part, what: str) -> str:
-    """Of the time of all workers."""
+    """The share of a purpose in the time of all workers."""
     seconds = part["worker_seconds"]
     return f"{seconds[what] / sum(seconds.values()):.1%}"
 
 
 def startup(part: Part) -> list[str]:
-    """Seconds to the first byte."""
+    """Seconds from the start of a command to its first byte."""
     seconds: dict[str, list[float]] = {}
     for sample in part["samples"]:
         seconds.setdefault(sample["command"], []).append(sample["seconds"])

@@ -1,4 +1,4 @@
-"""The settings that are compared, and how Stable-Baselines3 is told the same."""
+"""The settings that are compared, and their translation for Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ UNMATCHED: Final[dict[str, Any]] = {
     "ppo.advantage": "gae",
     "ppo.surrogate": "clip",
 }
-"""Fields that Stable-Baselines3 knows nothing of, and the value that means the same as nothing."""
+"""Fields that Stable-Baselines3 does not have, with the value that switches each off."""
 
 
 def setting(name: str, *, quick: bool = False) -> TrainConfig:
-    """The config of a setting; short rollouts if it shall only be shown to work."""
+    """The config of a setting; short rollouts for a quick check."""
     config = configure(SETTINGS[name], base=TrainConfig())
     if not quick:
         return config
@@ -122,7 +122,7 @@ def stable_baselines(config: TrainConfig, *, seed: int) -> Any:
             raise ConfigError(f"{field} = {flat[field]}: Stable-Baselines3 has nothing like it")
     sb3 = import_module("stable_baselines3")
     make_vec_env = import_module("stable_baselines3.common.env_util").make_vec_env
-    # as ours: without the checker that gym.make adds for people who write environments
+    # as ours: without the checker that gym.make adds for authors of environments
     made = {"disable_env_checker": True, "max_episode_steps": env.time_limit}
     return sb3.PPO(
         "MlpPolicy",

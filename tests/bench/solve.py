@@ -34,21 +34,21 @@ from tests.bench.settings import describe, rollout_size, setting, stable_baselin
 SOLVED: Final = 200.0
 EPISODES: Final = 20
 EVALUATION_SEED: Final = 5_000_000
-"""Reset seeds that neither side looks at otherwise."""
+"""Reset seeds that neither side uses otherwise."""
 APART: Final = 4096
-"""Steps between evaluations, at least."""
+"""The least number of steps between evaluations."""
 CAP: Final = 1_000_000
-"""Where Stable-Baselines3 gives up; ours ends with its own budget."""
+"""The budget of Stable-Baselines3; ours has its own."""
 QUICK_STEPS: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a training has got to after one more update."""
+    """The state of a training after one more update."""
 
     env_steps: int
     seconds: float
-    """Since the update before."""
+    """Seconds since the update before."""
     pilot: ActFn
 
 
@@ -56,7 +56,7 @@ Updates = Generator[Update, None, None]
 
 
 def contenders() -> list[str]:
-    """Ours first, so that every seed of theirs follows one of ours."""
+    """Ours first, so that every training of theirs follows one of ours."""
     return ["gymnasium", "sb3", *(["envpool"] if envpool_installed() else [])]
 
 
@@ -114,7 +114,7 @@ def theirs(config: TrainConfig, *, cap: int) -> Updates:
 
     with closing(model.get_env()):
         while model.num_timesteps + size <= cap:
-            # goes on where the last call ended: rl-zoo's step size is constant, so that its idea
+            # continues where the last call ended: rl-zoo's step size is constant, so that its view
             # of the budget does not matter
             model.learn(size, reset_num_timesteps=False)
             yield Update(model.num_timesteps, time.perf_counter() - started, pilot)
@@ -149,7 +149,7 @@ def first_landing(updates: Updates, env_id: str, *, episodes: int) -> dict[str, 
 
 
 def main(argv: Sequence[str]) -> None:
-    """CONTENDER SEED: one training."""
+    """CONTENDER SEED: run one training."""
     one_core()
     contender, seed, *flags = argv
     quick = QUICK in flags

@@ -1,4 +1,4 @@
-"""How many environment steps a second of training takes in, and of stepping alone."""
+"""How many environment steps a second of training takes in, and stepping alone reaches."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from tests.bench.process import (
 from tests.bench.settings import SETTINGS, describe, rollout_size, setting, stable_baselines
 
 STEPS: Final = 32_768
-"""Timed, rounded up to whole updates: two of rl-zoo's."""
+"""Steps that are timed, rounded up to whole updates: two of rl-zoo's."""
 BUDGET: Final = 100_000_000
-"""Out of reach: schedules stand still, no evaluation comes due."""
+"""A budget out of reach: schedules stay constant, no evaluation is due."""
 WARM_UPDATES: Final = 3
 WARM_GRADIENTS: Final = 200
-"""Before anything is timed: after 150 of them ours is captured, see lander/graph.py."""
+"""Gradient steps before timing begins: after 150 of them lander/graph.py captures ours."""
 WARM_STEPS: Final = 4096
-"""Of the environments alone."""
+"""Steps of the environments alone."""
 
 Sample = dict[str, float]
 
 
 def contenders() -> list[str]:
-    """Who is timed at each setting."""
+    """The contenders at each setting."""
     backends = ["gymnasium", "envpool"] if envpool_installed() else ["gymnasium"]
     return ["sb3", *backends, *(f"env-{backend}" for backend in backends)]
 
@@ -110,7 +110,7 @@ def environment(config: TrainConfig, *, quick: bool) -> Sample:
 
 
 def main(argv: Sequence[str]) -> None:
-    """CONTENDER SETTING: one sample."""
+    """CONTENDER SETTING: take one sample."""
     one_core()
     contender, name, *flags = argv
     quick = QUICK in flags

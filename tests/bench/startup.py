@@ -1,4 +1,4 @@
-"""How long a command lets its user wait for the first word."""
+"""How long a user waits for the first output of a command."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def first_byte(arguments: Sequence[str]) -> float:
     """Seconds from the start of `python -m ARGUMENTS` to the first byte of its output.
 
     Raises:
-        RuntimeError: it failed, or said nothing.
+        RuntimeError: it failed, or printed nothing.
     """
-    # as on a terminal: a line is out as soon as it is printed
+    # as on a terminal: every line is flushed at once
     environ = os.environ | {"PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", *arguments]
     started = time.perf_counter()
@@ -57,7 +57,7 @@ def first_byte(arguments: Sequence[str]) -> float:
 
 
 def main(argv: Sequence[str]) -> None:
-    """COMMAND STORE: one start."""
+    """COMMAND STORE: time one start."""
     one_core()
     command, store = argv
     arguments = COMMANDS[command]

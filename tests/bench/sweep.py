@@ -1,4 +1,4 @@
-"""What a sweep costs: wall time by what it goes into, two workers beside one, memory."""
+"""What a sweep costs: wall time by purpose, two workers beside one, memory."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tests.studies import BENCH
 STUDY: Final = "lander"
 WORKERS: Final = (2, 1)
 ALONE: Final = 12
-"""Trials with one worker: enough for its steps per second."""
+"""Trials with one worker, enough to measure its steps per second."""
 CURVE: Final = "time/env_steps_per_second"
-"""A curve with a point at every update."""
+"""A curve that has a point at every update."""
 LONG, LONG_QUICK = 50, 6
 """Trials of the study that shows whether a worker's memory grows."""
 FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -37,7 +37,7 @@ FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What was seen of a sweep from outside."""
+    """Observations of a sweep from outside."""
 
     launched: datetime
     ended: datetime
@@ -130,7 +130,7 @@ def account(folder: Path, study: str, watched: Watched) -> dict[str, Any]:
 def worker_seconds(
     trials: Sequence[FrozenTrial], client: MlflowClient, watched: Watched
 ) -> dict[str, float]:
-    """One worker's share of the sweep's wall time, by what it went into; adds up to all of it."""
+    """One worker's share of the sweep's wall time, by purpose; the parts add up to all of it."""
     spans = sorted(span(trial) for trial in trials)
     first, last = spans[0][0], max(end for _, end in spans)
     seconds = dict.fromkeys(("training", *TimePart), 0.0)
@@ -184,7 +184,7 @@ def many_trials(count: int) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         store, study = Path(folder) / "mlruns", tiny_study(Path(folder))
         arguments = ("--study", str(study), "--trials", str(count), "--workers", "1")
-        # often: what counts is the size right after a trial
+        # often, as the size right after a trial counts
         watched = watch(store, *arguments, interval=0.1)
         (samples,) = watched.memory.values()
         trials = open_sweep(Store(store), "tiny").read_trials().all
@@ -214,7 +214,7 @@ def finished_store(folder: Path) -> Path:
 
 
 def main(argv: Sequence[str]) -> None:
-    """WORKERS, or memory: one sweep."""
+    """WORKERS, or memory: measure one sweep."""
     quiet()
     what, *flags = argv
     quick = QUICK in flags

@@ -36,7 +36,7 @@ def say(text: str) -> None:
 
 
 def demonstrate(folder: Path, *, keep: bool) -> int:
-    """Bring everything up, run, show the result, take everything down, whatever happens."""
+    """Start everything, run the sweep, show its result, and stop everything in any case."""
     with ExitStack() as everything:
         postgres = everything.enter_context(Postgres())
         say(f"up: PostgreSQL at {postgres.host}:{postgres.port}")
@@ -94,7 +94,7 @@ def sweep(first: Host, second: Host, placed: Sequence[str], folder: Path) -> int
 
 
 def show(host: Host, postgres: Postgres, tracking: TrackingServer) -> None:
-    """What a host that asks sees, and what the servers have."""
+    """Show the sweep as another host sees it, and the contents of the servers."""
     for command in ("status", "doctor"):
         say(f"second host: python -m sweeps {command}")
         say(f"    {host.run(command).rstrip()}")

@@ -21,7 +21,7 @@ from tests.processes import TrackingServer
 
 TRACKING: Final = "MLFLOW_TRACKING_URI"
 TOKEN: Final = "hidden-as-well"
-"""Password of the tracking server, which asks for none: nobody is to repeat it all the same."""
+"""Password of the tracking server, which asks for none: but it must appear nowhere."""
 NUMBERS: Final = count()
 
 Hosts = Callable[[str], Host]
@@ -37,7 +37,7 @@ def server() -> Generator[Postgres]:
 def mlflow_server(
     server: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[TrackingServer]:
-    """It asks the same PostgreSQL."""
+    """An MLflow server on the same PostgreSQL."""
     database = server.create_database("mlflow")
     with TrackingServer(database, tmp_path_factory.mktemp("mlflow")) as running:
         yield running
@@ -45,28 +45,28 @@ def mlflow_server(
 
 @pytest.fixture
 def postgres(server: Postgres) -> Generator[Postgres]:
-    """It runs, whatever was done to it before."""
+    """The database server, which is started again after the test."""
     yield server
     server.start()
 
 
 @pytest.fixture
 def tracking(mlflow_server: TrackingServer, postgres: Postgres) -> Generator[TrackingServer]:
-    """It runs, whatever was done to it before."""
+    """The tracking server, which is started again after the test."""
     yield mlflow_server
     mlflow_server.start()
 
 
 @pytest.fixture
 def remote(postgres: Postgres, tracking: TrackingServer, tmp_path: Path) -> Generator[Store]:
-    """A new store that the two servers keep, for this process and those that it starts."""
+    """A new store on the two servers, for this process and those that it starts."""
     with kept_by(postgres, tracking, tmp_path) as store:
         yield store
 
 
 @contextmanager
 def kept_by(postgres: Postgres, tracking: TrackingServer, folder: Path) -> Generator[Store]:
-    """A new store of two servers, which are named in the environment meanwhile."""
+    """A new store on two servers, which the environment names inside the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(STORAGE_ENV, postgres.create_database(f"optuna_{next(NUMBERS)}"))
         patch.setenv(TRACKING, tracking.uri.replace("//", f"//me:{TOKEN}@"))
@@ -83,7 +83,7 @@ def kept_by(postgres: Postgres, tracking: TrackingServer, folder: Path) -> Gener
 
 
 def make_room(tracking: TrackingServer) -> None:
-    """Experiments and models of this test are out of the way of the next."""
+    """Rename and delete the experiments and models of this test before the next one."""
     client = mlflow.MlflowClient(tracking.uri)
     for experiment in client.search_experiments():
         if experiment.name != "Default":

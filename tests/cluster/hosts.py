@@ -16,21 +16,21 @@ from tests.processes import ROOT, output_of
 
 SWEEPS: Final = (sys.executable, "-m", "sweeps")
 SECONDS: Final = 20.0
-"""How long a command may take to end when it is told to."""
+"""How long a command may take to end after SIGTERM."""
 LIMIT: Final = 300.0
 """Seconds that any command here may take."""
 
 
 @dataclass
 class Host:
-    """Where somebody types commands; as a context manager none of them outlives it."""
+    """A host on which commands run; none of them outlives the `with` block."""
 
     folder: Path
-    """Whatever is written is written in here."""
+    """Its commands write in here only."""
     environ: Mapping[str, str] = field(default_factory=dict)
-    """Beside the variables of this process."""
+    """Variables added to those of this process."""
     prefix: Sequence[str] = ()
-    """Put before every command."""
+    """Words before every command."""
     _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -69,11 +69,11 @@ class Host:
             text=True,
             cwd=self.folder,
             env=os.environ | self.environ | {"PYTHONPATH": str(ROOT)},
-            start_new_session=True,  # Ctrl-C is for whoever has started it
+            start_new_session=True,  # Ctrl-C reaches only this process
         )
         self._started.append(process)
         return process
 
     def run(self, *args: str | Path, command: Sequence[str] = SWEEPS) -> str:
-        """The same to its end, which must be a good one; what it has said."""
+        """Run the same to its end, which must be a good one; its output."""
         return output_of(self.start(*args, command=command), seconds=LIMIT)

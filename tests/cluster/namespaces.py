@@ -46,11 +46,11 @@ with Store(Path(sys.argv[-1])).lock:
     print("held", flush=True)
     time.sleep(3600)
 """
-"""Has the lock of the store when its host is cut off."""
+"""A program that holds the lock of the store while its host is cut off."""
 
 
 class Clock:
-    """Says what happens, and when."""
+    """Prints events with their times."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -59,7 +59,7 @@ class Clock:
         print(f"{time.monotonic() - self._started:6.1f} s  {text}", flush=True)
 
     def wait(self, what: str, condition: Callable[[], bool]) -> None:
-        """Until it is so, which is said then."""
+        """Wait for a condition, then print it."""
         until(condition, seconds=PATIENCE)
         self.say(what)
 
@@ -88,12 +88,12 @@ def network(*names: str) -> Generator[None]:
 
 
 def cable(name: str) -> str:
-    """The end on the bridge of what connects a host."""
+    """The bridge's end of the cable of a host."""
     return f"{name}-eth"
 
 
 def on(name: str) -> list[str]:
-    """What to put before a command to run it on that host."""
+    """The words before a command that run it on that host."""
     isolated = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
     return ["ip", "netns", "exec", name, *isolated, "sh", "-c", f'hostname {name}; exec "$@"', "sh"]
 
@@ -111,7 +111,7 @@ def at_work(store: Store, host: str) -> list[FrozenTrial]:
 
 
 def cut_off(folder: Path, clock: Clock) -> bool:
-    """The whole story; whether all checks hold."""
+    """Run the whole scenario; whether all checks hold."""
     with ExitStack() as everything:
         everything.enter_context(network(FIRST, SECOND))
         bridge = f"{NETWORK}.1"
@@ -159,7 +159,7 @@ def cut_off(folder: Path, clock: Clock) -> bool:
 
 
 def roots(sweep: Sweep) -> list[int]:
-    """The trials that are tried again."""
+    """The trials that are retried."""
     return [
         trial.user_attrs[RETRY_OF]
         for trial in sweep.read_trials().all
@@ -168,8 +168,8 @@ def roots(sweep: Sweep) -> list[int]:
 
 
 def checks(store: Store, codes: list[int], taken: FrozenTrial) -> dict[str, bool]:
-    """What has to hold at the end."""
-    list(examine(store, dry_run=False))  # nobody has closed the run of the whole
+    """Conditions that must hold at the end."""
+    list(examine(store, dry_run=False))  # the sweep's run is still open
     sweep = open_sweep(store, "cut")
     failed = [
         (t.number, t.user_attrs[REASON])
@@ -190,7 +190,7 @@ def checks(store: Store, codes: list[int], taken: FrozenTrial) -> dict[str, bool
 
 
 def hold(checked: dict[str, bool], clock: Clock) -> bool:
-    """Say which do."""
+    """Print which checks hold."""
     for what, holds in checked.items():
         clock.say(f"{'yes' if holds else 'NO '}  {what}")
     return all(checked.values())

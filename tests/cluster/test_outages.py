@@ -58,12 +58,12 @@ def ended(store: Store) -> list[FrozenTrial]:
 
 
 def further(store: Store, *, than: int) -> bool:
-    """More trials have ended by now, and others are under way."""
+    """Whether more trials have ended, and others are running."""
     return len(ended(store)) > than and bool(at_work(store))
 
 
 def require_nothing_lost(store: Store, postgres: Postgres) -> Sweep:
-    """The total is exact, no trial failed, nothing is recorded twice, and the doctor is content."""
+    """The total is exact, no trial failed, nothing is recorded twice, nothing needs repair."""
     sweep = require_whole(store, total=TOTAL)
     assert [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL] == []
     assert doubled(postgres) == []
@@ -90,20 +90,20 @@ def test_more_workers_than_connections_wait_for_their_turn(
     limit_connections(postgres, 3)
     run = host("here").start("run", "--study", write(STUDY, tmp_path), "--workers", "4")
     until(lambda: "too many connections for database" in postgres.log, run)
-    until(lambda: any_finished(postgres), run)  # whoever has one goes on
+    until(lambda: any_finished(postgres), run)  # workers with a connection continue
     limit_connections(postgres, -1)
     output_of(run, seconds=LIMIT)
     require_nothing_lost(remote, postgres)
 
 
 def any_finished(postgres: Postgres) -> bool:
-    """Asked as superuser, whom no limit concerns."""
+    """Whether a trial is finished, asked as superuser, for whom no limit holds."""
     statement = "SELECT 1 FROM trials WHERE state = 'COMPLETE' LIMIT 1"
     return bool(postgres.execute(statement, os.environ[STORAGE_ENV].rpartition("/")[2]))
 
 
 def limit_connections(postgres: Postgres, limit: int) -> None:
-    """To the database of the trials; -1 lifts the limit."""
+    """Limit the connections to the database of trials; -1 lifts the limit."""
     name = sql.Identifier(os.environ[STORAGE_ENV].rpartition("/")[2])
     statement = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
     postgres.execute(statement.format(name, sql.Literal(limit)))
@@ -140,7 +140,7 @@ def test_a_worker_that_was_cut_off_loses_its_trial_to_another_and_goes_on(
     first.send_signal(signal.SIGCONT)
     output_of(first, seconds=LIMIT)
     output_of(second, seconds=LIMIT)
-    assert main(["doctor", "--store", str(remote.folder)]) == 0  # nobody closes the parent run
+    assert main(["doctor", "--store", str(remote.folder)]) == 0  # closes the parent run
     sweep = require_whole(remote, total=TOTAL)
     failed = [trial for trial in sweep.read_trials().all if trial.state == TrialState.FAIL]
     assert [(trial.number, trial.user_attrs[REASON]) for trial in failed] == [(number, Reason.LOST)]

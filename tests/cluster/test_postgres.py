@@ -45,13 +45,13 @@ class Swept:
     second: Host
     third: Host
     left: int
-    """Process id of the worker that left in mid-trial."""
+    """Process id of the worker that left during a trial."""
     stayed: int
-    """And of the one that stayed."""
+    """Process id of the worker that stayed."""
     said: str
     """All that was printed."""
     processes: str = field(repr=False)
-    """What lists of processes showed of it."""
+    """The command lines that lists of processes showed."""
 
     @property
     def store(self) -> Store:
@@ -84,7 +84,7 @@ def swept(
 
 
 def command_line(process: Path) -> str:
-    """Of a process that has to do with us."""
+    """The command line of a process of this test; empty for others."""
     try:
         line = (process / "cmdline").read_text().replace("\0", " ")
     except OSError:
@@ -108,7 +108,7 @@ def test_hosts_join_and_leave_and_the_total_is_exact(swept: Swept, server: Postg
 
 
 def worker(trial: FrozenTrial) -> int:
-    """Process id of who ran a trial."""
+    """Process id of the worker that ran a trial."""
     return int(trial.user_attrs[WORKER].split(":")[1])
 
 
@@ -163,7 +163,7 @@ def test_artifacts_are_with_the_server_and_folders_keep_logs_only(
     assert {path.read_text() for path in swept.store.folder.glob("logs/*")} == {""}
 
 
-# what is never told
+# secrets are never shown
 
 
 def test_passwords_are_in_no_output_record_artifact_or_process_list(
@@ -183,12 +183,12 @@ def test_passwords_are_in_no_output_record_artifact_or_process_list(
 
 
 def dump(server: Postgres, database: str) -> str:
-    """All that a database holds."""
+    """A dump of a database."""
     command = [str(programs() / "bin" / "pg_dump"), "-d", server.address(database)]
     return str(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-# addresses that are wrong
+# wrong URLs
 
 
 @pytest.mark.parametrize(

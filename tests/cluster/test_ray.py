@@ -28,7 +28,7 @@ def nodes() -> Generator[Nodes]:
 
 
 def begin(start: Start, text: str, nodes: Nodes, store: Store) -> Process:
-    """python -m sweeps run --launcher ray, of a study given as text."""
+    """Start `python -m sweeps run --launcher ray` with a study given as text."""
     study = store.folder.parent / "mini.toml"
     study.write_text(text)
     return start(
@@ -39,7 +39,7 @@ def begin(start: Start, text: str, nodes: Nodes, store: Store) -> Process:
 
 
 def at_work(store: Store) -> set[str]:
-    """Who trains."""
+    """The workers that train."""
     if not is_created(store, "mini"):
         return set()
     trials = open_sweep(store, "mini").read_trials().all

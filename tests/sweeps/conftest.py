@@ -26,7 +26,7 @@ quiet()  # again: tests/conftest.py did it before MLflow was imported here
 
 @dataclass(frozen=True)
 class Done:
-    """What a command said."""
+    """The exit code and the output of a command."""
 
     returncode: int
     stdout: str
@@ -38,7 +38,7 @@ Command = Callable[..., Done]
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """python -m sweeps, in this process."""
+    """Runs `python -m sweeps` in this process."""
 
     def run(*args: str | Path) -> Done:
         capsys.readouterr()
@@ -50,7 +50,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture(scope="session")
 def kept(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Where the store of a finished sweep is, and a copy of it as it was then."""
+    """The folder of the store of a finished sweep, and an untouched copy of it."""
     folder = tmp_path_factory.mktemp("tiny")
     store = Store(Path(shutil.copytree(empty, folder / "store")))
     sweep = start_sweep(read_study(TINY, source="tiny.toml"), store, trials=None, command=["run"])
@@ -63,7 +63,7 @@ def kept(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
 
 @pytest.fixture
 def finished(kept: tuple[Path, Path]) -> Store:
-    """That store as it was, in the same place whatever another test did to it."""
+    """That store, restored in its folder from the copy."""
     folder, copy = kept
     shutil.rmtree(folder)
     return Store(Path(shutil.copytree(copy, folder)))
@@ -77,7 +77,7 @@ def tiny_file(tmp_path: Path) -> Path:
 
 
 def calls_of_creation() -> list[tuple[Any, str]]:
-    """Everything by which a sweep is written to Optuna and asked or written to MLflow."""
+    """Every call that writes a sweep to Optuna, or reads it from or writes it to MLflow."""
     names = [name for name in vars(MlflowClient) if not name.startswith("_")]
     methods = [(MlflowClient, name) for name in names if callable(getattr(MlflowClient, name))]
     return [
@@ -90,7 +90,7 @@ def calls_of_creation() -> list[tuple[Any, str]]:
 
 @contextmanager
 def at_each_call(before: Callable[[str], None], after: Callable[[str], None]) -> Generator[None]:
-    """Run something before and after each of these calls, with its name."""
+    """Inside the block, run a function before and after each of these calls."""
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in calls_of_creation():
             patch.setattr(owner, name, wrapped(getattr(owner, name), name, before, after))
@@ -112,8 +112,8 @@ def wrapped(
     return call
 
 
-class DeferredSignals:
-    """Ctrl-C when one of a sequence of calls was carried out, which is before the next one."""
+class InterruptAfter:
+    """Raises Ctrl-C after one of a sequence of calls, before the next one."""
 
     def __init__(self, number: int) -> None:
         self._left = number
@@ -127,7 +127,7 @@ class DeferredSignals:
 def was_interrupted(call: Callable[[], object], number: int) -> bool:
     """Interrupt a function after that call; False if it made fewer."""
     try:
-        with at_each_call(lambda _: None, DeferredSignals(number)):
+        with at_each_call(lambda _: None, InterruptAfter(number)):
             call()
     except KeyboardInterrupt:
         return True

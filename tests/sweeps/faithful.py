@@ -20,7 +20,7 @@ from sweeps.store.store import Store
 
 @dataclass
 class FakeRun:
-    """What a run holds."""
+    """The contents of a run."""
 
     run_id: str
     tags: dict[str, str]
@@ -32,7 +32,7 @@ class FakeRun:
 
 
 class FakeMlflow:
-    """Stands for `MlflowClient`."""
+    """Replaces `MlflowClient`."""
 
     tracking_uri = "fake"
 
@@ -108,7 +108,7 @@ class FakeMlflow:
 
 
 class FakeStore:
-    """Stands for a `Store` whose trials are known and whose runs are in memory."""
+    """Replaces a `Store`: its trials are given, its runs are in memory."""
 
     def __init__(
         self, folder: Path, trials: Mapping[tuple[str, int], FrozenTrial], runs: FakeMlflow

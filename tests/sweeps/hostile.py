@@ -1,4 +1,4 @@
-"""Builds a store that somebody made to harm its readers: code, links, names and places."""
+"""Builds a store that was made to harm its readers, by code, links, names and paths."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ PATH = "../../victim/x"
 
 @dataclass(frozen=True)
 class Hostile:
-    """The store, and what must stay as it is."""
+    """The store, and a folder that must stay untouched."""
 
     store: Store
     victim: Path
-    """A folder of the reader's."""
+    """The reader's own folder."""
 
     @property
     def mark(self) -> Path:
-        """What the store's code leaves when it runs."""
+        """The file that the store's code creates when it runs."""
         return self.store.folder / "PWNED"
 
     def bystanders(self) -> dict[str, bytes]:
-        """Everything of the reader's."""
+        """All files of the reader's, by name."""
         files = (path for path in sorted(self.victim.rglob("*")) if path.is_file())
         return {str(path.relative_to(self.victim)): path.read_bytes() for path in files}
 
