@@ -6,6 +6,7 @@ Optuna and every table and chart know a point by its parameters, as they know a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -23,10 +24,29 @@ from lander.options import CHOICES, inactive, settle
 from lander.resolve import resolve
 from lander.trust import Origin
 from sweeps.study.ranges import Range
+from sweeps.study.settings import naming
 from sweeps.study.space import MEASURES, Space, flat_base
 
 LONGEST: Final = 100
 """Characters of a point's name."""
+
+
+def read_points(
+    document: Mapping[str, Mapping[str, Any]], *, base: TrainConfig, origin: Origin
+) -> dict[str, TrainConfig]:
+    """The [points] tables, each over the base."""
+    if "policy.head" not in document["base"]:  # each point's environment decides
+        base = configure({"policy.head": "auto"}, base=base)
+    points: dict[str, TrainConfig] = {}
+    for name, table in document["points"].items():
+        with naming(f"[points.{json.dumps(name)}]"):
+            require_name(name)
+            points[name] = read_point(table, base=base, origin=origin)
+    with naming("[points]"):
+        if not points:
+            raise ConfigError('no point: name one, as [points."as it is"]')
+        require_different(points)
+    return points
 
 
 def read_point(table: object, *, base: TrainConfig, origin: Origin) -> TrainConfig:

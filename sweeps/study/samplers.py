@@ -26,6 +26,8 @@ from lander.errors import ConfigError, unknown
 Sampler = Literal["tpe", "gp", "random", "cmaes", "qmc", "grid"]
 Pruner = Literal["median", "hyperband", "halving", "wilcoxon", "none"]
 Arguments = Mapping[str, Any]
+ARGUMENT_TABLES: Final = ("sampler", "pruner")
+"""Tables of a study file that it may leave out."""
 
 NO_CMAES: Final = (
     "sampler cmaes keeps a pickle in the database, which whoever may write to it could exchange: "

@@ -5,17 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as checked
+from typing import Any
 
 from lander.config import TrainConfig
-from lander.dotted import as_read_before, configure, first_line, flatten, read_text, read_toml
+from lander.dotted import as_read_before, configure, flatten, read_text, read_toml
 from lander.errors import ConfigError, unknown
 from lander.resolve import resolve
 from lander.trust import TYPED, UNKNOWN, Origin
@@ -23,13 +19,20 @@ from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.study.fitting import require_fitting
 from sweeps.study.points import (
     changes,
-    read_point,
+    read_points,
     recorded_as,
-    require_different,
-    require_name,
     space_of,
 )
-from sweeps.study.samplers import NO_CMAES, Arguments, Pruner, Sampler, read_arguments
+from sweeps.study.samplers import ARGUMENT_TABLES, NO_CMAES, Arguments, read_arguments
+from sweeps.study.settings import (
+    LARGEST,
+    NAME,
+    Settings,
+    as_points,
+    has_points,
+    naming,
+    read_settings,
+)
 from sweeps.study.space import Space, read_space, require_searchable
 
 SHIPPED = Path(__file__).parents[1] / "studies"
@@ -37,65 +40,8 @@ TABLES = ("study", "base")
 """Tables that every study file has."""
 SUBJECTS = ("space", "points")
 """Tables of which a study file has exactly one."""
-MORE_TABLES = ("sampler", "pruner")
-"""Tables that a study file may have."""
-NOT_WITH_POINTS = {
-    "trials": "each point is trained once per training seed",
-    "sampler": "nothing is proposed",
-    "pruner": "every training runs to its end",
-    "seeds_per_trial": "give training_seeds",
-}
-"""Keys of [study] that a study with points must not have, and why."""
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-LARGEST = {"trials": 1_000_000, "points": 10_000, "seed": 2**32 - 1}
-"""The largest values in a new study: storage and samplers take no larger ones."""
-LARGEST_SEED = 2**63 - 1
-"""The largest training seed."""
 TEST_EPISODES = 100
 """Final episodes of each training of a confirmation."""
-
-
-def checked_seeds(value: object) -> int | tuple[int, ...]:
-    """A list of training seeds, or a number of them.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    numbers: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
-    listed = numbers != [value]
-    least, most = (0, LARGEST_SEED) if listed else (1, 1_000)
-    whole = all(type(number) is int and least <= number <= most for number in numbers)
-    if not numbers or not whole or len(set(numbers)) < len(numbers):
-        raise ValueError("must be a list of different whole numbers, or how many seeds: 1 to 1000")
-    return tuple(numbers) if listed else int(numbers[0])
-
-
-@checked(frozen=True, slots=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
-class Settings:
-    """The [study] table."""
-
-    name: Annotated[str, Field(pattern=f"^{NAME}$")]
-    trials: Annotated[int, Field(ge=1, strict=True)] = 40
-    """How many trials in all, trial 0 (the defaults) included."""
-    sampler: Sampler = "tpe"
-    pruner: Pruner = "median"
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
-    """Seeds the sampler and, with the trial's number, each training."""
-    seeds_per_trial: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
-    """Trainings of each trial, one after another, each under its own seed."""
-    score: Literal["mean", "iqm"] = "mean"
-    """How a trial's training seeds are averaged: the mean, or the mean of the middle half."""
-    points: Annotated[int | None, Field(ge=1, strict=True)] = None
-    """Draw so many points from the space, the defaults first, and train each under every training
-    seed."""
-    training_seeds: Annotated[int | tuple[int, ...], PlainValidator(checked_seeds)] = 5
-    """In a study with points: the seeds, or how many derive from `seed`."""
-
-    @property
-    def seed_count(self) -> int:
-        """How many training seeds each point has."""
-        seeds = self.training_seeds
-        return seeds if isinstance(seeds, int) else len(seeds)
 
 
 @dataclass(frozen=True)
@@ -243,28 +189,19 @@ def stored_study(
         return read_tables_as_study(document, text, base=base, origin=origin)
 
 
-@contextmanager
-def naming(part: str) -> Generator[None]:
-    """Errors in here begin with the part of the study that they are about."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"{part}: {error}" if part[0] != "[" else f"{part} {error}") from None
-
-
 def read_tables(text: str) -> dict[str, dict[str, Any]]:
     """The tables of a study file."""
     document = read_toml(text)
     for table in document:
-        if table not in TABLES + SUBJECTS + MORE_TABLES:
-            raise ConfigError(unknown("table", table, [*TABLES, *SUBJECTS, *MORE_TABLES]))
+        if table not in TABLES + SUBJECTS + ARGUMENT_TABLES:
+            raise ConfigError(unknown("table", table, [*TABLES, *SUBJECTS, *ARGUMENT_TABLES]))
     subject = "points" if "points" in document else "space"
     if "points" in document and "space" in document:
         raise ConfigError("[points] and [space] exclude each other: leave one of them out")
     for table in (*TABLES, subject):
         if not isinstance(document.get(table), dict):
             raise ConfigError(f"a [{table}] table is missing")
-    for table in MORE_TABLES:
+    for table in ARGUMENT_TABLES:
         if not isinstance(document.setdefault(table, {}), dict):
             raise ConfigError(f"[{table}] must be a table of arguments, got {document[table]!r}")
     return document
@@ -311,61 +248,6 @@ def read_tables_as_study(
         pruner = read_arguments(settings.pruner, document["pruner"], reports=study.reports)
     require_agreement(study)
     return replace(study, sampler=sampler, pruner=pruner)
-
-
-def has_points(document: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the tables are those of a study with points, named or drawn."""
-    return "points" in document or "points" in document["study"]
-
-
-def read_settings(document: Mapping[str, Mapping[str, Any]]) -> Settings:
-    """The [study] table.
-
-    Raises:
-        ConfigError: a wrong key or value, or one that does not go with points, or without.
-    """
-    table = document["study"]
-    try:
-        settings = TypeAdapter(Settings).validate_python(table)
-    except ValidationError as error:
-        raise ConfigError(first_line(error)) from None
-    if not has_points(document):
-        if "training_seeds" in table:
-            raise ConfigError("training_seeds: only with points, a search has seeds_per_trial")
-        return settings
-    if "points" in document and "points" in table:
-        raise ConfigError("points: draws from a [space], but [points] names them: leave one out")
-    for key, why in NOT_WITH_POINTS.items():
-        if key in table:
-            raise ConfigError(f"{key}: not with points, as {why}: leave it out")
-    for key in MORE_TABLES:
-        if document[key]:
-            raise ConfigError(f"[{key}] is not for a study with points: leave it out")
-    trials = (settings.points or 0) * settings.seed_count
-    return replace(as_points(settings), trials=max(1, trials))
-
-
-def as_points(settings: Settings) -> Settings:
-    """Settings of trials whose parameters are given: nothing is proposed, nothing pruned."""
-    return replace(settings, sampler="random", pruner="none")
-
-
-def read_points(
-    document: Mapping[str, Mapping[str, Any]], *, base: TrainConfig, origin: Origin
-) -> dict[str, TrainConfig]:
-    """The [points] tables, each over the base."""
-    if "policy.head" not in document["base"]:  # each point's environment decides
-        base = configure({"policy.head": "auto"}, base=base)
-    points: dict[str, TrainConfig] = {}
-    for name, table in document["points"].items():
-        with naming(f"[points.{json.dumps(name)}]"):
-            require_name(name)
-            points[name] = read_point(table, base=base, origin=origin)
-    with naming("[points]"):
-        if not points:
-            raise ConfigError('no point: name one, as [points."as it is"]')
-        require_different(points)
-    return points
 
 
 def read_base(table: Mapping[str, Any], *, has_points: bool, origin: Origin) -> TrainConfig:

@@ -1,0 +1,117 @@
+"""The [study] table of a study file: its name, how many trials, and under which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from lander.dotted import first_line
+from lander.errors import ConfigError
+from sweeps.study.samplers import ARGUMENT_TABLES, Pruner, Sampler
+
+NOT_WITH_POINTS = {
+    "trials": "each point is trained once per training seed",
+    "sampler": "nothing is proposed",
+    "pruner": "every training runs to its end",
+    "seeds_per_trial": "give training_seeds",
+}
+"""Keys of [study] that a study with points must not have, and why."""
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+LARGEST = {"trials": 1_000_000, "points": 10_000, "seed": 2**32 - 1}
+"""The largest values in a new study: storage and samplers take no larger ones."""
+LARGEST_SEED = 2**63 - 1
+"""The largest training seed."""
+
+
+def checked_seeds(value: object) -> int | tuple[int, ...]:
+    """A list of training seeds, or a number of them.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    numbers: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+    listed = numbers != [value]
+    least, most = (0, LARGEST_SEED) if listed else (1, 1_000)
+    whole = all(type(number) is int and least <= number <= most for number in numbers)
+    if not numbers or not whole or len(set(numbers)) < len(numbers):
+        raise ValueError("must be a list of different whole numbers, or how many seeds: 1 to 1000")
+    return tuple(numbers) if listed else int(numbers[0])
+
+
+@checked(frozen=True, slots=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Settings:
+    """The [study] table."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    trials: Annotated[int, Field(ge=1, strict=True)] = 40
+    """How many trials in all, trial 0 (the defaults) included."""
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "median"
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Seeds the sampler and, with the trial's number, each training."""
+    seeds_per_trial: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
+    """Trainings of each trial, one after another, each under its own seed."""
+    score: Literal["mean", "iqm"] = "mean"
+    """How a trial's training seeds are averaged: the mean, or the mean of the middle half."""
+    points: Annotated[int | None, Field(ge=1, strict=True)] = None
+    """Draw so many points from the space, the defaults first, and train each under every training
+    seed."""
+    training_seeds: Annotated[int | tuple[int, ...], PlainValidator(checked_seeds)] = 5
+    """In a study with points: the seeds, or how many derive from `seed`."""
+
+    @property
+    def seed_count(self) -> int:
+        """How many training seeds each point has."""
+        seeds = self.training_seeds
+        return seeds if isinstance(seeds, int) else len(seeds)
+
+
+def has_points(document: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the tables are those of a study with points, named or drawn."""
+    return "points" in document or "points" in document["study"]
+
+
+def read_settings(document: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The [study] table.
+
+    Raises:
+        ConfigError: a wrong key or value, or one that does not go with points, or without.
+    """
+    table = document["study"]
+    try:
+        settings = TypeAdapter(Settings).validate_python(table)
+    except ValidationError as error:
+        raise ConfigError(first_line(error)) from None
+    if not has_points(document):
+        if "training_seeds" in table:
+            raise ConfigError("training_seeds: only with points, a search has seeds_per_trial")
+        return settings
+    if "points" in document and "points" in table:
+        raise ConfigError("points: draws from a [space], but [points] names them: leave one out")
+    for key, why in NOT_WITH_POINTS.items():
+        if key in table:
+            raise ConfigError(f"{key}: not with points, as {why}: leave it out")
+    for key in ARGUMENT_TABLES:
+        if document[key]:
+            raise ConfigError(f"[{key}] is not for a study with points: leave it out")
+    trials = (settings.points or 0) * settings.seed_count
+    return replace(as_points(settings), trials=max(1, trials))
+
+
+def as_points(settings: Settings) -> Settings:
+    """Settings of trials whose parameters are given: nothing is proposed, nothing pruned."""
+    return replace(settings, sampler="random", pruner="none")
+
+
+@contextmanager
+def naming(part: str) -> Generator[None]:
+    """Errors in here begin with the part of the study that they are about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{part}: {error}" if part[0] != "[" else f"{part} {error}") from None
