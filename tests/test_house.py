@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.house import PACKAGES, Package, forbidden, names
+from tests.paths import follow_apart, turns_back
 from tests.processes import ROOT
 
 TOY = {
@@ -63,3 +64,17 @@ def test_names_of_tests_fit_into_a_table() -> None:
     files = (ROOT / "tests").rglob("test_*.py")
     defined = [name for path in files for name in names(ast.parse(path.read_text()))]
     assert [name for name in defined if name.startswith("test_") and len(name) > 70] == []
+
+
+def test_a_step_counts_once_and_turns_back_if_it_leads_to_a_known_file() -> None:
+    stations = ["study", "space", "ranges", "space", "ranges", "agent", "space", "study"]
+    back = [("ranges", "space"), ("agent", "space"), ("space", "study")]
+    assert turns_back(stations) == back
+    assert turns_back(["study", "space", "agent"]) == []
+
+
+@pytest.mark.slow
+def test_the_path_of_a_hyperparameter_stays_as_short_as_it_is() -> None:
+    stations = follow_apart(ROOT, "ppo.clip_range")
+    assert "lander/surrogates.py" in stations
+    assert len(set(stations)) <= 12
