@@ -33,6 +33,7 @@ from sweeps.sweep import Sweep
 TRIALS: Final = {
     "trial": "int64",
     "candidate": "int64",
+    "point": "string",
     "state": "string",
     "value": "float64",
     "last_return": "float64",
@@ -64,6 +65,7 @@ def load_trials(sweep: Sweep) -> pd.DataFrame:
     | column | dtype | |
     |---|---|---|
     | `candidate` | int64 | in a confirmation the trial that it trains again, else itself |
+    | `point` | string | its point's name, in a study with points |
     | `state` | string | COMPLETE, PRUNED, FAIL or RUNNING |
     | `value` | float64 | the score; for a pruned trial its last report to Optuna |
     | `last_return` | float64 | the same; for a pruned trial the mean of any finished seeds |
@@ -97,6 +99,7 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         yield {
             "trial": trial.number,
             "candidate": candidate(trial),
+            "point": point if isinstance(point := trial.user_attrs.get(POINT), str) else None,
             "state": trial.state.name,
             "value": trial.values[0] if trial.values else None,
             "last_return": last_return(trial),

@@ -192,7 +192,9 @@ def trials(args: argparse.Namespace) -> int:
     sweep = open_sweep(Store(args.store), args.study)
     space = sweep.study.space
     columns = ["trial", "state", "value", "reports", "seeds", *space]
-    lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    if sweep.study.has_points:
+        columns.insert(1, "point")
+    lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n", extrasaction="ignore")
     lines.writeheader()
     for trial in sweep.read_trials().all:
         fields = {
@@ -203,6 +205,7 @@ def trials(args: argparse.Namespace) -> int:
         lines.writerow(
             {
                 "trial": trial.number,
+                "point": trial.user_attrs.get(POINT),
                 "state": ending(trial),
                 "value": last_return(trial),
                 "reports": max(trial.intermediate_values, default=0),

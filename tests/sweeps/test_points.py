@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.load import load_trials
 from lander.config import TrainConfig
 from lander.dotted import configure, flatten
 from lander.errors import ConfigError
 from lander.evaluation import REPORT_SEED, final_seeds
 from lander.resolve import resolve
 from lander.trainer import train
+from sweeps.__main__ import main
 from sweeps.confirm import candidates
 from sweeps.lifecycle.points import missing, points_of
 from sweeps.reproduce import reproduce
@@ -131,7 +134,9 @@ def test_seeds_derive_from_the_study_above_those_of_searches(
     )
 
 
-def test_points_are_trained_recorded_and_reproduced_to_the_bit(store: Store) -> None:
+def test_points_are_trained_recorded_and_reproduced_to_the_bit(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An ordinal head, its final flights on the seeds of results."""
     text = POINTS.partition("[points.episodes]")[0].replace("[4, 5]", "[4]")
     sweep = started(store, text)
@@ -144,6 +149,10 @@ def test_points_are_trained_recorded_and_reproduced_to_the_bit(store: Store) -> 
     tags = store.runs().get_run(trial.user_attrs[RUN_ID]).data.tags
     assert (tags[POINT], tags[SEED_INDEX]) == ("ordinal, 4", "0")
     assert reproduce(store, "points", "1")
+    assert main(["trials", "--study", "points", "--store", str(store.folder)]) == 0
+    head, *rows = csv.reader(capsys.readouterr().out.splitlines()[-3:])
+    assert [row[head.index("point")] for row in rows] == [NAMES[0], "ordinal, 4"]
+    assert load_trials(sweep)["point"].tolist() == [NAMES[0], "ordinal, 4"]
     # a confirmation would train the first point again, and the best of the others
     assert candidates(sweep, top=1) == {
         trial.number: trial.params for trial in sweep.read_trials().all
