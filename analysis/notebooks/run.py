@@ -59,7 +59,7 @@ def notebooks(args: argparse.Namespace) -> int:
     quiet()
     pages, failed = inside(args.store, args.store / FOLDER), False
     if not notebook_paths():
-        raise ConfigError(f"there are no notebooks in {HERE}: install the package again")
+        raise ConfigError(f"{HERE} holds no notebooks: install the package again")
     try:
         pages.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -123,7 +123,7 @@ def test_every_table_counts_the_same_trials(
     records = read_records(store, "mini")
     assert {how: records.count(how) for how in COUNTED} == {how: COUNTS[how] for how in COUNTED}
     assert state(records) == "7 trials: 2 finished, 1 pruned, 1 failed, 1 running, 2 waiting."
-    assert dict(spent(records))["beside these"].startswith("1 interrupted, 1 lost: tried again")
+    assert dict(spent(records))["beside these"].startswith("1 interrupted, 1 lost: retried")
 
     client = store.runs()
     summarise(client, mixed, mixed.read_trials(), [])
