@@ -35,7 +35,7 @@ STUDY: Final = changed(SHORT, {"trials = 3": f"trials = {TOTAL}"})
 LONG: Final = changed(STUDY, {"checkpoints = 2": "checkpoints = 8", "4_096": "16_384"})
 QUICK: Final = """
 import socket, sys
-import sweeps.budget
+import sweeps.store.budget_storage
 from sweeps.__main__ import main
 
 name, grace, *args = sys.argv[1:]
