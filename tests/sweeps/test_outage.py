@@ -20,6 +20,7 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.lifecycle.creation import is_created
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.record.delivery import deliver_all, drain
@@ -342,7 +343,7 @@ def test_a_sweep_whose_server_restarts_records_every_trial_once(
     process = start("sweeps", *command, environ=environ)
 
     def ended() -> int:
-        if "restart" not in store.study_names():
+        if not is_created(store, "restart"):
             return 0
         sweep = open_sweep(store, "restart", anywhere=True)  # which this process is not
         return sum(trial.state.is_finished() for trial in sweep.read_trials().all)
