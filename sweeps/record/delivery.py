@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -179,6 +180,8 @@ def deliver(
         return outbox.obstacle, outbox.outage
     except OSError as error:  # on the disk of the outbox itself
         return f"{path}: {one_line(error)}", False
+    except sqlite3.OperationalError as error:  # another program has locked MLflow's database
+        return one_line(error), True
 
 
 def is_writing(trial: FrozenTrial) -> bool:

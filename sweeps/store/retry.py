@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def explain(error: Exception) -> str:
             remedy = "try again when MLflow answers" if is_retryable(error) else "MLflow refuses"
             return f"{remedy}: {one_line(error)}"
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if isinstance(cause, exc.OperationalError):
+    if isinstance(cause, exc.OperationalError | sqlite3.OperationalError):
         return f"try again when the database can be read and written: {message_of(error)}"
     return one_line(error) if isinstance(error, OSError) else ""
 

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from http.client import HTTPConnection
@@ -30,12 +31,14 @@ from sweeps.record.recorder import MlflowRecorder
 from sweeps.record.trial_run import trial_run
 from sweeps.run.objective import Objective
 from sweeps.schema import RUN_ID, WORKER, Role
+from sweeps.store import database_files
+from sweeps.store.retry import explain
 from sweeps.store.store import Store
 from sweeps.store.worker_id import parse_worker, this_worker
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.processes import Start, TrackingServer, output_of, python_m, until
-from tests.studies import MINI, changed
+from tests.studies import MINI, TINY, changed
 
 FILES = {"config.toml", "policy.pt", "landing.gif"}
 PATIENT = 60.0
@@ -325,6 +328,32 @@ def test_a_locked_database_is_waited_for_once_and_gets_the_rest_later(
     assert deliver_all(store) == ""
     require_whole(sweep, recorded_curves)
     other.close()
+
+
+def test_a_record_waits_while_another_program_locks_mlflows_database(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = start_sweep(read_study(TINY, source=""), store, trials=1, command=["run"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outbox, "deliver", lambda *_, **__: False)
+        run_one(sweep, lambda: None)
+    patient = database_files.connect
+
+    def connect(file: Path, mode: str) -> sqlite3.Connection:
+        connection = patient(file, mode)
+        connection.execute("PRAGMA busy_timeout = 0")
+        return connection
+
+    monkeypatch.setattr(database_files, "connect", connect)
+    with closing(sqlite3.connect(store.folder / "mlflow.db")) as other:
+        lock(other)
+        assert deliver_all(store) == "OperationalError: database is locked"
+        with pytest.raises(sqlite3.OperationalError) as refused:
+            store.runs()
+        assert explain(refused.value).startswith("try again when the database can be read")
+        other.rollback()
+    assert deliver_all(store) == ""
+    assert not list(store.folder.glob("spool/tiny*/records.jsonl"))
 
 
 def lock(database: sqlite3.Connection) -> None:
