@@ -14,7 +14,7 @@ from sweeps.charts.style import COLOURS, GREY, WHITE
 from sweeps.schema import Ending
 
 HATCHES = ("", "//", "..", "xx", "--")
-"""Bars are told apart by more than their colour."""
+"""Bars differ by more than their colour."""
 STATES = {
     "COMPLETE": (Ending.FINISHED, COLOURS[0]),
     "PRUNED": (Ending.PRUNED, COLOURS[4]),

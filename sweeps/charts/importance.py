@@ -1,6 +1,6 @@
 """The importance of each searched field with its interval: PED-ANOVA over resampled trials.
 
-The only place that computes it, for the chart on MLflow's page, the report and notebook 01.
+The only module that computes it, for the chart on MLflow's page, the report and notebook 01.
 """
 
 from __future__ import annotations
