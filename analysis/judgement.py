@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.charts.intervals import whiskers
+from analysis.charts.intervals import seeds_and_mean
 from analysis.stats import (
     Estimate,
     bootstrap_estimate,
@@ -19,7 +19,7 @@ from analysis.stats import (
 from lander.env import AnyEnv, solved_return
 from lander.errors import ConfigError
 from lander.evaluation import TEST_SEED
-from sweeps.charts.style import COLOURS, GREY, solved_line
+from sweeps.charts.style import COLOURS, solved_line
 from sweeps.confirm import DEFAULTS, Confirmed, read_confirmation
 from sweeps.lifecycle.points import missing
 from sweeps.schema import CONFIRM_SUFFIX
@@ -191,18 +191,8 @@ def draw_confirmation(judgement: Judgement, axes: Axes, *, env: AnyEnv) -> Axes:
     """One line per candidate, the best on top: each seed, mean with interval, the sweep's score."""
     order = list(reversed(judgement.standings))
     for y, row in enumerate(order):
-        scores = row.candidate.scores
-        axes.plot(
-            scores,
-            np.full(len(scores), y),
-            linestyle="none",
-            marker="|",
-            markersize=12,
-            color=GREY,
-            label="one test seed" if y == 0 else None,
-        )
-        label = "mean and its 95 % interval" if y == 0 else None
-        whiskers(axes, row.mean, y, colour=COLOURS[0], label=label)
+        label = "one test seed" if y == 0 else None
+        seeds_and_mean(axes, row.candidate.scores, row.mean, y, seed_label=label)
         if row.candidate.sweep_score is not None:
             axes.plot(
                 row.candidate.sweep_score,

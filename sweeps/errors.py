@@ -43,7 +43,7 @@ KINDS = (
 
 
 def redacted(text: str) -> str:
-    """The text with *** in place of every secret."""
+    """The text with *** instead of every secret."""
     for pattern, prefix in KINDS:
         text = pattern.sub(f"{prefix}***", text)
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -39,3 +39,21 @@ def whiskers(
     axes.errorbar(
         estimate.value, y, xerr=reach, marker=marker, capsize=4, color=colour, label=label
     )
+
+
+def seeds_and_mean(
+    axes: Axes, scores: Sequence[float], mean: Estimate, y: float, *, seed_label: str | None
+) -> None:
+    """The score of each seed as a tick, and their mean with its interval; in the legend if the
+    ticks have a label."""
+    axes.plot(
+        scores,
+        np.full(len(scores), y),
+        linestyle="none",
+        marker="|",
+        markersize=12,
+        color=GREY,
+        label=seed_label,
+    )
+    mean_label = None if seed_label is None else "mean and its 95 % interval"
+    whiskers(axes, mean, y, colour=COLOURS[0], label=mean_label)

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.charts.curves import curves
+from analysis.charts.intervals import seeds_and_mean
 from analysis.experiments.results import UNSEEN, Outcome, Results, read_results
 from analysis.notebooks.answer import Answer
 from analysis.stats import difference, mean_estimate
@@ -24,7 +25,7 @@ from lander.env import AnyEnv
 from lander.errors import ConfigError, unknown
 from lander.evaluation import play, random_act_fn
 from lander.options import inactive
-from sweeps.charts.style import COLOURS, GREY, new_axes, solved_line
+from sweeps.charts.style import new_axes, solved_line
 from sweeps.study.study import find_study
 
 POINTS: Final = 12
@@ -155,26 +156,8 @@ def overview(ladder: Ladder, axes: Axes) -> Axes:
     """The whole ladder, first rung at the bottom: every seed, their mean and its 95 % interval."""
     for y, rung in enumerate(ladder.rungs):
         scores = ladder.returns(rung)
-        estimate = mean_estimate(scores)
-        first = y == 0
-        axes.plot(
-            scores,
-            np.full(len(scores), y),
-            linestyle="none",
-            marker="|",
-            markersize=12,
-            color=GREY,
-            label="one seed" if first else None,
-        )
-        axes.errorbar(
-            estimate.value,
-            y,
-            xerr=np.nan_to_num([[estimate.value - estimate.low], [estimate.high - estimate.value]]),
-            marker="o",
-            capsize=4,
-            color=COLOURS[0],
-            label="mean and its 95 % interval" if first else None,
-        )
+        label = "one seed" if y == 0 else None
+        seeds_and_mean(axes, scores, mean_estimate(scores), y, seed_label=label)
     axes.set_yticks(range(len(ladder.rungs)), ladder.rungs)
     axes.set_xlabel("return of unseen flights, actions sampled")
     axes.legend(fontsize=8, loc="best")

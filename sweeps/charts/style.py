@@ -65,7 +65,7 @@ def threshold_of(env: AnyEnv) -> float | None:
 
 
 def floor_of(returns: Iterable[float]) -> float:
-    """The lowest return to draw, so that the worst quarter takes up at most half of a chart.
+    """The lowest return to draw, so that the worst quarter fills at most half of a chart.
 
     The minimum, unless it lies further below the first quartile than that lies below the maximum.
     """
