@@ -18,7 +18,6 @@ from lander.config import TrainConfig
 from lander.env import AnyEnv
 from lander.errors import ConfigError
 from lander.evaluation import FLIGHT_SEED, evaluate, seed_range, whole_episode
-from lander.interface import handed
 from lander.policy import ActorCritic
 from sweeps.schema import POLICY_FILE, RUN_ID, seed_folder
 from sweeps.scores import median_index, seed_scores
@@ -122,7 +121,7 @@ def retrace(env: AnyEnv, seed: int, actions: NDArray[np.generic]) -> Episode:
         for action in actions:
             if terminated or truncated:
                 break
-            row, reward, terminated, truncated = one.step(handed(action))
+            row, reward, terminated, truncated = one.step(action)
             obs.append(np.array(row, dtype=np.float32))
             rewards.append(reward)
     return Episode(seed, np.stack(obs), actions[: len(rewards)], np.array(rewards), terminated)

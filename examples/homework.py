@@ -94,7 +94,7 @@ def record(policy: ActorCritic, env: AnyEnv, *, seed: int, episodes: int) -> Act
             while not over:
                 one.require_finite(obs)
                 actions.append(act(np.asarray(obs, dtype=np.float32)[None])[0])
-                obs, _, terminated, truncated = one.step(handed(actions[-1]))
+                obs, _, terminated, truncated = one.step(actions[-1])
                 over = terminated or truncated
             lists.append(np.stack(actions))
     limit = config.time_limit if env_spec(config).max_episode_steps is None else None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lander.config import TrainConfig
 from lander.env import ActionSpace, AnyEnv, as_config, env_spec, make_whole, spaces
-from lander.interface import CheckedEnv, EnvFault, handed, kind_of
+from lander.interface import CheckedEnv, EnvFault, kind_of
 from lander.policy import ActorCritic
 
 REPORT_SEED = 10_000
@@ -216,7 +216,7 @@ def play_rows(
             chosen.append(np.array(act(obs)))
             still_playing: list[int] = []
             for i in playing:
-                obs[i], reward, terminated, truncated = envs[i].step(handed(chosen[-1][i]))
+                obs[i], reward, terminated, truncated = envs[i].step(chosen[-1][i])
                 returns[i] += reward
                 lengths[i] += 1
                 if not (terminated or truncated):
@@ -283,7 +283,7 @@ def replay(
         while length < len(actions) and not over:
             if every is not None and length % every == 0:
                 frames.append(picture())
-            _, reward, terminated, truncated = one.step(handed(actions[length]))
+            _, reward, terminated, truncated = one.step(actions[length])
             total_reward += reward
             length += 1
             over = terminated or truncated

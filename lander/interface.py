@@ -36,7 +36,7 @@ class CheckedEnv:
         self._name = name
         """Which environment and which copy of it, for messages."""
         self._shape = env.observation_space.shape
-        self._steps = 0
+        self.steps = 0
         """Steps in this episode."""
 
     def reset(self, seed: int | None = None) -> NDArray[Any]:
@@ -45,27 +45,27 @@ class CheckedEnv:
         Raises:
             EnvFault: not Gymnasium's (observation, info).
         """
-        self._steps = 0
+        self.steps = 0
         try:
             answer: Any = self.stock.reset(seed=seed)
         except (TypeError, ValueError) as error:
             raise self._explained(error, "reset(seed=...)") from None
         if not (isinstance(answer, tuple) and len(answer) == 2):
-            raise self._fault(f"reset gave {kind_of(answer)}, want (observation, info)")
+            raise self.fault(f"reset gave {kind_of(answer)}, want (observation, info)")
         row: NDArray[Any] = answer[0]
         if not self._is_vector(row):
-            raise self._fault(self._unlike_vector(row))
+            raise self.fault(self._unlike_vector(row))
         return row
 
     def step(self, action: NDArray[Any] | np.generic) -> tuple[NDArray[Any], float, bool, bool]:
-        """Observation, reward, terminated, truncated; the action as `handed` gives it.
+        """Observation, reward, terminated, truncated.
 
         Raises:
             EnvFault: not Gymnasium's five values, or a reward that is not finite.
         """
-        self._steps += 1
+        self.steps += 1
         try:
-            answer: Any = self.stock.step(action)
+            answer: Any = self.stock.step(handed(action))
         except (TypeError, ValueError) as error:
             raise self._explained(error, "step(action)") from None
         try:
@@ -80,10 +80,10 @@ class CheckedEnv:
         except (TypeError, ValueError):
             sound = False
         if not sound:
-            raise self._fault(self._unlike_step(answer))
+            raise self.fault(self._unlike_step(answer))
         return row, float(reward), bool(terminated), bool(truncated)
 
-    def require_finite(self, row: NDArray[Any]) -> None:
+    def require_finite(self, row: NDArray[Any] | tuple[float, ...]) -> None:
         """Refuse an observation of the present step that holds NaN or infinity.
 
         Raises:
@@ -91,7 +91,7 @@ class CheckedEnv:
         """
         wrong = np.flatnonzero(~np.isfinite(row))
         if len(wrong):
-            raise self._fault(f"observation[{wrong[0]}] is {row[wrong[0]]}, want finite numbers")
+            raise self.fault(f"observation[{wrong[0]}] is {row[wrong[0]]}, want finite numbers")
 
     def close(self) -> None:
         """Release the environment."""
@@ -121,10 +121,11 @@ class CheckedEnv:
         *_, (frame, _) = walk_tb(error.__traceback__)
         if not str(frame.f_globals.get("__name__", "")).startswith(WRAPPERS):
             return error
-        return self._fault(f"{call}: {error}")
+        return self.fault(f"{call}: {error}")
 
-    def _fault(self, what: str) -> EnvFault:
-        when = f"step {self._steps}" if self._steps else "reset"
+    def fault(self, what: str) -> EnvFault:
+        """An error about the present step."""
+        when = f"step {self.steps}" if self.steps else "reset"
         return EnvFault(" ".join(f"{self._name}, {when}: {what}".split()))
 
 

@@ -26,6 +26,7 @@ from lander.evaluation import (
     final_seeds,
     nothing,
 )
+from lander.lunar import training_physics
 from lander.policy import ActorCritic, make_policy
 from lander.resolve import Resolved, resolve
 from lander.runner import Episode, Runner
@@ -140,7 +141,8 @@ def make_vector_env(env: EnvConfig) -> VectorEnv:
     """
     if env.backend == "envpool":
         return EnvPoolVectorEnv(env.id, env.num_envs, time_limit=env.time_limit)
-    return SerialVectorEnv(env, env.num_envs, time_limit=env.time_limit)
+    physics = training_physics(env)
+    return SerialVectorEnv(env, env.num_envs, time_limit=env.time_limit, physics=physics)
 
 
 class Training:

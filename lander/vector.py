@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lander.env import AnyEnv, as_config, env_spec, make_env, random_state, set_random_state
 from lander.errors import ConfigError
-from lander.interface import CheckedEnv, handed
+from lander.interface import CheckedEnv
+from lander.lunar import Physics, under
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,20 @@ class SerialVectorEnv:
     ([1.0, 1.0, 1.0], np.False_)
     """
 
-    def __init__(self, env: AnyEnv, num_envs: int, *, time_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        env: AnyEnv,
+        num_envs: int,
+        *,
+        time_limit: int | None = None,
+        physics: Physics = "stock",
+    ) -> None:
         name = as_config(env).id
-        self._envs = [
+        copies = [
             CheckedEnv(make_env(env, time_limit=time_limit), f"{name}, copy {copy}")
             for copy in range(num_envs)
         ]
+        self._envs = [under(physics, copy) for copy in copies]
         self._name, self._obs_dim = name, env_spec(env).obs_dim
         self.unfinished: list[EpisodeStart] = []
         """The unfinished episode of each copy."""
@@ -119,13 +128,12 @@ class SerialVectorEnv:
                     "called np_random, so unfinished episodes cannot be played again: train anew"
                 )
             if isinstance(episode.start, int):
-                row = env.reset(episode.start)
+                obs[i] = env.reset(episode.start)
             else:
                 set_random_state(env.stock, episode.start)
-                row = env.reset()
+                obs[i] = env.reset()
             for action in episode.actions:
-                row, *_ = env.step(handed(action))
-            obs[i] = row
+                obs[i], *_ = env.step(action)
         self.unfinished = [
             EpisodeStart(episode.start, list(episode.actions)) for episode in unfinished
         ]
@@ -134,26 +142,29 @@ class SerialVectorEnv:
     def step(self, actions: NDArray[np.generic], copies: NDArray[np.intp] | None = None) -> Step:
         """One step of every copy, or of the M given `copies` only, with its row of `actions`."""
         chosen = range(len(self)) if copies is None else copies.tolist()
-        obs = np.empty((len(chosen), self._obs_dim), dtype=np.float32)
-        rewards = np.empty(len(chosen))
-        terminated = np.empty(len(chosen), dtype=np.bool_)
-        truncated = np.empty(len(chosen), dtype=np.bool_)
+        rows: list[NDArray[Any] | tuple[float, ...]] = []
+        rewards: list[float] = []
+        terminated: list[bool] = []
+        truncated: list[bool] = []
         last_obs: list[NDArray[np.float32]] = []
-        for i, (copy, action) in enumerate(zip(chosen, actions, strict=True)):
+        for copy, action in zip(chosen, actions, strict=True):
             env = self._envs[copy]
-            row, rewards[i], end, cut = env.step(handed(action))
-            terminated[i], truncated[i] = end, cut and not end
+            row, reward, end, cut = env.step(action)
             if end or cut:
                 env.require_finite(row)
-                if truncated[i]:
+                if not end:
                     last_obs.append(np.array(row, dtype=np.float32))
                 self.unfinished[copy] = EpisodeStart(random_state(env.stock))
                 row = env.reset()
             else:
                 self.unfinished[copy].actions.append(action)
-            obs[i] = row
+            rows.append(row)
+            rewards.append(reward)
+            terminated.append(end)
+            truncated.append(cut and not end)
+        obs = np.array(rows, dtype=np.float32)
         self._require_finite(obs, chosen)
-        return Step(obs, rewards, terminated, truncated, last_obs)
+        return Step(obs, np.array(rewards), np.array(terminated), np.array(truncated), last_obs)
 
     def close(self) -> None:
         """Release the environments."""

@@ -17,6 +17,7 @@ from lander.agent import Divergence
 from lander.config import TrainConfig
 from lander.dotted import flatten, from_toml
 from lander.errors import ConfigError
+from lander.lunar import training_physics
 from lander.metrics import EVAL_RETURN, EVAL_STD, FINALS
 from lander.terminal import say
 from lander.trainer import Progress, train
@@ -26,6 +27,7 @@ from sweeps.record.provenance import environment, environment_changes, source_ta
 from sweeps.schema import (
     CONFIG_FILE,
     PARENT_RUN,
+    PHYSICS,
     REASON,
     REPLAY_OF,
     ROLE,
@@ -100,6 +102,8 @@ def reproduce(
         f"{study_name} trial {trial.number} ({trial.state.name.lower()}): retraining "
         f"{receipt.configs[0].env.id} from run {receipt.run.info.run_id}, seed {seeds}"
     )
+    for change in physics_change(receipt):
+        say(f"{change}, which changes no number")
     replayed, ending = replay(receipt, say=say)
     problems = differences(receipt.numbers, replayed)
     if ending != receipt.ending:
@@ -109,12 +113,19 @@ def reproduce(
         say(f"PASS: {len(receipt.numbers)} recorded numbers, every one bit-equal")
         return True
     say(f"FAIL: first difference: {problems[0]} ({len(problems)} in all)")
-    changes = environment_changes(receipt.run.data.tags)
+    changes = environment_changes(receipt.run.data.tags) + physics_change(receipt)
     if changes:
         say(f"differs from the recorded environment: {'; '.join(changes)}")
     else:
         say("same versions and CPU as recorded")
     return False
+
+
+def physics_change(receipt: Receipt) -> list[str]:
+    """A line if the steps of training are computed by another here than in the record."""
+    here = training_physics(receipt.configs[0].env)
+    recorded = receipt.run.data.tags.get(PHYSICS, here)
+    return [] if recorded == here else [f"{PHYSICS}: recorded {recorded}, here {here}"]
 
 
 def why_unrecorded(trial: FrozenTrial) -> str:
@@ -242,6 +253,7 @@ def log_replay(
             TRIAL_NUMBER: tags[TRIAL_NUMBER],
             REPLAY_OF: receipt.run.info.run_id,
             VERDICT: Verdict.PASS if passed else Verdict.FAIL,
+            PHYSICS: training_physics(receipt.configs[0].env),
             **environment(),
             **source_tags(sys.argv[1:]),
         },

@@ -19,6 +19,7 @@ from lander.dotted import flatten, to_toml
 from lander.env import env_spec
 from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.gif import save_landing
+from lander.lunar import training_physics
 from lander.metrics import EVAL_RETURN, FINAL_RETURN
 from lander.policy import DeterministicActor
 from lander.resolve import Resolved
@@ -33,6 +34,7 @@ from sweeps.schema import (
     FINAL_SEEDS,
     LANDING_GIF,
     MODEL,
+    PHYSICS,
     POLICY_FILE,
     REASON,
     SCORE,
@@ -98,12 +100,13 @@ class MlflowRecorder:
                 for name, value in flatten(config).items()
                 if value is not None and name not in idle  # an idle field would mislead
             }
-            seeds = {
+            tags = {
                 TRAINING_SEEDS: ", ".join(str(each.config.seed) for each in configs),
                 CHECKPOINT_SEEDS: first_to_last(checkpoint_seeds(config)),
                 FINAL_SEEDS: first_to_last(final_seeds(config)),
+                PHYSICS: training_physics(config.env),
             }
-            self.outbox.write(Batch(params=self._params, tags=seeds))
+            self.outbox.write(Batch(params=self._params, tags=tags))
             self.file(CONFIG_FILE).write_text(to_toml(config))
             self.outbox.write(File(CONFIG_FILE))
             self.flush()

@@ -9,6 +9,7 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
+from lander import lunar
 from lander.agent import Divergence
 from lander.trainer import Progress
 from sweeps.lifecycle.start import start_sweep
@@ -16,7 +17,7 @@ from sweeps.record.recorder import MlflowRecorder
 from sweeps.record.trial_run import Outcome, outcome, trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective
-from sweeps.schema import REASON, RUN_ID, Role
+from sweeps.schema import PHYSICS, REASON, RUN_ID, Role
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
@@ -73,6 +74,18 @@ def test_a_diverged_trial_fails_with_update_and_value_and_reproduces(store: Stor
     assert sweep.read_trials().left == 1
     lines: list[str] = []
     assert reproduce(store, "mini", "0", say=lines.append)
+    assert lines[-1].startswith("PASS")
+
+
+def test_a_trial_of_lean_physics_reproduces_on_the_stock_environment(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run = run_one(sweep)
+    assert run.data.tags[PHYSICS] == "lean"
+    monkeypatch.setattr(lunar, "unchecked", lambda: "another LunarLander")
+    lines: list[str] = []
+    assert reproduce(sweep.store, "mini", "0", say=lines.append)
+    assert lines[1] == "sweeps.physics: recorded lean, here stock, which changes no number"
     assert lines[-1].startswith("PASS")
 
 

@@ -98,6 +98,7 @@ def test_tags_tell_seeds_versions_and_command(runs: list[Run]) -> None:
     assert tags["seeds.final"] == "2000000..2000001"
     assert tags["version.torch"] == torch.__version__.split("+")[0]
     assert tags["sweeps.command"].startswith("python -m sweeps work --study mini")
+    assert tags["sweeps.physics"] == "lean"
 
 
 def test_artifacts_of_a_trial_load_as_they_are(
