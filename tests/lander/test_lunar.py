@@ -210,7 +210,7 @@ def same_result(left: TrainResult, right: TrainResult) -> bool:
 
 
 @pytest.mark.parametrize("values", CONFIGS)
-def test_a_training_has_the_same_weights_on_either_and_resumes_on_the_other(
+def test_a_training_has_the_same_weights_on_lean_and_stock_physics(
     values: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     lean, lean_state = trained(values)
@@ -279,11 +279,11 @@ def test_a_users_own_lunar_lander_is_stepped_by_itself(
         EnvConfig(id="CartPole-v1"),
         EnvConfig(id="BipedalWalker-v3"),
         EnvConfig(id="gymnasium.envs.box2d:LunarLander-v3"),
-        EnvConfig(backend="envpool"),
     ],
 )
 def test_nothing_else_has_lean_physics(env: EnvConfig) -> None:
     assert training_physics(env) == "stock"
+    assert training_physics(replace(env, backend="envpool")) == "envpool"
 
 
 def fault(act: Callable[[SerialVectorEnv], object], env: EnvConfig, physics: Physics) -> str:
