@@ -185,8 +185,11 @@ def load_curves(sweep: Sweep, metric: str, *, trials: Sequence[int] | None = Non
     rows = []
     for seed in range(seeds):
         name = seed_folder(seed, of=seeds) + metric
-        for run_id, env_steps, value in histories(client, list(recorded), name):
-            rows.append((*training(recorded[run_id], seed), env_steps, value))
+        trainings = {run_id: training(trial, seed) for run_id, trial in recorded.items()}
+        rows += [
+            (*trainings[run_id], env_steps, value)
+            for run_id, env_steps, value in histories(client, list(recorded), name)
+        ]
     points = table(rows, CURVES)
     return points.sort_values(["trial", "seed", "env_steps"], ignore_index=True)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from analysis.charts.curves import curves
 from analysis.judgement import Judgement, draw_confirmation
-from analysis.load import load_curves
 from analysis.markdown import line
 from analysis.report.contact_sheet import Flight, chosen, contact_sheet, fly_again, fly_at_random
 from analysis.report.document import Block, Picture, drawing
@@ -15,14 +14,20 @@ from analysis.stats import Estimate
 from lander.gif import as_line
 from lander.metrics import EVAL_RETURN
 from sweeps.charts.importance import importances, with_last_return
-from sweeps.charts.search import finished, history, importance_bars, parallel_coordinates, slices
+from sweeps.charts.search import (
+    finished,
+    history,
+    importance_bars,
+    parallel_coordinates,
+    slices,
+    thinned,
+)
 from sweeps.charts.style import new_axes, solved_line
 from sweeps.confirm import DEFAULTS
 from sweeps.schema import Chart
 
 BEST = 5
 """Number of trials whose learning curves are compared with those of the other finished ones."""
-METRIC = EVAL_RETURN
 
 
 def history_part(records: Records) -> list[Block]:
@@ -87,11 +92,16 @@ def slices_part(records: Records) -> list[Block]:
 
 def parallel_part(records: Records) -> list[Block]:
     """Parallel coordinates: one line per trial."""
-    if len(finished(records.counted)) < 2:
+    count = len(finished(records.counted))
+    if count < 2:
         return []
     ranges = list(records.sweep.study.space.values())
     figure = parallel_coordinates(records.counted, ranges)
     caption = "One line per finished trial across all fields; bright lines are good trials."
+    if thinned(count):
+        caption = (
+            f"Lines are finished trials across all fields; bright ones are good. {thinned(count)}."
+        )
     alt = "Parallel coordinates of the finished trials"
     return [drawing(figure, Chart.PARALLEL_COORDINATES, alt=alt, caption=caption)]
 
@@ -102,18 +112,19 @@ def curves_part(records: Records) -> list[Block]:
     others = [trial.number for trial in finished(records.counted) if trial.number not in best]
     if not best:
         return ["No trial has finished."]
+    points = records.curves
     tables = {
-        f"{name} ({len(numbers)} trial{'s' if len(numbers) > 1 else ''})": load_curves(
-            records.sweep, METRIC, trials=numbers
-        )
+        f"{name} ({len(numbers)} trial{'s' if len(numbers) > 1 else ''})": points[
+            points["trial"].isin(numbers)
+        ]
         for name, numbers in (("the best", best), ("other finished trials", others))
         if numbers
     }
     figure, axes = new_axes(9, 4.2)
-    curves(tables, axes, label=METRIC)
+    curves(tables, axes, label=EVAL_RETURN)
     solved_line(axes, records.sweep.study.base.env)
     caption = (
-        f"Mean return of the checkpoints' deterministic episodes, `{METRIC}`. Line: mean over "
+        f"Mean return of the checkpoints' deterministic episodes, `{EVAL_RETURN}`. Line: mean over "
         "trainings; band: its 95 % interval (Student's). The best: "
         f"{', '.join(map(str, best))}, selected by their final return, so a gap at the end is "
         "expected. Pruned trials are left out."

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
+import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.judgement import Judgement, judgement_of
+from analysis.load import load_curves
 from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from lander.errors import ConfigError
+from lander.metrics import EVAL_RETURN
 from sweeps.endings import ending
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, RETURNS, Ending
 from sweeps.scores import ranked, seed_scores
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep, open_sweep, trial_runs
+
+NEWEST = 1_000
+"""The most runs that are read whole: a run has about a hundred parameters, metrics and tags."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Records:
     """Finished trials, the best first; of trials with equal parameters only one."""
     parent: Run
     runs: Sequence[Run]
-    """The runs of all trials that have begun, lost ones included."""
+    """The `NEWEST` runs of trials, lost ones included."""
     judgement: Judgement | None
     unconfirmed: str
     """The reason why there is no judgement."""
@@ -43,10 +52,15 @@ class Records:
     def name(self) -> str:
         return self.sweep.study.name
 
-    @property
+    @cached_property
     def counted(self) -> Sequence[FrozenTrial]:
         """Trials of the budget."""
         return self.trials.counted
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """The learning curves of all trials, as `load_curves` gives them."""
+        return load_curves(self.sweep, EVAL_RETURN)
 
     @property
     def best(self) -> FrozenTrial | None:
@@ -55,9 +69,31 @@ class Records:
 
     def count(self, how: Ending) -> int:
         """Trials of the budget with this ending."""
-        if how == Ending.WAITING:
-            return self.trials.left
-        return sum(ending(trial) == how for trial in self.counted)
+        return self.trials.left if how == Ending.WAITING else self._endings[how]
+
+    @cached_property
+    def _endings(self) -> Counter[Ending]:
+        return Counter(map(ending, self.counted))
+
+    @property
+    def some_runs(self) -> bool:
+        """Whether `runs` may be only some of the trials' runs."""
+        return len(self.runs) == NEWEST
+
+    def values_of(self, tag: str) -> list[str]:
+        """The values of a tag over the sweep's run and those of its trials, usually one.
+
+        Runs that are not among `runs` are searched for another value instead of read.
+        """
+        known = [self.parent, *self.runs]
+        values = {run.data.tags[tag] for run in known if tag in run.data.tags}
+        while self.some_runs:
+            others = [f"tags.`{tag}` != '{value}'" for value in {"", *values} if "'" not in value]
+            run = next(trial_runs(self.sweep, " and ".join(others), page_size=1), None)
+            if run is None or run.data.tags[tag] in values:
+                break
+            values.add(run.data.tags[tag])
+        return sorted(values)
 
     def scores(self, trial: FrozenTrial) -> list[float]:
         """The scores of all finished trainings under the parameters of a trial."""
@@ -100,7 +136,7 @@ def read_records(store: Store, name: str) -> Records:
         trials=trials,
         ranked=ranked(trials.all),
         parent=client.get_run(sweep.run_id),
-        runs=list(trial_runs(sweep)),
+        runs=list(islice(trial_runs(sweep, page_size=NEWEST), NEWEST)),
         judgement=judgement,
         unconfirmed=unconfirmed,
         confirmation=confirmation,

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import accumulate
 
-from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
 from analysis.judgement import legend, table_rows
-from analysis.load import load_curves
 from analysis.markdown import code, line, plain_table
 from analysis.report.document import Block
-from analysis.report.figures import METRIC, confirmation_picture
+from analysis.report.figures import confirmation_picture
 from analysis.report.records import Records
 from analysis.report.result import brief, next_step, searched, state, values_in
 from lander.evaluation import TEST_SEED, checkpoint_seeds, final_seeds, seed_range
@@ -77,8 +75,7 @@ def spent(records: Records) -> Iterator[tuple[str, str]]:
         yield "beside these", f"{superseded}: retried with the same seeds, and not counted"
     trainings = f"{seeds} trainings of " if seeds > 1 else ""
     yield "budget of a trial", f"{trainings}{study.base.total_steps:,} environment steps"
-    curves = load_curves(records.sweep, METRIC)
-    trained = int(curves.groupby(["trial", "seed"])["env_steps"].max().sum())
+    trained = int(records.curves.groupby(["trial", "seed"])["env_steps"].max().sum())
     yield "trained", f"{trained:,} environment steps, counted to each training's last checkpoint"
     spans = spans_of(records.trials.all)
     if spans:
@@ -125,7 +122,8 @@ def seconds_blocks(records: Records) -> list[Block]:
     every = {"training": whole - sum(parts.values())} | parts
     table = [["part of trials", "seconds", "share"]]
     table += [[part, f"{took:.1f}", f"{took / whole:.1%}"] for part, took in every.items()]
-    return [plain_table(table)]
+    newest = [f"Of the newest {len(records.runs):,} trials."] if records.some_runs else []
+    return [plain_table(table), *newest]
 
 
 def seeds_part(records: Records) -> list[Block]:
@@ -239,13 +237,14 @@ def origin_part(records: Records) -> list[Block]:
     """Versions, machine, commit and commands."""
     runs = [records.parent, *records.runs]
     names = sorted({tag for run in runs for tag in run.data.tags if tag.startswith(VERSION)})
+    values = {name: ", ".join(records.values_of(name)) for name in (COMMIT, *names)}
     workers = {str(t.user_attrs[WORKER]) for t in records.trials.all if WORKER in t.user_attrs}
     hosts = {worker.partition(":")[0] for worker in workers}
     table = [
         ["", ""],
         ["study", f"`{records.name}`, fingerprint `{records.sweep.study.fingerprint}`"],
-        ["commit", values_of(runs, COMMIT) or "not in a git checkout"],
-        *([name.removeprefix(VERSION), values_of(runs, name)] for name in names),
+        ["commit", values[COMMIT] or "not in a git checkout"],
+        *([name.removeprefix(VERSION), values[name]] for name in names),
         [
             "workers",
             f"{at_once(spans_of(records.trials.all))} at the same time, {len(workers)} processes "
@@ -261,8 +260,3 @@ def origin_part(records: Records) -> list[Block]:
         "Made by these commands, which start the workers:",
         code("\n".join(" ".join(command.split()) for command in commands)),
     ]
-
-
-def values_of(runs: Sequence[Run], tag: str) -> str:
-    """The values of a tag over all runs, usually one."""
-    return ", ".join(sorted({run.data.tags[tag] for run in runs if tag in run.data.tags}))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.env import AnyEnv
@@ -31,9 +33,11 @@ from sweeps.charts.style import (
     at_least,
     cut_off,
     floor_of,
+    marker_size,
     new_axes,
     new_figure,
     solved_line,
+    whole_numbers,
 )
 from sweeps.schema import SCORE, Chart, Ending
 from sweeps.scores import best_so_far, last_return
@@ -41,6 +45,10 @@ from sweeps.study.ranges import Range
 from sweeps.study.study import Study
 
 CROSSES = "pruned: its return so far"
+LINES: Final = 500
+"""The most lines of parallel coordinates; more would cover each other."""
+TOP_LINES: Final = 100
+"""How many of them are the best trials, if there are more trials than lines."""
 
 
 def figures_of(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Figure]:
@@ -88,21 +96,23 @@ def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
     complete, early = finished(trials), pruned(trials)
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     returns = returns_of([*complete, *early])
-    floor = floor_of(returns)
+    floor, size = floor_of(returns), marker_size(36, len(trials))
     for group, marker, colour, label in (
         (early, "x", GREY, CROSSES),
         (complete, "o", BLUE, Ending.FINISHED),
     ):
         numbers, drawn = [trial.number for trial in group], at_least(floor, returns_of(group))
-        axes.scatter(numbers, drawn, marker=marker, color=colour, label=label)
+        axes.scatter(numbers, drawn, size, marker=marker, color=colour, label=label)
     if failed:
         numbers, drawn = [trial.number for trial in failed], [floor] * len(failed)
-        axes.scatter(numbers, drawn, marker="v", color=ORANGE, label="failed, without a score")
+        label = "failed, without a score"
+        axes.scatter(numbers, drawn, size, marker="v", color=ORANGE, label=label)
     if complete:
         best = at_least(floor, best_so_far(complete))
         numbers = sorted(trial.number for trial in complete)
         axes.step(numbers, best, where="post", color=BLUE, linewidth=1, label="best so far")
     solved_line(axes, env)
+    axes.xaxis.set_major_locator(whole_numbers())
     axes.set_xlabel("trial (0: the defaults)")
     axes.set_ylabel(SCORE + cut_off(floor, returns))
     axes.legend(loc="best", fontsize=8)
@@ -138,12 +148,13 @@ def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEn
     floor = floor_of(returns)
     scores, so_far = (at_least(floor, returns_of(group)) for group in (complete, early))
     numbers = [trial.number for trial in complete]
+    small, large = (marker_size(usual, len(trials)) for usual in (14, 22))
     points = None
     for axes, range_ in zip(grid.flat, ranges, strict=False):
         values = column_of(early, range_).values
-        crosses = axes.scatter(values, so_far, marker="x", color=GREY, s=14, lw=0.8)
+        crosses = axes.scatter(values, so_far, small, marker="x", color=GREY, lw=0.8)
         column = column_of(complete, range_)
-        points = axes.scatter(column.values, scores, c=numbers, cmap=GRADIENT, s=22)
+        points = axes.scatter(column.values, scores, large, c=numbers, cmap=GRADIENT)
         set_x_axis(axes, column)
         axes.set_xlabel(column.label)
         solved_line(axes, env)
@@ -154,7 +165,7 @@ def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEn
     for axes in grid[:, 0]:
         axes.set_ylabel(SCORE + cut_off(floor, returns))
     if points is not None and complete:
-        figure.colorbar(points, ax=grid, label="trial", pad=0.01)
+        figure.colorbar(points, ax=grid, label="trial", pad=0.01, ticks=whole_numbers())
     return figure
 
 
@@ -170,17 +181,18 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range])
     across = np.stack([heights(column, column.values) for column in columns], axis=1)
     norm = Normalize(float(scores.min()), float(scores.max()))
     colours = ScalarMappable(norm, GRADIENT)
-    order = np.argsort(scores)
+    order = drawn_lines(scores)
     lines = [np.column_stack([np.arange(len(columns)), across[i]]) for i in order]
     axes.add_collection(
         LineCollection(
             # a line skips fields that did nothing
             [line[~np.isnan(line[:, 1])] for line in lines],
             colors=colours.to_rgba(scores[order]),
-            linewidth=1.3,
+            linewidth=1.3 if len(order) == len(complete) else 0.8,
             alpha=0.85,
         )
     )
+    axes.set_title(thinned(len(complete)), fontsize=9)
     for x, column in enumerate(columns):
         axes.axvline(x, color=BLACK, linewidth=0.8)
         for value, text in ticks(column):
@@ -200,3 +212,21 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range])
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     return figure
+
+
+def drawn_lines(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The trials whose lines are drawn, the best last: all, or `LINES` of them, namely the best and
+    some of the others, evenly by score."""
+    order = np.argsort(scores)
+    if len(order) <= LINES:
+        return order
+    others, best = order[:-TOP_LINES], order[-TOP_LINES:]
+    evenly = np.linspace(0, len(others) - 1, LINES - TOP_LINES).round().astype(int)
+    return np.concatenate([others[evenly], best])
+
+
+def thinned(count: int) -> str:
+    """Which of `count` finished trials have a line, if not all; else empty."""
+    if count <= LINES:
+        return ""
+    return f"Drawn are {LINES} of {count:,}: the best {TOP_LINES}, and others evenly by score"

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lander.env import AnyEnv, solved_return
 from lander.errors import ConfigError
@@ -26,6 +27,8 @@ HEAT: Final = "cividis"
 """Colour map of the cells of a table."""
 STYLES: Final = ("-", "--", "-.", ":")
 """Lines differ in style as well as in colour."""
+MANY: Final = 250
+"""Number of marks above which each is drawn smaller, so that they do not cover each other."""
 DPI: Final = 110
 """Resolution of a chart among the artifacts of a run."""
 
@@ -39,6 +42,16 @@ def new_axes(width: float = 8, height: float = 4.2) -> tuple[Figure, Axes]:
     """A new figure and its only Axes; sizes are in inches."""
     figure = new_figure(width, height)
     return figure, figure.subplots()
+
+
+def marker_size(usual: float, count: int) -> float:
+    """The area of a marker in square points where `count` of them share a chart."""
+    return usual if count <= MANY else max(2.0, usual * MANY / count)
+
+
+def whole_numbers() -> MaxNLocator:
+    """Ticks of an axis of trial numbers."""
+    return MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10])
 
 
 def solved_line(axes: Axes, env: AnyEnv, *, upright: bool = False) -> None:

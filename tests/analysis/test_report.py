@@ -10,11 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
+import analysis.load
+import analysis.report.records
 import analysis.report.report
 import analysis.stats
 import sweeps.run.objective
@@ -26,9 +30,9 @@ from analysis.markdown import line, plain_table
 from analysis.report.document import Block, Picture, html
 from analysis.report.figures import flights_part
 from analysis.report.records import Records, read_records
-from analysis.report.report import compose, write_report
+from analysis.report.report import SECTIONS, compose, write_report
 from analysis.report.result import brief, next_step, question, result_part, searched
-from analysis.report.tables import covered
+from analysis.report.tables import budget_part, covered
 from analysis.stats import mean_estimate
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
@@ -340,6 +344,70 @@ def test_steps_and_seconds_are_those_of_the_records(report: Written) -> None:
     whole = sum(float(tag["sweeps.seconds"]) for tag in tags)
     rest = whole - sum(float(tag[f"sweeps.seconds.{part}"]) for tag in tags for part in TimePart)
     assert training == ["training", f"{rest:.1f}", f"{rest / whole:.1%}"]
+
+
+def test_a_large_sweep_reads_its_newest_runs_and_searches_the_others(
+    swept: Sweep, report: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, oldest = swept.store.runs(), report.records.runs[-1].info.run_id
+    torch_version = report.records.parent.data.tags["version.torch"]
+    searched = counted_calls(monkeypatch, MlflowClient, "search_runs")
+    assert len(read_records(swept.store, "tiny").runs) == 5
+    assert len(searched) == 1
+    monkeypatch.setattr(analysis.report.records, "NEWEST", 2)
+    searched.clear()
+    large = read_records(swept.store, "tiny")
+    assert [run.info.run_id for run in large.runs] == [
+        run.info.run_id for run in report.records.runs[:2]
+    ]
+    assert len(searched) == 1
+    assert "Of the newest 2 trials." in budget_part(large)
+    assert large.values_of("version.torch") == [torch_version]
+    assert len(searched) == 2
+    client.set_tag(oldest, "version.torch", "0.0")
+    try:
+        assert large.values_of("version.torch") == ["0.0", torch_version]
+        client.set_tag(oldest, "version.torch", "it's")  # nothing that a query can hold
+        assert large.values_of("version.torch") == sorted(["it's", torch_version])
+    finally:
+        client.set_tag(oldest, "version.torch", torch_version)
+    assert large.values_of("no.such") == []
+
+
+def test_a_report_reads_each_kind_of_record_once(
+    swept: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many trials there are: with one run per page more pages, and no other calls."""
+    called = {
+        name: counted_calls(monkeypatch, owner, name)
+        for owner, name in (
+            (MlflowClient, "search_runs"),
+            (MlflowClient, "get_run"),
+            (MlflowClient, "get_metric_history"),
+            (analysis.load, "histories"),
+        )
+    }
+    without_flights = {k: v for k, v in SECTIONS.items() if k != "Flights"}  # four, at most
+    monkeypatch.setattr(analysis.report.report, "SECTIONS", without_flights)
+    compose(read_records(swept.store, "tiny"))
+    counts = {name: len(calls) for name, calls in called.items()}
+    # the sweep's, the published and, if there is one, the confirmation's
+    assert counts.pop("get_run") in (2, 3)
+    # a page; a curve per training seed
+    assert counts == {"search_runs": 1, "get_metric_history": 0, "histories": 2}
+
+
+def counted_calls(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[None]:
+    """An entry per call of a function or method from now on."""
+    calls: list[None] = []
+    function: Callable[..., Any] = getattr(owner, name)
+
+    def call(*arguments: object, **named: object) -> Any:
+        calls.append(None)
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
 
 
 def test_seeds_are_told_as_they_are(report: Written) -> None:

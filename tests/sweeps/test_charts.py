@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.charts.search import history, parallel_coordinates, slices
+from sweeps.charts.search import drawn_lines, history, parallel_coordinates, slices, thinned
 from sweeps.charts.seeds import seed_curves
-from sweeps.charts.style import floor_of, solved_line
+from sweeps.charts.style import floor_of, marker_size, solved_line
 from sweeps.schema import RETURNS
 from sweeps.scores import best_of, best_so_far
 from sweeps.study.ranges import Range
@@ -43,7 +44,7 @@ def trial(
 
 
 def trials(values: Sequence[float]) -> list[FrozenTrial]:
-    return [trial(i, value, x=0.01 * (i + 1)) for i, value in enumerate(values)]
+    return [trial(i, value, x=0.01 * (i % 10 + 1)) for i, value in enumerate(values)]
 
 
 def dotted(axes: Axes) -> list[float]:
@@ -156,6 +157,47 @@ def test_the_best_so_far_is_at_each_trial_what_best_of_says(seed: int) -> None:
         assert best is not None
         expected.append(best.values[0])
     assert best_so_far(some) == expected
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_an_axis_of_trial_numbers_has_whole_numbers_only(count: int) -> None:
+    some = trials([float(i) for i in range(count)])
+    panels = slices(some, RANGES, env="Pendulum-v1")
+    panels.draw_without_rendering()
+    numbered = [history(some, env="Pendulum-v1").axes[0].xaxis, panels.axes[-1].yaxis]
+    for axis in numbered:
+        ticks = [float(tick) for tick in axis.get_majorticklocs()]
+        assert len(ticks) >= 2
+        assert ticks == [round(tick) for tick in ticks]
+
+
+def sizes(axes: Axes) -> set[float]:
+    """Areas of everything that is scattered."""
+    drawn = [one for one in axes.collections if isinstance(one, PathCollection)]
+    return {float(size) for one in drawn for size in one.get_sizes()}
+
+
+def test_many_marks_are_smaller_and_few_are_as_they_were() -> None:
+    few, many = (trials([float(i % 9) for i in range(count)]) for count in (250, 500))
+    for some, history_size, slice_sizes in ((few, 36.0, {14.0, 22.0}), (many, 18.0, {7.0, 11.0})):
+        assert sizes(history(some, env="Pendulum-v1").axes[0]) == {history_size}
+        assert sizes(slices(some, RANGES, env="Pendulum-v1").axes[0]) == slice_sizes
+    assert marker_size(36.0, 10_000) == 2.0  # smaller ones would be invisible
+
+
+def test_a_line_per_trial_up_to_500_then_the_best_and_every_nth() -> None:
+    for count, note in ((500, ""), (1_001, "500 of 1,001: the best 100, and others evenly")):
+        rng = np.random.default_rng(0)
+        axes = parallel_coordinates(trials(rng.permutation(count).tolist()), RANGES).axes[0]
+        assert len(axes.collections[0].get_paths()) == 500
+        assert note in axes.get_title()
+    scores = rng.permutation(1_001).astype(float)
+    drawn = scores[drawn_lines(scores)].tolist()
+    assert drawn[-100:] == list(range(901, 1_001))
+    assert drawn[:2] == [0.0, 2.0]  # 400 of 901 ranks, from the first to the last
+    assert drawn[399] == 900.0
+    assert len(set(drawn)) == 500
+    assert thinned(500) == ""
 
 
 COLOURED = {"color", "c", "fc", "ec", "cmap", "ecolor", "facecolor", "edgecolor", "colors"}
