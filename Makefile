@@ -8,6 +8,7 @@ TOP     = 3
 SEEDS   = 10
 STORE   = mlruns
 NAME    = heads
+BESIDE  = b642153
 PORT    = 5000
 PYTHON  = python3
 
@@ -76,8 +77,8 @@ figures: $(STAMP) ## update the pictures in README from a sweep: STUDY= STORE=
 	@$(SWEEPS) figures --study '$(STUDY)' --store '$(STORE)' --out analysis/figures
 	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
 
-bench: $(EXTRAS) ## measure speed beside Stable-Baselines3, on an otherwise idle machine: most of an hour
-	@$(BIN)/python -m tests.bench
+bench: $(EXTRAS) ## measure beside Stable-Baselines3 and an earlier commit, on an idle machine, an hour: BESIDE=
+	@$(BIN)/python -m tests.bench $(if $(BESIDE),--beside '$(BESIDE)')
 
 test: $(STAMP) ## run the tests, including one real miniature sweep
 	$(BIN)/python -m pytest -m 'not slow and not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder

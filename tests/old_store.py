@@ -51,10 +51,10 @@ def build(commit: str, out: Path) -> None:
         write(work, out)
 
 
-def check_out(commit: str, folder: Path) -> None:
-    """The files of a commit."""
+def check_out(commit: str, folder: Path, *, root: Path = ROOT) -> None:
+    """The files of a commit of the repository at `root`."""
     command = ["git", "archive", "--format=tar", commit]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    done = subprocess.run(command, cwd=root, capture_output=True, check=True)
     with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
         archive.extractall(folder, filter="data")
 

@@ -26,8 +26,8 @@ from tests.bench.process import Options, interleaved
 from tests.bench.report import render
 from tests.bench.settings import SETTINGS, rollout_size, setting, stable_baselines
 from tests.bench.solve import Update, Updates, first_landing
-from tests.bench.speed import STEPS
 from tests.bench.sweep import Watched, size_after, tagged, worker_seconds
+from tests.bench.updates import STEPS
 from tests.studies import BENCH
 
 ORIGIN = {"machine": "2 cores, paper", "versions": {"torch": "2.0", "envpool": "absent"}}

@@ -18,6 +18,7 @@ from sweeps.cli import exit_code
 from tests.bench import growth, load, solve, speed, startup, sweep
 from tests.bench.process import Options
 from tests.bench.report import render
+from tests.bench.sides import sides
 
 PARTS: Final[dict[str, Callable[[Options], dict[str, Any]]]] = {
     "speed": speed.run,
@@ -50,8 +51,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "parts", nargs="*", type=part, metavar="PART", help=f"of {', '.join(PARTS)} [all]"
     )
-    parser.add_argument("--rounds", type=positive, default=5, help="of speed, startup and load [5]")
+    parser.add_argument("--beside", metavar="COMMIT", help="measure an earlier commit as well")
+    parser.add_argument("--rounds", type=positive, default=3, help="of all but those below [3]")
     parser.add_argument("--seeds", type=positive, default=5, help="training seeds of solve [5]")
+    parser.add_argument("--sweeps", type=positive, default=1, help="rounds of sweep [1]")
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"[{RESULTS}]")
     args = parser.parse_args(argv)
@@ -93,8 +96,9 @@ def perform(argv: Sequence[str]) -> int:
     args = parse(argv)
     parts = [name for name in PARTS if name in args.parts] or list(PARTS)
     require_packages(parts)
-    options = Options(rounds=args.rounds, seeds=args.seeds, quick=args.quick)
-    bench(parts, options, out=args.out or RESULTS)
+    with sides(args.beside) as measured:
+        options = Options(measured, args.rounds, args.seeds, args.sweeps, args.quick)
+        bench(parts, options, out=args.out or RESULTS)
     return 0
 
 

@@ -10,8 +10,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import wraps
+from dataclasses import dataclass, field, replace
+from functools import partial, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, ParamSpec, TypeVar
@@ -19,7 +19,6 @@ from typing import Any, Final, ParamSpec, TypeVar
 import numpy as np
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy import make_url
 
 import sweeps.record.recorder
 import sweeps.run.objective
@@ -32,23 +31,27 @@ from sweeps.record.outbox import Outbox
 from sweeps.record.recorder import MlflowRecorder
 from sweeps.run.objective import Objective
 from sweeps.run.worker import work
-from sweeps.store.database import STORAGE_ENV, sqlite_url
-from sweeps.store.database_files import MLFLOW_FILE
+from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store, quiet
 from sweeps.study.study import Study, find_study, read_study
 from sweeps.sweep import open_sweep
-from tests.bench.load import SIZES, SIZES_QUICK, STUDY, fill
-from tests.bench.process import ONE_THREAD, ROOT, Options, interleaved, one_core, origin
+from tests.bench.load import SIZES, SIZES_QUICK, STUDY
+from tests.bench.process import Options, interleaved, one_core, origin
+from tests.bench.sides import ONE_THREAD, Side
 
 REPORTS: Final = 10
 WARM: Final = 2
 """The first trials, which fill caches, are not counted."""
 COUNTED, COUNTED_QUICK = 20, 3
-WORKERS: Final = (1, 2, 4, 8, 16, 32)
+ROUNDS: Final = 2
+"""At most, as a round takes minutes."""
+WORKERS: Final = (1, 2, 8, 32)
 WORKERS_QUICK: Final = (1, 2)
 SHARE: Final = 10
 """Trials of each worker."""
 TRACKING: Final = "MLFLOW_TRACKING_URI"
+BACKEND: Final = "MLFLOW_BACKEND_STORE_URI"
+"""Of the MLflow server: its database is filled directly."""
 COMMANDS: Final = {
     "status": ("sweeps", "status"),
     "trials": ("sweeps", "trials", "--study", STUDY),
@@ -61,62 +64,100 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Kept:
-    """A store, and the variables that name its servers."""
+    """A store, the version that works on it, and the variables that name its servers."""
 
-    store: Store
-    environ: dict[str, str]
+    folder: Path
+    side: Side
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def change(self, verb: str, *words: object) -> int:
+        """Let its version fill it, add trials or count them; how many it then has."""
+        changed = self.side.measure("stores", self.folder, verb, *words, environ=self.environ)
+        return int(changed["trials"])
+
+
+Contender = tuple[str, Side]
+"""An engine and the version that is measured on it."""
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Costs by size of the store in every round, then rates by number of workers."""
-    quiet()
+    """Costs by size of the store in every round, commands on the largest, rates by number of
+    workers of this version."""
     sizes, counts = (SIZES_QUICK, WORKERS_QUICK) if options.quick else (SIZES, WORKERS)
+    with TemporaryDirectory() as folder, servers(Path(folder), options) as make:
+        stores = {
+            contender: {size: make_store(size) for size in sizes}
+            for contender, make_store in make.items()
+        }
+        return origin(options) | {
+            "costs": costs(stores, options),
+            "commands": commands(stores, options),
+            "rates": rates(stores, counts),
+        }
+
+
+Stores = Mapping[Contender, Mapping[int, Kept]]
+"""The store of each size, for each contender."""
+
+
+def labels(contender: Contender) -> dict[str, str]:
+    """The names of a contender in a sample."""
+    engine, side = contender
+    return {"engine": engine, "side": side.name}
+
+
+def costs(stores: Stores, options: Options) -> list[dict[str, Any]]:
+    """Seconds per trial, and their parts."""
     each = WARM + (COUNTED_QUICK if options.quick else COUNTED)
-    costs: list[dict[str, Any]] = []
-    rates: list[dict[str, Any]] = []
-    commands: list[dict[str, Any]] = []
-    with TemporaryDirectory() as folder, servers(Path(folder)) as make:
-        engines = list(make)
-        filled = {(engine, size): make[engine](size) for engine in engines for size in sizes}
-        for turn, (engine, size) in interleaved(options.rounds, list(filled)):
-            kept = filled[engine, size]
-            (measured,) = run_workers(kept, trials=each, workers=1)
-            costs.append({"round": turn, "engine": engine, "trials": size} | measured)
-            cost = measured["seconds"] / measured["count"]
-            print(f"growth   {turn}/{options.rounds}  {engine} {size:>6} trials  {cost:.3f} s each")
-        for engine in engines:
-            kept = filled[engine, sizes[-1]]
-            for name, (package, *words) in COMMANDS.items():
-                seconds = command_seconds(kept, package, *words)
-                commands.append({"engine": engine, "command": name, "seconds": seconds})
-                print(f"growth   {engine}  {name} of {sizes[-1]} trials  {seconds:.1f} s")
-        for engine in engines:
-            for count in counts:
-                measured = rate(
-                    run_workers(filled[engine, sizes[0]], trials=SHARE * count, workers=count)
-                )
-                rates.append({"engine": engine, "workers": count} | measured)
-                print(f"growth   {engine}  {count} workers  {measured['per_second']:.1f} trials/s")
-    return origin() | {
-        "quick": options.quick,
-        "costs": costs,
-        "commands": commands,
-        "rates": rates,
-    }
+    samples = []
+    turns = [(contender, size) for contender, by_size in stores.items() for size in by_size]
+    for turn, (contender, size) in interleaved(min(options.rounds, ROUNDS), turns):
+        (measured,) = run_workers(stores[contender][size], trials=each, workers=1)
+        samples.append({"round": turn, "trials": size} | labels(contender) | measured)
+        cost = measured["seconds"] / measured["count"]
+        say(contender, f"{turn}  {size:>6} trials  {cost:.3f} s each")
+    return samples
+
+
+def commands(stores: Stores, options: Options) -> list[dict[str, Any]]:
+    """Seconds of each command on the largest store of each contender."""
+    samples = []
+    turns = [(name, contender) for name in COMMANDS for contender in stores]
+    for turn, (name, contender) in interleaved(min(options.rounds, ROUNDS), turns):
+        size = max(stores[contender])
+        seconds = command_seconds(stores[contender][size], *COMMANDS[name])
+        samples.append({"round": turn, "command": name, "seconds": seconds} | labels(contender))
+        say(contender, f"{turn}  {name} of {size} trials  {seconds:.1f} s")
+    return samples
+
+
+def rates(stores: Stores, counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Trials per second of several workers on the smallest store of each engine."""
+    samples = []
+    for contender, by_size in stores.items():
+        for count in counts if contender[1].name == "now" else ():
+            done = run_workers(by_size[min(by_size)], trials=SHARE * count, workers=count)
+            samples.append({"workers": count, "per_second": per_second(done)} | labels(contender))
+            say(contender, f"{count} workers  {samples[-1]['per_second']:.1f} trials/s")
+    return samples
+
+
+def say(contender: Contender, result: str) -> None:
+    """Print a result as soon as it is known."""
+    engine, side = contender
+    print(f"growth   {engine} {side.name}  {result}", flush=True)
 
 
 @contextmanager
-def servers(folder: Path) -> Generator[dict[str, Callable[[int], Kept]]]:
-    """Engine -> a function that makes a store with that many finished trials."""
+def servers(folder: Path, options: Options) -> Generator[dict[Contender, Callable[[int], Kept]]]:
+    """Contender -> a function that makes a store with that many finished trials."""
     from tests.cluster.postgres import Postgres
     from tests.processes import TrackingServer, with_driver
 
     made = iter(range(1_000))
 
-    def on_sqlite(size: int) -> Kept:
-        store = Store(folder / f"sqlite-{next(made)}")
-        fill(store, study(), trials=size, runs=sqlite_url(store.folder / MLFLOW_FILE))
-        return Kept(store, {})
+    def on_sqlite(side: Side, size: int) -> Kept:
+        return filled(Kept(folder / f"sqlite-{next(made)}", side), size)
 
     with Postgres(max_connections=200) as postgres, ExitStack() as running:
 
@@ -128,27 +169,32 @@ def servers(folder: Path) -> Generator[dict[str, Callable[[int], Kept]]]:
             environ = {
                 STORAGE_ENV: postgres.create_database(f"optuna_{number}"),
                 TRACKING: server.uri,
+                BACKEND: with_driver(server.database),
             }
-            os.environ.update(environ)
-            try:
-                store = Store(folder / f"postgres-{number}")
-                fill(store, study(), trials=size, runs=make_url(with_driver(server.database)))
-            finally:
-                for name in environ:
-                    del os.environ[name]
-            return Kept(store, environ)
+            return filled(Kept(folder / f"postgres-{number}", options.now, environ), size)
 
-        yield {"SQLite": on_sqlite, "PostgreSQL": on_postgres}
+        on_files = {("SQLite", side): partial(on_sqlite, side) for side in options.sides}
+        yield on_files | {("PostgreSQL", options.now): on_postgres}
+
+
+def filled(kept: Kept, size: int) -> Kept:
+    """The same store, with that many finished trials."""
+    kept.change("fill", size)
+    return kept
 
 
 def run_workers(kept: Kept, *, trials: int, workers: int) -> list[dict[str, Any]]:
-    """Run more trials in processes that begin together; what each of them measured."""
-    budget = with_environ(kept, lambda: add(kept.store, trials))
-    command = [sys.executable, "-m", "tests.bench.growth", str(kept.store.folder)]
+    """Run more trials in processes that begin together; what each of them measured.
+
+    Raises:
+        RuntimeError: a worker failed, or trials were lost.
+    """
+    budget = kept.change("add", trials)
+    command = [sys.executable, "-m", "tests.bench.growth", str(kept.folder)]
     processes = [
         subprocess.Popen(
             [*command, str(number), str(workers)],
-            cwd=ROOT,
+            cwd=kept.side.root,
             env=os.environ | ONE_THREAD | kept.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -169,20 +215,10 @@ def run_workers(kept: Kept, *, trials: int, workers: int) -> list[dict[str, Any]
         if process.returncode != 0:
             raise RuntimeError(f"a worker of the growth benchmark ended with {process.returncode}")
         results.append(dict(json.loads(output.splitlines()[-1])))
-    ended = with_environ(kept, lambda: len(finished(kept.store)))
+    ended = kept.change("count")
     if ended != budget:
         raise RuntimeError(f"{ended} trials have finished, not {budget}")
     return results
-
-
-def with_environ(kept: Kept, call: Callable[[], Result]) -> Result:
-    """Call a function while the environment names the store's servers."""
-    os.environ.update(kept.environ)
-    try:
-        return call()
-    finally:
-        for name in kept.environ:
-            del os.environ[name]
 
 
 def add(store: Store, trials: int) -> int:
@@ -200,19 +236,18 @@ def finished(store: Store) -> list[optuna.trial.FrozenTrial]:
     return sorted(trials, key=lambda trial: trial.datetime_complete or trial.datetime_start or 0)
 
 
-def rate(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def per_second(parts: Sequence[Mapping[str, Any]]) -> float:
     """Trials per second, from the first begin to the last end."""
     begin, end = min(part["begin"] for part in parts), max(part["end"] for part in parts)
-    return {"per_second": sum(part["all"] for part in parts) / (end - begin)}
+    return float(sum(part["all"] for part in parts) / (end - begin))
 
 
 def command_seconds(kept: Kept, package: str, *words: str) -> float:
     """How long a command takes from launch to end."""
-    command = [sys.executable, "-m", package, *words, "--store", str(kept.store.folder)]
+    command = [sys.executable, "-m", package, *words, "--store", str(kept.folder)]
+    environ = os.environ | kept.environ
     started = time.perf_counter()
-    subprocess.run(
-        command, cwd=ROOT, env=os.environ | kept.environ, stdout=subprocess.DEVNULL, check=True
-    )
+    subprocess.run(command, cwd=kept.side.root, env=environ, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started
 
 

@@ -32,7 +32,7 @@ from sweeps.store.database_files import MLFLOW_FILE
 from sweeps.store.store import Store, quiet
 from sweeps.study.study import Study, find_study
 from sweeps.sweep import Sweep, open_sweep
-from tests.bench.process import Options, interleaved, measure, one_core, origin
+from tests.bench.process import Options, interleaved, one_core, origin
 
 STUDY: Final = "lander"
 SIZES: Final = (100, 1_000, 10_000)
@@ -64,11 +64,11 @@ def run(options: Options) -> dict[str, Any]:
             store = Store(Path(folder) / str(size))
             fill(store, find_study(STUDY), trials=size, runs=sqlite_url(store.folder / MLFLOW_FILE))
         for turn, size in interleaved(options.rounds, sizes):
-            sample = measure("load", Path(folder) / str(size))
+            sample = options.now.measure("load", Path(folder) / str(size))
             samples.append({"round": turn, "trials": size} | sample)
             seconds = ", ".join(f"{taken:.2f}" for taken in sample["seconds"].values())
             print(f"load     {turn}/{options.rounds}  {size:>6} trials  {seconds} s", flush=True)
-    return origin() | {"quick": options.quick, "samples": samples}
+    return origin(options) | {"samples": samples}
 
 
 def fill(store: Store, study: Study, *, trials: int, runs: URL) -> None:

@@ -1,24 +1,20 @@
-"""A measurement is a process of its own, on one core, that prints one line of JSON."""
+"""How a measurement is made: on one core, in turn with all others, with its origin noted."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import torch
 
 from sweeps.record.provenance import package_version
+from tests.bench.sides import Side
 
-ROOT: Final = Path(__file__).parents[2]
-ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 QUICK: Final = "--quick"
 PACKAGES: Final = ("torch", "gymnasium", "stable-baselines3", "envpool")
 
@@ -27,32 +23,25 @@ Contender = TypeVar("Contender")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much is measured."""
+    """What is measured, and how much of it."""
 
+    sides: tuple[Side, ...]
+    """This version first."""
     rounds: int
     seeds: int
+    sweeps: int
     quick: bool = False
     """Everything tiny: shows only that the benchmark works."""
+
+    @property
+    def now(self) -> Side:
+        """This version, for what is not measured beside another."""
+        return self.sides[0]
 
     @property
     def flags(self) -> list[str]:
         """Arguments for the processes that measure."""
         return [QUICK] if self.quick else []
-
-
-def measure(module: str, *arguments: object) -> dict[str, Any]:
-    """Run `python -m tests.bench.MODULE ARGUMENTS`; what it printed last.
-
-    Raises:
-        RuntimeError: it failed; its traceback is on stderr.
-    """
-    command = [sys.executable, "-m", f"tests.bench.{module}", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | ONE_THREAD, stdout=subprocess.PIPE, text=True
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command[1:])} ended with {done.returncode}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def one_core() -> None:
@@ -73,9 +62,11 @@ def envpool_installed() -> bool:
     return find_spec("envpool") is not None
 
 
-def origin() -> dict[str, Any]:
-    """The kind of machine and the versions, but nothing that identifies a machine."""
+def origin(options: Options) -> dict[str, Any]:
+    """The kind of machine, versions and commits, but nothing that identifies a machine."""
     return {
+        "quick": options.quick,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "versions": {name: package_version(name) for name in PACKAGES},
+        "commits": {side.name: side.commit for side in options.sides},
     }

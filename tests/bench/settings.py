@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
-from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from typing import Any, Final
@@ -15,6 +15,7 @@ from lander.config import TrainConfig
 from lander.dotted import configure, flatten
 from lander.errors import ConfigError
 from lander.policy import ACTIVATIONS
+from sweeps.study.study import find_study
 
 # ours is coef * mean((V - R)^2) / 2, theirs without the half: ours 1.0 is their 0.5
 PLAIN: Final[dict[str, Any]] = {
@@ -68,6 +69,8 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
         "ppo.max_grad_norm": 1e9,  # never reached
     },
     "ours": {},
+    # every version has its own defaults; of the study this version's base is taken for all
+    "study": tomllib.loads(find_study("lander").text)["base"],
 }
 
 UNMATCHED: Final[dict[str, Any]] = {
@@ -83,14 +86,19 @@ UNMATCHED: Final[dict[str, Any]] = {
 """Fields that Stable-Baselines3 does not have, with the value that switches each off."""
 
 
-def setting(name: str, *, quick: bool = False) -> TrainConfig:
-    """The config of a setting; short rollouts for a quick check."""
-    config = configure(SETTINGS[name], base=TrainConfig())
+def values(name: str, *, quick: bool = False) -> dict[str, Any]:
+    """The fields of a setting by which it differs from the defaults; short rollouts if quick."""
+    fields = SETTINGS[name]
     if not quick:
-        return config
-    steps = 64
+        return fields
+    config, steps = configure(fields, base=TrainConfig()), 64
     size = min(config.ppo.minibatch_size, config.env.num_envs * steps)
-    return replace(config, ppo=replace(config.ppo, rollout_steps=steps, minibatch_size=size))
+    return fields | {"ppo.rollout_steps": steps, "ppo.minibatch_size": size}
+
+
+def setting(name: str, *, quick: bool = False) -> TrainConfig:
+    """The config of a setting."""
+    return configure(values(name, quick=quick), base=TrainConfig())
 
 
 def rollout_size(config: TrainConfig) -> int:
@@ -108,6 +116,12 @@ def describe(config: TrainConfig) -> str:
     )
 
 
+def unmatched(config: TrainConfig) -> dict[str, Any]:
+    """The fields of a config that Stable-Baselines3 has nothing like."""
+    flat = flatten(config)
+    return {field: flat[field] for field, off in UNMATCHED.items() if flat[field] != off}
+
+
 def stable_baselines(config: TrainConfig, *, seed: int) -> Any:
     """Stable-Baselines3's PPO on stock Gymnasium with the same numbers.
 
@@ -116,10 +130,9 @@ def stable_baselines(config: TrainConfig, *, seed: int) -> Any:
     Raises:
         ConfigError: it has no such option.
     """
-    env, ppo, flat = config.env, config.ppo, flatten(config)
-    for field, value in UNMATCHED.items():
-        if flat[field] != value:
-            raise ConfigError(f"{field} = {flat[field]}: Stable-Baselines3 has nothing like it")
+    env, ppo = config.env, config.ppo
+    for field, value in unmatched(config).items():
+        raise ConfigError(f"{field} = {value}: Stable-Baselines3 has nothing like it")
     sb3 = import_module("stable_baselines3")
     make_vec_env = import_module("stable_baselines3.common.env_util").make_vec_env
     # as ours: without the checker that gym.make adds for authors of environments

@@ -25,11 +25,11 @@ from tests.bench.process import (
     Options,
     envpool_installed,
     interleaved,
-    measure,
     one_core,
     origin,
 )
 from tests.bench.settings import describe, rollout_size, setting, stable_baselines
+from tests.bench.sides import Side
 
 SOLVED: Final = 200.0
 EPISODES: Final = 20
@@ -55,9 +55,11 @@ class Update:
 Updates = Generator[Update, None, None]
 
 
-def contenders() -> list[str]:
+def contenders(options: Options) -> list[tuple[str, Side]]:
     """Ours first, so that every training of theirs follows one of ours."""
-    return ["gymnasium", "sb3", *(["envpool"] if envpool_installed() else [])]
+    ours = [("gymnasium", side) for side in options.sides]
+    pooled = [("envpool", options.now)] if envpool_installed() else []
+    return [*ours, ("sb3", options.now), *pooled]
 
 
 def settings(*, quick: bool) -> dict[str, TrainConfig]:
@@ -71,18 +73,18 @@ def settings(*, quick: bool) -> dict[str, TrainConfig]:
 def run(options: Options) -> dict[str, Any]:
     """Every contender with training seed 1, then with 2, and so on."""
     samples: list[dict[str, Any]] = []
-    for seed, contender in interleaved(options.seeds, contenders()):
-        sample = measure("solve", contender, seed, *options.flags)
-        samples.append({"seed": seed, "contender": contender} | sample)
+    for seed, (contender, side) in interleaved(options.seeds, contenders(options)):
+        sample = side.measure("solve", contender, seed, *options.flags)
+        samples.append({"seed": seed, "contender": contender, "side": side.name} | sample)
         how = "solved" if sample["solved"] else "not solved"
         print(
-            f"solve    seed {seed}/{options.seeds}  {contender:<10} {how} in "
+            f"solve    seed {seed}/{options.seeds}  {contender:<10} {side.name:<7} {how} in "
             f"{sample['seconds']:.1f} s, {sample['env_steps']:,} steps",
             flush=True,
         )
     used = settings(quick=options.quick)
     described = {name: describe(config) for name, config in used.items()}
-    return origin() | {"quick": options.quick, "settings": described, "samples": samples}
+    return origin(options) | {"settings": described, "samples": samples}
 
 
 def ours(config: TrainConfig) -> Updates:

@@ -12,8 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from tests.bench.process import ROOT, Options, interleaved, measure, one_core, origin
+from tests.bench.process import Options, interleaved, one_core, origin
 from tests.bench.sweep import finished_store
+from tests.processes import ROOT
 
 COMMANDS: Final[dict[str, list[str]]] = {
     "python -m lander --help": ["lander", "--help"],
@@ -27,13 +28,13 @@ def run(options: Options) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         store = finished_store(Path(folder))
         for turn, command in interleaved(options.rounds, list(COMMANDS)):
-            sample = measure("startup", command, store)
+            sample = options.now.measure("startup", command, store)
             samples.append({"round": turn, "command": command} | sample)
             print(
                 f"startup  {turn}/{options.rounds}  {command:<24} {sample['seconds']:.2f} s",
                 flush=True,
             )
-    return origin() | {"quick": options.quick, "samples": samples}
+    return origin(options) | {"samples": samples}
 
 
 def first_byte(arguments: Sequence[str]) -> float:

@@ -19,13 +19,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.schema import RUN_ID, SECONDS, WORKER, TimePart
 from sweeps.store.store import Store, quiet
+from sweeps.store.worker_id import parse_worker
 from sweeps.sweep import open_sweep
-from tests.bench.process import QUICK, ROOT, Options, measure, origin
-from tests.processes import python_m
+from tests.bench.process import QUICK, Options, interleaved, origin
+from tests.processes import ROOT, python_m
 from tests.studies import BENCH
 
 STUDY: Final = "lander"
-WORKERS: Final = (2, 1)
+WORKERS: Final = 2
 ALONE: Final = 12
 """Trials with one worker, enough to measure its steps per second."""
 CURVE: Final = "time/env_steps_per_second"
@@ -34,6 +35,9 @@ LONG, LONG_QUICK = 50, 6
 """Trials of the study that shows whether a worker's memory grows."""
 FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
+Memory = list[tuple[datetime, int]]
+"""The resident set of a process in bytes, now and then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -41,8 +45,8 @@ class Watched:
 
     launched: datetime
     ended: datetime
-    memory: Mapping[int, list[tuple[datetime, int]]] = field(repr=False)
-    """Process id of a worker -> its resident set in bytes, now and then."""
+    memory: Mapping[int, Memory] = field(repr=False)
+    """Process id -> resident set of each process that it started."""
 
     @property
     def seconds(self) -> float:
@@ -50,16 +54,18 @@ class Watched:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """The default study with two workers and with one, then many small trials in one process."""
+    """The default study in every version, then with one worker, and many small trials in one
+    process."""
     sweeps = []
-    for workers in WORKERS:
-        figures = measure("sweep", workers, *options.flags)
-        sweeps.append(figures)
-        label = f"workers: {workers}, trials: {figures['trials']}, {figures['seconds']:.0f} s"
-        print(f"sweep    {label}", flush=True)
-    memory = measure("sweep", "memory", *options.flags)
+    turns = [*interleaved(options.sweeps, [(side, WORKERS) for side in options.sides])]
+    for turn, (side, workers) in [*turns, (1, (options.now, 1))]:
+        figures = side.measure("sweep", workers, *options.flags)
+        sweeps.append({"round": turn, "side": side.name} | figures)
+        label = f"{side.name:<7} workers: {workers}, trials: {figures['trials']}"
+        print(f"sweep    {label}, {figures['seconds']:.0f} s", flush=True)
+    memory = options.now.measure("sweep", "memory", *options.flags)
     print(f"sweep    memory of one worker over {len(memory['rss'])} trials", flush=True)
-    return origin() | {"quick": options.quick, "sweeps": sweeps, "memory": memory}
+    return origin(options) | {"sweeps": sweeps, "memory": memory}
 
 
 def watch(store: Path, *arguments: str, interval: float) -> Watched:
@@ -70,16 +76,15 @@ def watch(store: Path, *arguments: str, interval: float) -> Watched:
     """
     psutil = import_module("psutil")
     command = [sys.executable, "-m", "sweeps", "run", "--store", str(store), *arguments]
-    memory: defaultdict[int, list[tuple[datetime, int]]] = defaultdict(list)
+    memory: defaultdict[int, Memory] = defaultdict(list)
     launched = datetime.now()  # as Optuna notes the start and the end of trials
     process = subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr)
     try:
         seen = psutil.Process(process.pid)
         while process.poll() is None:
-            for worker in seen.children(recursive=True):
+            for child in seen.children(recursive=True):
                 try:
-                    if "work" in worker.cmdline():
-                        memory[worker.pid].append((datetime.now(), worker.memory_info().rss))
+                    memory[child.pid].append((datetime.now(), child.memory_info().rss))
                 except psutil.Error:  # it has just ended
                     continue
             try:
@@ -123,8 +128,14 @@ def account(folder: Path, study: str, watched: Watched) -> dict[str, Any]:
         "best": best.values[0] if best else None,
         "env_steps": env_steps,
         "worker_seconds": dict(seconds),
-        "peak_rss": [max(rss for _, rss in samples) for samples in watched.memory.values()],
+        "peak_rss": [max(rss for _, rss in samples) for samples in workers_memory(trials, watched)],
     }
+
+
+def workers_memory(trials: Sequence[FrozenTrial], watched: Watched) -> list[Memory]:
+    """Of the processes that ran trials: others start workers, or look after them."""
+    workers = {int(parse_worker(trial.user_attrs[WORKER]).pid) for trial in trials}
+    return [samples for pid, samples in watched.memory.items() if pid in workers]
 
 
 def worker_seconds(
@@ -186,13 +197,14 @@ def many_trials(count: int) -> dict[str, Any]:
         arguments = ("--study", str(study), "--trials", str(count), "--workers", "1")
         # often, as the size right after a trial counts
         watched = watch(store, *arguments, interval=0.1)
-        (samples,) = watched.memory.values()
-        trials = open_sweep(Store(store), "tiny").read_trials().all
-        ends = sorted(span(trial)[1] for trial in trials if trial.state in FINISHED)
+        recorded = open_sweep(Store(store), "tiny").read_trials().all
+        trials = [trial for trial in recorded if trial.state in FINISHED]
+        (samples,) = workers_memory(trials, watched)
+        ends = sorted(span(trial)[1] for trial in trials)
     return {"rss": [size_after(samples, end) for end in ends]}
 
 
-def size_after(samples: Sequence[tuple[datetime, int]], end: datetime) -> int:
+def size_after(samples: Memory, end: datetime) -> int:
     """The first size that was seen after `end`, or the last one before."""
     return next((rss for seen, rss in samples if seen >= end), samples[-1][1])
 
