@@ -13,7 +13,12 @@ from lander.dotted import configure
 from lander.trainer import Progress, train
 from tests.bench.process import QUICK, one_core
 
-QUICK_FIELDS: Final = {"total_steps": 4096, "eval_episodes": 2, "final_episodes": 2}
+QUICK_FIELDS: Final = {
+    "total_steps": 4096,
+    "checkpoints": 2,
+    "eval_episodes": 2,
+    "final_episodes": 2,
+}
 
 
 def timed_training(config: TrainConfig) -> dict[str, float]:
