@@ -7,36 +7,24 @@ import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial, wraps
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
-import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-import sweeps.record.recorder
-import sweeps.run.objective
-import sweeps.run.worker
-from lander.dotted import configure
-from lander.resolve import Resolved
-from lander.trainer import Progress, TrainResult, train
 from sweeps.lifecycle.start import start_sweep
-from sweeps.record.outbox import Outbox
-from sweeps.record.recorder import MlflowRecorder
-from sweeps.run.objective import Objective
-from sweeps.run.worker import work
 from sweeps.store.database import STORAGE_ENV
-from sweeps.store.store import Store, quiet
+from sweeps.store.store import Store
 from sweeps.study.study import Study, find_study, read_study
 from sweeps.sweep import open_sweep
 from tests.bench.load import SIZES, SIZES_QUICK, STUDY
-from tests.bench.process import Options, interleaved, one_core, origin
+from tests.bench.process import Options, interleaved, origin
 from tests.bench.sides import ONE_THREAD, Side
 
 REPORTS: Final = 10
@@ -57,9 +45,6 @@ COMMANDS: Final = {
     "trials": ("sweeps", "trials", "--study", STUDY),
     "report": ("analysis", "report", "--study", STUDY),
 }
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -187,10 +172,10 @@ def run_workers(kept: Kept, *, trials: int, workers: int) -> list[dict[str, Any]
     """Run more trials in processes that begin together; what each of them measured.
 
     Raises:
-        RuntimeError: a worker failed, or trials were lost.
+        RuntimeError: a worker or a trial failed, or trials were lost.
     """
     budget = kept.change("add", trials)
-    command = [sys.executable, "-m", "tests.bench.growth", str(kept.folder)]
+    command = [sys.executable, "-m", "tests.bench.stub_worker", str(kept.folder)]
     processes = [
         subprocess.Popen(
             [*command, str(number), str(workers)],
@@ -255,108 +240,3 @@ def study() -> Study:
     """The default study, with `REPORTS` checkpoints."""
     text = find_study(STUDY).text
     return read_study(text.replace("[base]", f"[base]\ncheckpoints = {REPORTS}"), source=STUDY)
-
-
-class Clock:
-    """Where the time of a worker goes, after its first trials."""
-
-    def __init__(self) -> None:
-        self.marks: list[float] = []
-        """The times at which trials were asked for."""
-        self.parts: defaultdict[str, float] = defaultdict(float)
-
-    def part(self, name: str, call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-        """The call, whose time is added to that of a part."""
-
-        @wraps(call)
-        def timed(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-            if name == "ask":
-                self.marks.append(time.perf_counter())
-                if len(self.marks) == WARM + 1:
-                    self.parts.clear()
-            started = time.perf_counter()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self.parts[name] += time.perf_counter() - started
-
-        return timed
-
-    def install(self) -> None:
-        """Time what a worker calls."""
-        for owner, attribute, name in (
-            (optuna.Study, "ask", "ask"),
-            (sweeps.run.objective, "suggest", "sampler"),
-            (Objective, "_report", "reports"),
-            (sweeps.run.objective, "earlier_scores", "estimate"),
-            (Outbox, "write", "record"),
-            (Outbox, "deliver", "record"),
-            (sweeps.record.recorder, "save", "record"),
-            (optuna.Study, "tell", "tell"),
-            (sweeps.run.worker, "requeue_lost", "look around"),
-            (sweeps.run.worker, "give_back_memory", "memory"),
-        ):
-            setattr(owner, attribute, self.part(name, getattr(owner, attribute)))
-
-
-def rehearse() -> Callable[..., TrainResult]:
-    """A stub of `train` that repeats the progress of a tiny real training, with other numbers."""
-    seen: list[Progress] = []
-    tiny = {"total_steps": 4_096, "checkpoints": 2, "eval_episodes": 1, "final_episodes": 20}
-    config = configure(tiny, base=study().base)
-    result = train(config, on_update=seen.append)
-    last = next(progress for progress in reversed(seen) if progress.evaluation is not None)
-    assert last.evaluation is not None
-    evaluation = last.evaluation
-    rng = np.random.default_rng(os.getpid())
-
-    def stub(
-        resolved: Resolved, *, on_update: Callable[[Progress], None], check: Callable[[], None]
-    ) -> TrainResult:
-        config = resolved.config
-        for checkpoint in range(1, REPORTS + 1):
-            # better than all before it, and so never pruned
-            returns = tuple(rng.normal(time.time(), 1e-3, size=len(evaluation.returns)))
-            seen = replace(evaluation, returns=returns)
-            steps = checkpoint * config.total_steps // REPORTS
-            on_update(replace(last, checkpoint=checkpoint, env_steps=steps, evaluation=seen))
-        final = replace(result.final, returns=tuple(rng.normal(1_000, 9.0, size=20)))
-        return replace(result, config=config, env_steps=config.total_steps, final=final)
-
-    return stub
-
-
-def nothing(*_: object) -> None:
-    """Replaces GIF and model, which cost the same in any store."""
-
-
-def main(argv: list[str]) -> None:
-    """STORE NUMBER WORKERS: run trials until none is left, with a stub of training."""
-    quiet()
-    if argv[2] == "1":
-        one_core()
-    stubs = ((sweeps.run.objective, "train", rehearse()), (MlflowRecorder, "summary", nothing))
-    for owner, name, stub in stubs:
-        setattr(owner, name, stub)
-    clock = Clock()
-    clock.install()
-    store = Store(Path(argv[0]))
-    store.runs().search_experiments(max_results=1)  # the first query of a process sets MLflow up
-    print("ready", flush=True)
-    sys.stdin.readline()
-    begin = time.time()
-    work(store, STUDY, index=int(argv[1]), seconds=None)
-    marks = clock.marks
-    figures = {
-        "begin": begin,
-        "end": time.time(),
-        "all": len(marks) - 1,
-        "count": max(0, len(marks) - 1 - WARM),
-        "seconds": marks[-1] - marks[min(WARM, len(marks) - 1)],
-        "parts": dict(clock.parts),
-    }
-    print(json.dumps(figures))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -20,7 +20,8 @@ from tests.old_store import check_out
 from tests.processes import ROOT, python_c
 
 BENCH: Final = Path("tests", "bench")
-PACKAGES: Final = ("lander", "sweeps", "analysis", "tests")
+PACKAGES: Final = ("lander", "sweeps", "analysis")
+"""Packages that may be installed, editable or not."""
 ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 ORIGINS: Final = """
 import importlib.util, sys
