@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -340,11 +341,10 @@ def test_only_the_time_inside_step_counts_as_that_of_environments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = iter([1.0, 1.5, 7.0, 7.25])
-    monkeypatch.setattr(updates.time, "perf_counter", lambda: next(clock))
-    envs = cast(VectorEnv, SimpleNamespace(step=lambda actions, copies: (actions, copies)))
-    stopwatch = updates.Stopwatch(envs)
-    none = np.array([0])
-    assert [envs.step(none), envs.step(none)] == [(none, None)] * 2
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    envs = SimpleNamespace(step=lambda actions, copies: (actions, copies))
+    stopwatch = updates.Stopwatch(cast(VectorEnv, envs))
+    assert [envs.step(1), envs.step(2, 3)] == [(1, None), (2, 3)]
     assert stopwatch.seconds == 0.75
 
 
@@ -391,7 +391,7 @@ def test_evaluation_is_that_at_checkpoints_and_after_the_last_update(
         return SimpleNamespace(env_steps=4096, checkpoints=checkpoints)
 
     clock = iter([10.0, 20.0, 30.0, 33.0])  # begin, two updates, end
-    monkeypatch.setattr(trial_script.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(trial_script, "train", train)
     sample = trial_script.timed_training(TrainConfig())
     assert sample == {"steps": 4096, "seconds": 23.0, "evaluation_seconds": 7.0}
