@@ -131,8 +131,10 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
         result = trainer.train(config, on_update=on_update, check=check, state=state)
     seconds = time.perf_counter() - started
     folder.finish(result)
+    sampled = result.final_sampled
     print(
-        f"{summary(result.final, config.env)}; sampled {result.final_sampled.return_mean:.1f}; "
+        f"{summary(result.final, config.env)}; sampled {sampled.return_mean:.1f} over "
+        f"{len(sampled.returns)}; "
         f"{result.env_steps - first:,} steps in {seconds:.0f} s -> {folder.folder}"
     )
     try:
@@ -177,7 +179,7 @@ def random(args: argparse.Namespace) -> None:
     gif = args.gif or Path("random.gif")
     require_parent("--gif", gif)
     act, seeds = random_act_fn(env, seed=args.seed), seed_range(args.seed, args.episodes)
-    evaluation = play(act, env, seeds=seeds, copies=env.num_envs, rewind=act.rewind)
+    evaluation = play(act, env, seeds=seeds)
     report(evaluation, env, gif)
 
 

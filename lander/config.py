@@ -262,7 +262,10 @@ class TrainConfig:
     eval_episodes: Annotated[Count, Field(le=10_000)] = 6
     """Deterministic episodes per checkpoint."""
     final_episodes: Annotated[Count, Field(le=100_000)] = 20
-    """Episodes of the final evaluation, deterministic and again with sampled actions."""
+    """Deterministic episodes of the final evaluation."""
+    sampled_episodes: Annotated[Count, Field(le=100_000)] = 4
+    """How many of the final episodes are played once more with sampled actions, as in training: a
+    diagnosis, by which nothing is chosen. The first of them, or all."""
     final_seeds: Literal["tuning", "test", "report"] = "tuning"
     """The reset seeds of the final episodes. tuning: those by which a sweep chooses. test: those on
     which its winner is confirmed. report: those of results that are quoted. Nothing is chosen by

@@ -154,6 +154,12 @@ def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
     return None
 
 
+def is_builtin(env: EnvConfig) -> bool:
+    """Whether the environment is one of Gymnasium's own."""
+    spec = gym.registry.get(env.id.rpartition(":")[2])
+    return spec is not None and str(spec.entry_point).startswith("gymnasium.envs.")
+
+
 def require_limit(env: EnvConfig) -> None:
     """Refuse an environment whose episodes may never end.
 

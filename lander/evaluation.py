@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lander.config import TrainConfig
-from lander.env import ActionSpace, AnyEnv, as_config, env_spec, make_whole, spaces
+from lander.config import EnvConfig, TrainConfig
+from lander.env import AnyEnv, as_config, env_spec, is_builtin, make_whole, spaces
 from lander.interface import CheckedEnv, EnvFault, kind_of
+from lander.lunar import LeanLander, Physics, under
 from lander.policy import ActorCritic
 
 REPORT_SEED = 10_000
@@ -28,6 +28,8 @@ FLIGHT_SEED = 3_000_000
 """Reset seeds of `python -m lander fly`: no training or sweep uses them."""
 TEST_SEED = 4_000_000
 """Reset seeds on which a sweep's winner is confirmed: nothing is ever chosen by them."""
+TOGETHER: Final = 100
+"""Episodes of an evaluation that step together, if there are as many."""
 
 
 def seed_range(first: int, episodes: int) -> range:
@@ -44,6 +46,11 @@ def final_seeds(config: TrainConfig) -> range:
     """Reset seeds of the evaluation at the end."""
     first = {"tuning": FINAL_SEED, "test": TEST_SEED, "report": REPORT_SEED}[config.final_seeds]
     return seed_range(first, config.final_episodes)
+
+
+def sampled_seeds(config: TrainConfig) -> range:
+    """Those of the final episodes that are played once more, with sampled actions."""
+    return final_seeds(config)[: config.sampled_episodes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +106,10 @@ def evaluate(
     *,
     seeds: Sequence[int],
     generator: torch.Generator | None = None,
+    physics: Physics = "stock",
     check: Callable[[], None] = nothing,
 ) -> Evaluation:
     """Play one episode per reset seed: deterministic, or sampled if a generator is given.
-
-    No more copies of the environment are open at once than `env.num_envs`.
 
     >>> from lander.config import EnvConfig
     >>> from lander.policy import make_policy
@@ -114,16 +120,8 @@ def evaluate(
     >>> evaluation.returns == tuple(map(float, evaluation.lengths))  # CartPole pays 1 per step
     True
     """
-    return play(
-        policy_act_fn(policy, generator),
-        env,
-        seeds=seeds,
-        copies=as_config(env).num_envs,
-        rewind=nothing
-        if generator is None
-        else partial(generator.set_state, generator.get_state()),
-        check=check,
-    )
+    act = policy_act_fn(policy, generator)
+    return play(act, env, seeds=seeds, physics=physics, check=check)
 
 
 def policy_act_fn(policy: ActorCritic, generator: torch.Generator | None = None) -> ActFn:
@@ -138,24 +136,11 @@ def policy_act_fn(policy: ActorCritic, generator: torch.Generator | None = None)
     return act
 
 
-def random_act_fn(env: AnyEnv, *, seed: int) -> RandomActions:
+def random_act_fn(env: AnyEnv, *, seed: int) -> ActFn:
     """Draws actions uniformly from the action space."""
-    return RandomActions(spaces(env)[1], seed)
-
-
-class RandomActions:
-    """An `ActFn` that can draw the same actions once more."""
-
-    def __init__(self, space: ActionSpace, seed: int) -> None:
-        self._space, self._seed = space, seed
-        self.rewind()
-
-    def __call__(self, obs: NDArray[np.float32]) -> NDArray[np.generic]:
-        return np.stack([self._space.sample() for _ in obs])
-
-    def rewind(self) -> None:
-        """Start again with the first action."""
-        self._space.seed(self._seed)
+    space = spaces(env)[1]
+    space.seed(seed)
+    return lambda obs: np.stack([space.sample() for _ in obs])
 
 
 def play(
@@ -163,26 +148,23 @@ def play(
     env: AnyEnv,
     *,
     seeds: Sequence[int],
-    copies: int | None = None,
-    rewind: Callable[[], object] = nothing,
+    physics: Physics = "stock",
     check: Callable[[], None] = nothing,
 ) -> Evaluation:
     """One whole episode per reset seed, so that short ones do not count more often.
 
     The environments are new, one for each episode: some do not return to the same state on a reset.
-    With `copies` no more of them are open at once; episodes are the same then, to the bit, if
-    `rewind` returns the random stream of `act` to its start. `check` is called before each step,
-    and may raise to end it all.
+    `check` is called before each step, and may raise to end it all.
 
     Raises:
         EnvFault: an environment that departs from Gymnasium's interface.
     """
     started = time.perf_counter()
     played: list[Played] = []
-    for first in range(0, len(seeds), copies or len(seeds)):
-        rewind()
-        rows = range(len(seeds))[first : first + (copies or len(seeds))]
-        played += play_rows(act, env, seeds=seeds, rows=rows, check=check)
+    size = at_once(as_config(env))
+    for first in range(0, len(seeds), size):
+        group = seeds[first : first + size]
+        played += play_group(act, env, seeds=group, physics=physics, check=check)
     returns, actions = zip(*played, strict=True)
     return Evaluation(
         tuple(seeds),
@@ -193,45 +175,61 @@ def play(
     )
 
 
+def at_once(env: EnvConfig) -> int:
+    """How many episodes step together, as one batch of the policy: its size decides the last bit.
+
+    Of an environment that is not Gymnasium's own as many as train: each may need gigabytes, or a
+    licence.
+    """
+    return TOGETHER if is_builtin(env) else env.num_envs
+
+
 Played = tuple[float, NDArray[np.generic]]
 """Return and actions of an episode."""
 
 
-def play_rows(
-    act: ActFn, env: AnyEnv, *, seeds: Sequence[int], rows: range, check: Callable[[], None]
+def play_group(
+    act: ActFn,
+    env: AnyEnv,
+    *,
+    seeds: Sequence[int],
+    physics: Physics,
+    check: Callable[[], None],
 ) -> list[Played]:
-    """The episodes of some of the seeds, side by side."""
-    # always the whole batch: its size and its random numbers change the last bit
-    obs = np.zeros((len(seeds), env_spec(env).obs_dim), dtype=np.float32)
-    returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=np.int64)
+    """Episodes side by side."""
+    obs = np.empty((len(seeds), env_spec(env).obs_dim), dtype=np.float32)
+    returns, lengths = [0.0] * len(seeds), [0] * len(seeds)
     chosen: list[NDArray[np.generic]] = []
     with ExitStack() as stack:
-        envs = {i: stack.enter_context(closing(whole_episode(env, seeds[i]))) for i in rows}
-        for i, one in envs.items():
-            obs[i] = one.reset(seeds[i])
+        envs: list[CheckedEnv | LeanLander] = []
+        for i, seed in enumerate(seeds):
+            envs.append(stack.enter_context(closing(under(physics, whole_episode(env, seed)))))
+            obs[i] = envs[i].reset(seed)
         require_finite(obs, envs)
-        playing = list(rows)
+        playing = list(range(len(seeds)))
         while playing:
             check()
-            chosen.append(np.array(act(obs)))
+            # of the whole group, ended episodes included: its size changes the last bit
+            actions = np.array(act(obs))
             still_playing: list[int] = []
             for i in playing:
-                obs[i], reward, terminated, truncated = envs[i].step(chosen[-1][i])
+                obs[i], reward, terminated, truncated = envs[i].step(actions[i])
                 returns[i] += reward
                 lengths[i] += 1
                 if not (terminated or truncated):
                     still_playing.append(i)
             require_finite(obs, envs)
+            chosen.append(actions)
             playing = still_playing
-    actions = np.stack(chosen)
-    return [(float(returns[i]), actions[: lengths[i], i].copy()) for i in rows]
+    stacked = np.stack(chosen)
+    return [(returns[i], stacked[: lengths[i], i].copy()) for i in range(len(seeds))]
 
 
-def require_finite(obs: NDArray[np.float32], envs: Mapping[int, CheckedEnv]) -> None:
+def require_finite(obs: NDArray[np.float32], envs: Sequence[CheckedEnv | LeanLander]) -> None:
     """Refuse an observation that is not finite; one check of all rows is cheap."""
     if not np.isfinite(obs).all():
-        for i, env in envs.items():
-            env.require_finite(obs[i])
+        for row, env in zip(obs, envs, strict=True):
+            env.require_finite(row)
 
 
 def whole_episode(env: AnyEnv, seed: int, *, frames: bool = False) -> CheckedEnv:

@@ -33,7 +33,7 @@ CURVES: Final[dict[str, str]] = {
 FINALS: Final[dict[str, str]] = {
     FINAL_RETURN: "return of the deterministic episodes at the end of the budget",
     "final/return_std": "its standard deviation over those episodes",
-    "final/return_sampled_mean": "return of the same episodes with sampled actions",
+    "final/return_sampled_mean": "return of the first of these episodes with sampled actions",
     "final/success_rate": "share of the deterministic episodes that reach the solved return",
 }
 """Written once, at the end."""

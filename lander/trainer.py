@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from lander.evaluation import (
     evaluate,
     final_seeds,
     nothing,
+    sampled_seeds,
 )
 from lander.lunar import training_physics
 from lander.policy import ActorCritic, make_policy
@@ -75,7 +77,7 @@ class TrainResult:
     final: Evaluation
     """Deterministic, on seeds of its own."""
     final_sampled: Evaluation
-    """The same episodes with sampled actions."""
+    """The first of the same episodes, with sampled actions."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -213,7 +215,11 @@ class Training:
             return None
         self._checkpoint = due
         evaluation = evaluate(
-            self._policy, config.env, seeds=checkpoint_seeds(config), check=self._check
+            self._policy,
+            config.env,
+            seeds=checkpoint_seeds(config),
+            physics=training_physics(config.env),
+            check=self._check,
         )
         if all(evaluation.return_mean > past.return_mean for past in self._evaluations):
             self._best_policy = snapshot(self._policy, config)
@@ -223,7 +229,7 @@ class Training:
     def result(self) -> TrainResult:
         """The trained policy, evaluated on seeds that training has not used."""
         config, policy = self._config, self._policy
-        env, seeds, check = config.env, final_seeds(config), self._check
+        play = partial(evaluate, policy, config.env, check=self._check)
         sampling = torch.Generator().manual_seed(FINAL_SEED)
         result = TrainResult(
             config,
@@ -231,8 +237,8 @@ class Training:
             snapshot(policy, config),
             self._best_policy,
             tuple(self._evaluations),
-            final=evaluate(policy, env, seeds=seeds, check=check),
-            final_sampled=evaluate(policy, env, seeds=seeds, generator=sampling, check=check),
+            final=play(seeds=final_seeds(config)),
+            final_sampled=play(seeds=sampled_seeds(config), generator=sampling),
         )
         require_finite(result.metrics)
         return result

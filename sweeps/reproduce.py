@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -183,7 +184,10 @@ def read_config(client: MlflowClient, run: Run) -> TrainConfig:
     except Exception as error:  # MLflow raises many kinds for a missing artifact
         require_space(Path(gettempdir()), cause=error)
         raise ConfigError(f"{name} has no {CONFIG_FILE} in its record: {error}") from None
-    return from_toml(text, source=f"{name}/{CONFIG_FILE}")
+    config = from_toml(text, source=f"{name}/{CONFIG_FILE}")
+    if "sampled_episodes" not in tomllib.loads(text):  # recorded when all of them were
+        return replace(config, sampled_episodes=config.final_episodes)
+    return config
 
 
 def replay(receipt: Receipt, *, say: Callable[[str], None]) -> tuple[Numbers, str]:

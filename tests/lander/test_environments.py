@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from numpy.typing import NDArray
 from PIL import Image
 
 from examples import homework
 from lander import env as env_module
+from lander import evaluation
 from lander.__main__ import main
 from lander.checkpoint import load
 from lander.config import EnvConfig, Scalar, TrainConfig
@@ -57,39 +59,41 @@ def test_a_sound_environment_is_trained_and_its_recorded_flights_repeat(name: st
 
 
 @pytest.mark.parametrize(
-    ("name", "sampled", "copies"),
+    ("name", "sampled"),
     [
-        ("CartPole-v1", False, 1),
-        ("CartPole-v1", True, 2),
-        ("Pendulum-v1", True, 1),
-        ("BipedalWalker-v3", False, 2),  # whose first episode differs from its later ones
+        ("CartPole-v1", False),
+        ("Pendulum-v1", True),
+        ("BipedalWalker-v3", False),  # whose first episode differs from its later ones
     ],
 )
-def test_episodes_are_the_same_however_few_copies_are_open(
-    name: str, sampled: bool, copies: int
+def test_more_episodes_than_step_together_are_played_group_by_group(
+    name: str, sampled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = resolve(TrainConfig(env=EnvConfig(id=name, obs_norm=True))).config
-    policy = make_policy(whole, generator=torch.Generator().manual_seed(0))
+    config = resolve(TrainConfig(env=EnvConfig(id=name, obs_norm=True))).config
+    policy = make_policy(config, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         policy.actor.weight.mul_(50)
-
-    def flown(copies: int) -> Evaluation:
-        generator = torch.Generator().manual_seed(1) if sampled else None
-        env = EnvConfig(id=name, num_envs=copies)
-        return evaluate(policy, env, seeds=range(5), generator=generator)
-
-    together, apart = flown(16), flown(copies)
-    assert apart.returns == together.returns
-    for left, right in zip(apart.actions, together.actions, strict=True):
+    generators = [torch.Generator().manual_seed(1) if sampled else None for _ in range(2)]
+    groups = [range(2), range(2, 4), range(4, 5)]
+    apart = [evaluate(policy, config.env, seeds=group, generator=generators[0]) for group in groups]
+    monkeypatch.setattr(evaluation, "TOGETHER", 2)
+    together = evaluate(policy, config.env, seeds=range(5), generator=generators[1])
+    assert together.returns == sum((group.returns for group in apart), ())
+    actions = [episode for group in apart for episode in group.actions]
+    for left, right in zip(together.actions, actions, strict=True):
         assert np.array_equal(left, right)
 
 
-def test_random_episodes_are_the_same_however_few_copies_are_open() -> None:
-    pilot = random_act_fn("CartPole-v1", seed=3)
-    together = play(pilot, "CartPole-v1", seeds=range(5))
-    pilot.rewind()
-    apart = play(pilot, "CartPole-v1", seeds=range(5), copies=2, rewind=pilot.rewind)
-    assert apart.returns == together.returns
+def test_a_hundred_episodes_step_together_whatever_trains() -> None:
+    """Each step of theirs asks the policy once."""
+    asked: list[int] = []
+
+    def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
+        asked.append(len(obs))
+        return np.zeros(len(obs), dtype=np.int64)
+
+    flown = play(act, EnvConfig(id="CartPole-v1", num_envs=1), seeds=range(101))
+    assert asked == [100] * max(flown.lengths[:100]) + [1] * flown.lengths[100]
 
 
 def test_no_more_copies_are_open_than_train_and_as_many_to_evaluate() -> None:
@@ -100,7 +104,9 @@ def test_no_more_copies_are_open_than_train_and_as_many_to_evaluate() -> None:
     assert odd_envs.Counted.most == 2
     # one per episode, as not every environment returns to the same state on a reset; one to train,
     # and at most one to read the spaces of the process
-    episodes = sum(len(one.seeds) for one in (*result.checkpoints, *(result.final,) * 2))
+    evaluations = (*result.checkpoints, result.final, result.final_sampled)
+    episodes = sum(len(one.seeds) for one in evaluations)
+    assert episodes == 4 + 4 + 9 + 4
     assert episodes + 1 <= odd_envs.Counted.made <= episodes + 2
 
 

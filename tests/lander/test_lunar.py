@@ -17,7 +17,7 @@ import torch
 from gymnasium.wrappers import TimeAwareObservation
 from numpy.typing import NDArray
 
-from lander import lunar
+from lander import evaluation, lunar
 from lander.config import EnvConfig, TrainConfig, sorted_kwargs
 from lander.dotted import configure
 from lander.env import make_env, random_state
@@ -227,6 +227,20 @@ def test_a_training_has_the_same_weights_on_lean_and_stock_physics(
 def flights(state: State) -> list[Any]:
     """The unfinished episodes in a state, as plain numbers."""
     return [(flight["start"], flight["actions"].tolist()) for flight in state["runner"]["flights"]]
+
+
+def test_checkpoints_are_played_on_lean_and_the_end_on_stock_physics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    played: list[Physics] = []
+
+    def under(physics: Physics, env: CheckedEnv) -> CheckedEnv | LeanLander:
+        played.append(physics)
+        return lunar.under(physics, env)
+
+    monkeypatch.setattr(evaluation, "under", under)
+    trained(CONFIGS[0])
+    assert played == ["lean"] * 2 * 2 + ["stock"] * 2 * 2
 
 
 @pytest.mark.usefixtures("unknown")

@@ -17,7 +17,7 @@ import lander.trainer
 from lander.agent import Divergence
 from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
 from lander.dotted import configure, flatten
-from lander.evaluation import Evaluation
+from lander.evaluation import FINAL_SEED, Evaluation, evaluate
 from lander.metrics import CURVES, FINALS
 from lander.options import CHOICES
 from lander.policy import ActorCritic
@@ -58,6 +58,7 @@ OWN_TESTS = {
     "checkpoints",
     "eval_episodes",
     "final_episodes",
+    "sampled_episodes",
     "final_seeds",
 }
 CHANGES: dict[str, tuple[Mapping[str, Any], Any]] = {
@@ -207,11 +208,30 @@ def test_another_seed_gives_other_weights(knobs: TrainResult) -> None:
 
 @pytest.mark.parametrize(
     ("field", "other"),
-    [("checkpoints", 3), ("eval_episodes", 3), ("final_episodes", 4), ("final_seeds", "test")],
+    [
+        ("checkpoints", 3),
+        ("eval_episodes", 3),
+        ("final_episodes", 4),
+        ("sampled_episodes", 1),
+        ("final_seeds", "test"),
+    ],
 )
 def test_evaluating_otherwise_changes_nothing_in_training(field: str, other: object) -> None:
     values = SMALL | {"env.id": "CartPole-v1", "total_steps": 192}
     assert same_weights(run(values).policy, run(values | {field: other}).policy)
+
+
+@pytest.mark.parametrize(("episodes", "expected"), [(2, 2), (9, 3)])
+def test_the_first_final_episodes_are_played_again_sampled(episodes: int, expected: int) -> None:
+    values = SMALL | {"env.id": "CartPole-v1", "total_steps": 64, "sampled_episodes": episodes}
+    result = run(values | {"checkpoints": 1, "final_episodes": 3})
+    assert result.final.seeds == (FINAL_SEED, FINAL_SEED + 1, FINAL_SEED + 2)
+    assert result.final_sampled.seeds == result.final.seeds[:expected]
+    sampling = torch.Generator().manual_seed(FINAL_SEED)
+    seeds = result.final_sampled.seeds
+    again = evaluate(result.policy, result.config.env, seeds=seeds, generator=sampling)
+    assert again.returns == result.final_sampled.returns
+    assert result.metrics["final/return_sampled_mean"] == again.return_mean
 
 
 def test_global_random_states_are_left_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import optuna
 import pytest
@@ -15,7 +16,7 @@ from lander.trainer import Progress
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import MlflowRecorder
 from sweeps.record.trial_run import Outcome, outcome, trial_run
-from sweeps.reproduce import reproduce
+from sweeps.reproduce import read_config, reproduce
 from sweeps.run.objective import Objective
 from sweeps.schema import PHYSICS, REASON, RUN_ID, Role
 from sweeps.store.store import Store
@@ -87,6 +88,18 @@ def test_a_trial_of_lean_physics_reproduces_on_the_stock_environment(
     assert reproduce(sweep.store, "mini", "0", say=lines.append)
     assert lines[1] == "sweeps.physics: recorded lean, here stock, which changes no number"
     assert lines[-1].startswith("PASS")
+
+
+@pytest.mark.parametrize(("line", "sampled"), [("sampled_episodes = 3\n", 3), ("", 9)])
+def test_a_record_from_before_had_all_final_episodes_sampled(
+    line: str, sampled: int, sweep: Sweep, tmp_path: Path
+) -> None:
+    _, run = run_one(sweep)
+    client, artifact = sweep.store.runs(), tmp_path / "config.toml"
+    artifact.write_text(f"final_episodes = 9\n{line}")
+    client.log_artifact(run.info.run_id, str(artifact))
+    config = read_config(client, run)
+    assert (config.final_episodes, config.sampled_episodes) == (9, sampled)
 
 
 def test_a_pruned_trial_is_killed_in_mlflow_and_reproduces_up_to_its_end(
