@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+import lander.errors
 import tests.bench.__main__ as command
 import tests.bench.solve
 from lander.config import TrainConfig
@@ -34,7 +35,7 @@ from tests.bench.report import render
 from tests.bench.settings import SETTINGS, rollout_size, setting, stable_baselines, unmatched
 from tests.bench.sides import Side, git, sides
 from tests.bench.solve import Update, Updates, first_landing
-from tests.bench.stub_worker import PARTS
+from tests.bench.stub_worker import PARTS, existing
 from tests.bench.sweep import Watched, size_after, tagged, worker_seconds, workers_memory
 from tests.bench.updates import STEPS
 from tests.studies import BENCH
@@ -461,10 +462,14 @@ def test_a_side_that_would_import_other_packages_is_refused(
         pass
 
 
-def test_everything_that_growth_times_exists() -> None:
-    """Parts that only an earlier version lacks are skipped, so a renamed one would be lost."""
-    missing = [name for owner, name, _ in PARTS if not hasattr(owner, name)]
-    assert missing == []
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_a_trial_is_timed_in_this_version(part: str) -> None:
+    assert list(existing(PARTS[part])) != []
+
+
+def test_a_name_that_only_another_version_has_is_left_out() -> None:
+    names = ("lander.nowhere.f", "lander.errors.Nothing.f", "lander.errors.nothing")
+    assert list(existing([*names, "lander.errors.ConfigError"])) == [(lander.errors, "ConfigError")]
 
 
 def test_what_stable_baselines_has_nothing_like_is_refused() -> None:

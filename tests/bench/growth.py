@@ -35,7 +35,7 @@ ROUNDS: Final = 2
 """At most, as a round takes minutes."""
 WORKERS: Final = (1, 2, 8, 32)
 WORKERS_QUICK: Final = (1, 2)
-SHARE: Final = 10
+SHARE: Final = 5
 """Trials of each worker."""
 TRACKING: Final = "MLFLOW_TRACKING_URI"
 BACKEND: Final = "MLFLOW_BACKEND_STORE_URI"

@@ -7,43 +7,41 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from pkgutil import resolve_name
+from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
-import optuna
 
-import sweeps.record.recorder
 import sweeps.run.objective
-import sweeps.run.worker
 from lander.dotted import configure
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
-from sweeps.record.outbox import Outbox
 from sweeps.record.recorder import MlflowRecorder
-from sweeps.run.objective import Objective
 from sweeps.run.worker import work
 from sweeps.store.store import Store, quiet
 from tests.bench.growth import REPORTS, WARM, study
 from tests.bench.load import STUDY
 from tests.bench.process import one_core
 
-PARTS: Final[tuple[tuple[Any, str, str], ...]] = (
-    (optuna.Study, "ask", "ask"),
-    (sweeps.run.objective, "suggest", "sampler"),
-    (Objective, "_report", "reports"),
-    (sweeps.run.objective, "earlier_scores", "estimate"),
-    (Outbox, "write", "record"),
-    (Outbox, "deliver", "record"),
-    (sweeps.record.recorder, "save", "record"),
-    (optuna.Study, "tell", "tell"),
-    (sweeps.run.worker, "requeue_lost", "look around"),
-    (sweeps.run.worker, "give_back_memory", "memory"),
-)
-"""Owner and name of what a worker calls, and the part to which its time is added."""
+PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "ask": ("optuna.Study.ask",),
+    "sampler": ("sweeps.run.objective.suggest",),
+    "reports": ("sweeps.run.objective.Objective._report",),
+    "estimate": ("sweeps.run.objective.EarlierScores.of", "sweeps.run.objective.earlier_scores"),
+    "record": (
+        "sweeps.record.outbox.Outbox.write",
+        "sweeps.record.outbox.Outbox.deliver",
+        "sweeps.record.recorder.save",
+    ),
+    "tell": ("optuna.Study.tell",),
+    "look around": ("sweeps.run.worker.requeue_lost",),
+    "memory": ("sweeps.run.worker.give_back_memory",),
+}
+"""What a worker calls in each part of a trial, in this version or an earlier one."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -75,10 +73,22 @@ class Clock:
         return timed
 
     def install(self) -> None:
-        """Time what a worker calls; an earlier version may lack some of it."""
-        for owner, attribute, name in PARTS:
-            if hasattr(owner, attribute):
-                setattr(owner, attribute, self.part(name, getattr(owner, attribute)))
+        """Time what a worker calls."""
+        for part, names in PARTS.items():
+            for owner, attribute in existing(names):
+                setattr(owner, attribute, self.part(part, getattr(owner, attribute)))
+
+
+def existing(names: Iterable[str]) -> Iterator[tuple[object, str]]:
+    """Owner and attribute of each dotted name that this version has."""
+    for name in names:
+        owner_name, _, attribute = name.rpartition(".")
+        try:
+            owner = resolve_name(owner_name)
+        except (ImportError, AttributeError):
+            continue
+        if hasattr(owner, attribute):
+            yield owner, attribute
 
 
 def rehearse() -> Callable[..., TrainResult]:
