@@ -155,12 +155,12 @@ def solve(part: Part) -> list[str]:
         "## Time to solve",
         table([head, *solves(part)]),
         f"*LunarLander-v3, training seeds 1 to {seeds}, of Stable-Baselines3 1 to {theirs}, one "
-        "core: until 20 deterministic episodes (reset seeds from 5,000,000) return 200 on average. Evaluated after each update, at least "
-        "4,096 steps apart, with one and the same function on both sides; its time is counted on "
-        "neither side, except in the last column, and neither is that of starting Python. Medians; "
-        "a seed that does not get there (inf) counts as slower than all others: "
-        "Stable-Baselines3 gives up at 1M steps, lander at the end of its own budget. To SB3: "
-        "Stable-Baselines3's median over that of the line. "
+        "core: until 20 deterministic episodes (reset seeds from 5,000,000) return 200 on average. "
+        "Evaluated after each update, at least 4,096 steps apart, in the same way on all sides; "
+        "the time of it is counted on none, except in the last column, and neither is that of "
+        "starting Python. Medians; a seed that does not get there (inf) counts as slower than all "
+        "others: Stable-Baselines3 gives up at 1M steps, lander at the end of its own budget. To "
+        "SB3: Stable-Baselines3's median over that of the line. "
         f"lander: its defaults ({part['settings']['ours']}). Stable-Baselines3: rl-zoo's "
         f"hyperparameters ({part['settings']['sb3']}).*",
     ]
