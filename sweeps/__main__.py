@@ -26,6 +26,7 @@ from sweeps.cli import (
     prepare_process,
 )
 from sweeps.hints import UI_PORT
+from sweeps.run.fork_server import ForkServer
 from sweeps.store.disk import reporting_full_disk, requiring_space
 from sweeps.store.environment import clean_environment
 from sweeps.store.store import Store, quiet
@@ -118,15 +119,34 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def function_of(command: str) -> Callable[[argparse.Namespace], int]:
-    """The function behind a command, imported only now: `status` needs no torch and no MLflow."""
+    """The function behind a command, imported only now: `status` needs no torch and no MLflow, and
+    a worker no charts, which would be a quarter of its memory."""
     if command == "status":
         from sweeps.status import status
 
         return status
+    if command == "run":
+        return run
+    one_thread()
+    if command == "work":
+        from sweeps.run.worker import run_worker
+
+        return run_worker
     from sweeps.commands import FUNCTIONS
 
-    one_thread()
     return FUNCTIONS[command]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a sweep; the exit code. The imports of its workers begin before those of this process."""
+    with ForkServer() as server:
+        if args.launcher == "local" and args.workers != 0:
+            server.begin()
+        one_thread()
+        from sweeps.commands import run
+
+        quiet()
+        return run(args, server)
 
 
 def perform(argv: Sequence[str]) -> int:

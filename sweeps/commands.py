@@ -1,4 +1,4 @@
-"""The commands of `python -m sweeps` but for `status`, which needs neither torch nor MLflow."""
+"""The commands of `python -m sweeps`, but for `status` and `work`, which need less of it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from sweeps.publish.page import HOST, experiment_url, sweep_url
 from sweeps.publish.publish import publish, warn
 from sweeps.reproduce import reproduce
 from sweeps.run.failures import ENOUGH, repeated_failure
+from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
 from sweeps.run.objective import trial_configs, trial_seeds
 from sweeps.run.ray import connected
 from sweeps.run.supervisor import Launcher, run_trials_left
-from sweeps.run.worker import work
 from sweeps.schema import (
     CONFIRM_SUFFIX,
     EXPERIMENT_ID,
@@ -55,13 +55,16 @@ from sweeps.study.study import Study, find_study
 from sweeps.sweep import Sweep, open_sweep
 
 
-def run(args: argparse.Namespace) -> int:
-    """Start or resume a sweep, show its progress and publish it; the exit code."""
+def run(args: argparse.Namespace, server: ForkServer) -> int:
+    """Start or resume a sweep, show its progress and publish it; the exit code.
+
+    The server forks the workers on this machine.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     study, store = find_study(args.study), Store(args.store)
     for problem in dead_zones_of(study):
         print(f"sweeps: warning: {problem}", file=sys.stderr)
-    with launching(args) as launcher:
+    with launching(args, server) as launcher:
         check_up(store, study.name)
         if study.name not in store.study_names() and "env.time_limit" not in study.space:
             for env in {config.env for config in study.configs}:
@@ -125,7 +128,7 @@ def dead_zones_of(study: Study) -> list[str]:
 
 
 @contextmanager
-def launching(args: argparse.Namespace) -> Generator[Launcher]:
+def launching(args: argparse.Namespace, server: ForkServer) -> Generator[Launcher]:
     """The launcher that the arguments ask for."""
     if args.launcher == "ray":
         with connected(Store(args.store), address=args.address) as launcher:
@@ -133,7 +136,7 @@ def launching(args: argparse.Namespace) -> Generator[Launcher]:
     elif args.address is not None:
         raise ConfigError("--address names a Ray cluster: add --launcher ray")
     else:
-        yield LocalLauncher()
+        yield LocalLauncher(server)
 
 
 def conclude(sweep: Sweep, trials: Trials) -> None:
@@ -160,14 +163,6 @@ def conclude(sweep: Sweep, trials: Trials) -> None:
     ui = "" if sweep.store.tracked_remotely else f"{hint('ui', folder)}  ->  "
     print(f"next: {ui}{sweep_url(sweep)}")
     print(f"      {hint('reproduce', folder, study=name, trial='best')}")
-
-
-def run_worker(args: argparse.Namespace) -> int:
-    """Work as one worker; 1, so that a job manager restarts it, if records stay on this host."""
-    seconds = args.hours and args.hours * 3600
-    store = Store(args.store)
-    done = work(store, args.study, index=args.worker, seconds=seconds, parent=args.parent)
-    return 0 if done else 1
 
 
 def run_reproduce(args: argparse.Namespace) -> int:
@@ -292,8 +287,6 @@ def require_sweeps(store: Store) -> list[str]:
 
 
 FUNCTIONS = {
-    "run": run,
-    "work": run_worker,
     "reproduce": run_reproduce,
     "export": export,
     "trials": trials,

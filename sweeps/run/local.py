@@ -4,47 +4,53 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lander.files import inside
 from lander.trust import inherited
 from sweeps.run.cores import usable_cores
+from sweeps.run.fork_server import ForkServer
 from sweeps.sweep import Sweep
 
 
 class LocalWorker:
     """A worker process; its output is appended to a log."""
 
-    def __init__(self, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
-        """Start it; `environ` is added to the environment of this process."""
+    def __init__(self, server: ForkServer, pid: int, log: Path) -> None:
+        self._server = server
+        self._pid = pid
         self._log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=os.environ | environ
-            )
+        self._code: int | None = None
 
     @property
     def ended(self) -> bool:
-        return self._process.poll() is not None
+        if self._code is None:
+            self._code = self._server.exit_code(self._pid)
+        return self._code is not None
 
     @property
     def failure(self) -> str:
-        return f"see {self._log}" if self._process.returncode else ""
+        return f"see {self._log}" if self._code else ""
 
     def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
+        self._send(signal.SIGTERM)
 
     def kill(self) -> None:
-        self._process.kill()
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if not self.ended:  # until then no other process has its id
+            os.kill(self._pid, number)
 
 
 class LocalLauncher:
     """Starts workers on this machine."""
 
     remote = False
+
+    def __init__(self, server: ForkServer) -> None:
+        self._server = server
 
     @property
     def slots(self) -> int:
@@ -55,16 +61,17 @@ class LocalLauncher:
         folder = inside(sweep.store.folder, sweep.store.folder / "logs")
         folder.mkdir(exist_ok=True)
         log = inside(folder, folder / f"{sweep.study.name}-worker-{index}.log")
+        log.touch()
         command = worker_command(sweep, index=index, seconds=seconds)
-        return LocalWorker(command, log, {"OMP_NUM_THREADS": "1"} | inherited(sweep.store.origin))
+        pid = self._server.fork(command, log=log, environ=inherited(sweep.store.origin))
+        return LocalWorker(self._server, pid, log)
 
 
 def worker_command(sweep: Sweep, *, index: int, seconds: float | None) -> Sequence[str]:
-    """The command line of a worker that ends with this process.
+    """The arguments of `python -m sweeps` for a worker.
 
-    Without --parent, anyone may start the same worker, on this host or another.
+    Anyone may start the same one by hand, on this host or another.
     """
-    command = [sys.executable, "-m", "sweeps", "work", "--study", sweep.study.name]
-    command += ["--store", str(sweep.store.folder), "--worker", str(index)]
-    command += ["--parent", str(os.getpid())]
+    command = ["work", "--study", sweep.study.name, "--store", str(sweep.store.folder)]
+    command += ["--worker", str(index)]
     return command if seconds is None else [*command, "--hours", str(seconds / 3600)]

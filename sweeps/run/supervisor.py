@@ -13,6 +13,7 @@ from lander.signals import DeferredSignals
 from sweeps.endings import SUPERSEDING, ending
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.run.failures import repeated_failure
+from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
 from sweeps.run.progress import ProgressTable, clock
 from sweeps.store.disk import is_full, require_space
@@ -207,8 +208,11 @@ def run_trials_left(
 
     Without a launcher the workers run on this machine.
     """
+    if launcher is None:
+        with ForkServer() as server:
+            local = LocalLauncher(server)
+            return run_trials_left(sweep, launcher=local, workers=workers, seconds=seconds)
     study, trials = sweep.study, sweep.read_trials()
-    launcher = LocalLauncher() if launcher is None else launcher
     workers = min(launcher.slots if workers is None else workers, trials.left)
     steps = max(config.total_steps for config in study.configs) * study.settings.seeds_per_trial
     begun = f"study {study.name}: {trials.total} trials"

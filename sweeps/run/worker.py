@@ -1,7 +1,8 @@
-"""Runs a sweep's trials, one after another, in this process."""
+"""python -m sweeps work: runs a sweep's trials, one after another, in this process."""
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import math
@@ -65,6 +66,14 @@ def work(
                 deliver_rest(store, seconds=0, check=check)
             raise
         return parent is not None or deliver_rest(store, seconds=RETRY_SECONDS, check=check)
+
+
+def run_worker(args: argparse.Namespace) -> int:
+    """Work as one worker; 1, so that a job manager restarts it, if records stay on this host."""
+    seconds = args.hours and args.hours * 3600
+    store = Store(args.store)
+    done = work(store, args.study, index=args.worker, seconds=seconds, parent=args.parent)
+    return 0 if done else 1
 
 
 def run_trials(

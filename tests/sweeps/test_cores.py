@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.run.cores import quotas, usable_cores
+from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
 from tests.processes import python_c
 
@@ -83,4 +84,4 @@ def test_a_process_bound_to_one_core_has_room_for_one_worker() -> None:
     bound = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
     code = bound + "from sweeps.run.cores import usable_cores; print(usable_cores())"
     assert python_c(code) == "1\n"
-    assert LocalLauncher().slots == usable_cores()
+    assert LocalLauncher(ForkServer()).slots == usable_cores()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run import local, supervisor
+from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
 from sweeps.run.progress import ProgressTable, clock
 from sweeps.run.supervisor import Supervisor, run_workers
@@ -49,23 +51,45 @@ def test_workers_that_cannot_begin_are_not_started_again(
 
     def command(_sweep: Sweep, *, index: int, seconds: float | None) -> Sequence[str]:
         started.append(index)
-        return ["false"]
+        return ["work", "--no-such-option"]
 
     monkeypatch.setattr(local, "worker_command", command)
-    with pytest.raises(RuntimeError, match=r"the workers broke down: see .*mini-worker-1\.log"):
-        run_workers(Supervisor(begin(store, trials=6), LocalLauncher(), 2, None), table=TABLE)
+    sweep = begin(store, trials=6)
+    with (
+        ForkServer() as server,
+        pytest.raises(RuntimeError, match=r"the workers broke down: see .*mini-worker-1\.log"),
+    ):
+        run_workers(Supervisor(sweep, LocalLauncher(server), 2, None), table=TABLE)
     assert started == [0, 1]
+    for log in (store.folder / "logs").iterdir():
+        assert "--no-such-option" in log.read_text()
 
 
-def test_a_trial_that_ends_its_workers_is_tried_twice_and_has_failed_then(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def command(sweep: Sweep, *, index: int, seconds: float | None) -> Sequence[str]:
-        return [sys.executable, "-c", TAKES_ONE_AND_DIES, str(sweep.store.folder)]
+@dataclass
+class Dying:
+    """A launcher, and its workers: each takes a trial and dies."""
 
-    monkeypatch.setattr(local, "worker_command", command)
+    process: subprocess.Popen[bytes] | None = None
+    remote = False
+    slots = 1
+    failure = ""
+
+    def start(self, sweep: Sweep, *, index: int, seconds: float | None) -> Dying:
+        command = [sys.executable, "-c", TAKES_ONE_AND_DIES, str(sweep.store.folder)]
+        return Dying(subprocess.Popen(command))
+
+    @property
+    def ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def interrupt(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+def test_a_trial_that_ends_its_workers_is_tried_twice_and_has_failed_then(store: Store) -> None:
     sweep = begin(store, trials=1)
-    assert run_workers(Supervisor(sweep, LocalLauncher(), 1, None), table=TABLE)
+    assert run_workers(Supervisor(sweep, Dying(), 1, None), table=TABLE)
     assert [trial.user_attrs[REASON] for trial in sweep.read_trials().all] == [
         Reason.LOST,
         Reason.LOST_AGAIN,
