@@ -12,7 +12,6 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
 from lander.terminal import say
-from sweeps.charts.search import write_figures
 from sweeps.endings import SETTLED, SUPERSEDING, ending
 from sweeps.publish.page import best_recorded, describe
 from sweeps.publish.registry import move_alias
@@ -73,6 +72,8 @@ def publish_all(sweep: Sweep) -> list[str]:
     with tolerated(warnings, "a score"):
         correct_scores(client, sweep.store, trials)
     with tolerated(warnings, "a figure"), TemporaryDirectory() as folder:
+        from sweeps.charts.search import write_figures  # takes seconds, while workers could train
+
         for path in write_figures(sweep.study, trials.counted, Path(folder)):
             client.log_artifact(sweep.run_id, str(path))
     if best is not None:

@@ -26,8 +26,14 @@ from typing import Final, NoReturn, Self
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 """Signals that a whole process group may receive; only the supervisor and the workers obey them."""
-IMPORTED: Final = ("sweeps.__main__", "sweeps.run.worker")
-"""Modules whose imports the workers share."""
+IMPORTED: Final = (
+    "sweeps.__main__",
+    "sweeps.run.worker",
+    # what Optuna and MLflow import to open a database
+    "alembic.command",
+    "mlflow.store.tracking.sqlalchemy_store",
+)
+"""Modules that the workers share."""
 
 ENVIRON: Final = {
     "OMP_NUM_THREADS": "1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Protocol
 
 from optuna.trial import TrialState
@@ -24,6 +25,8 @@ POLL_SECONDS = 0.2
 """Between two looks at the workers."""
 LOOK_SECONDS = 2.0
 """Between two looks at the trials: each queries the database that the workers write to."""
+CHARTS = "sweeps.charts.search"
+"""What a sweep is published with, once it is over."""
 
 
 class Worker(Protocol):
@@ -194,6 +197,8 @@ def supervise(supervisor: Supervisor, *, table: ProgressTable, deferred: Deferre
             if idle and supervisor.over(trials):
                 return trials
             due, idle = time.monotonic() + LOOK_SECONDS, not supervisor.alive
+            if not trials.left and supervisor.alive < supervisor.size:
+                import_module(CHARTS)  # takes seconds; a core is free now
         time.sleep(POLL_SECONDS)
 
 

@@ -56,7 +56,7 @@ def kept(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
     sweep = start_sweep(read_study(TINY, source="tiny.toml"), store, trials=None, command=["run"])
     work(store, "tiny", index=0, seconds=None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.publish.publish.write_figures", lambda *_: [])
+        patch.setattr("sweeps.charts.search.write_figures", lambda *_: [])
         publish(sweep)
     return store.folder, Path(shutil.copytree(store.folder, folder / "copy"))
 

@@ -232,7 +232,7 @@ def test_a_sweep_is_published_though_figures_and_registry_fail(
     run_one(sweep)
     run_one(sweep)
     with monkeypatch.context() as patch:
-        patch.setattr("sweeps.publish.publish.write_figures", fails("matplotlib"))
+        patch.setattr("sweeps.charts.search.write_figures", fails("matplotlib"))
         patch.setattr("sweeps.publish.publish.move_alias", fails("registry"))
         publish(sweep)
     lines = capsys.readouterr().err.splitlines()

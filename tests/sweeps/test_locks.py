@@ -8,7 +8,6 @@ from typing import cast
 import pytest
 from filelock import FileLock, Timeout
 
-import sweeps.publish.publish
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.record.entries import Point
@@ -35,7 +34,7 @@ def test_one_process_publishes_while_others_take_trials(
             publication.acquire(timeout=0)
         return []
 
-    monkeypatch.setattr(sweeps.publish.publish, "write_figures", write_figures)
+    monkeypatch.setattr("sweeps.charts.search.write_figures", write_figures)
     publish(sweep)
     assert drawn == ["with the budget's lock free"]
     assert capsys.readouterr().err == ""  # what fails in there would be a warning

@@ -30,7 +30,7 @@ from tests.sweeps.test_dry_run import lost_trial
 @pytest.fixture(autouse=True)
 def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which take seconds to draw."""
-    monkeypatch.setattr("sweeps.publish.publish.write_figures", lambda *_: [])
+    monkeypatch.setattr("sweeps.charts.search.write_figures", lambda *_: [])
 
 
 def test_a_registration_interrupted_at_any_call_is_completed_once(
@@ -166,7 +166,7 @@ def test_workers_take_trials_while_others_create_publish_and_deliver(finished: S
 
     lost_trial(finished)
     with at_each_call(note_mlflow, note_mlflow), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.publish.publish.write_figures", draw)
+        patch.setattr("sweeps.charts.search.write_figures", draw)
         sweep = start_sweep(read_study(TINY, source=""), finished, trials=4, command=["run"])
         requeue_lost(sweep)
         publish(sweep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -150,6 +151,23 @@ def test_a_supervisor_that_only_watches_reads_the_trials_every_two_seconds(
     assert run_workers(watching, table=TABLE)
     assert len(looks) >= 5
     assert all(later - earlier >= 2.0 for earlier, later in pairwise(looks))
+
+
+@pytest.mark.parametrize(("trials", "imported"), [(1, {supervisor.CHARTS}), (2, set())])
+def test_the_charts_are_imported_while_the_last_trial_is_trained(
+    store: Store, monkeypatch: pytest.MonkeyPatch, trials: int, imported: set[str]
+) -> None:
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.0)
+    seen = set[str]()
+    monkeypatch.setattr(supervisor, "import_module", seen.add)
+    sweep = begin(store, trials=trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # heartbeats without `optimize`
+        sweep.optuna.ask()
+    workers = [Script(asked=0), Script(asked=20)]
+    assert run_workers(Supervisor(sweep, Script(asked=0), 2, 0.0, workers), table=TABLE)
+    assert seen == imported
 
 
 def test_times_are_written_as_on_a_clock() -> None:
