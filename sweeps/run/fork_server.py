@@ -34,7 +34,6 @@ IMPORTED: Final = (
     "mlflow.store.tracking.sqlalchemy_store",
 )
 """Modules that the workers share."""
-
 ENVIRON: Final = {
     "OMP_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of pyarrow, which MLflow imports

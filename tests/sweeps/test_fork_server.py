@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from optuna.trial import TrialState
 
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run.fork_server import ForkServer
-from sweeps.run.local import LocalWorker
 from sweeps.schema import REASON
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
@@ -25,6 +25,10 @@ from tests.studies import ENDLESS
 def server() -> Generator[ForkServer]:
     with ForkServer() as server:
         yield server
+
+
+def gone(pid: int) -> bool:
+    return not alive(pid)
 
 
 def parent_of(pid: int) -> int:
@@ -40,24 +44,32 @@ def files_of(pid: int) -> set[str]:
     return {os.path.realpath(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
 
 
+def wait(server: ForkServer, worker: int) -> int | None:
+    """The exit code of a worker, once it has ended."""
+    codes: list[int | None] = []
+
+    def ended() -> bool:
+        codes.append(server.exit_code(worker))
+        return codes[-1] is not None
+
+    until(ended)
+    return codes[-1]
+
+
 def test_a_worker_has_the_folder_and_the_environment_of_its_supervisor(
     server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.begin()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SWEEPS_STORAGE", "nothing")
-    lines = []
+    log = Path("log")
+    log.write_text("before\n")
     for environ in ({}, {"SWEEPS_STORAGE": ""}):
-        log = Path(f"{len(lines)}.log")
-        log.write_text("before\n")
-        worker = LocalWorker(server, server.fork(["work"], log=log, environ=environ), log)
-        until(lambda worker=worker: worker.ended)
-        assert worker.failure == f"see {log}"
-        before, line = log.read_text().splitlines()
-        assert before == "before"
-        lines.append(line)
-    assert "SWEEPS_STORAGE must be postgresql://" in lines[0]
-    assert "no sweep in mlruns" in lines[1]
+        assert wait(server, server.fork(["work"], log=log, environ=environ)) == 2
+    before, first, second = log.read_text().splitlines()
+    assert before == "before"
+    assert "SWEEPS_STORAGE must be postgresql://" in first
+    assert "no sweep in mlruns" in second
 
 
 def test_signals_of_a_group_leave_the_server_and_end_its_workers(
@@ -81,8 +93,8 @@ def test_signals_of_a_group_leave_the_server_and_end_its_workers(
         if number != signal.SIGKILL:
             assert server.exit_code(worker) is None
             os.kill(worker, number)
-            until(lambda worker=worker: server.exit_code(worker) == 130)
-        until(lambda worker=worker: not alive(worker))
+            assert wait(server, worker) == 130
+        until(partial(gone, worker))
         assert reasons(TrialState.FAIL) == ["interrupted"] * count
     assert server.exit_code(worker) == 1
     with pytest.raises(RuntimeError, match="the process that starts workers broke down"):

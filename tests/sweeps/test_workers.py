@@ -21,7 +21,7 @@ from sweeps.run import local, supervisor
 from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
 from sweeps.run.progress import ProgressTable, clock
-from sweeps.run.supervisor import Supervisor, run_workers
+from sweeps.run.supervisor import Supervisor, Worker, run_workers
 from sweeps.schema import REASON, Reason
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
@@ -165,7 +165,7 @@ def test_the_charts_are_imported_while_the_last_trial_is_trained(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # heartbeats without `optimize`
         sweep.optuna.ask()
-    workers = [Script(asked=0), Script(asked=20)]
+    workers: list[Worker] = [Script(asked=0), Script(asked=20)]
     assert run_workers(Supervisor(sweep, Script(asked=0), 2, 0.0, workers), table=TABLE)
     assert seen == imported
 
