@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lander.arguments import Parser, positive
@@ -23,6 +23,7 @@ from sweeps.cli import (
 from sweeps.store.disk import reporting_full_disk, requiring_space
 from sweeps.store.environment import clean_environment
 from sweeps.store.store import Store
+from sweeps.store.trials import collector_paused
 
 
 def confirm_arguments(parser: Parser) -> None:
@@ -73,34 +74,46 @@ def perform(argv: Sequence[str]) -> int:
 
 def run_command(args: argparse.Namespace) -> int:
     """Import what a command needs, which takes seconds, and run it; the exit code."""
-    one_thread()
-    if "store" in args:
-        clean_environment(Store(args.store))
-        agree(Store(args.store).origin, args.trust_env)
-    if args.command == "confirm":
+    with collector_paused():  # all that imports make is kept
+        one_thread()
+        if "store" in args:
+            clean_environment(Store(args.store))
+            agree(Store(args.store).origin, args.trust_env)
+        function = function_of(args.command)
+    return function(args)
+
+
+def function_of(command: str) -> Callable[[argparse.Namespace], int]:
+    """The function behind a command, imported only now."""
+    if command == "confirm":
         from analysis.confirm import confirm
 
-        return confirm(args)
-    if args.command == "report":
+        return confirm
+    if command == "report":
         from analysis.report.report import report
 
-        return report(args)
-    if args.command == "notebooks":
+        return report
+    if command == "notebooks":
         try:
             from analysis.notebooks.run import notebooks
         except ModuleNotFoundError as error:
             raise ConfigError(f"notebooks need {error.name}: pip install '.[notebooks]'") from None
-        return notebooks(args)
+        return notebooks
     from analysis.experiments.readme import write_tables
     from analysis.experiments.results import check, export
 
-    if args.command == "check":
-        return 0 if check(args.name, args.point, args.seed) else 1
-    if args.command == "export":
+    def print_exported(args: argparse.Namespace) -> int:
         print(export(Store(args.store), args.name))
-    else:
+        return 0
+
+    def write(args: argparse.Namespace) -> int:
         write_tables(args.file)
-    return 0
+        return 0
+
+    def compare(args: argparse.Namespace) -> int:
+        return 0 if check(args.name, args.point, args.seed) else 1
+
+    return {"export": print_exported, "tables": write, "check": compare}[command]
 
 
 @filtered()

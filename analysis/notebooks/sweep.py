@@ -3,7 +3,6 @@ time go?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -16,7 +15,14 @@ from analysis.charts.intervals import forest
 from analysis.judgement import judgement_of
 from analysis.load import load_checkpoints, load_episodes, load_trials
 from analysis.notebooks.answer import Answer
-from analysis.stats import Estimate, bootstrap_estimate, lead, mean_estimate, rank_correlation
+from analysis.stats import (
+    Estimate,
+    Floats,
+    bootstrap_estimate,
+    lead,
+    mean_estimate,
+    rank_correlation,
+)
 from lander.errors import ConfigError
 from sweeps.charts.importance import BEST_SHARE, FEWEST, importances, with_last_return
 from sweeps.charts.search import finished, history, importance_bars, parallel_coordinates, slices
@@ -141,9 +147,9 @@ def is_measured(values: pd.Series) -> bool:
     return is_numeric_dtype(values) and not is_bool_dtype(values)
 
 
-def median(values: Sequence[float]) -> float:
+def median(samples: Floats) -> Floats:
     """The median, as a statistic for `bootstrap_estimate`."""
-    return float(np.median(values))
+    return np.asarray(np.median(samples, axis=-1))
 
 
 def together(sweep: Sweep) -> Answer:

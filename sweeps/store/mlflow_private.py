@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from math import nan
 from typing import Any, Final, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.utils.rest_utils import http_request_safe
-from sqlalchemy import Engine
+from sqlalchemy import Engine, bindparam, text
 
 from lander.errors import ConfigError
 from sweeps.store.database_files import MLFLOW_FILE
@@ -33,6 +34,10 @@ POINTS_PER_REQUEST: Final = 25_000
 """What MLflow's server returns at most."""
 HISTORY: Final = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 """The request that MLflow's own pages send for their charts."""
+CURVES: Final = text(
+    'SELECT run_uuid, step, value, is_nan FROM metrics WHERE "key" = :key AND run_uuid IN :runs '
+    "ORDER BY run_uuid, timestamp, step, value"
+).bindparams(bindparam("runs", expanding=True))
 
 Point = tuple[str, int, float]
 """Run id, step and value of a point of a metric's curve."""
@@ -49,20 +54,28 @@ def histories(client: MlflowClient, run_ids: Sequence[str], metric: str) -> Iter
     """Every point of a metric's curve in many runs.
 
     The public API reads one run per call, which takes minutes for a large sweep. It is used where
-    MLflow's store has neither of the two bulk methods.
+    MLflow's store is neither a database nor a server.
     """
     store: Any = getattr(getattr(client, "_tracking_client", None), "store", None)
-    if hasattr(store, "get_metric_history_bulk"):  # a database
+    if isinstance(getattr(store, "engine", None), Engine):
         for some in batches(run_ids, RUNS_PER_QUERY):
-            # no limit: MLflow has one only for the sake of its server's answers
-            for point in store.get_metric_history_bulk(some, metric, None):
-                yield point.run_id, point.step, point.value
+            yield from selected(store.engine, some, metric)
     elif hasattr(store, "get_host_creds"):  # a server
         for some in batches(run_ids, RUNS_PER_REQUEST):
             yield from served(client, store.get_host_creds(), some, metric)
     else:
         for run_id in run_ids:
             yield from history(client, run_id, metric)
+
+
+def selected(engine: Engine, run_ids: Sequence[str], metric: str) -> list[Point]:
+    """`histories` of at most `RUNS_PER_QUERY` runs, from MLflow's database.
+
+    MLflow's own method makes two objects of each point, which takes three times as long.
+    """
+    with engine.connect() as connection:
+        rows = connection.execute(CURVES, {"runs": list(run_ids), "key": metric}).all()
+    return [(row.run_uuid, row.step, nan if row.is_nan else row.value) for row in rows]
 
 
 def batches(values: Sequence[Value], size: int) -> Iterator[Sequence[Value]]:

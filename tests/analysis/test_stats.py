@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isnan
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+import analysis.stats
+from analysis.notebooks.sweep import median
 from analysis.stats import (
     RESAMPLES,
     Estimate,
@@ -71,6 +74,38 @@ def percentile_bootstrap(
     cut = sample.shape[-1] // 4
     middle = drawn[..., cut : sample.shape[-1] - cut].mean(axis=-1)
     return np.asarray(np.quantile(middle, [0.025, 0.975], axis=-1))
+
+
+@pytest.mark.parametrize("size", [2, 5, 10, 33, 200])
+def test_a_mean_has_the_interval_of_the_plain_formula_to_the_bit(size: int) -> None:
+    sample = normals(size, seed=size).tolist()
+    half = stats.sem(sample) * stats.t.ppf((1 + CONFIDENCE) / 2, size - 1)
+    middle = float(np.mean(sample))
+    assert mean_estimate(sample) == Estimate(middle, middle - half, middle + half)
+
+
+@pytest.mark.parametrize("size", [2, 5, 33])
+def test_a_bootstrap_of_all_resamples_is_scipys_of_each_to_the_bit(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysis.stats, "RESAMPLES", 999)
+    monkeypatch.setattr(analysis.stats, "DRAWS_AT_ONCE", 100 * size)
+    sample = normals(size, seed=size)
+    oracles: dict[Callable[..., Any] | None, Callable[..., Any]] = {None: iqm, median: np.median}
+    for whole, plain in oracles.items():
+        rng = np.random.default_rng(7)
+        resampled = stats.bootstrap(
+            (sample,),
+            plain,
+            vectorized=False,
+            n_resamples=999,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=rng,
+        )
+        estimate = bootstrap_estimate(sample.tolist(), whole, seed=7)
+        interval = resampled.confidence_interval
+        assert estimate == Estimate(float(plain(sample)), interval.low, interval.high)
 
 
 def test_a_bootstrap_interval_is_percentiles_of_resampled_iqms() -> None:
