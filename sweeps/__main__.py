@@ -30,6 +30,7 @@ from sweeps.run.fork_server import ForkServer
 from sweeps.store.disk import reporting_full_disk, requiring_space
 from sweeps.store.environment import clean_environment
 from sweeps.store.store import Store, quiet
+from sweeps.store.trials import collector_paused
 from sweeps.study.study import shipped_studies
 
 DASHBOARD_PORT = 8080
@@ -142,8 +143,9 @@ def run(args: argparse.Namespace) -> int:
     with ForkServer() as server:
         if args.launcher == "local" and args.workers != 0:
             server.begin()
-        one_thread()
-        from sweeps.commands import run
+        with collector_paused():
+            one_thread()
+            from sweeps.commands import run
 
         quiet()
         return run(args, server)
@@ -154,7 +156,8 @@ def perform(argv: Sequence[str]) -> int:
     args = parse(argv)
     clean_environment(Store(args.store))
     agree(Store(args.store).origin, args.trust_env)
-    function = function_of(args.command)
+    with collector_paused():  # all that imports make is kept
+        function = function_of(args.command)
     quiet()
     guard = requiring_space if COMMANDS[args.command].trains else reporting_full_disk
     with warnings.catch_warnings(), guard(args.store):

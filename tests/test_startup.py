@@ -5,12 +5,17 @@ Every command runs in a fresh interpreter, whose modules are looked at when it h
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import optuna
 import pytest
 
+import analysis.__main__
+import sweeps.__main__
 from sweeps.store.store import Store
 from tests.processes import python, python_c
 
@@ -101,3 +106,23 @@ def test_a_wrong_command_of_sweeps_imports_nothing_heavy() -> None:
 def test_the_package_itself_imports_nothing() -> None:
     code = "import sys; before = set(sys.modules); import lander; print({*sys.modules} - before)"
     assert python_c(code) == "{'lander'}\n"
+
+
+@pytest.mark.parametrize("main", [sweeps.__main__, analysis.__main__])
+def test_imports_of_a_command_run_without_the_garbage_collector(
+    main: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collecting: list[bool] = []
+
+    def command(_: object) -> int:
+        collecting.append(gc.isenabled())
+        return 0
+
+    def function_of(_: str) -> Callable[[object], int]:
+        collecting.append(gc.isenabled())
+        return command
+
+    monkeypatch.setattr(main, "function_of", function_of)
+    word = "trials" if main is sweeps.__main__ else "report"
+    assert main.perform([word, "--store", str(tmp_path)]) == 0
+    assert collecting == [False, True]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import nan
 from typing import Any, Final, TypeVar
 
@@ -30,6 +32,8 @@ RUNS_PER_QUERY: Final = 1_000
 more parameters than a database takes."""
 RUNS_PER_REQUEST: Final = 100
 """What MLflow's server accepts."""
+REQUESTS_AT_ONCE: Final = 4
+"""The next answers are on their way while one is read."""
 POINTS_PER_REQUEST: Final = 25_000
 """What MLflow's server returns at most."""
 HISTORY: Final = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
@@ -61,8 +65,10 @@ def histories(client: MlflowClient, run_ids: Sequence[str], metric: str) -> Iter
         for some in batches(run_ids, RUNS_PER_QUERY):
             yield from selected(store.engine, some, metric)
     elif hasattr(store, "get_host_creds"):  # a server
-        for some in batches(run_ids, RUNS_PER_REQUEST):
-            yield from served(client, store.get_host_creds(), some, metric)
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+            ask = partial(served, client, store.get_host_creds(), metric=metric)
+            for points in pool.map(ask, batches(run_ids, RUNS_PER_REQUEST)):
+                yield from points
     else:
         for run_id in run_ids:
             yield from history(client, run_id, metric)
@@ -90,7 +96,7 @@ def history(client: MlflowClient, run_id: str, metric: str) -> list[Point]:
 
 
 def served(
-    client: MlflowClient, credentials: Any, run_ids: Sequence[str], metric: str
+    client: MlflowClient, credentials: Any, run_ids: Sequence[str], *, metric: str
 ) -> list[Point]:
     """`histories` of at most `RUNS_PER_REQUEST` runs, from a server."""
     points = request(credentials, run_ids, metric)
@@ -100,8 +106,8 @@ def served(
         return history(client, run_ids[0], metric)
     middle = len(run_ids) // 2  # one answer does not hold all points
     return [
-        *served(client, credentials, run_ids[:middle], metric),
-        *served(client, credentials, run_ids[middle:], metric),
+        *served(client, credentials, run_ids[:middle], metric=metric),
+        *served(client, credentials, run_ids[middle:], metric=metric),
     ]
 
 

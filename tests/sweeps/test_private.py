@@ -26,7 +26,7 @@ from sweeps.optuna_private import fix_params, fixed_params, heartbeat, id_of, st
 from sweeps.publish.page import run_table
 from sweeps.run.worker import run_next
 from sweeps.schema import BUDGET
-from sweeps.store import retry
+from sweeps.store import mlflow_private, retry
 from sweeps.store.budget_storage import NoTrialLeft
 from sweeps.store.database_files import MLFLOW_FILE, OPTUNA_FILE, query
 from sweeps.store.engines import require_same_file
@@ -310,6 +310,23 @@ def test_mlflow_histories_without_a_private_interface(
         (runs[0], 1, 0.25),
         (runs[2], 0, 4.0),
     ]
+
+
+def test_a_server_is_asked_for_the_next_curves_while_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = threading.Barrier(2)  # breaks if the second request waits for the first answer
+
+    def request(credentials: None, run_ids: list[str], metric: str) -> list[mlflow_private.Point]:
+        together.wait(timeout=30)
+        return [(run_id, 0, 0.5) for run_id in run_ids]
+
+    monkeypatch.setattr(mlflow_private, "request", request)
+    monkeypatch.setattr(mlflow_private, "RUNS_PER_REQUEST", 1)
+    server = SimpleNamespace(get_host_creds=lambda: None)
+    client = SimpleNamespace(_tracking_client=SimpleNamespace(store=server))
+    runs = ["b", "a", "d", "c"]
+    assert [point[0] for point in histories(cast(MlflowClient, client), runs, "loss")] == runs
 
 
 def addresses(file: Path, beginning: str) -> set[tuple[str, str]]:
