@@ -398,8 +398,13 @@ def test_evaluation_is_that_at_checkpoints_and_after_the_last_update(
     assert sample == {"steps": 4096, "seconds": 23.0, "evaluation_seconds": 7.0}
 
 
-VERSION_SCRIPT = "import lander\nprint('{\"version\": ' + str(lander.VERSION) + '}')\n"
-"""Prints the version of the package that it imports."""
+SCRIPTS = ("early", "late")
+
+
+def script(version: int) -> str:
+    """A measurement that prints the versions of the package that it imports, and of itself."""
+    figures = f"{{'package': lander.VERSION, 'script': {version}}}"
+    return f"import json, lander\nprint(json.dumps({figures}))\n"
 
 
 def commit(root: Path, version: int, *scripts: str) -> None:
@@ -407,19 +412,16 @@ def commit(root: Path, version: int, *scripts: str) -> None:
     for package in ("lander", "sweeps", "analysis", "tests", "tests/bench"):
         (root / package).mkdir(parents=True, exist_ok=True)
         (root / package / "__init__.py").write_text(f"VERSION = {version}\n")
-    for script in scripts:
-        (root / "tests" / "bench" / f"{script}.py").write_text(VERSION_SCRIPT)
+    for name in scripts:
+        (root / "tests" / "bench" / f"{name}.py").write_text(script(version))
     author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
     for words in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "version"]):
         subprocess.run(["git", *words], cwd=root, check=True)
 
 
-SCRIPTS = ("early", "late")
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout whose second commit adds a script."""
+    """A checkout whose second commit adds a script, and changes the first one."""
     root = tmp_path / "checkout"
     commit(root, 1, *SCRIPTS[:1])
     commit(root, 2, *SCRIPTS)
@@ -431,8 +433,10 @@ def test_each_side_measures_its_own_packages_by_all_scripts(checkout: Path) -> N
         assert (now.name, before.name) == ("now", "before")
         assert git(checkout, "rev-parse", "HEAD").startswith(now.commit)
         assert git(checkout, "rev-parse", "HEAD~1").startswith(before.commit)
-        versions = {script: (now.measure(script), before.measure(script)) for script in SCRIPTS}
-    assert versions == dict.fromkeys(SCRIPTS, ({"version": 2}, {"version": 1}))
+        assert [now.measure(name) for name in SCRIPTS] == [{"package": 2, "script": 2}] * 2
+        early, late = (before.measure(name) for name in SCRIPTS)
+    assert early == {"package": 1, "script": 1}
+    assert late == {"package": 1, "script": 2}  # which that version lacks
     assert not before.root.exists()
 
 
