@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,12 +102,13 @@ def td_errors(rollout: Rollout, *, gamma: float) -> Tensor:
 
 def sum_ahead(terms: Tensor, rollout: Rollout, *, discount: float) -> Tensor:
     """S_t = terms_t + discount * S_{t+1} * [episode continues], (T, N)."""
-    carry = discount * rollout.continues
     sums = torch.empty_like(terms)
-    ahead = torch.zeros_like(terms[0])
-    for t in reversed(range(len(terms))):
-        ahead = terms[t] + carry[t] * ahead
-        sums[t] = ahead
+    # by NumPy, whose calls on a few numbers take a fifth of torch's time
+    rows, carry, out = terms.numpy(), (discount * rollout.continues).numpy(), sums.numpy()
+    ahead = np.zeros_like(rows[0])
+    for t in reversed(range(len(rows))):
+        ahead = rows[t] + carry[t] * ahead
+        out[t] = ahead
     return sums
 
 

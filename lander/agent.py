@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 from math import ceil, isfinite, sqrt
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
+from torch.nn.functional import mse_loss
 
+from lander.adam import FlatAdam
 from lander.advantages import ADVANTAGES
 from lander.config import PPOConfig
 from lander.distributions import Distribution
@@ -51,8 +51,8 @@ class Batch:
     """(B, A)."""
     log_probs: Tensor
     """(B,): log pi_old(a|s)."""
-    pi: Distribution
-    """pi_old(.|s), B rows."""
+    pi: Distribution | None
+    """pi_old(.|s), B rows; None where the surrogate asks for no divergence from it."""
     values: Tensor
     """(B,): V_old(s)."""
     advantages: Tensor
@@ -61,13 +61,15 @@ class Batch:
     """(B,): the critic's target, A + V_old: TD(lambda) with gae."""
 
     @classmethod
-    def of(cls, rollout: Rollout, *, advantages: Tensor, returns: Tensor) -> Batch:
+    def of(
+        cls, rollout: Rollout, config: PPOConfig, *, advantages: Tensor, returns: Tensor
+    ) -> Batch:
         """A whole rollout with its advantages and returns, (T, N) each."""
         return cls(
             obs=rollout.obs.flatten(0, 1),
             actions=rollout.actions.flatten(0, 1),
             log_probs=rollout.log_probs.flatten(),
-            pi=rollout.pi,
+            pi=rollout.pi if SURROGATES[config.surrogate].uses_kl else None,
             values=rollout.values.flatten(),
             advantages=advantages.flatten(),
             returns=returns.flatten(),
@@ -77,12 +79,13 @@ class Batch:
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors that it consists of; `like` puts them together again."""
         plain = (self.obs, self.actions, self.log_probs, self.values, self.advantages, self.returns)
-        return plain + self.pi.tensors
+        return plain if self.pi is None else plain + self.pi.tensors
 
     def like(self, tensors: Sequence[Tensor]) -> Batch:
         """A batch of the same kind with other tensors."""
         obs, actions, log_probs, values, advantages, returns, *pi = tensors
-        return Batch(obs, actions, log_probs, self.pi.like(*pi), values, advantages, returns)
+        old = None if self.pi is None else self.pi.like(*pi)
+        return Batch(obs, actions, log_probs, old, values, advantages, returns)
 
     def minibatches(self, size: int, *, generator: torch.Generator) -> Iterator[Batch]:
         """All transitions once, in random order, at most `size` at a time, in like shares."""
@@ -99,7 +102,7 @@ class Batch:
             obs=self.obs[index],
             actions=self.actions[index],
             log_probs=self.log_probs[index],
-            pi=self.pi.rows(index),
+            pi=None if self.pi is None else self.pi.rows(index),
             values=self.values[index],
             advantages=self.advantages[index],
             returns=self.returns[index],
@@ -108,13 +111,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """PPO's objective on one minibatch; every field is a scalar."""
+    """PPO's objective on one minibatch."""
 
     total: Tensor
-    policy: Tensor
-    value: Tensor
-    """Zero without a critic."""
-    entropy: Tensor
+    """A scalar, which a gradient step lowers."""
+    terms: Tensor
+    """(3,): policy, value (zero without a critic), entropy."""
     log_ratio: Tensor
     """(B,): log pi(a|s) - log pi_old(a|s), detached."""
 
@@ -148,8 +150,8 @@ def ppo_loss(
     >>> config = PPOConfig(advantage_norm="none", entropy_coef=0.0)
     >>> predict = lambda obs: Prediction(pi, torch.zeros(len(obs)))
     >>> loss = ppo_loss(predict, batch, config, Limits.of(config))
-    >>> [float(part) for part in (loss.policy, loss.value, loss.total)]  # r is 1, c1 is 0.5
-    [-2.0, 1.0, -1.5]
+    >>> loss.terms.tolist()[:2], float(loss.total)  # r is 1, c1 is 0.5
+    ([-2.0, 1.0], -1.5)
     """
     prediction = policy(batch.obs)
     pi, values = prediction.pi, prediction.values
@@ -160,14 +162,19 @@ def ppo_loss(
         advantages = normalised(advantages)
 
     objective = SURROGATES[config.surrogate].objective
-    surrogate = objective(ratio, advantages, lambda: batch.pi.kl(pi), limits).mean()
-    entropy = pi.entropy().mean()
-    total = -surrogate - config.entropy_coef * entropy
-    error = torch.zeros(())
+    surrogate = objective(ratio, advantages, partial(divergence, batch, pi), limits)
+    error = torch.zeros_like(surrogate)
     if values is not None:
         error = value_error(values, batch, clip=config.value_clip)
-        total = total + config.value_coef * error
-    return Loss(total, -surrogate, error, entropy, log_ratio.detach())
+    terms = torch.stack((-surrogate, error, pi.entropy())).mean(1)
+    total = terms @ torch.tensor((1.0, config.value_coef, -config.entropy_coef))
+    return Loss(total, terms.detach(), log_ratio.detach())
+
+
+def divergence(batch: Batch, pi: Distribution) -> Tensor:
+    """KL(old || new) in each state, (B,), for a surrogate that uses it."""
+    assert batch.pi is not None
+    return batch.pi.kl(pi)
 
 
 def approximate_kl(log_ratio: Tensor) -> Tensor:
@@ -176,15 +183,15 @@ def approximate_kl(log_ratio: Tensor) -> Tensor:
 
 
 def value_error(values: Tensor, batch: Batch, *, clip: float | None) -> Tensor:
-    """mean(max((V - R)^2, (V_old + clip(V - V_old, -c, c) - R)^2)) / 2, without c the first alone.
+    """max((V - R)^2, (V_old + clip(V - V_old, -c, c) - R)^2) / 2, (B,); without c the first alone.
 
     The larger error, so that a step which lands outside the range gains nothing by it.
     """
-    squares = (values - batch.returns).square()
+    squares = mse_loss(values, batch.returns, reduction="none")
     if clip is not None:
         near = batch.values + (values - batch.values).clamp(-clip, clip)
-        squares = torch.max(squares, (near - batch.returns).square())
-    return 0.5 * squares.mean()
+        squares = torch.max(squares, mse_loss(near, batch.returns, reduction="none"))
+    return 0.5 * squares
 
 
 def update_metrics(
@@ -218,13 +225,9 @@ class Agent:
         self._kl_coef = config.kl_coef
         critic = policy.critic_parameters() if config.critic_learning_rate is not None else []
         apart = {id(parameter) for parameter in critic}
-        named = dict(policy.named_parameters())
-        rest = {name: part for name, part in named.items() if id(part) not in apart}
-        own = {name: part for name, part in named.items() if id(part) in apart}
-        self._groups = [FlatParameters(group) for group in (rest, own) if group]
-        groups = [{"params": [group.weights]} for group in self._groups]
-        self._optimizer = torch.optim.Adam(groups, eps=1e-5, fused=True)
-        self._call = GraphCache()
+        rest = [part for part in policy.parameters() if id(part) not in apart]
+        self._adam = FlatAdam([group for group in (rest, critic) if group])
+        self._calls = GraphCache()
 
     def update(
         self, rollout: Rollout, *, remaining: float, generator: torch.Generator
@@ -241,76 +244,70 @@ class Agent:
         returns = advantages + rollout.values
         if config.advantage_norm == "batch":
             advantages = normalised(advantages)
-        batch = Batch.of(rollout, advantages=advantages, returns=returns)
+        batch = Batch.of(rollout, config, advantages=advantages, returns=returns)
         losses = list(self._epochs(batch, config, generator=generator))
         has_critic = self._policy.critic is not None
         metrics = update_metrics(losses, batch, config, has_critic=has_critic)
         self._require_sound(metrics, rollout)
         adapt = SURROGATES[config.surrogate].adapt
         if adapt is not None:
-            self._kl_coef = adapt(config.kl_coef, self._kl(batch), config)
+            self._kl_coef = adapt(config.kl_coef, self._kl(rollout), config)
         return metrics
 
     def _scheduled(self, remaining: float) -> PPOConfig:
-        """The config as it stands now; also sets the optimizer's step sizes."""
-        config = self._config
+        """The config as it stands now: with the numbers that schedules have changed."""
+        config = replace(self._config, kl_coef=self._kl_coef)
         if config.clip_range_schedule == "linear":
             config = replace(config, clip_range=config.clip_range * remaining)
-        scale = remaining if config.learning_rate_schedule == "linear" else 1.0
-        rates = (config.learning_rate, config.critic_learning_rate or config.learning_rate)
-        for group, rate in zip(self._optimizer.param_groups, rates, strict=False):
-            group["lr"] = rate * scale
-        return replace(config, kl_coef=self._kl_coef)
+        if config.learning_rate_schedule == "linear":
+            rate, own = config.learning_rate, config.critic_learning_rate
+            config = replace(
+                config,
+                learning_rate=rate * remaining,
+                critic_learning_rate=None if own is None else own * remaining,
+            )
+        return config
 
     def _epochs(
         self, batch: Batch, config: PPOConfig, *, generator: torch.Generator
     ) -> Iterator[MinibatchLoss]:
         """Make the gradient steps, until a minibatch shows that the policy has gone too far."""
-        buffers = dict(self._policy.named_buffers())
-        weights = [group.weights for group in self._groups]
         limits = Limits.of(config).tensors
+        rates = [
+            rate for rate in (config.learning_rate, config.critic_learning_rate) if rate is not None
+        ]
 
         def clipped_gradient(*tensors: Tensor) -> tuple[Tensor, ...]:
-            """One gradient per group of weights, then the loss's terms and log r; a function of its
-            arguments alone."""
-            rest = iter(tensors)
-            flat = [part.detach().requires_grad_() for part in islice(rest, len(weights))]
-            state = dict(zip(buffers, islice(rest, len(buffers)), strict=True))
-            for group, part in zip(self._groups, flat, strict=True):
-                state |= group.views(part)
-            near = Limits(*islice(rest, len(limits)))
-            minibatch = batch.like(tuple(rest))
-            loss = ppo_loss(partial(functional_call, self._policy, state), minibatch, config, near)
-            gradients = torch.autograd.grad(loss.total, flat)
-            norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-            scale = (config.max_grad_norm / (norm + 1e-6)).clamp(max=1)
-            terms = torch.stack((loss.policy, loss.value, loss.entropy)).detach()
-            return *(gradient * scale for gradient in gradients), terms, loss.log_ratio
+            """The gradient, then the loss's terms and log r."""
+            near, minibatch = Limits(*tensors[: len(limits)]), batch.like(tensors[len(limits) :])
+            loss = ppo_loss(self._policy, minibatch, config, near)
+            parts = torch.autograd.grad(loss.total, self._adam.parameters)
+            gradient = self._adam.flattened(parts)
+            scale = (config.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1)
+            return gradient * scale, loss.terms, loss.log_ratio
 
         for _ in range(config.update_epochs):
             for minibatch in batch.minibatches(config.minibatch_size, generator=generator):
-                inputs = (*weights, *buffers.values(), *limits, *minibatch.tensors)
                 # the numbers that schedules change are among the limits
-                *gradients, terms, log_ratio = self._call(
-                    clipped_gradient, inputs, constants=self._config
+                gradient, terms, log_ratio = self._calls(
+                    clipped_gradient, (*limits, *minibatch.tensors), constants=self._config
                 )
                 if config.kl_stop is not None and approximate_kl(log_ratio) > config.kl_stop:
                     yield MinibatchLoss(terms, log_ratio, stepped=False)
                     return
-                for group, gradient in zip(self._groups, gradients, strict=True):
-                    group.gradient.copy_(gradient)
-                self._optimizer.step()
+                self._adam.gradient.copy_(gradient)
+                self._adam.step(rates)
                 yield MinibatchLoss(terms, log_ratio, stepped=True)
 
     @torch.no_grad()
-    def _kl(self, batch: Batch) -> float:
-        """Mean KL(old || new) over the batch."""
-        return float(batch.pi.kl(self._policy.distribution(batch.obs)).mean())
+    def _kl(self, rollout: Rollout) -> float:
+        """Mean KL(old || new) over a rollout."""
+        return float(rollout.pi.kl(self._policy.distribution(rollout.obs.flatten(0, 1))).mean())
 
     @torch.no_grad()
     def _require_sound(self, metrics: Mapping[str, float], rollout: Rollout) -> None:
         require_finite(metrics)
-        if not all(group.weights.isfinite().all() for group in self._groups):
+        if not self._adam.weights.isfinite().all():
             raise Divergence("a weight is not finite")
         # finite weights may overflow in sums too; the last states stand for those to come
         pi = self._policy.distribution(rollout.obs[-1])
@@ -325,42 +322,21 @@ class Agent:
 
     def state(self) -> dict[str, Any]:
         """The state that `restore` needs besides the policy's weights."""
-        return {"optimizer": self._optimizer.state_dict(), "kl_coef": self._kl_coef}
+        return {"adam": self._adam.state(), "kl_coef": self._kl_coef}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from the `state` of an agent."""
-        # a copy: the optimizer keeps these tensors and changes them
-        self._optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
+        self._adam.restore(state["adam"])
         self._kl_coef = float(state["kl_coef"])
-
-
-class FlatParameters:
-    """A module's parameters as views of one flat tensor, their gradients of another.
-
-    One call of Adam and of the norm then serves a dozen small tensors: a tenth of an update.
-    """
-
-    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
-        self._shapes = {name: parameter.shape for name, parameter in named.items()}
-        flat = nn.utils.parameters_to_vector(named.values()).detach().clone()
-        self.weights = nn.Parameter(flat)
-        self.gradient = self.weights.grad = torch.zeros_like(flat)
-        weights, gradients = self.views(self.weights.data), self.views(self.gradient)
-        for name, parameter in named.items():
-            parameter.data, parameter.grad = weights[name], gradients[name]
-
-    def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """The parameters within a tensor like `weights`."""
-        parts = torch.split(flat, [shape.numel() for shape in self._shapes.values()])
-        named = zip(self._shapes.items(), parts, strict=True)
-        return {name: part.view(shape) for (name, shape), part in named}
 
 
 def normalised(advantages: Tensor) -> Tensor:
     """Advantages with mean 0 and standard deviation 1; a single one is unchanged."""
     if advantages.numel() < 2:
         return advantages
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    centred = advantages - advantages.mean()
+    std = centred.norm() / sqrt(centred.numel() - 1)  # `std` takes ten times as long
+    return centred / (std + 1e-8)
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lander.config import EnvConfig, TrainConfig
 from lander.env import AnyEnv, as_config, env_spec, is_builtin, make_whole, spaces
+from lander.graph import GraphCache
 from lander.interface import CheckedEnv, EnvFault, kind_of
 from lander.lunar import LeanLander, Physics, under
 from lander.policy import ActorCritic
@@ -127,11 +128,17 @@ def evaluate(
 def policy_act_fn(policy: ActorCritic, generator: torch.Generator | None = None) -> ActFn:
     """Chooses a policy's most probable actions, or samples them if a generator is given."""
 
+    calls = GraphCache()
+
     @torch.no_grad()
     def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
-        pi = policy.distribution(torch.from_numpy(obs))
-        actions = pi.mode() if generator is None else pi.sample(generator)
-        return policy.head.to_env(actions).numpy()
+        seen = torch.tensor(obs)  # in torch's memory, as the last bit may depend on alignment
+        if generator is None:
+            _, actions = calls(policy.act, (seen,), constants="mode")
+        else:
+            noise = policy.distribution(seen).noise(1, generator)
+            _, actions = calls(policy.act, (seen, noise[0]), constants="sample")
+        return actions.numpy()
 
     return act
 

@@ -64,7 +64,7 @@ class ActorCritic(nn.Module):
         """pi(.|s) and V(s) for observations (B, obs)."""
         seen = self.normalise(obs)
         features = self.actor_trunk(seen)
-        pi = self.head.distribution(self.actor(features))
+        pi = self.head.distribution(self._outputs(features))
         if self.critic is None or self.critic_trunk is None:
             return Prediction(pi, None)
         if self.critic_trunk is not self.actor_trunk:
@@ -73,7 +73,14 @@ class ActorCritic(nn.Module):
 
     def distribution(self, obs: Tensor) -> Distribution:
         """pi(.|s) for observations (B, obs)."""
-        return self.head.distribution(self.actor(self.actor_trunk(self.normalise(obs))))
+        return self.head.distribution(self._outputs(self.actor_trunk(self.normalise(obs))))
+
+    def act(self, obs: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Actions for observations (B, obs), as the distribution and as the environment sees them:
+        those to which the `noise` of one draw leads, or the most probable ones."""
+        pi = self.distribution(obs)
+        actions = pi.mode() if noise is None else pi.pick(noise)
+        return actions, self.head.to_env(actions)
 
     def value(self, obs: Tensor) -> Tensor:
         """V(s), (B,), for observations (B, obs); zero without a critic."""
@@ -81,6 +88,11 @@ class ActorCritic(nn.Module):
             return torch.zeros(len(obs))
         values: Tensor = self.critic(self.critic_trunk(self.normalise(obs)))
         return values.squeeze(-1)
+
+    def _outputs(self, features: Tensor) -> Tensor:
+        """The actor's last layer: (B, outputs) from features (B, H)."""
+        # (outputs, B) in memory: the product takes half the time, and a softmax needs no copy
+        return (self.actor.weight @ features.T + self.actor.bias.unsqueeze(1)).T
 
     def normalise(self, obs: Tensor) -> Tensor:
         """The networks' inputs from raw observations (B, obs)."""
@@ -121,6 +133,15 @@ class DeterministicActor(nn.Module):
         return self.policy.head.to_env(self.policy.distribution(obs.float()).mode())
 
 
+class Linear(nn.Linear):
+    """x W^T + b as two operations: TorchScript (`lander.graph`) makes two of torch's single one,
+    which rounds differently."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in) -> (B, out)."""
+        return x @ self.weight.T + self.bias
+
+
 def trunk(inputs: int, config: PolicyConfig, *, generator: torch.Generator) -> nn.Sequential:
     """Hidden layers with an activation after each."""
     layers: list[nn.Module] = []
@@ -136,8 +157,8 @@ def linear(
     fan_in: int, fan_out: int, config: PolicyConfig, *, gain: float, generator: torch.Generator
 ) -> nn.Linear:
     """A linear layer initialised by `config.init`; `gain` is for orthogonal weights."""
-    # created without storage: its own initialisation would draw from the global generator
-    layer = nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
+    with torch.random.fork_rng(devices=()):  # its own initialisation draws from the global one
+        layer = Linear(fan_in, fan_out)
     if config.init == "orthogonal":
         nn.init.orthogonal_(layer.weight, gain, generator=generator)
         nn.init.zeros_(layer.bias)
@@ -145,4 +166,6 @@ def linear(
         bound = 1 / sqrt(fan_in)
         nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
         nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    if fan_out > fan_in:  # long rows in memory: the first layer's gradient takes a quarter the time
+        layer.weight.data = layer.weight.data.T.contiguous().T
     return layer

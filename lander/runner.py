@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lander.config import TrainConfig
 from lander.errors import ConfigError
+from lander.graph import GraphCache
 from lander.policy import ActorCritic
 from lander.rollout import Rollout
 from lander.vector import EpisodeStart, VectorEnv
@@ -44,6 +45,7 @@ class Runner:
         self._policy = policy
         self._config = config
         self._generator = generator
+        self._calls = GraphCache()
         # from 2^31 up, clear of the seeds of evaluation episodes, which lie below
         seeds = np.random.SeedSequence(config.seed).generate_state(len(envs)) | np.uint32(2**31)
         self._obs = torch.from_numpy(envs.reset(seeds.tolist()))
@@ -87,10 +89,11 @@ class Runner:
         last_obs: list[NDArray[np.float32]] = []
         finished: list[Episode] = []
         everyone = np.arange(num_envs)
+        noise = policy.distribution(self._obs).noise(steps, self._generator)
         for t in range(steps):
             obs[t] = self._obs
-            actions[t] = policy.distribution(self._obs).sample(self._generator)
-            step = self._envs.step(head.to_env(actions[t]).numpy())
+            actions[t], sent = self._calls(policy.act, (obs[t], noise[t]), constants="act")
+            step = self._envs.step(sent.numpy())
             rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
             last_obs += step.last_obs
             finished += self._count(everyone, step.rewards, step.terminated | step.truncated)
@@ -109,7 +112,7 @@ class Runner:
     def _collect_episodes(self, share: int) -> tuple[Rollout, list[Episode]]:
         """Collect `share` episodes from each copy; taking the first to finish would favour short
         episodes."""
-        policy, head, num_envs = self._policy, self._policy.head, len(self._envs)
+        policy, num_envs = self._policy, len(self._envs)
         left = np.full(num_envs, share)
         played: list[tuple[NDArray[np.intp], Tensor, Tensor, Any]] = []
         last_obs: list[list[NDArray[np.float32]]] = [[] for _ in range(num_envs)]
@@ -117,8 +120,9 @@ class Runner:
         while left.any():
             copies = np.flatnonzero(left)
             obs = self._obs[copies]
-            actions = policy.distribution(obs).sample(self._generator)
-            step = self._envs.step(head.to_env(actions).numpy(), copies)
+            noise = policy.distribution(obs).noise(1, self._generator)
+            actions, sent = policy.act(obs, noise[0])
+            step = self._envs.step(sent.numpy(), copies)
             played.append((copies, obs, actions, step))
             for copy, row in zip(copies[step.truncated], step.last_obs, strict=True):
                 last_obs[copy].append(row)

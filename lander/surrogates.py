@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ BETA_MIN, BETA_MAX = 2.0**-10, 2.0**10
 class Limits:
     """The bounds on the new policy in this update; scalars that change from update to update.
 
-    They are tensors, so that a captured gradient step takes them as inputs and serves every update.
+    They are tensors, so that a recorded gradient step takes them as inputs and serves every update.
     In float64 they are rounded where they meet float32, as Python's numbers are.
     """
 
@@ -61,6 +62,8 @@ class Surrogate:
     """(log r of an update's transitions, config) -> metrics of this surrogate only."""
     adapt: Callable[[float, float, PPOConfig], float] | None = None
     """(beta, mean KL after an update, config) -> beta of the next update."""
+    uses_kl: bool = False
+    """Whether the objective calls for KL(old || new)."""
 
 
 def unclipped(ratio: Tensor, advantages: Tensor, _kl: object, _limits: Limits) -> Tensor:
@@ -69,9 +72,14 @@ def unclipped(ratio: Tensor, advantages: Tensor, _kl: object, _limits: Limits) -
 
 
 def clipped(ratio: Tensor, advantages: Tensor, _kl: object, limits: Limits) -> Tensor:
-    """L_CLIP = min(r A, clip(r, 1 - eps, 1 + eps) A) (eq. 7)."""
-    near = ratio.clamp(limits.low, limits.high)
-    return torch.min(ratio * advantages, near * advantages)
+    """L_CLIP = min(r A, clip(r, 1 - eps, 1 + eps) A) (eq. 7).
+
+    The smaller one is min(r, 1 + eps) A where A is positive, and max(r, 1 - eps) A where it is
+    negative: one range for each transition, half the operations, the same numbers to the bit.
+    """
+    low = torch.where(advantages < 0, limits.low.to(ratio), -inf)
+    high = torch.where(advantages > 0, limits.high.to(ratio), inf)
+    return ratio.clamp(low, high) * advantages
 
 
 def clip_metrics(log_ratio: Tensor, ppo: PPOConfig) -> dict[str, float]:
@@ -106,8 +114,8 @@ def adaptive_metrics(_log_ratio: Tensor, ppo: PPOConfig) -> dict[str, float]:
 
 SURROGATES: dict[str, Surrogate] = {
     "clip": Surrogate(clipped, metrics=clip_metrics),
-    "kl_fixed": Surrogate(penalised),
-    "kl_adaptive": Surrogate(penalised, metrics=adaptive_metrics, adapt=adapted),
+    "kl_fixed": Surrogate(penalised, uses_kl=True),
+    "kl_adaptive": Surrogate(penalised, metrics=adaptive_metrics, adapt=adapted, uses_kl=True),
     "none": Surrogate(unclipped),
 }
 """Surrogates by their name in `ppo.surrogate`."""

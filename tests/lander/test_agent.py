@@ -156,7 +156,6 @@ def test_kl_stop_leaves_what_so_many_steps_make() -> None:
     agent = Agent(plain, made({}).ppo)
     batch = batch_of(rollout)
     generator = torch.Generator().manual_seed(1)
-    agent._scheduled(1.0)
     epochs = agent._epochs(batch, made({}).ppo, generator=generator)
     for _ in range(steps):
         next(epochs)
@@ -188,7 +187,8 @@ def batch_of(rollout: Rollout) -> Batch:
     """As `Agent.update` makes it at the defaults."""
     config = made({}).ppo
     advantages = ADVANTAGES[config.advantage](rollout, config)
-    return Batch.of(rollout, advantages=advantages, returns=advantages + rollout.values)
+    returns = advantages + rollout.values
+    return Batch.of(rollout, config, advantages=advantages, returns=returns)
 
 
 def test_a_penalty_of_no_weight_is_no_surrogate() -> None:
@@ -318,9 +318,9 @@ def test_without_a_critic_nothing_is_said_of_one() -> None:
     assert not [name for name in metrics if "value" in name]
     with torch.no_grad():
         loss = ppo_loss(policy, batch_of(rollout), config.ppo, Limits.of(config.ppo))
-    expected = float(loss.policy) - config.ppo.entropy_coef * float(loss.entropy)
-    assert float(loss.total) == pytest.approx(expected)
-    assert float(loss.value) == 0.0
+    surrogate, value, entropy = loss.terms.tolist()
+    assert float(loss.total) == pytest.approx(surrogate - config.ppo.entropy_coef * entropy)
+    assert value == 0.0
 
 
 def weights(values: dict[str, Any]) -> Tensor:

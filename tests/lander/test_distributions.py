@@ -123,11 +123,12 @@ def test_kl_is_the_expected_difference_of_log_probs(pi: Distribution) -> None:
 def test_rows_are_the_distribution_in_these_states(pi: Distribution, index: Tensor | slice) -> None:
     actions, chosen = pi.sample(rng(1)), pi.rows(index)
     assert type(chosen) is type(pi)
-    assert torch.equal(chosen.log_prob(actions[index]), pi.log_prob(actions)[index])
-    assert torch.equal(chosen.entropy(), pi.entropy()[index])
+    same = torch.testing.assert_close  # an exp of three numbers and of six may differ in a bit
+    same(chosen.log_prob(actions[index]), pi.log_prob(actions)[index])
+    same(chosen.entropy(), pi.entropy()[index])
     assert torch.equal(chosen.mode(), pi.mode()[index])
     other = pi.rows(torch.arange(6).flip(0))
-    assert torch.equal(chosen.kl(other.rows(index)), pi.kl(other)[index])
+    same(chosen.kl(other.rows(index)), pi.kl(other)[index])
 
 
 @pytest.mark.parametrize(

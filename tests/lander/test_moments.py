@@ -201,10 +201,10 @@ def test_statistics_include_a_rollout_after_the_agent_has_learned_from_it(
 
     @torch.no_grad()
     def watched(
-        policy: partial[Prediction], batch: Batch, config: PPOConfig, limits: Limits
+        policy: ActorCritic, batch: Batch, config: PPOConfig, limits: Limits
     ) -> Loss:
         """Before the only gradient step of each update the policy is still the one that flew."""
-        counts.append(float(moments(policy.args[0]).count))
+        counts.append(float(moments(policy).count))
         seen.append(batch.obs)
         prediction = policy(batch.obs)
         ratio = (prediction.pi.log_prob(batch.actions) - batch.log_probs).exp()
