@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.nn.functional import mse_loss
 
 from lander.adam import FlatAdam
@@ -283,7 +284,7 @@ class Agent:
             loss = ppo_loss(self._policy, minibatch, config, near)
             parts = torch.autograd.grad(loss.total, self._adam.parameters)
             gradient = self._adam.flattened(parts)
-            scale = (config.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1)
+            scale = (config.max_grad_norm / (vector_norm(gradient) + 1e-6)).clamp(max=1)
             return gradient * scale, loss.terms, loss.log_ratio
 
         for _ in range(config.update_epochs):
@@ -335,7 +336,7 @@ def normalised(advantages: Tensor) -> Tensor:
     if advantages.numel() < 2:
         return advantages
     centred = advantages - advantages.mean()
-    std = centred.norm() / sqrt(centred.numel() - 1)  # `std` takes ten times as long
+    std = vector_norm(centred) / sqrt(centred.numel() - 1)  # `std` takes ten times as long
     return centred / (std + 1e-8)
 
 

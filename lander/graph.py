@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import count
 from math import isfinite
 from typing import Any, cast
 
@@ -116,6 +117,7 @@ class Recorder(TorchDispatchMode):
         self.constants: list[Tensor] = []
         """The tensors that are neither inputs nor results of an operation."""
         self._lines: list[str] = []
+        self._numbers = count()
         self._names: dict[int, str] = {}
         self._alive: list[Tensor] = []
         """An address names a tensor as long as it exists."""
@@ -174,7 +176,7 @@ class Recorder(TorchDispatchMode):
         return name
 
     def _new(self, tensor: Tensor) -> str:
-        return self._name(tensor, f"result_{len(self._alive)}")
+        return self._name(tensor, f"result_{next(self._numbers)}")
 
     def _written(self, part: object) -> str:
         """An argument of an operation, as TorchScript writes it."""

@@ -1,21 +1,21 @@
-"""A captured function gives what the function gives, to the bit."""
+"""A recorded function gives what the function gives, to the bit."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from contextlib import closing
-from importlib.util import module_from_spec, spec_from_file_location
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-import lander.agent
 import lander.graph
 from lander.config import PPOConfig, TrainConfig
 from lander.dotted import configure
-from lander.graph import Function, GraphCache, captured, replayed
+from lander.graph import Function, GraphCache, Recorder, recorded, run
 from lander.resolve import resolve
 from lander.surrogates import SURROGATES, Limits
 from lander.trainer import Training, make_vector_env
@@ -31,16 +31,16 @@ CONTINUOUS = {"env.id": "LunarLanderContinuous-v3"}
 
 
 @pytest.fixture
-def captures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The shapes of the inputs of every capture, none of which has to pay for itself first."""
+def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The shapes of the inputs of every recording, none of which has to pay for itself first."""
     monkeypatch.setattr(lander.graph, "PAID_AFTER", 0)
     made: list[Any] = []
 
     def spy(function: Function, inputs: Any) -> Function:
         made.append([tuple(part.shape) for part in inputs])
-        return captured(function, inputs)
+        return recorded(function, inputs)
 
-    monkeypatch.setattr(lander.graph, "captured", spy)
+    monkeypatch.setattr(lander.graph, "recorded", spy)
     return made
 
 
@@ -81,25 +81,25 @@ def tensors(tree: Any) -> list[Tensor]:
         CONTINUOUS | {"env.bins": 5, "policy.head": "joint"},
     ],
 )
-def test_a_training_is_the_same_to_the_bit_with_and_without_graphs(
-    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, captures: list[Any]
+def test_a_training_is_the_same_to_the_bit_with_and_without_programs(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 3)
-    replayed = tensors(state_after(values, updates=6))
-    assert captures
-    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 10**9)
-    captures.clear()
+    monkeypatch.setattr(lander.graph, "RECORD_AFTER", 3)
+    programmed = tensors(state_after(values, updates=6))
+    assert recordings
+    monkeypatch.setattr(lander.graph, "RECORD_AFTER", 10**9)
+    recordings.clear()
     plain = tensors(state_after(values, updates=6))
-    assert not captures
-    assert len(plain) == len(replayed) > 20
-    for one, other in zip(plain, replayed, strict=True):
+    assert not recordings
+    assert len(plain) == len(programmed) > 20
+    for one, other in zip(plain, programmed, strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_function_is_captured_when_due_and_replayed_from_then_on(
-    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
+def test_a_function_is_recorded_when_due_and_its_program_runs_from_then_on(
+    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 3)
+    monkeypatch.setattr(lander.graph, "RECORD_AFTER", 3)
     calls: list[int] = []
 
     def triple(x: Tensor) -> tuple[Tensor, ...]:
@@ -110,14 +110,14 @@ def test_a_function_is_captured_when_due_and_replayed_from_then_on(
     for k in range(1, 7):
         result, _ = cache(triple, [torch.full((2,), float(k))], constants="triple")
         assert result.tolist() == [3.0 * k, 3.0 * k]
-    assert calls == [2, 2, 2, 2]  # three times by itself, once to be captured
-    assert captures == [[(2,)]]
+    assert calls == [2, 2, 2, 2]  # three times by itself, once to be recorded
+    assert recordings == [[(2,)]]
 
 
 def test_other_constants_or_shapes_are_another_function(
-    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
+    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 2)
+    monkeypatch.setattr(lander.graph, "RECORD_AFTER", 2)
     cache = GraphCache()
 
     def called(factor: float, size: int) -> list[float]:
@@ -128,7 +128,7 @@ def test_other_constants_or_shapes_are_another_function(
         assert called(2.0, 1) == [2.0]
         assert called(3.0, 1) == [3.0]
         assert called(3.0, 2) == [3.0, 3.0]
-    assert captures == [[(1,)], [(1,)], [(2,)]]
+    assert recordings == [[(1,)], [(1,)], [(2,)]]
 
 
 SHORT = {
@@ -140,7 +140,7 @@ SHORT = {
     "policy.hidden_sizes": (4,),
     "total_steps": 64 * 20,
 }
-"""160 gradient steps an update: each is captured by itself."""
+"""160 gradient steps an update: each is recorded by itself."""
 
 
 @pytest.mark.parametrize(
@@ -150,24 +150,25 @@ SHORT = {
         {"ppo.surrogate": "kl_adaptive", "ppo.kl_target": 1e-9},
     ],
 )
-def test_what_changes_from_update_to_update_needs_no_graph_of_its_own(
-    changing: dict[str, Any], captures: list[Any]
+def test_what_changes_from_update_to_update_needs_no_program_of_its_own(
+    changing: dict[str, Any], recordings: list[Any]
 ) -> None:
-    assert lander.graph.CAPTURE_AFTER < 32 * 5
+    assert lander.graph.RECORD_AFTER < 32 * 5
     config = resolve(configure(BASE | SHORT | changing, base=TrainConfig())).config
     with closing(make_vector_env(config.env)) as envs:
         training = Training(config, envs)
         for _ in range(10):
             training.update()
-    assert len(captures) == 1
+    gradient_steps = [shapes for shapes in recordings if len(shapes) > 2]  # the others act
+    assert len(gradient_steps) == 1
 
 
 @pytest.mark.parametrize("name", ["clip", "kl_fixed"])
-def test_a_graph_serves_every_clip_range_and_every_beta(
+def test_a_program_serves_every_clip_range_and_every_beta(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frozen, a graph of one update would give its gradient in all that follow."""
-    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 5)
+    """Frozen, the program of one update would give its gradient in all that follow."""
+    monkeypatch.setattr(lander.graph, "RECORD_AFTER", 5)
     cache = GraphCache()
     ratios = torch.linspace(0.5, 1.5, 9)
 
@@ -179,37 +180,37 @@ def test_a_graph_serves_every_clip_range_and_every_beta(
         limits = Limits.of(PPOConfig(clip_range=0.4 / (step + 1), kl_coef=float(step)))
         result, _ = cache(loss, limits.tensors, constants=name)
         assert torch.equal(result, loss(*limits.tensors)[0])
-    assert len(cache._graphs) == 1
+    assert len(cache._programs) == 1
 
 
 def double(x: Tensor) -> tuple[Tensor, ...]:
     return 2 * x, x
 
 
-def test_however_many_shapes_come_a_few_graphs_are_held(
-    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
+def test_however_many_shapes_come_a_few_programs_are_held(
+    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
     """Rollouts of whole episodes give minibatches of many sizes; those used last stay."""
-    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 2)
+    monkeypatch.setattr(lander.graph, "RECORD_AFTER", 2)
     cache = GraphCache()
-    sizes = range(1, 2 * lander.graph.MAX_GRAPHS)
+    sizes = range(1, 2 * lander.graph.MAX_PROGRAMS)
     for size in sizes:
         for _ in range(3):
             assert cache(double, [torch.ones(size)], constants="")[0].tolist() == [2.0] * size
         cache(double, [torch.ones(1)], constants="")
-    assert len(captures) == len(sizes)
-    assert len(cache._graphs) == lander.graph.MAX_GRAPHS
-    captures.clear()
+    assert len(recordings) == len(sizes)
+    assert len(cache._programs) == lander.graph.MAX_PROGRAMS
+    recordings.clear()
     for size in (1, sizes[-1], sizes[-2]):
         cache(double, [torch.ones(size)], constants="")
-    assert not captures
+    assert not recordings
 
 
-def test_shapes_that_never_recur_are_captured_once_with_bounded_counts(
-    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
+def test_shapes_that_never_recur_are_recorded_once_with_bounded_counts(
+    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
-    """No graph is captured before the last one has paid for itself."""
-    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 2)
+    """No function is recorded before the last program has paid for itself."""
+    monkeypatch.setattr(lander.graph, "RECORD_AFTER", 2)
     monkeypatch.setattr(lander.graph, "PAID_AFTER", 400)
     monkeypatch.setattr(lander.graph, "MAX_COUNTS", 50)
     cache = GraphCache()
@@ -217,68 +218,131 @@ def test_shapes_that_never_recur_are_captured_once_with_bounded_counts(
         for _ in range(3):
             cache(double, [torch.ones(size)], constants="")
         assert len(cache._calls) <= 51
-    assert captures == [[(1,)]]
+    assert recordings == [[(1,)]]
     for _ in range(400):
         cache(double, [torch.ones(1)], constants="")
     for _ in range(2):
         cache(double, [torch.ones(7)], constants="")
-    assert captures == [[(1,)], [(7,)]]
+    assert recordings == [[(1,)], [(7,)]]
 
 
-def test_the_private_parts_of_the_installed_torch_still_capture() -> None:
+def test_the_installed_torch_still_records() -> None:
     try:
-        result = replayed(captured(double, [torch.ones(2)]), [torch.full((2,), 3.0)])
+        result = run(recorded(double, [torch.ones(2)]), [torch.full((2,), 3.0)])
     except Exception as error:
         pytest.fail(
-            f"torch {torch.__version__} has changed what lander/graph.py captures with: training "
+            f"torch {torch.__version__} has changed what lander/graph.py records with: training "
             f"falls back to plain calls, {error!r}"
         )
     assert result[0].tolist() == [6.0, 6.0]
 
 
-def another_result(*_: object) -> Function:
-    return lambda x: (3 * x, x)
+def test_a_program_reads_like_the_operations_that_it_stands_for() -> None:
+    """A constant is a tensor that lies elsewhere, and so are views of it."""
+    weight = torch.tensor([[1.0, 2.0]], requires_grad=True)
+
+    def gradient(x: Tensor) -> tuple[Tensor, ...]:
+        (slope,) = torch.autograd.grad((x @ weight.T).exp().sum(), weight)
+        return slope, x
+
+    inputs = (torch.tensor([[0.5, -1.0]]),)
+    with Recorder(inputs) as recorder:
+        outputs = gradient(*inputs)
+    assert recorder.source(outputs).splitlines()[:4] == [
+        "def program(input_0, constant_0):",
+        "    result_0 = torch.ops.aten.mm(input_0, constant_0)",
+        "    result_1 = torch.ops.aten.exp(result_0)",
+        "    result_2 = torch.ops.aten.sum(result_1)",
+    ]
+    assert len(recorder.constants) == 1
 
 
-@pytest.fixture(params=["no make_fx", "no trace", "no function", "another result", "other error"])
+def test_a_program_follows_tensors_that_change_where_they_lie() -> None:
+    """The weights between two gradient steps, for example."""
+    weight, other = torch.tensor([2.0]), torch.tensor([5.0])
+    program = recorded(lambda x: (x * weight.view(1, 1), x - other), [torch.ones(1)])
+    weight.fill_(3.0)
+    other.fill_(7.0)
+    product, difference = run(program, [torch.full((1,), 10.0)])
+    assert product.tolist() == [[30.0]]
+    assert difference.tolist() == [3.0]
+
+
+def test_numbers_lists_types_and_infinity_keep_their_meaning() -> None:
+    def every(x: Tensor) -> tuple[Tensor, ...]:
+        parts = x.split([1, 2])
+        capped = torch.where(x > 0, float("inf"), 0.1).clamp(None, 1e30)
+        return torch.cat([parts[1], parts[0]]), capped.double().sum((0,), keepdim=True), x.clone()
+
+    x = torch.tensor([-1.0, 2.0, 3.0])
+    for ours, plain in zip(run(recorded(every, [x]), [x]), every(x), strict=True):
+        assert ours.dtype == plain.dtype
+        assert torch.equal(ours, plain)
+
+
+def test_what_torchscript_cannot_write_is_called_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
+) -> None:
+    monkeypatch.setattr(lander.graph, "RECORD_AFTER", 2)
+    generator = torch.Generator().manual_seed(1)
+
+    def drawn(x: Tensor) -> tuple[Tensor, ...]:
+        generator.manual_seed(1)
+        return torch.empty_like(x).normal_(generator=generator), x
+
+    cache = GraphCache()
+    results = [cache(drawn, [torch.ones(3)], constants="")[0] for _ in range(4)]
+    assert all(torch.equal(result, results[0]) for result in results)
+    assert len(recordings) == 1  # tried once
+
+
+def test_neither_training_nor_recording_imports_torchs_compiler() -> None:
+    """It costs a second and 80 MB in each worker."""
+    values = {"total_steps": 2048, "checkpoints": 1, "eval_episodes": 1, "final_episodes": 1}
+    script = (
+        "import sys, lander.graph as graph\n"
+        "from lander.config import TrainConfig\n"
+        "from lander.dotted import configure\n"
+        "from lander.trainer import train\n"
+        "made, spied = [], graph.recorded\n"
+        "graph.recorded = lambda *given: made.append(1) or spied(*given)\n"
+        f"train(configure({values | {'env.id': 'CartPole-v1'}}, base=TrainConfig()))\n"
+        "heavy = {'sympy', 'torch._dynamo', 'torch.fx.experimental.symbolic_shapes'}\n"
+        "print(len(made) > 0, sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "True []\n", done.stderr
+
+
+def another_result(_source: str) -> Any:
+    return SimpleNamespace(program=lambda x: (3 * x, x))
+
+
+def missing(*_: object) -> Any:
+    raise AttributeError
+
+
+@pytest.fixture(params=["no TorchScript", "no source", "another result", "no recorder"])
 def changed_torch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A version of torch whose private parts are not those of today."""
+    """A version of torch that has changed what recording needs."""
     match request.param:
-        case "no make_fx":
-            monkeypatch.setitem(sys.modules, "torch.fx.experimental.proxy_tensor", None)
-        case "no trace":
-            monkeypatch.delattr(torch.jit._trace, "_get_trace_graph")
-        case "no function":
-            monkeypatch.delattr(torch._C, "_create_function_from_graph")
+        case "no TorchScript":
+            monkeypatch.delattr(torch.jit, "CompilationUnit")
+        case "no source":
+            monkeypatch.setattr(torch.jit, "CompilationUnit", missing)
         case "another result":
-            monkeypatch.setattr(torch._C, "_create_function_from_graph", another_result)
+            monkeypatch.setattr(torch.jit, "CompilationUnit", another_result)
         case _:
-            monkeypatch.setattr(torch._C, "_create_function_from_graph", lambda graph: graph)
+            monkeypatch.setattr(Recorder, "__enter__", missing)
 
 
 @pytest.mark.usefixtures("changed_torch")
-def test_without_torchs_private_parts_a_function_is_called_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, captures: list[Any]
+def test_where_torch_has_changed_a_function_is_called_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, recordings: list[Any]
 ) -> None:
-    monkeypatch.setattr(lander.graph, "CAPTURE_AFTER", 2)
+    monkeypatch.setattr(lander.graph, "RECORD_AFTER", 2)
     cache = GraphCache()
     for k in range(1, 6):
         result, _ = cache(double, [torch.full((2,), float(k))], constants="")
         assert result.tolist() == [2.0 * k, 2.0 * k]
-    assert len(captures) == 1  # tried once
-
-
-def test_without_torchs_private_parts_a_training_is_the_same_to_the_bit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    expected = tensors(state_after(SHORT, updates=2))
-    monkeypatch.setitem(sys.modules, "torch.fx.experimental.proxy_tensor", None)
-    monkeypatch.setitem(sys.modules, "torch.jit._trace", None)
-    spec = spec_from_file_location("traced_again", lander.graph.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    again = module_from_spec(spec)
-    spec.loader.exec_module(again)  # its import does without them
-    monkeypatch.setattr(lander.agent, "GraphCache", again.GraphCache)
-    plain = tensors(state_after(SHORT, updates=2))
-    assert all(map(torch.equal, plain, expected))
+    assert len(recordings) == 1  # tried once

@@ -251,6 +251,7 @@ def test_minibatches_hold_every_transition_once_in_like_shares(
         assert torch.equal(part.values, 4 * part.log_probs)
         assert torch.equal(part.obs[:, 0], part.log_probs)
         # log sigmoid(k), the probability of the first action
+        assert part.pi is not None
         first = part.pi.log_prob(part.actions)
         torch.testing.assert_close(first, part.log_probs.sigmoid().log())
 

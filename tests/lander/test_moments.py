@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,7 @@ from lander import checkpoint as files
 from lander.agent import Batch, Loss, ppo_loss
 from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
 from lander.evaluation import CHECKPOINT_SEED, evaluate
-from lander.policy import ActorCritic, DeterministicActor, Prediction, make_policy
+from lander.policy import ActorCritic, DeterministicActor, make_policy
 from lander.resolve import resolve
 from lander.rollout import Rollout
 from lander.runner import Runner
@@ -200,9 +199,7 @@ def test_statistics_include_a_rollout_after_the_agent_has_learned_from_it(
     seen: list[Tensor] = []
 
     @torch.no_grad()
-    def watched(
-        policy: ActorCritic, batch: Batch, config: PPOConfig, limits: Limits
-    ) -> Loss:
+    def watched(policy: ActorCritic, batch: Batch, config: PPOConfig, limits: Limits) -> Loss:
         """Before the only gradient step of each update the policy is still the one that flew."""
         counts.append(float(moments(policy).count))
         seen.append(batch.obs)
