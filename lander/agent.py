@@ -337,7 +337,8 @@ def normalised(advantages: Tensor) -> Tensor:
         return advantages
     centred = advantages - advantages.mean()
     std = vector_norm(centred) / sqrt(centred.numel() - 1)  # `std` takes ten times as long
-    return centred / (std + 1e-8)
+    result: Tensor = centred / (std + 1e-8)
+    return result
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float | None:

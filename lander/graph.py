@@ -113,7 +113,6 @@ class Recorder(TorchDispatchMode):
     """Writes down each operation that torch carries out, the backward pass included."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()
         self.constants: list[Tensor] = []
         """The tensors that are neither inputs nor results of an operation."""
         self._lines: list[str] = []
