@@ -127,18 +127,15 @@ def evaluate(
 
 def policy_act_fn(policy: ActorCritic, generator: torch.Generator | None = None) -> ActFn:
     """Chooses a policy's most probable actions, or samples them if a generator is given."""
-
     calls = GraphCache()
 
     @torch.no_grad()
     def act(obs: NDArray[np.float32]) -> NDArray[np.generic]:
-        seen = torch.tensor(obs)  # in torch's memory, as the last bit may depend on alignment
+        seen = torch.tensor(obs)  # in torch's memory: the last bit may depend on alignment
         if generator is None:
-            _, actions = calls(policy.act, (seen,), constants="mode")
-        else:
-            noise = policy.distribution(seen).noise(1, generator)
-            _, actions = calls(policy.act, (seen, noise[0]), constants="sample")
-        return actions.numpy()
+            return calls(policy.act, (seen,), constants="")[1].numpy()
+        actions = policy.distribution(seen).sample(generator)
+        return policy.head.to_env(actions).numpy()
 
     return act
 

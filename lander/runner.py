@@ -112,7 +112,7 @@ class Runner:
     def _collect_episodes(self, share: int) -> tuple[Rollout, list[Episode]]:
         """Collect `share` episodes from each copy; taking the first to finish would favour short
         episodes."""
-        policy, num_envs = self._policy, len(self._envs)
+        policy, head, num_envs = self._policy, self._policy.head, len(self._envs)
         left = np.full(num_envs, share)
         played: list[tuple[NDArray[np.intp], Tensor, Tensor, Any]] = []
         last_obs: list[list[NDArray[np.float32]]] = [[] for _ in range(num_envs)]
@@ -120,9 +120,8 @@ class Runner:
         while left.any():
             copies = np.flatnonzero(left)
             obs = self._obs[copies]
-            noise = policy.distribution(obs).noise(1, self._generator)
-            actions, sent = policy.act(obs, noise[0])
-            step = self._envs.step(sent.numpy(), copies)
+            actions = policy.distribution(obs).sample(self._generator)
+            step = self._envs.step(head.to_env(actions).numpy(), copies)
             played.append((copies, obs, actions, step))
             for copy, row in zip(copies[step.truncated], step.last_obs, strict=True):
                 last_obs[copy].append(row)
