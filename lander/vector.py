@@ -144,14 +144,14 @@ class SerialVectorEnv:
         chosen = range(len(self)) if copies is None else copies.tolist()
         rows: list[NDArray[Any] | tuple[float, ...]] = []
         rewards: list[float] = []
-        terminated: list[bool] = []
-        truncated: list[bool] = []
+        terminated, truncated = np.zeros((2, len(chosen)), dtype=np.bool_)
         last_obs: list[NDArray[np.float32]] = []
-        for copy, action in zip(chosen, actions, strict=True):
+        for i, (copy, action) in enumerate(zip(chosen, actions, strict=True)):
             env = self._envs[copy]
             row, reward, end, cut = env.step(action)
             if end or cut:
                 env.require_finite(row)
+                terminated[i], truncated[i] = end, not end
                 if not end:
                     last_obs.append(np.array(row, dtype=np.float32))
                 self.unfinished[copy] = EpisodeStart(random_state(env.stock))
@@ -160,11 +160,9 @@ class SerialVectorEnv:
                 self.unfinished[copy].actions.append(action)
             rows.append(row)
             rewards.append(reward)
-            terminated.append(end)
-            truncated.append(cut and not end)
         obs = np.array(rows, dtype=np.float32)
         self._require_finite(obs, chosen)
-        return Step(obs, np.array(rewards), np.array(terminated), np.array(truncated), last_obs)
+        return Step(obs, np.array(rewards), terminated, truncated, last_obs)
 
     def close(self) -> None:
         """Release the environments."""
