@@ -72,9 +72,10 @@ class EnvConfig:
     """Gymnasium id; needs a flat Box observation and a Discrete or Box action space. module:Id-v0
     imports the module first, which registers it."""
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
-    """The library that steps the training environments. gymnasium: the stock ones, in Python.
-    envpool: the same physics in C++ (extra [fast]), faster, with other random numbers; such a run
-    cannot be resumed. Evaluation always uses stock Gymnasium."""
+    """The library that steps the training environments. gymnasium: the stock ones, in Python;
+    LunarLander's steps are computed here, with the same numbers. envpool: the same physics in C++
+    (extra [fast]), faster, with other random numbers; such a run cannot be resumed. Evaluation
+    always uses gymnasium."""
     num_envs: Annotated[Count, Field(le=65_536)] = 16
     """N, copies stepped side by side."""
     reward_scale: Positive | Literal["running"] = 0.03

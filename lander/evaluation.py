@@ -1,4 +1,4 @@
-"""Evaluates a policy: seeded, whole episodes on stock Gymnasium, with unscaled returns."""
+"""Evaluates a policy: seeded, whole episodes on Gymnasium, with unscaled returns."""
 
 from __future__ import annotations
 

@@ -68,9 +68,10 @@ class VectorEnv(Protocol):
 
 
 class SerialVectorEnv:
-    """Stock Gymnasium environments, stepped in this process.
+    """Gymnasium environments, stepped in this process.
 
-    A plain loop is a third faster than `gymnasium.vector.SyncVectorEnv`.
+    With `physics` "lean", for `training_physics` to choose, they are LunarLanders whose steps
+    `lander.lunar` computes. A plain loop is a third faster than `gymnasium.vector.SyncVectorEnv`.
 
     >>> envs = SerialVectorEnv("CartPole-v1", 3)
     >>> envs.reset([1, 2, 3]).shape
