@@ -27,7 +27,8 @@ BUDGET: Final = 100_000_000
 """A budget out of reach: schedules stay constant, no evaluation is due."""
 WARM_UPDATES: Final = 3
 WARM_GRADIENTS: Final = 200
-"""Gradient steps before timing begins: after 150 of them lander/graph.py captures ours."""
+"""Gradient steps before timing begins: lander/graph.py needs 20 to record ours, the version before
+needed 150."""
 METHOD: Final = "step"
 
 

@@ -40,6 +40,22 @@ def test_clipping_gains_at_most_1_plus_eps_and_spares_at_most_1_minus_eps() -> N
     np.testing.assert_allclose(value.numpy(), expected, rtol=1e-12)
 
 
+def test_clipping_is_equation_7_to_the_bit_and_so_is_its_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    limits = Limits.of(PPOConfig(clip_range=0.2))
+    ratio = torch.rand(4000, generator=generator) * 2
+    ratio[:6] = torch.cat((limits.low.float().expand(3), limits.high.float().expand(3)))
+    gain = torch.randn(4000, generator=generator)
+    gain[:6] = torch.tensor([-1.5, 0.0, 1.5, -1.5, 0.0, 1.5])
+    ours, plain = ratio.clone().requires_grad_(), ratio.clone().requires_grad_()
+    value = SURROGATES["clip"].objective(ours, gain, lambda: KL, limits)
+    expected = torch.min(plain * gain, plain.clamp(limits.low, limits.high) * gain)
+    assert torch.equal(value, expected)
+    slopes = (*torch.autograd.grad(value.sum(), ours), *torch.autograd.grad(expected.sum(), plain))
+    assert torch.equal(*slopes)
+    assert 0 < int((slopes[0] == 0).sum()) < 4000
+
+
 @pytest.mark.parametrize("name", ["none", "clip"])
 def test_the_divergence_is_not_computed_where_it_is_not_needed(name: str) -> None:
     def kl() -> Tensor:
