@@ -10,24 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import mlflow
-import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.checkpoint import save
 from lander.dotted import flatten, to_toml
-from lander.env import env_spec
 from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.gif import save_landing
 from lander.lunar import training_physics
 from lander.metrics import EVAL_RETURN, FINAL_RETURN
-from lander.policy import DeterministicActor
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult
 from sweeps.errors import one_line
 from sweeps.record.entries import Batch, File, Point, SavedModel
+from sweeps.record.model import save_model
 from sweeps.record.outbox import POINTS_LIMIT, Outbox
-from sweeps.record.provenance import package_version
 from sweeps.schema import (
     CHECKPOINT_SEEDS,
     CONFIG_FILE,
@@ -131,7 +127,8 @@ class MlflowRecorder:
             self.flush()
 
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
-        typical = results[median_index([result.final.return_mean for result in results])]
+        median = median_index([result.final.return_mean for result in results])
+        typical = results[median]
         with self._timed(TimePart.MLFLOW):
             self.metrics({SCORE: score}, step=0)
         with self._timed(TimePart.GIF), tolerated(self.warnings, LANDING_GIF):
@@ -140,7 +137,7 @@ class MlflowRecorder:
             with self._timed(TimePart.MLFLOW):
                 self._seeds_together(results)
         with self._timed(TimePart.MODEL), tolerated(self.warnings, "the model"):
-            self._model(typical)
+            self._model(typical, seed=median)
 
     def _picture(self, result: TrainResult) -> None:
         """The first final episode, if the environment can draw it."""
@@ -168,17 +165,10 @@ class MlflowRecorder:
             seed_curves(points, env=env).savefig(self.file(SEED_CURVES_FILE))
             self.outbox.write(File(SEED_CURVES_FILE))
 
-    def _model(self, result: TrainResult) -> None:
-        """The policy as a LoggedModel of the run: raw observations in, env actions out."""
-        spec = env_spec(result.config.env)
-        mlflow.pytorch.save_model(
-            DeterministicActor(result.policy),
-            self.file(MODEL),
-            # two rows, or the export would fix the batch at one, as it fixes the type; requirements
-            # given, or they are inferred for seconds
-            input_example=np.zeros((2, spec.obs_dim), dtype=spec.obs_dtype),
-            pip_requirements=[f"torch=={package_version('torch')}"],
-        )
+    def _model(self, result: TrainResult, *, seed: int) -> None:
+        """The policy of a training as a LoggedModel of the run."""
+        folder = seed_folder(seed, of=self._seeds)
+        save_model(self.file(folder + POLICY_FILE), self.file(MODEL))
         points = [point for point in self._latest.values() if point[-1] == result.env_steps]
         self.outbox.write(SavedModel(MODEL, self._params, tuple(points), result.env_steps))
 

@@ -2,7 +2,7 @@
 
 The imports take seconds and hundreds of megabytes. This process pays for them once, while its
 supervisor creates the databases, and shares the memory with its workers. It opens no database and
-starts no thread, so that none is inherited.
+starts no thread, so that none is inherited. Another child of it writes their models.
 
 Supervisor and server exchange lines of JSON over two pipes. When the supervisor ends, however it
 ends, so does the server; its workers notice that, close their trials and end.
@@ -119,8 +119,11 @@ def serve() -> None:
     """Answer each request, until the supervisor ends."""
     for module in IMPORTED:
         import_module(module)
+    from sweeps.record.model import start_exporter  # here, as the supervisor's end needs none of it
+
     gc.collect()
     gc.freeze()  # a collection in a worker would copy all the pages that it looks at
+    start_exporter()
     for line in sys.stdin:
         request = json.loads(line)
         answer = ended(request) if isinstance(request, int) else fork(**request)
