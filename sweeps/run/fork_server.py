@@ -117,10 +117,12 @@ class ForkServer:
 
 def serve() -> None:
     """Answer each request, until the supervisor ends."""
+    gc.disable()  # all that imports make is kept
     for module in IMPORTED:
         import_module(module)
     from sweeps.record.model import start_exporter  # here, as the supervisor's end needs none of it
 
+    gc.enable()
     gc.collect()
     gc.freeze()  # a collection in a worker would copy all the pages that it looks at
     start_exporter()
