@@ -315,6 +315,8 @@ def test_the_last_line_says_how_it_was_made_for_each_origin_apart() -> None:
     *_, first, _, last = render({"speed": SPEED, "solve": other}).strip().splitlines()
     assert first.startswith(f"{made} speed` *on 2 cores")
     assert last.startswith(f"{made} solve` *on 8 cores")
+    outside = SPEED | {"commits": {"now": ""}}  # of any checkout
+    assert render({"speed": outside}).endswith("torch 2.0, envpool absent.*\n")
 
 
 def test_rounds_take_every_contender_in_turn() -> None:
