@@ -77,7 +77,7 @@ figures: $(STAMP) ## update the pictures in README from a sweep: STUDY= STORE=
 	@$(SWEEPS) figures --study '$(STUDY)' --store '$(STORE)' --out analysis/figures
 	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
 
-bench: $(EXTRAS) ## measure beside Stable-Baselines3 and an earlier commit, on an idle machine, 75 minutes: BESIDE=
+bench: $(EXTRAS) ## measure beside Stable-Baselines3 and an earlier commit, on an idle machine, more than an hour: BESIDE=
 	@$(BIN)/python -m tests.bench $(if $(BESIDE),--beside '$(BESIDE)')
 
 test: $(STAMP) ## run the tests, including one real miniature sweep
