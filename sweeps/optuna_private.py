@@ -7,15 +7,18 @@ pyproject.toml allows only tested ones; tests/sweeps/test_private.py says what a
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import copy
+from collections.abc import Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import optuna
 from optuna.storages._heartbeat import get_heartbeat_thread
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.schema import FIXED_PARAMS
+
+UNFINISHED: Final = (TrialState.RUNNING, TrialState.WAITING)
 
 
 def id_of(trial: FrozenTrial | optuna.Trial) -> int:
@@ -49,3 +52,30 @@ def fix_params(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any
     """Give a trial its parameters before it suggests any; for samplers."""
     study._storage.set_trial_system_attr(trial._trial_id, FIXED_PARAMS, dict(params))
     trial.system_attrs[FIXED_PARAMS] = dict(params)  # Optuna reads them here
+
+
+class StudyOfSome(optuna.Study):
+    """A study that shows a sampler only some of its ended trials; those that run are all there."""
+
+    def __init__(self, study: optuna.Study, ended: Sequence[FrozenTrial]) -> None:
+        # not that of `Study`, which asks the storage for what `study` has
+        self.study_name = study.study_name
+        self._storage, self._study_id = study._storage, study._study_id
+        self._directions, self._thread_local = study._directions, study._thread_local
+        self.sampler, self.pruner = study.sampler, study.pruner
+        self._study = study
+        self._ended = ended
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = list(self._ended)
+        asked = tuple(state for state in UNFINISHED if states is None or state in states)
+        if asked:
+            trials += self._study._get_trials(deepcopy=False, states=asked, use_cache=use_cache)
+            trials.sort(key=lambda trial: trial.number)
+        trials = [trial for trial in trials if states is None or trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials

@@ -89,10 +89,10 @@ def deliver_records(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
 def requeue_lost(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     """Close and queue again the trials whose worker ended without closing them."""
     if dry_run:
-        trials = find_lost(sweep, sweep.read_trials())  # without the lock, which is a file
+        trials = find_lost(sweep)  # without the lock, which is a file
     else:
         with sweep.store.lock:
-            trials = find_lost(sweep, sweep.read_trials())
+            trials = find_lost(sweep)
             if trials:
                 recover(sweep)
         deliver_all(sweep.store)

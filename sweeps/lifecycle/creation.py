@@ -35,6 +35,7 @@ from sweeps.store.database_files import OPTUNA_FILE
 from sweeps.store.mlflow_errors import required_id
 from sweeps.store.presence import UNKNOWN, Entity, presence_of
 from sweeps.store.store import Store
+from sweeps.store.trial_cache import TrialCache
 from sweeps.study.study import Study
 
 
@@ -72,7 +73,7 @@ def create(
         require_free(client, store, name, identity)
     created = optuna.create_study(
         study_name=study.name,
-        storage=store.trials(),
+        storage=TrialCache(store.trials()),
         direction="maximize",
         load_if_exists=True,
     )

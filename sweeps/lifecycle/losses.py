@@ -8,7 +8,6 @@ from sweeps.endings import root
 from sweeps.optuna_private import id_of, study_id_of
 from sweeps.record.delivery import close_run, deliver_all
 from sweeps.schema import REASON, WORKER, Reason
-from sweeps.store.trials import Trials
 from sweeps.store.worker_id import is_gone
 from sweeps.sweep import Sweep
 
@@ -21,36 +20,34 @@ def recover(sweep: Sweep) -> None:
     Not Optuna's `RetryHeartbeatStaleTrialCallback`: its retry has a new number, hence other
     seeds; it copies the run and the worker of the lost trial, and ignores the lock on the budget.
     """
-    trials = sweep.read_trials()
-    before = {root(trial) for trial in trials.all if trial.user_attrs.get(REASON) == Reason.LOST}
-    for trial in find_lost(sweep, trials):
+    trials = sweep.read_trials().all
+    before = {root(trial) for trial in trials if trial.user_attrs.get(REASON) == Reason.LOST}
+    for trial in find_lost(sweep):
         reason = Reason.LOST_AGAIN if root(trial) in before else Reason.LOST
         before.add(root(trial))
         close_run(sweep.store, sweep.study.name, trial, reason=reason)
         sweep.fail(trial, reason)
 
 
-def requeue_lost(sweep: Sweep) -> Trials:
-    """Take the lock and `recover`, but only if a trial is lost; the trials after that.
-
-    They are read once if none is lost: the supervisor calls this at every look.
-    """
-    trials = sweep.read_trials()
-    if not find_lost(sweep, trials):
-        return trials
+def requeue_lost(sweep: Sweep) -> None:
+    """Take the lock and `recover`, but only if a trial is lost: workers call this after every trial
+    and the supervisor at every look."""
+    if not find_lost(sweep):
+        return
     with sweep.store.lock:
         recover(sweep)
     deliver_all(sweep.store)
-    return sweep.read_trials()
 
 
-def find_lost(sweep: Sweep, trials: Trials) -> list[FrozenTrial]:
+def find_lost(sweep: Sweep) -> list[FrozenTrial]:
     """Trials whose worker ended without closing them; this changes nothing.
 
     Unless the caller holds the store's lock, a worker may be closing one of them just now.
     """
-    stale = sweep.store.trials().stale_trial_ids(study_id_of(sweep.optuna))
-    return [trial for trial in trials.all if is_lost(trial, stale=id_of(trial) in stale)]
+    storage, study_id = sweep.store.trials(), study_id_of(sweep.optuna)
+    unclosed = storage.read_unclosed(study_id)
+    stale = storage.stale_trial_ids(study_id) if unclosed else []
+    return [trial for trial in unclosed if is_lost(trial, stale=id_of(trial) in stale)]
 
 
 def is_lost(trial: FrozenTrial, *, stale: bool) -> bool:

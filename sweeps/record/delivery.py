@@ -103,8 +103,9 @@ def drain(
 
 def ended_records(store: Store) -> Iterator[tuple[Path, str, FrozenTrial]]:
     """The outbox, study and trial of every record to which no process writes any more."""
-    studies = set(store.study_names())
-    for path in contents(store):
+    paths = [path for path in contents(store) if path.name != LOCK]
+    studies = set(store.study_names()) if paths else set()
+    for path in paths:
         owner = trial_of(store, path.name, studies)
         if owner is None:
             continue

@@ -41,6 +41,8 @@ class MlflowRun:
         self._folder = folder
         self._client = client
         self._begun: RunBegun | None = None
+        self._artifacts = ""
+        """Where its artifacts go; empty until that is known."""
 
     def deliver(self, entry: Entry) -> None:
         """Deliver one entry; doing so again changes nothing.
@@ -75,20 +77,26 @@ class MlflowRun:
         if self.redelivery and not self.run_id:
             query = f"tags.`{RECORD_KEY}` = '{key}'"
             runs = self._client.search_runs([entry.experiment_id], filter_string=query)
-            self.run_id = runs[0].info.run_id if runs else ""
+            if runs:
+                self._is_run(runs[0])
         if not self.run_id:
             tags = {**entry.tags, RECORD_KEY: key}
-            run = self._client.create_run(
-                entry.experiment_id, entry.start, tags, run_name=entry.name
+            self._is_run(
+                self._client.create_run(entry.experiment_id, entry.start, tags, run_name=entry.name)
             )
-            self.run_id = required_id(run.info.run_id)
         self._begun = entry
+
+    def _is_run(self, run: Run) -> None:
+        """Note that MLflow has the run."""
+        self.run_id = required_id(run.info.run_id)
+        self._artifacts = run.info.artifact_uri or ""
 
     def _join(self, run_id: str) -> None:
         if not self.run_id:
-            tags = self._client.get_run(run_id).data.tags
-            if owner_in(tags.get(RECORD_KEY, key_of(self._folder, 0))) == self._folder.name:
-                self.run_id = run_id
+            run = self._client.get_run(run_id)
+            key = run.data.tags.get(RECORD_KEY, key_of(self._folder, 0))
+            if owner_in(key) == self._folder.name:
+                self._is_run(run)
         if self.run_id != run_id:
             raise Undeliverable(f"run {run_id} is not that of this trial")
 
@@ -104,8 +112,9 @@ class MlflowRun:
         source = file_inside(self._folder, path)
         parent = Path(path).parent.as_posix()
         self._client.log_artifact(self.run_id, str(source), None if parent == "." else parent)
-        if not self.written:
-            self._note_copy(self._client.get_run(self.run_id).info.artifact_uri)
+        if not self._artifacts:
+            self._is_run(self._client.get_run(self.run_id))
+        self._note_copy(self._artifacts)
         self.delivered.append(source)
 
     def _model(self, entry: SavedModel) -> None:

@@ -14,7 +14,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,6 +46,24 @@ PATIENCE = 100
 an outage costs training at most a hundredth .."""
 LONGEST = 300.0
 """.. but no more seconds than these."""
+INTERVAL = 5.0
+"""Seconds between deliveries of a trial that runs: curves can be watched, and a trial that takes no
+longer than that is delivered in one call at its end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A line of an outbox."""
+
+    text: bytes
+
+    @cached_property
+    def entry(self) -> Entry | None:
+        """None if it is damaged, which `read_entry` explains."""
+        try:
+            return read_entry(self.text)
+        except Undeliverable:
+            return None
 
 
 class Outbox:
@@ -72,6 +93,10 @@ class Outbox:
         begun = os.path.lexists(self._records)
         self._run = MlflowRun(folder, client, run_id=run_id, redelivery=begun)
         self._offset = 0
+        """Up to where the lines were read."""
+        self._waiting: list[Line] = []
+        """Lines that were read and have not arrived."""
+        self._delivered_at = time.monotonic()
         self._refused: list[tuple[bytes, str]] = []
         """Lines that can never be delivered, and why."""
         self.obstacle = ""
@@ -143,9 +168,15 @@ class Outbox:
         """
         sync(self.folder, parents=2)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the last delivery was long enough ago for another one before the end."""
+        return time.monotonic() - self._delivered_at >= INTERVAL
+
     def deliver(self, *, now: bool = False) -> bool:
         """Deliver what has not arrived; True once each entry has arrived or can never be delivered.
 
+        In few calls: the run first, then all points, parameters and tags together, then the rest.
         An MLflow that failed to answer lately is called only if the caller waits for it `now`.
         """
         started, address = time.monotonic(), str(self._client.tracking_uri)
@@ -153,41 +184,40 @@ class Outbox:
         if not now and started < Outbox._not_before.get(address, 0.0):
             self.obstacle, self.outage = "it did not answer a moment ago", True
             return False
-        with self._records.open("rb") as records:
-            error = self._begin_run(records)
-            if error is not None:
+        self._read_lines()
+        while self._waiting:
+            lines = next_call(self._waiting)
+            error = self._attempt(lines)
+            if error is not None and is_retryable(error):
                 self._postpone(error, address, started)
                 return False
+            for line in lines:
+                # together they were refused for one of them
+                why = self._attempt([line]) if error is not None and len(lines) > 1 else error
+                if why is not None and is_retryable(why):
+                    self._postpone(why, address, started)
+                    return False
+                if why is not None:
+                    self._refused.append((line.text, one_line(why)))
+                self._waiting.remove(line)
+        self._delivered_at = time.monotonic()
+        return True
+
+    def _read_lines(self) -> None:
+        """Read what was written since the last time."""
+        with self._records.open("rb") as records:
+            records.seek(self._offset)
+            lines = records.readlines()
+        self._offset += sum(map(len, lines))
+        self._waiting += map(Line, lines)
+
+    def _attempt(self, lines: Sequence[Line]) -> Exception | None:
+        """Deliver some lines in one call; the error if that fails."""
+        try:
+            self._run.deliver(merged([read_entry(line.text) for line in lines]))
             if self._run.run_id and not self._linked:
                 self._link(self._run.run_id)
                 self._linked = True
-            records.seek(self._offset)
-            for line in records:
-                error = self._attempt(line)
-                if error is not None and is_retryable(error):
-                    self._postpone(error, address, started)
-                    return False
-                if error is not None:
-                    self._refused.append((line, one_line(error)))
-                self._offset += len(line)
-        return True
-
-    def _begin_run(self, lines: Iterable[bytes]) -> Exception | None:
-        """Deliver the entry that begins the run, wherever it stands; an error that may pass."""
-        for line in () if self._run.run_id else lines:
-            error = self._attempt(line, only_run=True)
-            if error is not None and is_retryable(error):
-                return error
-            if self._run.run_id:
-                return None
-        return None
-
-    def _attempt(self, line: bytes, *, only_run: bool = False) -> Exception | None:
-        """Deliver one line; the error if that fails."""
-        try:
-            entry = read_entry(line)
-            if not only_run or isinstance(entry, RunBegun | KnownRun):
-                self._run.deliver(entry)
         except Exception as error:
             return error
         return None
@@ -230,6 +260,36 @@ class Outbox:
         """Remove the folder, whatever it holds."""
         self._records.unlink(missing_ok=True)  # first: without it the rest is no record
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def next_call(waiting: Sequence[Line]) -> list[Line]:
+    """The lines to deliver next: what begins the run; or as many points, parameters and tags as one
+    call takes; or the first of the others."""
+    begins = [line for line in waiting if isinstance(line.entry, RunBegun | KnownRun)]
+    if begins:
+        return begins[:1]
+    batches, points, params = list[Line](), 0, set[str]()
+    for line in waiting:
+        if not isinstance(line.entry, Batch):
+            continue
+        points += len(line.entry.points)
+        if batches and (points > POINTS_LIMIT or params & line.entry.params.keys()):
+            break
+        params.update(line.entry.params)
+        batches.append(line)
+    return batches or [waiting[0]]
+
+
+def merged(entries: Sequence[Entry]) -> Entry:
+    """One entry; several batches as one with the points of all in their order."""
+    batches = [entry for entry in entries if isinstance(entry, Batch)]
+    if len(batches) < 2:
+        return entries[0]
+    return Batch(
+        points=tuple(chain.from_iterable(batch.points for batch in batches)),
+        params=dict(chain.from_iterable(batch.params.items() for batch in batches)),
+        tags=dict(chain.from_iterable(batch.tags.items() for batch in batches)),
+    )
 
 
 def outbox_path(store: Store, study: str, number: int) -> Path:

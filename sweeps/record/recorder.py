@@ -105,7 +105,6 @@ class MlflowRecorder:
             self.outbox.write(Batch(params=self._params, tags=tags))
             self.file(CONFIG_FILE).write_text(to_toml(config))
             self.outbox.write(File(CONFIG_FILE))
-            self.flush()
 
     def progress(self, progress: Progress, *, seed: int) -> None:
         with self._timed(TimePart.MLFLOW):
@@ -115,7 +114,9 @@ class MlflowRecorder:
                 point = progress.env_steps, progress.evaluation.return_mean
                 self._evaluated[progress.checkpoint].append(point)
                 self.seconds[TimePart.EVALUATION] += progress.evaluation.seconds
-                self.flush()  # so that the UI follows the trial, one batch per checkpoint
+                self._write_points()
+            if self.outbox.is_due:  # so that the UI follows the trial
+                self.flush()
 
     def result(self, result: TrainResult, *, seed: int) -> None:
         self.seconds[TimePart.EVALUATION] += result.final.seconds + result.final_sampled.seconds
@@ -124,7 +125,7 @@ class MlflowRecorder:
             self.metrics(result.metrics, step=result.env_steps, under=folder)
             save(self.file(folder + POLICY_FILE), result.policy.state_dict(), result.config)
             self.outbox.write(File(folder + POLICY_FILE))
-            self.flush()
+            self._write_points()
 
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
         median = median_index([result.final.return_mean for result in results])
@@ -201,7 +202,7 @@ class MlflowRecorder:
         tags[SECONDS] = f"{time.perf_counter() - self._started:.3f}"
         if self.warnings:
             tags[WARNING] = "; ".join(self.warnings)
-        self.flush()
+        self._write_points()
         self.outbox.end(state, reason, tags)
         self.outbox.sync()  # before the trial counts as complete
         if self.outbox.deliver():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import optuna
@@ -16,9 +16,36 @@ from lander.trainer import Progress, TrainResult, train
 from sweeps.record.recorder import Recorder
 from sweeps.schema import RETRY_OF, RETURNS, SEED_INDEX, SHOWN_SCORE
 from sweeps.scores import SCORES, mean, parameters, seed_scores
+from sweeps.study.history import NewTrials
 from sweeps.study.points import config_at
 from sweeps.study.space import suggest
 from sweeps.study.study import Study
+
+
+class EarlierScores:
+    """Scores of finished trainings by their point or parameters; one object serves one study.
+
+    A sampler that proposes the same parameters again gets a better estimate of their score.
+    """
+
+    def __init__(self) -> None:
+        self._new = NewTrials()
+        self._numbers: dict[int, tuple[int, ...]] = {}
+        """Hash of the point or parameters -> numbers of the trials: much smaller than they are."""
+
+    def of(self, trial: optuna.Trial) -> list[float]:
+        """Scores of other finished trainings of the same point or parameters as a trial's, in the
+        order of their trials."""
+        finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for new in self._new.among(finished):
+            key = hash(parameters(new))
+            self._numbers[key] = (*self._numbers.get(key, ()), new.number)
+        ours = parameters(trial)
+        numbers = self._numbers.get(hash(ours), ())
+        same = [t for t in finished if t.number in numbers] if numbers else []
+        return [
+            score for other in same if parameters(other) == ours for score in seed_scores(other)
+        ]
 
 
 @dataclass(frozen=True)
@@ -30,6 +57,7 @@ class Objective:
     open_record: Callable[[optuna.Trial], AbstractContextManager[Recorder]]
     check: Callable[[], None]
     """Called after every update and during evaluations; it raises an exception to end the trial."""
+    earlier: EarlierScores = field(default_factory=EarlierScores)
 
     def __call__(self, trial: optuna.Trial) -> float:
         results: list[TrainResult] = []
@@ -45,7 +73,7 @@ class Objective:
                 if self._between_seeds:
                     first = 1 + seed * self.study.base.final_episodes
                     self._report(trial, dict(enumerate(returns[-1], first)))
-            scores = [*earlier_scores(trial), *(result.final.return_mean for result in results)]
+            scores = [*self.earlier.of(trial), *(result.final.return_mean for result in results)]
             score = SCORES[self.study.settings.score](scores)
             trial.set_user_attr(SHOWN_SCORE, score)
             record.summary(results, score=score)
@@ -79,18 +107,6 @@ class Objective:
             trial.report(value, step=step)
         if max(values) < self.study.reports and trial.should_prune():
             raise optuna.TrialPruned
-
-
-def earlier_scores(trial: optuna.Trial) -> list[float]:
-    """Scores of other finished trainings of the same point or parameters.
-
-    A sampler that proposes the same parameters again gets a better estimate of their score.
-    """
-    finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    ours = parameters(trial)
-    return [
-        score for other in finished if parameters(other) == ours for score in seed_scores(other)
-    ]
 
 
 def trial_configs(trial: BaseTrial, study: Study) -> list[TrainConfig]:

@@ -117,7 +117,8 @@ class Supervisor:
         """Read the trials, queue the lost ones again, and start the workers that are missing."""
         if self.interrupted or is_full(self.sweep.store.folder):
             return self.sweep.read_trials()
-        trials = requeue_lost(self.sweep)
+        requeue_lost(self.sweep)
+        trials = self.sweep.read_trials()
         self._start_missing(trials)
         return trials
 

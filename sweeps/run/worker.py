@@ -24,7 +24,7 @@ from lander.signals import DeferredSignals
 from sweeps.endings import ending
 from sweeps.hints import hint
 from sweeps.lifecycle.losses import requeue_lost
-from sweeps.optuna_private import heartbeat, stored
+from sweeps.optuna_private import heartbeat, stored, study_id_of
 from sweeps.record.delivery import deliver_all, drain
 from sweeps.record.provenance import environment, source_tags
 from sweeps.record.trial_run import is_taken_away, trial_run
@@ -89,6 +89,7 @@ def run_trials(
     require_recorded_if_reachable(store, sweep.optuna)  # or every trial would fail
     requeue_lost(sweep)
     objective = stopping_when_full(store.folder, objective_of(sweep, check=check))
+    sweep.read_trials()
     gc.collect()
     gc.freeze()  # what is loaded by now stays, and scanning it would take longer than all else
     check()
@@ -108,7 +109,8 @@ def run_trials(
 def open_for_worker(store: Store, name: str, *, index: int) -> Sweep:
     """A sweep whose sampler draws other points than those of its other workers."""
     sweep = open_sweep(store, name)
-    words = (sweep.study.settings.seed, len(sweep.read_trials().all), index)
+    trials = store.trials().count_trials(study_id_of(sweep.optuna))
+    words = (sweep.study.settings.seed, trials, index)
     return open_sweep(
         store, name, sampler_seed=int(np.random.SeedSequence(words).generate_state(1)[0])
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -26,6 +26,7 @@ from sweeps.store.database import lock
 from sweeps.store.engines import OPEN_ENGINES, engine_options, watch_file
 from sweeps.store.optuna_storage import RetryingStorage
 from sweeps.store.retry import retrying
+from sweeps.store.trial_rows import Attempted
 from sweeps.store.worker_id import this_worker
 
 HEARTBEAT: Final = 30
@@ -115,17 +116,16 @@ class BudgetStorage(RetryingStorage):
             return trial
 
     def _sign(self, trial_id: int) -> None:
-        """Note the worker of a trial. Its name comes last: a trial without one was never begun."""
-        self.set_trial_user_attr(trial_id, STARTED, now())
-        self.record_heartbeat(trial_id)  # its worker may die before the thread that sends them
-        self.set_trial_user_attr(trial_id, WORKER, this_worker())
+        """Note the worker of a trial; a trial without one was never begun."""
+        # a heartbeat as well: its worker may die before the thread that sends them
+        self.sign(trial_id, {STARTED: now(), WORKER: this_worker()})
 
     def _attempts(self, study_id: int) -> list[Attempt]:
-        """The trials that failed or are retries."""
-        return [
-            Attempt(number, number if root is None else root, ending_of(state, reason))
-            for number, state, reason, root in self.read_failed_or_retries(study_id)
-        ]
+        """The trials that failed; and the retries, if a failed one may have to be retried."""
+        failed = attempts(self.read_failed(study_id))
+        if all(attempt.counts for attempt in failed):
+            return failed
+        return failed + attempts(self.read_retries(study_id))
 
     def _retry(self, study_id: int, number: int, attempts: Sequence[Attempt]) -> FrozenTrial:
         """A running trial with the parameters and the seed of trial `number`."""
@@ -149,6 +149,14 @@ class BudgetStorage(RetryingStorage):
         except KeyError:
             return None
         return self.get_trial(trial_id)
+
+
+def attempts(rows: Iterable[Attempted]) -> list[Attempt]:
+    """What decides whether trials are retried, from their rows."""
+    return [
+        Attempt(number, number if root is None else root, ending_of(state, reason))
+        for number, state, reason, root in rows
+    ]
 
 
 @lru_cache(maxsize=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -37,10 +38,17 @@ class ConfinedClient(MlflowClient):
         super().__init__(tracking_uri=tracking_uri)
         self._store = store
         self._roots: dict[str, Path] = {}
+        """Run -> folder of its artifacts."""
+        self._experiments: set[str] = set()
+        """Those whose location was checked."""
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
-        self._require_inside(self._root_of(run_id), artifact_path, Path(local_path).name)
-        super().log_artifact(run_id, local_path, artifact_path)
+        root = self._root_of(run_id)
+        self._require_inside(root, artifact_path, Path(local_path).name)
+        # as MLflow would, which reads the whole run to learn the folder
+        folder = root / (artifact_path or "")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(local_path, folder)
 
     def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
         root = self._root_of(run_id)
@@ -73,8 +81,12 @@ class ConfinedClient(MlflowClient):
         tags: dict[str, Any] | None = None,
         run_name: str | None = None,
     ) -> Run:
-        self._location(self.get_experiment(experiment_id).artifact_location)
-        return super().create_run(experiment_id, start_time, tags, run_name)
+        if experiment_id not in self._experiments:
+            self._location(self.get_experiment(experiment_id).artifact_location)
+            self._experiments.add(experiment_id)
+        run = super().create_run(experiment_id, start_time, tags, run_name)
+        self._roots[run.info.run_id] = self._location(run.info.artifact_uri)
+        return run
 
     @property
     def _artifacts(self) -> Path:

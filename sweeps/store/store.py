@@ -36,6 +36,7 @@ from sweeps.store.database_files import (
     require_usable,
 )
 from sweeps.store.engines import give_back_connections
+from sweeps.store.trial_cache import TrialCache
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -217,7 +218,7 @@ class Store:
             raise ConfigError(no_sweep(self.folder))
         if name not in names:
             raise ConfigError(unknown(f"study in {self.folder}", name, names))
-        study = optuna.load_study(study_name=name, storage=self.trials())
+        study = optuna.load_study(study_name=name, storage=TrialCache(self.trials()))
         before = str(study.user_attrs.get(ARTIFACTS_URI, self.artifacts_uri))
         if before == self.artifacts_uri or anywhere:
             return study

@@ -15,6 +15,7 @@ from lander.errors import ConfigError
 from lander.options import settle
 from sweeps.optuna_private import fixed_params
 from sweeps.study.fitting import RULES, untrainable
+from sweeps.study.history import SamplerView
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space, defaults, flat_base
 
@@ -30,7 +31,8 @@ class FittingSampler(BaseSampler):
 
     The whole point of a trial is drawn at once, when its first parameter is asked for: a point
     that no training takes is drawn again, and after some attempts only those of its values that
-    rules join are, at random.
+    rules join are, at random. The other sampler sees a part of a large study: see
+    `SamplerView`.
     """
 
     def __init__(self, sampler: BaseSampler, space: Space, base: TrainConfig, *, seed: int) -> None:
@@ -38,6 +40,7 @@ class FittingSampler(BaseSampler):
         self.space = space
         self.base = base
         self._random = RandomSampler(seed=seed)
+        self._view = SamplerView()
 
     def infer_relative_search_space(
         self, _study: Study, _trial: FrozenTrial
@@ -48,10 +51,11 @@ class FittingSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, _space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         kept = fixed_params(trial)
+        seen = self._view.of(study)
 
         def ask(range_: Range) -> Any:
             return self.sampler.sample_independent(
-                study, trial, range_.parameter, range_.distribution
+                seen, trial, range_.parameter, range_.distribution
             )
 
         def draw(range_: Range) -> Any:
@@ -60,8 +64,8 @@ class FittingSampler(BaseSampler):
             )
 
         for _ in range(PROPOSALS):
-            together = self.sampler.infer_relative_search_space(study, trial)
-            point: dict[str, Any] = self.sampler.sample_relative(study, trial, together) | kept
+            together = self.sampler.infer_relative_search_space(seen, trial)
+            point: dict[str, Any] = self.sampler.sample_relative(seen, trial, together) | kept
             if not completed(point, self.space, self.base, ask):
                 return point
         joined = joined_parameters(self.space)
@@ -79,7 +83,8 @@ class FittingSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
+        seen = self._view.of(study)
+        return self.sampler.sample_independent(seen, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         self.sampler.before_trial(study, trial)

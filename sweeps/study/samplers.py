@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final, Literal
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
-    MedianPruner,
     NopPruner,
     SuccessiveHalvingPruner,
     WilcoxonPruner,
@@ -22,6 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from lander.dotted import first_line
 from lander.errors import ConfigError, unknown
+from sweeps.study.pruning import MedianRule
 
 Sampler = Literal["tpe", "gp", "random", "cmaes", "qmc", "grid"]
 Pruner = Literal["median", "hyperband", "halving", "wilcoxon", "none"]
@@ -135,7 +135,7 @@ def make_pruner(name: Pruner, arguments: Arguments, *, checkpoints: int, seeds: 
         case "median":
             # the first quarter of a budget says little about the end of it
             ours: dict[str, Any] = {"n_startup_trials": 5, "n_warmup_steps": 1 + checkpoints // 4}
-            return MedianPruner(**(ours | dict(arguments)))
+            return MedianRule(**(ours | dict(arguments)))
         case "hyperband":
             ours = {"min_resource": 1, "max_resource": checkpoints * seeds, "reduction_factor": 3}
             return HyperbandPruner(**(ours | dict(arguments)))

@@ -152,7 +152,7 @@ def test_a_worker_that_lives_here_is_not_lost_whatever_the_clock_says(
     for worker in (str(ME), stopped):
         sweep, trial = begun(store, worker=worker)
         set_clock_forward(store)
-        assert find_lost(sweep, sweep.read_trials()) == []
+        assert find_lost(sweep) == []
         optuna.storages.fail_stale_trials(sweep.optuna)
         requeue_lost(sweep)
         start_sweep(sweep.study, store, trials=None, command=["run"])
@@ -163,9 +163,9 @@ def test_a_worker_that_lives_here_is_not_lost_whatever_the_clock_says(
 @pytest.mark.parametrize("field", ["host", "boot", "namespace"])
 def test_a_silent_worker_that_cannot_be_seen_from_here_is_lost(store: Store, field: str) -> None:
     sweep, trial = begun(store, worker=str(replace(ME, **{field: "other"})))
-    assert find_lost(sweep, sweep.read_trials()) == []
+    assert find_lost(sweep) == []
     set_clock_forward(store)
-    assert [lost.number for lost in find_lost(sweep, sweep.read_trials())] == [trial.number]
+    assert [lost.number for lost in find_lost(sweep)] == [trial.number]
     requeue_lost(sweep)
     assert ending(sweep.read_trials().all[0]) == Ending.LOST
     trials = sweep.read_trials()
@@ -180,14 +180,14 @@ def test_to_look_for_the_lost_changes_nothing(store: Store) -> None:
         return hashlib.sha256((store.folder / "optuna.db").read_bytes()).hexdigest()
 
     before = content()
-    assert len(find_lost(sweep, sweep.read_trials())) == 1
+    assert len(find_lost(sweep)) == 1
     assert content() == before
 
 
 def test_a_worker_dead_before_its_first_heartbeat_is_lost_elsewhere_too(store: Store) -> None:
     sweep, _ = begun(store, worker=str(replace(ME, host="elsewhere")))
     set_clock_forward(store)  # there is one to set back: it comes with the signature
-    assert len(find_lost(sweep, sweep.read_trials())) == 1
+    assert len(find_lost(sweep)) == 1
 
 
 # taken away

@@ -17,7 +17,6 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
-from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState
 from sqlalchemy import Engine, create_engine, event, exc, text
 
@@ -33,6 +32,7 @@ from sweeps.store.engines import require_same_file
 from sweeps.store.mlflow_private import PATH_COLUMNS, engines, histories, move_paths
 from sweeps.store.retry import is_transient
 from sweeps.store.store import Store
+from sweeps.store.trial_cache import TrialCache
 from sweeps.study.study import read_study
 from tests.studies import TINY
 
@@ -44,9 +44,9 @@ NAMES = {
     "_storage": "sweeps/optuna_private.py",
     "fixed_params": "sweeps/schema.py",
     "optuna.storages._heartbeat": "sweeps/optuna_private.py",
-    "optuna.storages._rdb.models": "sweeps/store/optuna_storage.py",
+    "optuna.storages._rdb": "sweeps/store/trial_rows.py",
+    "optuna.storages._cached_storage": "sweeps/store/trial_cache.py",
     "_create_new_trial": "sweeps/store/optuna_storage.py",
-    "_get_trials": "sweeps/store/optuna_storage.py",
     "_get_stale_trial_ids": "sweeps/store/optuna_storage.py",
     "_set_trial_param": "sweeps/store/optuna_storage.py",
     "_tracking_client": "sweeps/store/mlflow_private.py",
@@ -157,16 +157,14 @@ def test_optuna_models(study: optuna.Study, store: Store) -> None:
     storage, study_id = store.trials(), study_id_of(study)
     trial = study.ask()
     assert storage.count_trials(study_id) == 1, see
-    assert storage.read_failed_or_retries(study_id) == [], see
+    assert storage.read_failed(study_id) == storage.read_retries(study_id) == [], see
     study.tell(trial, state=TrialState.FAIL)
     (failed,) = study.get_trials(deepcopy=False)
     storage.set_late_attr(failed, "sweeps.reason", "interrupted")
-    assert storage.read_failed_or_retries(study_id) == [
-        (0, TrialState.FAIL, "interrupted", None)
-    ], see
+    assert storage.read_failed(study_id) == [(0, TrialState.FAIL, "interrupted", None)], see
     retry_of_it = study.ask()
     study.tell(retry_of_it, 1.0)
-    assert storage.read_failed_or_retries(study_id)[1] == (1, TrialState.COMPLETE, None, 0), see
+    assert storage.read_retries(study_id) == [(1, TrialState.COMPLETE, None, 0)], see
     assert storage.get_trial(id_of(failed)).user_attrs["sweeps.reason"] == "interrupted", see
 
 
@@ -206,7 +204,7 @@ def test_every_storage_method_that_optuna_calls_during_a_sweep_retries(
 ) -> None:
     monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=lambda _: None, monotonic=float))
     flaky = Flaky(store.trials())
-    cached = _CachedStorage(cast(Any, flaky))  # as Optuna wraps every storage of this kind
+    cached = TrialCache(cast(Any, flaky))
     study = optuna.load_study(study_name="x", storage=cached)
     study.sampler = optuna.samplers.RandomSampler(seed=0)
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=0)
@@ -238,13 +236,14 @@ def test_every_storage_method_that_optuna_calls_during_a_sweep_retries(
     assert study.metric_names is None
     assert flaky.failed >= {
         "_create_new_trial",
-        "_get_trials",
         "_set_trial_param",
         "get_study_directions",
         "get_study_id_from_name",
         "get_study_system_attrs",
         "get_study_user_attrs",
         "get_trial",
+        "new_or_open",
+        "read",
         "record_heartbeat",
         "set_study_user_attr",
         "set_trial_intermediate_value",
