@@ -113,7 +113,7 @@ class MlflowRun:
         parent = Path(path).parent.as_posix()
         self._client.log_artifact(self.run_id, str(source), None if parent == "." else parent)
         if not self._artifacts:
-            self._is_run(self._client.get_run(self.run_id))
+            self._artifacts = self._client.get_run(self.run_id).info.artifact_uri
         self._note_copy(self._artifacts)
         self.delivered.append(source)
 

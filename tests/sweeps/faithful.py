@@ -31,6 +31,11 @@ class FakeRun:
     status: str = "RUNNING"
 
 
+def info(run: FakeRun) -> object:
+    """What MLflow says about a run besides its contents."""
+    return SimpleNamespace(run_id=run.run_id, artifact_uri="mlflow-artifacts:/x")
+
+
 class FakeMlflow:
     """Replaces `MlflowClient`."""
 
@@ -56,7 +61,7 @@ class FakeMlflow:
     def search_runs(self, experiments: Sequence[str], filter_string: str) -> list[object]:
         wanted = filter_string.split("'")[1]
         return [
-            SimpleNamespace(info=SimpleNamespace(run_id=run.run_id))
+            SimpleNamespace(info=info(run))
             for run in self.runs.values()
             if run.tags["sweeps.record"] == wanted
         ]
@@ -66,14 +71,11 @@ class FakeMlflow:
     ) -> object:
         run = FakeRun(f"run{len(self.runs)}", {**tags, "name": run_name})
         self._call(lambda: self.runs.update({run.run_id: run}))
-        return SimpleNamespace(info=SimpleNamespace(run_id=run.run_id))
+        return SimpleNamespace(info=info(run))
 
     def get_run(self, run_id: str) -> object:
         run = self._run(run_id)
-        return SimpleNamespace(
-            info=SimpleNamespace(artifact_uri="mlflow-artifacts:/x"),
-            data=SimpleNamespace(tags=run.tags),
-        )
+        return SimpleNamespace(info=info(run), data=SimpleNamespace(tags=run.tags))
 
     def log_batch(
         self,
