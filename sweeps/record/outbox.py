@@ -56,6 +56,8 @@ class Line:
     """A line of an outbox."""
 
     text: bytes
+    start: int
+    """Its offset in the file."""
 
     @cached_property
     def entry(self) -> Entry | None:
@@ -97,7 +99,7 @@ class Outbox:
         self._waiting: list[Line] = []
         """Lines that were read and have not arrived."""
         self._delivered_at = time.monotonic()
-        self._refused: list[tuple[bytes, str]] = []
+        self._refused: list[tuple[Line, str]] = []
         """Lines that can never be delivered, and why."""
         self.obstacle = ""
         """Why the last delivery stopped before the end."""
@@ -198,7 +200,7 @@ class Outbox:
                     self._postpone(why, address, started)
                     return False
                 if why is not None:
-                    self._refused.append((line.text, one_line(why)))
+                    self._refused.append((line, one_line(why)))
                 self._waiting.remove(line)
         self._delivered_at = time.monotonic()
         return True
@@ -207,14 +209,14 @@ class Outbox:
         """Read what was written since the last time."""
         with self._records.open("rb") as records:
             records.seek(self._offset)
-            lines = records.readlines()
-        self._offset += sum(map(len, lines))
-        self._waiting += map(Line, lines)
+            for text in records:
+                self._waiting.append(Line(text, self._offset))
+                self._offset += len(text)
 
     def _attempt(self, lines: Sequence[Line]) -> Exception | None:
         """Deliver some lines in one call; the error if that fails."""
         try:
-            self._run.deliver(merged([read_entry(line.text) for line in lines]))
+            self._run.deliver(merged([line.entry or read_entry(line.text) for line in lines]))
             if self._run.run_id and not self._linked:
                 self._link(self._run.run_id)
                 self._linked = True
@@ -242,7 +244,8 @@ class Outbox:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        lines = [line for line, _ in self._refused]
+        self._refused.sort(key=lambda refused: refused[0].start)
+        lines = [line.text for line, _ in self._refused]
         if self._run.run_id:  # so that it can be delivered once it is renamed back
             known = as_line(KnownRun(self._run.run_id))
             lines = [known, *(line for line in lines if line != known)]

@@ -253,9 +253,9 @@ def retries(connection: Connection, study_id: int) -> list[Attempted]:
     return attempted(connection.execute(RETRIES, {"study_id": study_id}))
 
 
-def attempted(rows: Iterable[Row[Any]]) -> list[Attempted]:
+def attempted(rows: Iterable[Any]) -> list[Attempted]:
     """Rows with their attributes read."""
-    return [(number, state, decoded(why), decoded(root)) for number, state, why, root in rows]
+    return [(row[0], row[1], decoded(row[2]), decoded(row[3])) for row in rows]
 
 
 def decoded(value: str | None) -> Any:
