@@ -85,14 +85,14 @@ class Categorical:
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
         shape = (count, *self._log_probs.shape)
-        return self._log_probs.new_empty(shape).exponential_(generator=generator)
+        return -self._log_probs.new_empty(shape).exponential_(generator=generator).log()
 
     def sample(self, generator: torch.Generator) -> Tensor:
         return self.pick(self.noise(1, generator)[0])
 
     def pick(self, noise: Tensor) -> Tensor:
-        # argmax_k p_k / e_k with e_k ~ Exp(1) has probability p_k (the exponential race)
-        return (self._log_probs.exp() / noise).argmax(1).T
+        # argmax_k log p_k + g_k with g_k ~ Gumbel(0, 1) has probability p_k (the Gumbel-max trick)
+        return (self._log_probs + noise).argmax(1).T
 
     def mode(self) -> Tensor:
         return self._log_probs.argmax(1).T

@@ -80,9 +80,9 @@ class Runner:
         return self._collect_episodes(episodes // len(self._envs))
 
     def _collect_steps(self, steps: int) -> tuple[Rollout, list[Episode]]:
-        policy, head, num_envs = self._policy, self._policy.head, len(self._envs)
+        policy, num_envs = self._policy, len(self._envs)
         obs = torch.empty(steps + 1, num_envs, self._obs.shape[-1])
-        actions = torch.empty(steps, num_envs, head.action_dims, dtype=head.action_dtype)
+        actions: list[Tensor] = []
         rewards = np.empty((steps, num_envs), dtype=np.float32)
         terminated = np.empty((steps, num_envs), dtype=np.bool_)
         truncated = np.empty((steps, num_envs), dtype=np.bool_)
@@ -90,9 +90,10 @@ class Runner:
         finished: list[Episode] = []
         everyone = np.arange(num_envs)
         noise = policy.distribution(self._obs).noise(steps, self._generator)
-        for t in range(steps):
-            obs[t] = self._obs
-            actions[t], sent = self._calls(policy.act, (obs[t], noise[t]), constants="act")
+        for t, (seen, draw) in enumerate(zip(obs[:steps], noise, strict=True)):
+            seen.copy_(self._obs)
+            chosen, sent = self._calls(policy.act, (seen, draw), constants="")
+            actions.append(chosen)
             step = self._envs.step(sent.numpy())
             rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
             last_obs += step.last_obs
@@ -101,7 +102,7 @@ class Runner:
         obs[steps] = self._obs
         rollout = self._rollout(
             obs,
-            actions,
+            torch.stack(actions),
             torch.from_numpy(rewards),
             torch.from_numpy(terminated),
             torch.from_numpy(truncated),
