@@ -30,10 +30,10 @@ class MedianRule(BasePruner):
         interval_steps: int = 1,
         n_min_trials: int = 1,
     ) -> None:
-        self._startup = n_startup_trials
-        self._warmup = n_warmup_steps
-        self._interval = interval_steps
-        self._least = n_min_trials
+        self._n_startup_trials = n_startup_trials
+        self._n_warmup_steps = n_warmup_steps
+        self._interval_steps = interval_steps
+        self._n_min_trials = n_min_trials
         self._new = NewTrials()
         self._reported: defaultdict[int, array[float]] = defaultdict(lambda: array("d"))
         """Step -> what finished trials reported there."""
@@ -46,7 +46,7 @@ class MedianRule(BasePruner):
         for new in self._new.among(finished):
             for earlier, value in new.intermediate_values.items():
                 self._reported[earlier].append(value)
-        if not finished or len(finished) < self._startup:
+        if not finished or len(finished) < self._n_startup_trials:
             return False
         values = [value for value in trial.intermediate_values.values() if not math.isnan(value)]
         if not values:
@@ -55,14 +55,16 @@ class MedianRule(BasePruner):
 
     def _looks_at(self, step: int, trial: FrozenTrial) -> bool:
         """Whether this is the first report of a trial in its interval, after the warm-up."""
-        if step < self._warmup:
+        if step < self._n_warmup_steps:
             return False
-        begin = (step - self._warmup) // self._interval * self._interval + self._warmup
+        begin = (
+            step - self._n_warmup_steps
+        ) // self._interval_steps * self._interval_steps + self._n_warmup_steps
         return all(other < begin for other in trial.intermediate_values if other != step)
 
     def _median(self, step: int) -> float:
         """The median at a step; NaN, which nothing is below, if too few reported a number."""
         values = np.array(self._reported.get(step, ()), dtype=float)
-        if len(values) < self._least or np.isnan(values).all():
+        if len(values) < self._n_min_trials or np.isnan(values).all():
             return math.nan
         return float(np.nanpercentile(values, 50))
