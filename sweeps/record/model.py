@@ -48,6 +48,8 @@ def save_model(policy: Path, folder: Path) -> None:
 def export(policy: Path, folder: Path) -> None:
     """`save_model` in this process."""
     actor, config = load(policy, origin=TYPED)  # it has just been trained there
+    for weights in actor.parameters():  # torch.export warns of weights stored column by column
+        weights.data = weights.data.contiguous()
     spec = env_spec(config.env)
     mlflow.pytorch.save_model(
         DeterministicActor(actor),
