@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,15 @@ from lander.terminal import say
 from lander.trainer import Progress, train
 from lander.trust import UNKNOWN, Origin
 from sweeps.endings import is_divergence
-from sweeps.record.provenance import environment, environment_changes, source_tags
+from sweeps.record.provenance import (
+    OURS,
+    environment,
+    environment_changes,
+    package_version,
+    source_tags,
+)
 from sweeps.schema import (
+    COMMIT,
     CONFIG_FILE,
     PARENT_RUN,
     PHYSICS,
@@ -36,6 +43,7 @@ from sweeps.schema import (
     TRAINING_SEEDS,
     TRIAL_NUMBER,
     VERDICT,
+    VERSION,
     WORKER,
     Reason,
     Role,
@@ -117,9 +125,20 @@ def reproduce(
     changes = environment_changes(receipt.run.data.tags) + physics_change(receipt)
     if changes:
         say(f"differs from the recorded environment: {'; '.join(changes)}")
+        for line in older_version(receipt.run.data.tags):
+            say(line)
     else:
         say("same versions and CPU as recorded")
     return False
+
+
+def older_version(tags: Mapping[str, str]) -> list[str]:
+    """A line that says where to reproduce a trial that another version of this package trained."""
+    recorded, commit = tags.get(VERSION + OURS), tags.get(COMMIT)
+    if recorded in (None, package_version(OURS)):
+        return []
+    source = f"commit {commit}" if commit else f"{OURS} {recorded}"
+    return [f"{OURS} {recorded} computes other bits: to reproduce the trial, use {source}"]
 
 
 def physics_change(receipt: Receipt) -> list[str]:

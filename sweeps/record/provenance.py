@@ -16,11 +16,13 @@ from sweeps.schema import COMMAND, COMMIT, CPU_CAPABILITY, CPU_MODEL, TORCH_THRE
 HERE = Path(__file__).resolve()
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 """Variables that make git use another repository, in a hook for example."""
-PACKAGES = ("torch", "numpy", "gymnasium", "Box2D", "optuna", "mlflow")
+OURS = "lander-sweeps"
+"""This package; a version that computes other bits than the one before has another number."""
+PACKAGES = (OURS, "torch", "numpy", "gymnasium", "Box2D", "optuna", "mlflow")
 
 
 def environment() -> dict[str, str]:
-    """Tags of the machine and the installed versions with which a run is made."""
+    """Tags of the machine and the versions with which a run is made."""
     import torch  # for start-up time: the rest of this module does without
 
     return {
@@ -61,12 +63,9 @@ def cpu_model() -> str:
 
 
 def source_tags(command: Sequence[str]) -> dict[str, str]:
-    """Tags with the version of the code and the command; in a checkout also with the commit, which
-    ends in "-dirty" if there are uncommitted changes."""
-    tags = {
-        COMMAND: redacted(f"python -m sweeps {shlex.join(command)}"),
-        VERSION + "lander-sweeps": package_version("lander-sweeps"),
-    }
+    """Tags with the command; in a checkout also with the commit, which ends in "-dirty" if there
+    are uncommitted changes."""
+    tags = {COMMAND: redacted(f"python -m sweeps {shlex.join(command)}")}
     commit = git("rev-parse", "HEAD") if is_checkout() else ""
     if commit:
         tags[COMMIT] = commit + ("-dirty" if git("status", "-s", "-uno") else "")
