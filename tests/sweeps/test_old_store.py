@@ -1,4 +1,4 @@
-"""A store that version 0.1 wrote opens, names the commit whose bits it holds, and resumes;
+"""A store that version 0.1 wrote opens, names the version whose bits it holds, and resumes;
 `tests.old_store` built it."""
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import pytest
 
 from sweeps.__main__ import main
 from sweeps.lifecycle.start import start_sweep
-from sweeps.record.provenance import environment_changes
+from sweeps.record.provenance import environment_changes, package_version
+from sweeps.reproduce import older_version
 from sweeps.run.worker import work
 from sweeps.schema import RUN_ID
 from sweeps.store.store import Store
@@ -79,7 +80,7 @@ def test_every_trial_has_the_ending_the_score_and_the_parameters_it_had(moved: M
 
 
 @pytest.mark.parametrize("study", ["old", "old@confirm"])
-def test_a_trial_reproduces_or_the_commit_that_trained_it_is_named(
+def test_a_trial_reproduces_or_the_version_that_trained_it_is_named(
     moved: Moved, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trial = open_sweep(moved.store, study).read_trials().all[0]
@@ -92,8 +93,15 @@ def test_a_trial_reproduces_or_the_commit_that_trained_it_is_named(
     else:
         assert "version.lander-sweeps: recorded 0.1.0, here " in output
         assert all(difference in output for difference in environment_changes(tags))
-        commit = tags["mlflow.source.git.commit"]
-        assert f"computes other bits: to reproduce the trial, use commit {commit}" in output
+        assert "computes other bits: to reproduce the trial, use lander-sweeps 0.1.0" in output
+
+
+def test_a_commit_names_a_version_better_than_its_number() -> None:
+    tags = {"version.lander-sweeps": "0.0.1", "mlflow.source.git.commit": "abc"}
+    line = "lander-sweeps 0.0.1 computes other bits: to reproduce the trial, use commit abc"
+    assert older_version(tags) == [line]
+    assert older_version({}) == []
+    assert older_version({"version.lander-sweeps": package_version("lander-sweeps")}) == []
 
 
 def test_the_sweep_is_resumed_with_more_trials(moved: Moved) -> None:
