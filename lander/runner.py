@@ -51,6 +51,7 @@ class Runner:
         self._obs = torch.from_numpy(envs.reset(seeds.tolist()))
         self._returns = np.zeros(len(envs))
         self._lengths = np.zeros(len(envs), dtype=np.int64)
+        self._everyone = np.arange(len(envs))
         self._discounted = torch.zeros(1)
         """(N,) or all zero: rewards so far of each column's unfinished episode, older ones
         discounted more."""
@@ -88,7 +89,7 @@ class Runner:
         truncated = np.empty((steps, num_envs), dtype=np.bool_)
         last_obs: list[NDArray[np.float32]] = []
         finished: list[Episode] = []
-        everyone = np.arange(num_envs)
+        everyone = slice(None)
         noise = policy.distribution(self._obs).noise(steps, self._generator)
         for t, (seen, draw) in enumerate(zip(obs[:steps], noise, strict=True)):
             seen.copy_(self._obs)
@@ -195,12 +196,17 @@ class Runner:
         return (rewards / moments.std).clamp(-REWARD_CLIP, REWARD_CLIP)
 
     def _count(
-        self, copies: NDArray[np.intp], rewards: NDArray[np.float64], done: NDArray[np.bool_]
+        self,
+        copies: NDArray[np.intp] | slice,
+        rewards: NDArray[np.float64],
+        done: NDArray[np.bool_],
     ) -> list[Episode]:
         """Add a step of some copies; return the episodes that it ended."""
         self._returns[copies] += rewards
         self._lengths[copies] += 1
-        ended = copies[done]
+        if not done.any():
+            return []
+        ended = self._everyone[copies][done]
         episodes = [Episode(float(self._returns[i]), int(self._lengths[i])) for i in ended]
         self._returns[ended] = 0.0
         self._lengths[ended] = 0
