@@ -95,5 +95,5 @@ def is_transposed(parameter: Tensor) -> bool:
 
 
 def padded(parameter: Tensor) -> int:
-    """The numbers that a parameter takes up, with those that fill the gap to the next."""
+    """How many numbers lie between the beginning of a parameter and that of the next."""
     return -(-parameter.numel() // ALIGNED) * ALIGNED

@@ -126,7 +126,7 @@ class Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Torch's compiler would be imported, a second and 80 MB, to be told to keep away."""
+        """False: torch would import its compiler, a second and 80 MB, to exclude this class."""
         return False
 
     def __torch_dispatch__(

@@ -165,9 +165,8 @@ def work(command: Sequence[str], *, log: str, environ: Mapping[str, str], folder
         with suppress(OSError):  # of a full disk
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(
-            code
-        )  # to dismantle the interpreter would take longer than the last trial's record
+        # to dismantle the interpreter would take longer than the last trial's record
+        os._exit(code)
 
 
 if __name__ == "__main__":

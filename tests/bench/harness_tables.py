@@ -210,8 +210,8 @@ def growth(part: Part) -> list[str]:
     return [
         "## Growth",
         table([(*head, *names), *costs(part, names)]),
-        "*What the harness itself costs per trial, one worker on one core, with a stub in the "
-        "place of training: a trial asks, reports ten checkpoints, records itself and tells; GIF "
+        "*What the harness itself costs per trial, one worker on one core, with a stub instead of "
+        "training: a trial asks, reports ten checkpoints, records itself and tells; GIF "
         f"and model are left out. Median of {rounds(part['costs'])}; the columns on "
         "the right are parts of it in ms. PostgreSQL: with an MLflow server that keeps its runs "
         "in PostgreSQL as well, all on this machine.*",

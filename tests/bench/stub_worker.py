@@ -1,4 +1,4 @@
-"""A worker whose trials cost what the harness costs: a stub is in the place of training."""
+"""A worker whose trials cost what the harness costs: a stub replaces training."""
 
 from __future__ import annotations
 
