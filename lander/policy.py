@@ -144,7 +144,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in) -> (B, out)."""
-        return (x @ self.weight.T).add_(self.bias)  # in place: less memory to go through
+        return (x @ self.weight.T).add_(self.bias)  # in place, without another buffer
 
 
 def trunk(inputs: int, config: PolicyConfig, *, generator: torch.Generator) -> nn.Sequential:

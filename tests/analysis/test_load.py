@@ -63,7 +63,7 @@ GAUSSIAN = {
 BINS = GAUSSIAN | {"policy.head": "categorical", "env.bins": 5}
 CURVE = "eval/return_mean"
 OPTUNA_CHUNK = 500
-"""Trials whose parts Optuna reads in one query."""
+"""Trials whose parts Optuna itself reads in one query."""
 
 
 @pytest.fixture(scope="module")
