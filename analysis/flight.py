@@ -17,8 +17,9 @@ from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.env import AnyEnv
 from lander.errors import ConfigError
-from lander.evaluation import FLIGHT_SEED, evaluate, seed_range, whole_episode
+from lander.evaluation import evaluate, whole_episode
 from lander.policy import ActorCritic
+from lander.seeds import FLIGHT_SEED, seed_range
 from sweeps.schema import POLICY_FILE, RUN_ID, seed_folder
 from sweeps.scores import median_index, seed_scores
 from sweeps.store.trials import find_trial

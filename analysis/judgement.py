@@ -18,7 +18,7 @@ from analysis.stats import (
 )
 from lander.env import AnyEnv, solved_return
 from lander.errors import ConfigError
-from lander.evaluation import TEST_SEED
+from lander.seeds import TEST_SEED
 from sweeps.charts.style import COLOURS, solved_line
 from sweeps.confirm import DEFAULTS, Confirmed, read_confirmation
 from sweeps.lifecycle.points import missing

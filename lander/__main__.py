@@ -12,6 +12,7 @@ from lander.config import TrainConfig
 from lander.dotted import KWARGS, configure, flatten, from_toml, read_text, typed
 from lander.errors import ConfigError
 from lander.options import describe, require_known
+from lander.seeds import FLIGHT_SEED
 from lander.terminal import filtered
 
 FIELD = "field:"
@@ -122,8 +123,6 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
         add_fields(parser, ("env.id", "env.time_limit", KWARGS))
         argv = add_kwargs(parser, argv)
     if command in {"fly", "random"}:
-        from lander.evaluation import FLIGHT_SEED  # imports torch: `resume` without DIR need not
-
         parser.add_argument("--episodes", type=between(1, 100_000), default=100, metavar="N")
         parser.add_argument(
             "--seed", type=reset_seed, default=FLIGHT_SEED, help=f"first reset seed [{FLIGHT_SEED}]"

@@ -30,6 +30,7 @@ class FlatAdam:
 
     def __init__(self, groups: Sequence[Sequence[nn.Parameter]]) -> None:
         self.parameters = [parameter for group in groups for parameter in group]
+        self._padding = torch.zeros(ALIGNED)
         self.weights = self.flattened([parameter.detach() for parameter in self.parameters])
         self.gradient = torch.zeros_like(self.weights)
         self._mean, self._square = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
@@ -52,7 +53,7 @@ class FlatAdam:
         for part, parameter in zip(parts, self.parameters, strict=True):
             pieces.append((part.T if is_transposed(parameter) else part).flatten())
             gap = padded(parameter) - parameter.numel()
-            pieces += [part.new_zeros(gap)] if gap else []
+            pieces += [self._padding[:gap]] if gap else []
         return torch.cat(pieces)
 
     @torch.no_grad()

@@ -169,9 +169,11 @@ def ppo_loss(
 
     objective = SURROGATES[config.surrogate].objective
     surrogate = objective(ratio, advantages, partial(divergence, batch, pi), limits)
-    error = torch.zeros_like(surrogate)
-    if values is not None:
-        error = value_error(values, batch, clip=config.value_clip)
+    error = (
+        torch.zeros_like(surrogate)
+        if values is None
+        else value_error(values, batch, clip=config.value_clip)
+    )
     terms = torch.stack((-surrogate, error, pi.entropy())).mean(1)
     total = terms @ torch.tensor((1.0, config.value_coef, -config.entropy_coef))
     return Loss(total, terms.detach(), log_ratio.detach())

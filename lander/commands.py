@@ -21,13 +21,14 @@ from lander.config import EnvConfig, TrainConfig
 from lander.dotted import flatten, reason
 from lander.env import require_limit, solved_return
 from lander.errors import ConfigError
-from lander.evaluation import Evaluation, evaluate, play, random_act_fn, seed_range
+from lander.evaluation import Evaluation, evaluate, play, random_act_fn
 from lander.files import inside
 from lander.gif import LANDING, save_landing
 from lander.interface import EnvFault
 from lander.policy import ActorCritic
 from lander.resolve import UnflyableWarning, dead_zones, resolve
 from lander.run_folder import RunFolder, policy_path
+from lander.seeds import seed_range
 from lander.signals import DeferredSignals
 from lander.terminal import printable, unfiltered
 from lander.trust import Origin, agree, modules

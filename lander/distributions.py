@@ -7,6 +7,7 @@ are summed over the A dimensions.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import log, pi, sqrt
 from typing import Protocol, Self
 
@@ -57,8 +58,8 @@ class Distribution(Protocol):
 class Categorical:
     """A independent choices among K levels; `logits` is (B, A, K).
 
-    It keeps log-probabilities as (A, K, B): a softmax over few levels is vectorised along the
-    states, and then it is fifteen times as fast.
+    It keeps logits and log-probabilities as (A, K, B): a softmax over few levels is vectorised
+    along the states, and then it is fifteen times as fast.
 
     A share `uniform` of the choices is made by a fair die: p = (1 - uniform) softmax + uniform / K.
 
@@ -68,15 +69,20 @@ class Categorical:
     """
 
     def __init__(self, logits: Tensor, *, uniform: float = 0.0) -> None:
-        self._log_probs = logits.movedim(0, -1).log_softmax(1)
+        self._logits = logits.movedim(0, -1)
         if uniform > 0:
             chosen = self._log_probs + log(1 - uniform)
             by_die = torch.full_like(chosen, log(uniform / logits.shape[-1]))
-            self._log_probs = torch.logaddexp(chosen, by_die)
+            self._logits = self._log_probs = torch.logaddexp(chosen, by_die)
+
+    @cached_property
+    def _log_probs(self) -> Tensor:
+        return self._logits.log_softmax(1)
 
     def like(self, *tensors: Tensor) -> Self:
-        made = object.__new__(type(self))  # log-probabilities already, not to be normalised again
-        (made._log_probs,) = tensors
+        made = object.__new__(type(self))
+        (made._log_probs,) = tensors  # not to be normalised again
+        made._logits = made._log_probs
         return made
 
     @property
@@ -84,18 +90,18 @@ class Categorical:
         return (self._log_probs,)
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
-        shape = (count, *self._log_probs.shape)
-        return -self._log_probs.new_empty(shape).exponential_(generator=generator).log()
+        shape = (count, *self._logits.shape)
+        return -self._logits.new_empty(shape).exponential_(generator=generator).log()
 
     def sample(self, generator: torch.Generator) -> Tensor:
         return self.pick(self.noise(1, generator)[0])
 
     def pick(self, noise: Tensor) -> Tensor:
-        # argmax_k log p_k + g_k with g_k ~ Gumbel(0, 1) has probability p_k (the Gumbel-max trick)
-        return (self._log_probs + noise).argmax(1).T
+        # argmax_k l_k + g_k with g_k ~ Gumbel(0, 1) has probability softmax(l)_k (Gumbel-max trick)
+        return (self._logits + noise).argmax(1).T
 
     def mode(self) -> Tensor:
-        return self._log_probs.argmax(1).T
+        return self._logits.argmax(1).T
 
     def log_prob(self, actions: Tensor) -> Tensor:
         return self._log_probs.gather(1, actions.T.unsqueeze(1)).sum((0, 1))

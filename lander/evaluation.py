@@ -12,46 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lander.config import EnvConfig, TrainConfig
+from lander.config import EnvConfig
 from lander.env import AnyEnv, as_config, env_spec, is_builtin, make_whole, spaces
 from lander.graph import GraphCache
 from lander.interface import CheckedEnv, EnvFault, kind_of
 from lander.lunar import LeanLander, Physics, under
 from lander.policy import ActorCritic
 
-REPORT_SEED = 10_000
-"""Reset seeds of results that are quoted: nothing is ever chosen by them either."""
-CHECKPOINT_SEED = 1_000_000
-"""Reset seeds of the evaluations during training: they choose the best checkpoint, and prune."""
-FINAL_SEED = 2_000_000
-"""Reset seeds of the evaluation at the end: a sweep maximises its mean."""
-FLIGHT_SEED = 3_000_000
-"""Reset seeds of `python -m lander fly`: no training or sweep uses them."""
-TEST_SEED = 4_000_000
-"""Reset seeds on which a sweep's winner is confirmed: nothing is ever chosen by them."""
 TOGETHER: Final = 100
 """Episodes of an evaluation that step together, if there are as many."""
-
-
-def seed_range(first: int, episodes: int) -> range:
-    """Consecutive reset seeds, one per episode."""
-    return range(first, first + episodes)
-
-
-def checkpoint_seeds(config: TrainConfig) -> range:
-    """Reset seeds of the evaluations during training."""
-    return seed_range(CHECKPOINT_SEED, config.eval_episodes)
-
-
-def final_seeds(config: TrainConfig) -> range:
-    """Reset seeds of the evaluation at the end."""
-    first = {"tuning": FINAL_SEED, "test": TEST_SEED, "report": REPORT_SEED}[config.final_seeds]
-    return seed_range(first, config.final_episodes)
-
-
-def sampled_seeds(config: TrainConfig) -> range:
-    """Those of the final episodes that are played once more, with sampled actions."""
-    return final_seeds(config)[: config.sampled_episodes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +81,7 @@ def evaluate(
 ) -> Evaluation:
     """Play one episode per reset seed: deterministic, or sampled if a generator is given.
 
-    >>> from lander.config import EnvConfig
+    >>> from lander.config import EnvConfig, TrainConfig
     >>> from lander.policy import make_policy
     >>> from lander.resolve import resolve
     >>> config = resolve(TrainConfig(env=EnvConfig(id="CartPole-v1"))).config

@@ -51,7 +51,6 @@ class Runner:
         self._obs = torch.from_numpy(envs.reset(seeds.tolist()))
         self._returns = np.zeros(len(envs))
         self._lengths = np.zeros(len(envs), dtype=np.int64)
-        self._everyone = np.arange(len(envs))
         self._discounted = torch.zeros(1)
         """(N,) or all zero: rewards so far of each column's unfinished episode, older ones
         discounted more."""
@@ -84,12 +83,10 @@ class Runner:
         policy, num_envs = self._policy, len(self._envs)
         obs = torch.empty(steps + 1, num_envs, self._obs.shape[-1])
         actions: list[Tensor] = []
-        rewards = np.empty((steps, num_envs), dtype=np.float32)
+        rewards = np.empty((steps, num_envs))
         terminated = np.empty((steps, num_envs), dtype=np.bool_)
         truncated = np.empty((steps, num_envs), dtype=np.bool_)
         last_obs: list[NDArray[np.float32]] = []
-        finished: list[Episode] = []
-        everyone = slice(None)
         noise = policy.distribution(self._obs).noise(steps, self._generator)
         for t, (seen, draw) in enumerate(zip(obs[:steps], noise, strict=True)):
             seen.copy_(self._obs)
@@ -98,18 +95,17 @@ class Runner:
             step = self._envs.step(sent.numpy())
             rewards[t], terminated[t], truncated[t] = step.rewards, step.terminated, step.truncated
             last_obs += step.last_obs
-            finished += self._count(everyone, step.rewards, step.terminated | step.truncated)
             self._obs = torch.from_numpy(step.obs)
         obs[steps] = self._obs
         rollout = self._rollout(
             obs,
             torch.stack(actions),
-            torch.from_numpy(rewards),
+            torch.from_numpy(rewards).float(),
             torch.from_numpy(terminated),
             torch.from_numpy(truncated),
             last_obs,
         )
-        return rollout, finished
+        return rollout, self._finished(rewards, terminated | truncated)
 
     def _collect_episodes(self, share: int) -> tuple[Rollout, list[Episode]]:
         """Collect `share` episodes from each copy; taking the first to finish would favour short
@@ -118,7 +114,6 @@ class Runner:
         left = np.full(num_envs, share)
         played: list[tuple[NDArray[np.intp], Tensor, Tensor, Any]] = []
         last_obs: list[list[NDArray[np.float32]]] = [[] for _ in range(num_envs)]
-        finished: list[Episode] = []
         while left.any():
             copies = np.flatnonzero(left)
             obs = self._obs[copies]
@@ -127,9 +122,7 @@ class Runner:
             played.append((copies, obs, actions, step))
             for copy, row in zip(copies[step.truncated], step.last_obs, strict=True):
                 last_obs[copy].append(row)
-            done = step.terminated | step.truncated
-            finished += self._count(copies, step.rewards, done)
-            left[copies] -= done
+            left[copies] -= step.terminated | step.truncated
             self._obs[copies] = torch.from_numpy(step.obs)
         # reorder from time first to copy first: the episodes of a copy follow one another
         order = np.argsort(np.concatenate([copies for copies, *_ in played]), kind="stable")
@@ -138,15 +131,18 @@ class Runner:
             return torch.cat(parts)[order].unsqueeze(1)
 
         obs = column([obs for _, obs, _, _ in played])
+        rewards = column([torch.from_numpy(step.rewards) for *_, step in played])
+        terminated = column([torch.from_numpy(step.terminated) for *_, step in played])
+        truncated = column([torch.from_numpy(step.truncated) for *_, step in played])
         rollout = self._rollout(
             torch.cat((obs, obs[-1:])),  # a successor that no episode reaches
             column([actions for _, _, actions, _ in played]),
-            column([torch.from_numpy(step.rewards).float() for *_, step in played]),
-            column([torch.from_numpy(step.terminated) for *_, step in played]),
-            column([torch.from_numpy(step.truncated) for *_, step in played]),
+            rewards.float(),
+            terminated,
+            truncated,
             [row for rows in last_obs for row in rows],
         )
-        return rollout, finished
+        return rollout, self._finished(rewards.numpy(), (terminated | truncated).numpy())
 
     def _rollout(
         self,
@@ -195,22 +191,24 @@ class Runner:
         moments.update(discounted.flatten())
         return (rewards / moments.std).clamp(-REWARD_CLIP, REWARD_CLIP)
 
-    def _count(
-        self,
-        copies: NDArray[np.intp] | slice,
-        rewards: NDArray[np.float64],
-        done: NDArray[np.bool_],
-    ) -> list[Episode]:
-        """Add a step of some copies; return the episodes that it ended."""
-        self._returns[copies] += rewards
-        self._lengths[copies] += 1
-        if not done.any():
-            return []
-        ended = self._everyone[copies][done]
-        episodes = [Episode(float(self._returns[i]), int(self._lengths[i])) for i in ended]
-        self._returns[ended] = 0.0
-        self._lengths[ended] = 0
+    def _finished(self, rewards: NDArray[np.float64], done: NDArray[np.bool_]) -> list[Episode]:
+        """The episodes that ended in a rollout, in order, from raw rewards and ends (T, N); what is
+        unfinished counts in the next one."""
+        episodes: list[Episode] = []
+        starts = [0] * done.shape[1]
+        for last, copy in np.argwhere(done).tolist():
+            self._count(copy, rewards[starts[copy] : last + 1, copy])
+            episodes.append(Episode(float(self._returns[copy]), int(self._lengths[copy])))
+            self._returns[copy], self._lengths[copy], starts[copy] = 0.0, 0, last + 1
+        for copy, start in enumerate(starts):
+            self._count(copy, rewards[start:, copy])
         return episodes
+
+    def _count(self, copy: int, rewards: NDArray[np.float64]) -> None:
+        """Add steps to a copy's unfinished episode, one after another: `sum` would add pairs, and
+        round differently."""
+        self._returns[copy] = np.append(self._returns[copy], rewards).cumsum()[-1]
+        self._lengths[copy] += len(rewards)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to continue the same unfinished episodes."""

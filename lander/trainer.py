@@ -19,19 +19,12 @@ from lander.dotted import flatten
 from lander.env import solved_return
 from lander.envpool_env import EnvPoolVectorEnv
 from lander.errors import ConfigError
-from lander.evaluation import (
-    FINAL_SEED,
-    Evaluation,
-    checkpoint_seeds,
-    evaluate,
-    final_seeds,
-    nothing,
-    sampled_seeds,
-)
+from lander.evaluation import Evaluation, evaluate, nothing
 from lander.lunar import training_physics
 from lander.policy import ActorCritic, make_policy
 from lander.resolve import Resolved, resolve
 from lander.runner import Episode, Runner
+from lander.seeds import FINAL_SEED, checkpoint_seeds, final_seeds, sampled_seeds
 from lander.vector import SerialVectorEnv, VectorEnv
 
 LARGE = 1000.0

@@ -26,19 +26,13 @@ from lander.config import PPOConfig, TrainConfig
 from lander.distributions import Categorical
 from lander.dotted import configure, flatten
 from lander.errors import ConfigError
-from lander.evaluation import (
-    CHECKPOINT_SEED,
-    FINAL_SEED,
-    FLIGHT_SEED,
-    Evaluation,
-    evaluate,
-    seed_range,
-)
+from lander.evaluation import Evaluation, evaluate
 from lander.heads import BOX_HEADS, GaussianHead, bin_levels, make_head
 from lander.policy import ActorCritic, make_policy
 from lander.resolve import UnflyableWarning, resolve
 from lander.rollout import Rollout
 from lander.runner import Runner
+from lander.seeds import CHECKPOINT_SEED, FINAL_SEED, FLIGHT_SEED, seed_range
 from lander.surrogates import Limits
 from lander.trainer import Progress, TrainResult, train
 from lander.vector import SerialVectorEnv

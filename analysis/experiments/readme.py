@@ -13,8 +13,8 @@ from analysis.experiments.results import HERE, Outcome, Results, names, read_res
 from analysis.markdown import table
 from analysis.stats import mean_estimate
 from lander.dotted import read_text, read_toml
-from lander.evaluation import final_seeds
 from lander.files import replace_text
+from lander.seeds import final_seeds
 from sweeps.schema import CONFIRM_TABLE
 from sweeps.study.study import Study, find_study
 

@@ -21,10 +21,11 @@ from analysis.load import load_curves
 from lander.config import TrainConfig
 from lander.dotted import configure, flatten
 from lander.errors import ConfigError, unknown
-from lander.evaluation import REPORT_SEED, evaluate, final_seeds, seed_range
+from lander.evaluation import evaluate
 from lander.files import write_aside
 from lander.metrics import EVAL_RETURN, TRAIN_RETURN
 from lander.policy import ActorCritic
+from lander.seeds import REPORT_SEED, final_seeds, seed_range
 from lander.trainer import Progress, train
 from sweeps.endings import seconds
 from sweeps.hints import hint

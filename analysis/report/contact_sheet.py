@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from analysis.flight import LANDER, policy_of, retrace
 from lander.env import AnyEnv, as_config
-from lander.evaluation import Evaluation, evaluate, final_seeds, play, random_act_fn, replay
+from lander.evaluation import Evaluation, evaluate, play, random_act_fn, replay
 from lander.gif import EVERY, SHRINK, write
+from lander.seeds import final_seeds
 from sweeps.schema import RETURNS
 from sweeps.sweep import Sweep
 

@@ -15,8 +15,8 @@ from analysis.report.document import Block
 from analysis.report.figures import confirmation_picture
 from analysis.report.records import Records
 from analysis.report.result import brief, next_step, searched, state, values_in
-from lander.evaluation import TEST_SEED, checkpoint_seeds, final_seeds, seed_range
 from lander.options import inactive
+from lander.seeds import TEST_SEED, checkpoint_seeds, final_seeds, seed_range
 from sweeps.confirm import DEFAULTS
 from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
 from sweeps.record.recorder import first_to_last

@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander.checkpoint import save
 from lander.dotted import flatten, to_toml
-from lander.evaluation import checkpoint_seeds, final_seeds
 from lander.gif import save_landing
 from lander.lunar import training_physics
 from lander.metrics import EVAL_RETURN, FINAL_RETURN
 from lander.resolve import Resolved
+from lander.seeds import checkpoint_seeds, final_seeds
 from lander.trainer import Progress, TrainResult
 from sweeps.errors import one_line
 from sweeps.record.entries import Batch, File, Point, SavedModel

@@ -17,9 +17,10 @@ from analysis.notebooks.thrust import MAIN, SIDE, engines, idle, levels_of, thru
 from lander.config import TrainConfig
 from lander.dotted import configure
 from lander.errors import ConfigError
-from lander.evaluation import FLIGHT_SEED, evaluate, seed_range
+from lander.evaluation import evaluate
 from lander.policy import make_policy
 from lander.resolve import resolve
+from lander.seeds import FLIGHT_SEED, seed_range
 from sweeps.lifecycle.start import start_sweep
 from sweeps.store.store import Store
 from sweeps.study.study import find_study

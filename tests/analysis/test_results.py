@@ -35,8 +35,9 @@ from analysis.stats import mean_estimate
 from lander.config import TrainConfig
 from lander.dotted import flatten, from_toml
 from lander.errors import ConfigError
-from lander.evaluation import CHECKPOINT_SEED, evaluate, final_seeds
+from lander.evaluation import evaluate
 from lander.resolve import resolve
+from lander.seeds import CHECKPOINT_SEED, final_seeds
 from lander.trainer import Progress, train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run.worker import work

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from lander.config import TrainConfig
 from lander.dotted import configure
-from lander.evaluation import ActFn, play, policy_act_fn, seed_range
+from lander.evaluation import ActFn, play, policy_act_fn
 from lander.policy import make_policy
 from lander.resolve import resolve
+from lander.seeds import seed_range
 from lander.trainer import Training, make_vector_env
 from tests.bench.process import (
     QUICK,

@@ -18,10 +18,11 @@ from lander.checkpoint import load, save
 from lander.config import EnvConfig, PolicyConfig, TrainConfig
 from lander.dotted import configure, from_toml
 from lander.errors import ConfigError
-from lander.evaluation import evaluate, seed_range
+from lander.evaluation import evaluate
 from lander.metrics import CURVES
 from lander.policy import make_policy
 from lander.resolve import resolve
+from lander.seeds import seed_range
 from tests.lander.conftest import refused
 
 TINY = [

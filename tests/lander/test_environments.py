@@ -23,12 +23,13 @@ from lander.checkpoint import load
 from lander.config import EnvConfig, Scalar, TrainConfig
 from lander.dotted import configure, flatten, from_toml, to_toml
 from lander.env import make_env, solved_return, spaces
-from lander.evaluation import FINAL_SEED, Evaluation, evaluate, play, random_act_fn, replay
+from lander.evaluation import Evaluation, evaluate, play, random_act_fn, replay
 from lander.gif import save_landing
 from lander.heads import GaussianHead
 from lander.interface import CheckedEnv
 from lander.policy import DeterministicActor, make_policy
 from lander.resolve import resolve
+from lander.seeds import FINAL_SEED
 from lander.trainer import train
 from tests.lander import odd_envs
 from tests.lander.conftest import refused

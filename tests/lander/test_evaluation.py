@@ -10,19 +10,11 @@ import pytest
 import torch
 
 from lander.config import EnvConfig, TrainConfig
-from lander.evaluation import (
-    CHECKPOINT_SEED,
-    FINAL_SEED,
-    FLIGHT_SEED,
-    Evaluation,
-    play,
-    random_act_fn,
-    replay,
-    seed_range,
-)
+from lander.evaluation import Evaluation, play, random_act_fn, replay
 from lander.evaluation import evaluate as evaluate_policy
 from lander.policy import ActorCritic, DeterministicActor, make_policy
 from lander.resolve import resolve
+from lander.seeds import CHECKPOINT_SEED, FINAL_SEED, FLIGHT_SEED, seed_range
 
 ENVS = [
     EnvConfig(id="LunarLander-v3"),

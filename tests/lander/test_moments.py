@@ -17,12 +17,13 @@ from torch import Tensor
 from lander import checkpoint as files
 from lander.agent import Batch, Loss, ppo_loss
 from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
-from lander.evaluation import CHECKPOINT_SEED, evaluate
+from lander.evaluation import evaluate
 from lander.policy import ActorCritic, DeterministicActor, make_policy
 from lander.resolve import resolve
 from lander.rollout import Rollout
 from lander.runner import Runner
 from lander.running_stats import RunningMeanStd
+from lander.seeds import CHECKPOINT_SEED
 from lander.surrogates import Limits
 from lander.trainer import Training, TrainResult, train
 from lander.vector import SerialVectorEnv, Step

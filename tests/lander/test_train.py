@@ -17,11 +17,12 @@ import lander.trainer
 from lander.agent import Divergence
 from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
 from lander.dotted import configure, flatten
-from lander.evaluation import FINAL_SEED, Evaluation, evaluate
+from lander.evaluation import Evaluation, evaluate
 from lander.metrics import CURVES, FINALS
 from lander.options import CHOICES
 from lander.policy import ActorCritic
 from lander.resolve import resolve
+from lander.seeds import FINAL_SEED
 from lander.trainer import Progress, TrainResult, snapshot, train
 
 SMALL = {

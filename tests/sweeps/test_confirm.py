@@ -17,7 +17,7 @@ from analysis.judgement import judgement_of
 from lander.config import TrainConfig
 from lander.dotted import configure, from_toml
 from lander.errors import ConfigError
-from lander.evaluation import (
+from lander.seeds import (
     CHECKPOINT_SEED,
     FINAL_SEED,
     FLIGHT_SEED,

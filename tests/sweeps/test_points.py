@@ -15,8 +15,8 @@ from analysis.load import load_trials
 from lander.config import TrainConfig
 from lander.dotted import configure, flatten
 from lander.errors import ConfigError
-from lander.evaluation import REPORT_SEED, final_seeds
 from lander.resolve import resolve
+from lander.seeds import REPORT_SEED, final_seeds
 from lander.trainer import train
 from sweeps.__main__ import main
 from sweeps.confirm import candidates

@@ -17,9 +17,10 @@ from PIL import Image
 
 from lander.checkpoint import load
 from lander.dotted import flatten, from_toml
-from lander.evaluation import FINAL_SEED, evaluate, seed_range
+from lander.evaluation import evaluate
 from lander.metrics import CURVES, FINALS
 from lander.options import inactive
+from lander.seeds import FINAL_SEED, seed_range
 from sweeps.endings import ending
 from sweeps.publish.page import run_table, sweep_url
 from sweeps.run.objective import trial_configs
