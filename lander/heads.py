@@ -35,8 +35,6 @@ class Head(Protocol):
 
     outputs: int
     """How many numbers the actor must give per state."""
-    action_dtype: torch.dtype
-    """The type of actions as the distribution sees them."""
     action_dims: int
     """A, as the distribution sees it."""
 
@@ -54,7 +52,6 @@ class Head(Protocol):
 class DiscreteHead(nn.Module):
     """One categorical over the actions of a Discrete space."""
 
-    action_dtype = torch.int64
     action_dims = 1
 
     def __init__(self, space: Discrete, config: TrainConfig) -> None:
@@ -83,7 +80,6 @@ class CategoricalHead(nn.Module):
     # Neighbours differ by logit_i - logit_{i-1} = log s_i - log(1 - s_i) = l_i, and a softmax sees
     # differences only, so the running sum of l is the same distribution and cannot overflow.
     # l_0 shifts all logits alike: it is never trained.
-    action_dtype = torch.int64
 
     def __init__(self, space: Box, config: TrainConfig, *, ordered: bool = False) -> None:
         super().__init__()
@@ -108,7 +104,6 @@ class CategoricalHead(nn.Module):
 class JointHead(nn.Module):
     """One categorical over all combinations: bins ** A outputs."""
 
-    action_dtype = torch.int64
     action_dims = 1
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
@@ -141,7 +136,6 @@ class GaussianHead(nn.Module):
     """A normal per dimension: A outputs, its means."""
 
     # The unclipped action is kept for the log-probability, the environment gets the clipped one.
-    action_dtype = torch.float32
 
     def __init__(self, space: Box, config: TrainConfig) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
 """What the sweeps use of Optuna's trials and studies without a documented name for it.
 
-No other module reads a private attribute of Optuna's, except `sweeps.store.optuna_storage`, which
-overrides private methods of its storage. Optuna may change either in a minor version, so
-pyproject.toml allows only tested ones; tests/sweeps/test_private.py says what an upgrade broke.
+No other module reads a private attribute of Optuna's, except `sweeps.store.optuna_storage` and
+`sweeps.store.trial_cache`, which override private methods of its storages. Optuna may change them
+in a minor version, so pyproject.toml allows only tested ones; tests/sweeps/test_private.py says
+what an upgrade broke.
 """
 
 from __future__ import annotations

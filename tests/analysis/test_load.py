@@ -6,8 +6,8 @@ import gc
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
 from math import isnan
@@ -20,7 +20,6 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
-from sqlalchemy import Engine, event
 
 import analysis.load
 from analysis.load import (
@@ -49,6 +48,7 @@ from sweeps.study.study import find_study, read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.bench.load import LOADERS, insert, optuna_rows
 from tests.processes import TrackingServer
+from tests.sql import statements
 from tests.studies import TWO_SEEDS, WRITTEN
 
 quiet()
@@ -391,22 +391,6 @@ def test_a_fields_dtype_follows_from_its_line_in_the_study(line: object, dtype: 
 
 def test_a_range_of_real_numbers_is_float64() -> None:
     assert dtype_of(read_range("ppo.clip_range", {"low": 0, "high": 1})) == "float64"
-
-
-@contextmanager
-def statements(beginning: str) -> Generator[list[str]]:
-    """SQL that begins like this, as it is executed."""
-    selects: list[str] = []
-
-    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
-        if statement.startswith(beginning):
-            selects.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield selects
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import optuna
@@ -14,7 +12,6 @@ from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import Engine, event
 
 from sweeps.optuna_private import id_of, study_id_of
 from sweeps.schema import BUDGET, REASON
@@ -23,6 +20,7 @@ from sweeps.store.trial_cache import TrialCache
 from sweeps.study import history
 from sweeps.study.history import LOOKED_AT, NewTrials, SamplerView
 from sweeps.study.pruning import MedianRule
+from tests.sql import statements
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Heartbeat of storage"),
@@ -33,21 +31,6 @@ SPACE = {
     "k": IntDistribution(1, 9),
     "head": CategoricalDistribution(["a", None, 3]),
 }
-
-
-@contextmanager
-def statements(engine: Engine) -> Iterator[list[str]]:
-    """What is executed inside the block."""
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, text: str, *_: object) -> None:
-        seen.append(text)
-
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 def past(rng: np.random.Generator, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
@@ -139,7 +122,7 @@ def test_an_ended_trial_takes_no_more_rows(study: optuna.Study, store: Store) ->
 def test_a_report_and_its_decision_take_two_statements(study: optuna.Study, store: Store) -> None:
     study.pruner = MedianRule(n_startup_trials=1)
     trial = study.ask()
-    with statements(store.trials().engine) as seen:
+    with statements(engine=store.trials().engine) as seen:
         trial.report(0.5, 1)
         trial.should_prune()
     assert [text.split()[0] for text in seen] == ["INSERT", "SELECT"]
