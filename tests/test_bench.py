@@ -331,7 +331,7 @@ def test_every_setting_is_a_config_with_a_whole_number_of_minibatches(name: str)
 
 
 def test_the_study_is_measured_without_stable_baselines_which_has_no_bins() -> None:
-    assert unmatched(setting("study")) == {"env.bins": 7}
+    assert unmatched(setting("study")) == {"env.bins": 10}
     sides = (Side("now", Path(), ""), Side("before", Path(), ""))
     options = Options(sides, rounds=1, seeds=1, sweeps=1)
     measured = speed.contenders("study", options)
@@ -353,7 +353,7 @@ def test_only_the_time_inside_step_counts_as_that_of_environments(
 
 def test_whole_updates_are_counted_in_environment_steps() -> None:
     sample = updates.whole_updates(setting("seed", quick=True), quick=True)
-    assert sample["steps"] == 64
+    assert sample["steps"] == 32
     assert 0 < sample["env_seconds"] < sample["seconds"]
 
 
@@ -378,10 +378,10 @@ def test_environments_alone_get_random_bins(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(environments, "environments", lambda kind, config: still)
     config = resolve(setting("study", quick=True)).config
     sample = environments.random_steps("stock", config, quick=True)
-    assert sample["steps"] == 8 * 16
+    assert sample["steps"] == 8 * 32
     actions = np.stack(still.actions)
-    assert actions.shape == (9, 16, 2)  # one of them to warm up
-    assert np.unique(actions).tolist() == np.linspace(-1, 1, 7, dtype=np.float32).tolist()
+    assert actions.shape == (9, 32, 2)  # one of them to warm up
+    assert np.unique(actions).tolist() == np.linspace(-1, 1, 10, dtype=np.float32).tolist()
 
 
 def test_evaluation_is_that_at_checkpoints_and_after_the_last_update(

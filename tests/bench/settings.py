@@ -91,7 +91,7 @@ def values(name: str, *, quick: bool = False) -> dict[str, Any]:
     fields = SETTINGS[name]
     if not quick:
         return fields
-    config, steps = configure(fields, base=TrainConfig()), 64
+    config, steps = configure(fields, base=TrainConfig()), 32
     size = min(config.ppo.minibatch_size, config.env.num_envs * steps)
     return fields | {"ppo.rollout_steps": steps, "ppo.minibatch_size": size}
 
