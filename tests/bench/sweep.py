@@ -84,9 +84,11 @@ def watch(store: Path, *arguments: str, interval: float) -> Watched:
         while process.poll() is None:
             for child in seen.children(recursive=True):
                 try:
-                    memory[child.pid].append((datetime.now(), child.memory_info().rss))
+                    size = child.memory_info().rss
                 except psutil.Error:  # it has just ended
                     continue
+                if size > 0:  # else it is about to end, and has given its memory back
+                    memory[child.pid].append((datetime.now(), size))
             try:
                 process.wait(timeout=interval)
             except subprocess.TimeoutExpired:
