@@ -106,7 +106,7 @@ def warn_unchecked() -> None:
 
 
 class LeanLander:
-    """A stock LunarLander whose steps are computed here."""
+    """A stock LunarLander whose steps are computed here, and its resets without a seed."""
 
     def __init__(self, env: CheckedEnv) -> None:
         self.stock = env.stock
@@ -159,8 +159,8 @@ def shapes() -> tuple[Any, Any, Any, Any]:
 
 
 def restart(env: Any) -> NDArray[np.float32]:
-    """The stock reset without a seed, in half its time, as shapes are made once; it leaves out
-    what only pictures need."""
+    """Reset as stock does without a seed, in half the time: shapes are made once, and what only
+    pictures need is left out. Returns the first observation, (8,)."""
     box2d, its = import_module("Box2D.b2"), import_module(MODULE)
     hull, foot, ground, edge = shapes()
     width, height, draw = 2 * HALF_WIDTH, 2 * HALF_HEIGHT, env.np_random.uniform

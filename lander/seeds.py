@@ -5,7 +5,7 @@ from __future__ import annotations
 from lander.config import TrainConfig
 
 REPORT_SEED = 10_000
-"""Reset seeds of results that are quoted: nothing is ever chosen by them either."""
+"""Reset seeds of results that are quoted: nothing is ever chosen by them."""
 CHECKPOINT_SEED = 1_000_000
 """Reset seeds of the evaluations during training: they choose the best checkpoint, and prune."""
 FINAL_SEED = 2_000_000
