@@ -267,10 +267,10 @@ class TrainConfig:
     sampled_episodes: Annotated[Count, Field(le=100_000)] = 4
     """How many of the final episodes are played once more with sampled actions, as in training: a
     diagnosis, by which nothing is chosen. The first of them, or all."""
-    final_seeds: Literal["tuning", "test", "report"] = "tuning"
-    """The reset seeds of the final episodes. tuning: those by which a sweep chooses. test: those on
-    which its winner is confirmed. report: those of results that are quoted. Nothing is chosen by
-    the last two."""
+    final_seeds: Literal["tuning", "choice", "test", "report"] = "tuning"
+    """The reset seeds of the final episodes. tuning: those that score the trials of a sweep.
+    choice: those by which the best of its leaders is chosen. test: those on which that one is
+    measured. report: those of results that are quoted. Nothing is chosen by the last two."""
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Seeds environments, initial weights, action sampling and shuffling."""
 

@@ -13,7 +13,12 @@ FINAL_SEED = 2_000_000
 FLIGHT_SEED = 3_000_000
 """Reset seeds of `python -m lander fly`: no training or sweep uses them."""
 TEST_SEED = 4_000_000
-"""Reset seeds on which a sweep's winner is confirmed: nothing is ever chosen by them."""
+"""Reset seeds on which what was chosen of a sweep is measured: nothing is ever chosen by them."""
+CHOICE_SEED = 6_000_000
+"""Reset seeds on which the leaders of a sweep are flown again to choose the best of them."""
+
+FIRST = {"tuning": FINAL_SEED, "choice": CHOICE_SEED, "test": TEST_SEED, "report": REPORT_SEED}
+"""The first reset seed of the evaluation at the end, by `TrainConfig.final_seeds`."""
 
 
 def seed_range(first: int, episodes: int) -> range:
@@ -28,8 +33,7 @@ def checkpoint_seeds(config: TrainConfig) -> range:
 
 def final_seeds(config: TrainConfig) -> range:
     """Reset seeds of the evaluation at the end."""
-    first = {"tuning": FINAL_SEED, "test": TEST_SEED, "report": REPORT_SEED}[config.final_seeds]
-    return seed_range(first, config.final_episodes)
+    return seed_range(FIRST[config.final_seeds], config.final_episodes)
 
 
 def sampled_seeds(config: TrainConfig) -> range:

@@ -256,8 +256,10 @@ def read_base(table: Mapping[str, Any], *, has_points: bool, origin: Origin) -> 
     origin.require(flatten(base))
     if "seed" in table:
         raise ConfigError("seed: training seeds derive from [study] seed, set that")
-    if base.final_seeds == "test":
-        raise ConfigError("final_seeds: the test seeds are for make confirm, leave it out")
+    if base.final_seeds in ("choice", "test"):
+        raise ConfigError(
+            f"final_seeds: the {base.final_seeds} seeds are for make confirm, leave it out"
+        )
     if base.final_seeds == "report" and not has_points:
         raise ConfigError(
             "final_seeds: report is for studies with points, a search would choose by them: leave "

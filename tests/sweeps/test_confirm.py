@@ -19,6 +19,7 @@ from lander.dotted import configure, from_toml
 from lander.errors import ConfigError
 from lander.seeds import (
     CHECKPOINT_SEED,
+    CHOICE_SEED,
     FINAL_SEED,
     FLIGHT_SEED,
     TEST_SEED,
@@ -97,7 +98,7 @@ def best_other(sweep: Sweep) -> int:
 
 def test_reset_seeds_of_tuning_flying_and_testing_never_meet() -> None:
     ranges = [range(first, first + 1_000_000) for first in (0, CHECKPOINT_SEED, FINAL_SEED)]
-    ranges += [range(first, first + 1_000_000) for first in (FLIGHT_SEED, TEST_SEED)]
+    ranges += [range(first, first + 1_000_000) for first in (FLIGHT_SEED, TEST_SEED, CHOICE_SEED)]
     assert not any(set(one) & set(other) for one, other in combinations(ranges, 2))
 
 
@@ -106,6 +107,8 @@ def test_the_word_in_the_config_chooses_the_final_reset_seeds() -> None:
     test = configure({"final_seeds": "test"}, base=config)
     assert list(final_seeds(config)) == [2_000_000, 2_000_001, 2_000_002]
     assert list(final_seeds(test)) == [4_000_000, 4_000_001, 4_000_002]
+    choice = configure({"final_seeds": "choice"}, base=config)
+    assert list(final_seeds(choice)) == [6_000_000, 6_000_001, 6_000_002]
     assert checkpoint_seeds(config) == checkpoint_seeds(test)
 
 
