@@ -5,7 +5,6 @@ Values are independent of each other, for example one per training seed.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -87,16 +86,30 @@ def share_estimate(count: int, of: int) -> Estimate:
     return Estimate(count / of, float(interval.low), float(interval.high))
 
 
-def difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
+def difference(
+    values: Sequence[float], others: Sequence[float], *, confidence: float = CONFIDENCE
+) -> Estimate:
     """Mean minus mean, with Welch's interval: the spreads may differ."""
-    gain = mean(values) - mean(others)
     if min(len(values), len(others)) < 2:
-        return Estimate(gain, float("nan"), float("nan"))
-    with warnings.catch_warnings():  # about equal values
-        warnings.simplefilter("ignore", RuntimeWarning)
-        test = scipy.stats.ttest_ind(values, others, equal_var=False)
-    interval = test.confidence_interval(CONFIDENCE)
-    return Estimate(gain, float(interval.low), float(interval.high))
+        return Estimate(mean(values) - mean(others), float("nan"), float("nan"))
+    gain, error, freedom = welch(values, others)
+    half = error * float(scipy.special.stdtrit(freedom, (1 + confidence) / 2)) if error else 0.0
+    return Estimate(gain, gain - half, gain + half)
+
+
+def welch(values: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
+    """Mean minus mean, its standard error, and the degrees of freedom of Welch and Satterthwaite,
+    which are NaN if neither side varies; of at least two values each."""
+    # plain sums: a simulated race takes thousands of these, and NumPy ten times as long
+    means, squares, freedoms = [], [], []
+    for side in (values, others):
+        middle = sum(side) / len(side)
+        means.append(middle)
+        freedoms.append(len(side) - 1)
+        squares.append(sum((value - middle) ** 2 for value in side) / (len(side) - 1) / len(side))
+    total = sum(squares)
+    spread = sum(square**2 / free for square, free in zip(squares, freedoms, strict=True))
+    return means[0] - means[1], total**0.5, total**2 / spread if spread else float("nan")
 
 
 def probability_better(values: Sequence[float], others: Sequence[float]) -> Estimate:
