@@ -1,7 +1,7 @@
 """python -m analysis confirm: train a sweep's candidates again, judge, record, register the winner.
 
 The judgement is recorded on the confirmation's run in MLflow; the winner's policy becomes
-models:/NAME@best.
+models:/NAME@confirmed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from sweeps.publish.registry import move_alias
 from sweeps.record.recorder import tolerated
 from sweeps.run.supervisor import run_trials_left
 from sweeps.schema import (
-    BEST_ALIAS,
     CONFIRM_CHART,
     CONFIRM_GAIN,
     CONFIRM_IQM,
@@ -46,6 +45,7 @@ from sweeps.schema import (
     CONFIRM_SUFFIX,
     CONFIRM_TABLE,
     CONFIRM_WORST_SEED,
+    CONFIRMED_ALIAS,
     LANDING_GIF,
     NOTE,
     RUN_ID,
@@ -161,7 +161,7 @@ def publish_judgement(store: Store, name: str, judgement: Judgement) -> str:
     sentence.
 
     Raises:
-        RuntimeError: the winner's policy is missing; models:/NAME@best and trial "best" stay.
+        RuntimeError: the winner's policy is missing; models:/NAME@confirmed and trial "best" stay.
     """
     sweep, confirmation = open_sweep(store, name), open_sweep(store, name + CONFIRM_SUFFIX)
     run_id = median_run(confirmation, judgement.winner.candidate)
@@ -202,10 +202,13 @@ def record_judgement(confirmation: Sweep, judgement: Judgement, *, winner_run: s
 def register_winner(sweep: Sweep, judgement: Judgement, *, run_id: str) -> str:
     """Make a judgement's winner the sweep's best, in the registry and in Optuna; the outcome in one
     sentence."""
-    store, alias = sweep.store, f"models:/{sweep.study.name}@{BEST_ALIAS}"
+    store, alias = sweep.store, f"models:/{sweep.study.name}@{CONFIRMED_ALIAS}"
     try:  # first: if its policy is missing, nothing is renamed
         with store.publication_lock:  # two at once would each register it
-            move_alias(store.runs(), sweep, run_id=run_id)
+            policy = f"The policy of {judgement.winner.name}'s median seed in the confirmation"
+            move_alias(
+                store.runs(), sweep, run_id=run_id, alias=CONFIRMED_ALIAS, description=policy
+            )
     except ConfigError as error:
         raise RuntimeError(f"{alias} and trial best stay as they are: {error}") from None
     sweep.optuna.set_user_attr(WINNER, swept_trial(sweep, judgement.winner.candidate))

@@ -242,7 +242,9 @@ WINNER_GIF: Final = "winner.gif"
 CONFIRM_SUFFIX: Final = "@confirm"
 """Ends the name of a confirmation, after the name of its sweep; no study file may use it."""
 BEST_ALIAS: Final = "best"
-"""Alias of the registered version that is the best, or that was confirmed as the winner."""
+"""Alias of the registered version of the best policy: it flew best on fresh episodes."""
+CONFIRMED_ALIAS: Final = "confirmed"
+"""Alias of the registered version of a configuration that was confirmed as the best."""
 
 
 def run_name(role: Role, number: int) -> str:

@@ -13,6 +13,7 @@ from sweeps.schema import (
     BEST_ALIAS,
     BEST_SCORE,
     CONFIRM_SUFFIX,
+    CONFIRMED_ALIAS,
     REASON,
     ROLE,
     SCORE,
@@ -33,7 +34,8 @@ README = (ROOT / "README.md").read_text()
 
 
 CONSTANTS = {value for name, value in vars(schema).items() if name.isupper()}
-RECORDED = CONSTANTS - {CONFIRM_SUFFIX, BEST_ALIAS} | {f"{chart}.png" for chart in Chart}
+PARTS = {CONFIRM_SUFFIX, BEST_ALIAS, CONFIRMED_ALIAS}
+RECORDED = CONSTANTS - PARTS | {f"{chart}.png" for chart in Chart}
 """But for parts of a study's and a model's name."""
 
 

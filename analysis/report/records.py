@@ -10,6 +10,7 @@ from itertools import islice
 
 import pandas as pd
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,7 +20,7 @@ from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from lander.errors import ConfigError
 from lander.metrics import EVAL_RETURN
 from sweeps.endings import ending
-from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, RETURNS, Ending
+from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, RETURNS, Ending
 from sweeps.scores import ranked, seed_scores
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
@@ -47,6 +48,8 @@ class Records:
     """The parent run of the confirmation."""
     published: Run | None
     """The run whose policy is models:/NAME@best."""
+    confirmed: ModelVersion | None
+    """The version models:/NAME@confirmed."""
 
     @property
     def name(self) -> str:
@@ -141,6 +144,7 @@ def read_records(store: Store, name: str) -> Records:
         unconfirmed=unconfirmed,
         confirmation=confirmation,
         published=published_run(store, name),
+        confirmed=registered(store, name, CONFIRMED_ALIAS),
     )
 
 
@@ -154,10 +158,18 @@ def read_judgement(store: Store, name: str) -> tuple[Judgement | None, str]:
         return None, f"It cannot be judged yet, {error}"
 
 
+def registered(store: Store, name: str, alias: str) -> ModelVersion | None:
+    """The version models:/NAME@ALIAS; None before one is registered."""
+    try:
+        return store.runs().get_model_version_by_alias(name, alias)
+    except MlflowException:
+        return None
+
+
 def published_run(store: Store, name: str) -> Run | None:
     """The run whose policy is models:/NAME@best; None before one is registered."""
-    client = store.runs()
+    version = registered(store, name, BEST_ALIAS)
     try:
-        return client.get_run(str(client.get_model_version_by_alias(name, BEST_ALIAS).run_id))
+        return None if version is None else store.runs().get_run(str(version.run_id))
     except MlflowException:
         return None

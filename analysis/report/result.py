@@ -16,7 +16,7 @@ from sweeps.confirm import DEFAULTS
 from sweeps.endings import SETTLED
 from sweeps.errors import redacted
 from sweeps.hints import hint
-from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, ROLE, TRIAL_NUMBER, Ending
+from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, TRIAL_NUMBER, Ending
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space
 
@@ -169,9 +169,8 @@ def named(standing: Standing) -> str:
 def receipt(records: Records, number: int) -> Iterator[str]:
     """The commands that reproduce the result."""
     lines = [next_step(records, "reproduce", trial=number)]
-    published = records.published
-    if published is not None and published.data.tags[ROLE] == "confirm":
-        trial = published.data.tags[TRIAL_NUMBER]
+    if records.confirmed is not None:
+        trial = records.confirmed.tags[TRIAL_NUMBER]
         study, folder = records.name + CONFIRM_SUFFIX, records.sweep.store.folder
         lines.append(hint("reproduce", folder, study=study, trial=trial))
     yield line(

@@ -8,9 +8,10 @@ from sweeps.doctor.finding import Finding
 from sweeps.hints import hint
 from sweeps.lifecycle.creation import role
 from sweeps.publish.registry import (
-    describe_version,
+    describe_by_origin,
     is_described,
     move_alias,
+    origin_text,
     registered_model,
     versions,
 )
@@ -89,7 +90,7 @@ def repair_registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
             continue
         yield Finding(f"version {version.version} of models:/{name} has no description: added")
         if not dry_run:
-            describe_version(client, sweep, version)
+            describe_by_origin(client, sweep, version)
 
 
 def restore_alias(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Finding]:
@@ -105,4 +106,5 @@ def restore_alias(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Findi
     yield Finding(f"{what}: registered again")
     if not dry_run:
         with sweep.store.publication_lock:  # two processes would each register it
-            move_alias(client, sweep, run_id=run_id)
+            text = origin_text(client, run_id)
+            move_alias(client, sweep, run_id=run_id, alias=BEST_ALIAS, description=text)

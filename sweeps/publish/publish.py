@@ -14,10 +14,11 @@ from optuna.trial import TrialState
 from lander.terminal import say
 from sweeps.endings import SETTLED, SUPERSEDING, ending
 from sweeps.publish.page import best_recorded, describe
-from sweeps.publish.registry import move_alias
+from sweeps.publish.registry import move_alias, origin_text
 from sweeps.record.delivery import drain
 from sweeps.record.recorder import tolerated
 from sweeps.schema import (
+    BEST_ALIAS,
     BEST_GIF,
     BEST_SCORE,
     BEST_TRIAL,
@@ -83,7 +84,8 @@ def publish_all(sweep: Sweep) -> list[str]:
             client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / BEST_GIF)))
         if WINNER not in sweep.optuna.user_attrs:  # a higher score does not make a better policy
             with tolerated(warnings, "the best policy in the registry"):
-                move_alias(client, sweep, run_id=best_run)
+                text = origin_text(client, best_run)
+                move_alias(client, sweep, run_id=best_run, alias=BEST_ALIAS, description=text)
     with tolerated(warnings, "the summary"):
         summarise(client, sweep, trials, warnings)
     return warnings

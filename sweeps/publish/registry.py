@@ -1,6 +1,12 @@
-"""The best policy of a sweep in MLflow's registry: models:/STUDY@best."""
+"""The policies of a sweep in MLflow's registry: models:/STUDY@best and models:/STUDY@confirmed.
+
+An alias names one version; a version is the model of one run, and its description says what was
+shown of it on which episodes.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
@@ -9,13 +15,24 @@ from mlflow.exceptions import MlflowException
 
 from lander.errors import ConfigError
 from lander.metrics import FINAL_RETURN
-from sweeps.schema import BEST_ALIAS, SWEEP_ID, TRIAL_NUMBER
+from sweeps.schema import SWEEP_ID, TRIAL_NUMBER
 from sweeps.store.presence import UNKNOWN
 from sweeps.sweep import Sweep
 
 
-def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
-    """Let models:/STUDY@best be the model of this run; doing so again changes nothing.
+def move_alias(
+    client: MlflowClient,
+    sweep: Sweep,
+    *,
+    run_id: str,
+    alias: str,
+    description: str,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Let models:/STUDY@ALIAS be the model of this run, with this description and these tags of its
+    version; doing so again changes nothing.
+
+    Hold `Store.publication_lock`: two processes would each register it.
 
     Raises:
         ConfigError: the run has no model, or the registered one belongs to another sweep.
@@ -30,9 +47,25 @@ def move_alias(client: MlflowClient, sweep: Sweep, *, run_id: str) -> None:
     for key, value in owner(sweep).items():
         if key not in model.tags:
             client.set_registered_model_tag(name, key, value)
-    version = registered_version(client, sweep, run_id=run_id)
-    if str(model.aliases.get(BEST_ALIAS)) != str(version.version):
-        client.set_registered_model_alias(name, BEST_ALIAS, version.version)
+    version = registered_version(
+        client, sweep, run_id=run_id, description=description, tags=tags or {}
+    )
+    if str(model.aliases.get(alias)) != str(version.version):
+        client.set_registered_model_alias(name, alias, version.version)
+
+
+def remove_alias(client: MlflowClient, sweep: Sweep, *, alias: str) -> bool:
+    """Remove models:/STUDY@ALIAS; whether it existed. The version that it named stays.
+
+    Raises:
+        ConfigError: the registered model belongs to another sweep.
+    """
+    model = registered_model(client, sweep.study.name)
+    if model is None or alias not in model.aliases:
+        return False
+    require_own(sweep, model)
+    client.delete_registered_model_alias(sweep.study.name, alias)
+    return True
 
 
 def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
@@ -60,26 +93,44 @@ def require_own(sweep: Sweep, model: RegisteredModel) -> None:
         )
 
 
-def registered_version(client: MlflowClient, sweep: Sweep, *, run_id: str) -> ModelVersion:
+def registered_version(
+    client: MlflowClient,
+    sweep: Sweep,
+    *,
+    run_id: str,
+    description: str,
+    tags: Mapping[str, str],
+) -> ModelVersion:
     """The version of a run's model, registered unless an earlier attempt did.
 
     Raises:
         ConfigError: the run has no model.
     """
+    all_tags = {**origin_tags(client, run_id), **owner(sweep), **tags}
     for version in versions(client, sweep):
         if version.run_id == run_id:
-            describe_version(client, sweep, version)
+            describe_version(client, version, description=description, tags=all_tags)
             return version
     model = require_model(client, sweep, run_id=run_id)
-    tags, text = origin(client, run_id)
     return client.create_model_version(
         sweep.study.name,
         model.model_uri,
         run_id=run_id,
         model_id=model.model_id,
-        tags={**tags, **owner(sweep)},
-        description=text,
+        tags=all_tags,
+        description=description,
     )
+
+
+def describe_version(
+    client: MlflowClient, version: ModelVersion, *, description: str, tags: Mapping[str, str]
+) -> None:
+    """Give a version this description and these tags, where it has others."""
+    for key, value in tags.items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(version.name, version.version, key, value)
+    if version.description != description:
+        client.update_model_version(version.name, version.version, description)
 
 
 def require_model(client: MlflowClient, sweep: Sweep, *, run_id: str) -> LoggedModel:
@@ -101,13 +152,17 @@ def versions(client: MlflowClient, sweep: Sweep) -> list[ModelVersion]:
     return list(client.search_model_versions(f"name = '{sweep.study.name}'"))
 
 
-def origin(client: MlflowClient, run_id: str) -> tuple[dict[str, str], str]:
-    """The tags and the description of a version whose model comes from this run."""
+def origin_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """The tags of a version whose model comes from this run."""
+    tags = client.get_run(run_id).data.tags
+    return {TRIAL_NUMBER: tags[TRIAL_NUMBER]} if TRIAL_NUMBER in tags else {}
+
+
+def origin_text(client: MlflowClient, run_id: str) -> str:
+    """What is known of a run's policy without any comparison."""
     run = client.get_run(run_id)
-    tags = {TRIAL_NUMBER: run.data.tags[TRIAL_NUMBER]} if TRIAL_NUMBER in run.data.tags else {}
-    value = run.data.metrics.get(FINAL_RETURN)
-    text = f"The policy of {run.info.run_name}"
-    return tags, text if value is None else f"{text}: {FINAL_RETURN} {value:.1f}"
+    text, value = f"The policy of {run.info.run_name}", run.data.metrics.get(FINAL_RETURN)
+    return text if value is None else f"{text}: {FINAL_RETURN} {value:.1f}"
 
 
 def is_described(version: ModelVersion) -> bool:
@@ -115,11 +170,8 @@ def is_described(version: ModelVersion) -> bool:
     return bool(version.description)
 
 
-def describe_version(client: MlflowClient, sweep: Sweep, version: ModelVersion) -> None:
-    """Add the tags and the description that a version lacks."""
-    if is_described(version):
-        return
-    tags, text = origin(client, str(version.run_id))
-    for key, value in {**tags, **owner(sweep)}.items():
-        client.set_model_version_tag(version.name, version.version, key, value)
-    client.update_model_version(version.name, version.version, text)
+def describe_by_origin(client: MlflowClient, sweep: Sweep, version: ModelVersion) -> None:
+    """Add the tags and the description that a version of an earlier program lacks."""
+    run_id = str(version.run_id)
+    tags = {**origin_tags(client, run_id), **owner(sweep)}
+    describe_version(client, version, description=origin_text(client, run_id), tags=tags)

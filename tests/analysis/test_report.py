@@ -40,7 +40,7 @@ from sweeps.confirm import start_confirmation
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.registry import move_alias
 from sweeps.run.worker import work
-from sweeps.schema import BUDGET, RETURNS, RUN_ID, TimePart
+from sweeps.schema import BEST_ALIAS, BUDGET, RETURNS, RUN_ID, TimePart
 from sweeps.scores import last_return, ranked, seed_scores
 from sweeps.store.store import Store, quiet
 from sweeps.store.trials import Trials
@@ -183,7 +183,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     sweep = open_sweep(store, "tiny")
     best = sweep.read_trials().best
     assert best is not None
-    move_alias(store.runs(), sweep, run_id=best.user_attrs[RUN_ID])
+    move_alias(
+        store.runs(), sweep, run_id=best.user_attrs[RUN_ID], alias=BEST_ALIAS, description="best"
+    )
     return sweep
 
 
@@ -461,7 +463,7 @@ def test_a_confirmed_sweep_shows_table_figure_and_verdict(swept: Sweep, confirme
     assert judgement.verdict in confirmed.page.text["Confirmation"]
     assert "confirmation.svg" in confirmed.markdown
     assert "make reproduce STUDY=tiny@confirm TRIAL=" in box
-    assert "is the policy of confirm-000" in box
+    assert "is the policy of trial-000" in box  # the best policy stays what it is
     assert "make confirm" not in confirmed.page.text["Confirmation"]
     assert "python -m sweeps confirm --study tiny" in confirmed.page.text["Origin"]
 

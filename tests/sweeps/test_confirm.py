@@ -33,7 +33,7 @@ from sweeps.publish.publish import publish
 from sweeps.run.objective import confirmation_seed, training_seeds, trial_seeds
 from sweeps.run.worker import work
 from sweeps.schema import (
-    BEST_ALIAS,
+    CONFIRMED_ALIAS,
     PARENT_RUN,
     POINT,
     RETURNS,
@@ -176,12 +176,12 @@ def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
     swept: Sweep, confirmation: Sweep, said: str, client: MlflowClient
 ) -> None:
     winner = judgement_of(swept.store, "mini").winner
-    version = client.get_model_version_by_alias("mini", BEST_ALIAS)
+    version = client.get_model_version_by_alias("mini", CONFIRMED_ALIAS)
     runs = {trial.user_attrs[RUN_ID]: trial for trial in confirmation.read_trials().all}
     trained = runs[version.run_id]
     assert trained.user_attrs[POINT] == winner.candidate.number
     assert trained.values[0] == min(winner.candidate.scores)  # of two the worse
-    assert f"models:/mini@best is now {winner.name}" in said
+    assert f"models:/mini@confirmed is now {winner.name}" in said
     again = open_sweep(swept.store, "mini").optuna
     assert find_trial(again, "best").number == again.user_attrs[WINNER]
     status = python_m("sweeps", "status", "--store", swept.store.folder)
@@ -229,25 +229,27 @@ def test_a_confirmation_needs_no_picture_but_renames_only_with_a_policy(
 ) -> None:
     judgement = judgement_of(swept.store, "mini")
     before = open_sweep(swept.store, "mini").optuna.user_attrs[WINNER]
-    alias = client.get_model_version_by_alias("mini", BEST_ALIAS)
-    client.delete_registered_model_alias("mini", BEST_ALIAS)
+    alias = client.get_model_version_by_alias("mini", CONFIRMED_ALIAS)
+    client.delete_registered_model_alias("mini", CONFIRMED_ALIAS)
     monkeypatch.setattr("analysis.confirm.LANDING_GIF", "nothing.gif")
     for _ in range(2):  # it can be repeated
         assert publish_judgement(swept.store, "mini", judgement).startswith(
-            "models:/mini@best is now"
+            "models:/mini@confirmed is now"
         )
         assert "sweeps: warning: winner.gif is missing: " in capsys.readouterr().err
     client.delete_tag(confirmation.run_id, "sweeps.warning")
-    client.delete_registered_model_alias("mini", BEST_ALIAS)
+    client.delete_registered_model_alias("mini", CONFIRMED_ALIAS)
     swept.optuna.set_user_attr(WINNER, 1_000)  # as if another had won before
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "search_logged_models", lambda *_, **__: [])
-        with pytest.raises(RuntimeError, match="mini@best and trial best stay as they are: run "):
+        with pytest.raises(
+            RuntimeError, match="mini@confirmed and trial best stay as they are: run "
+        ):
             publish_judgement(swept.store, "mini", judgement)
         assert open_sweep(swept.store, "mini").optuna.user_attrs[WINNER] == 1_000
     swept.optuna.set_user_attr(WINNER, before)
-    client.set_registered_model_alias("mini", BEST_ALIAS, alias.version)
+    client.set_registered_model_alias("mini", CONFIRMED_ALIAS, alias.version)
 
 
 def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
@@ -255,7 +257,7 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
 ) -> None:
     """Not the numbers of the others: this runs last of those that share the confirmation."""
     before = {trial.number for trial in confirmation.read_trials().all}
-    alias = client.get_model_version_by_alias("mini", BEST_ALIAS).run_id
+    alias = client.get_model_version_by_alias("mini", CONFIRMED_ALIAS).run_id
     more = start_confirmation(swept.store, "mini", top=2, seeds=3, command=["confirm"])
     new = [trial for trial in more.read_trials().all if trial.number not in before]
     places = sorted((trial.user_attrs[SEED_INDEX], trial.user_attrs[POINT]) for trial in new)
@@ -266,7 +268,7 @@ def test_it_may_be_extended_and_what_is_no_longer_asked_for_is_withdrawn(
     # what is there is judged, but nobody is made the best by half a confirmation
     message = publish_judgement(swept.store, "mini", judgement_of(swept.store, "mini"))
     assert message == "5 trainings are missing: run the same command to resume"
-    assert client.get_model_version_by_alias("mini", BEST_ALIAS).run_id == alias
+    assert client.get_model_version_by_alias("mini", CONFIRMED_ALIAS).run_id == alias
     assert client.get_run(more.run_id).info.status == "KILLED"
     fewer = start_confirmation(swept.store, "mini", top=1, seeds=2, command=["confirm"])
     assert fewer.read_trials().left == 0

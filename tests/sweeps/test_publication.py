@@ -17,11 +17,11 @@ from sweeps.doctor.doctor import check_up, examine
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
-from sweeps.publish.registry import move_alias
-from sweeps.schema import BEST_ALIAS, RUN_ID, SWEEP_ID
+from sweeps.publish.registry import move_alias, remove_alias
+from sweeps.schema import BEST_ALIAS, CONFIRMED_ALIAS, RUN_ID, SWEEP_ID
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
-from sweeps.sweep import open_sweep
+from sweeps.sweep import Sweep, open_sweep
 from tests.studies import TINY, changed
 from tests.sweeps.conftest import Command, at_each_call, was_interrupted
 from tests.sweeps.test_dry_run import lost_trial
@@ -33,6 +33,10 @@ def _without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.charts.search.write_figures", lambda *_: [])
 
 
+def move(sweep: Sweep, run_id: str, *, alias: str = BEST_ALIAS, description: str = "a") -> None:
+    move_alias(sweep.store.runs(), sweep, run_id=run_id, alias=alias, description=description)
+
+
 def test_a_registration_interrupted_at_any_call_is_completed_once(
     finished: Store,
 ) -> None:
@@ -42,14 +46,14 @@ def test_a_registration_interrupted_at_any_call_is_completed_once(
         client.delete_registered_model("tiny")
 
         def register() -> None:
-            move_alias(client, sweep, run_id=run_id)
+            move(sweep, run_id, description="Shown on 100 episodes")
 
         interrupted = was_interrupted(register, number)
         register()
         (version,) = client.search_model_versions("name = 'tiny'")
         assert client.get_model_version_by_alias("tiny", BEST_ALIAS).version == version.version
         assert version.run_id == run_id
-        assert str(version.description).startswith("The policy of trial-0000: final/return_mean ")
+        assert version.description == "Shown on 100 episodes"
         assert version.tags["optuna.trial_number"] == "0"
         if not interrupted:
             break
@@ -59,7 +63,7 @@ def test_a_registration_interrupted_at_any_call_is_completed_once(
 def test_a_version_that_is_no_longer_the_best_says_what_it_is(finished: Store) -> None:
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
     for trial in sweep.read_trials().all:
-        move_alias(client, sweep, run_id=trial.user_attrs[RUN_ID])
+        move(sweep, trial.user_attrs[RUN_ID])
     numbers = [version.tags["optuna.trial_number"] for version in client.search_model_versions()]
     assert sorted(numbers) == ["0", "1"]
     version = client.search_model_versions()[0]
@@ -70,6 +74,30 @@ def test_a_version_that_is_no_longer_the_best_says_what_it_is(finished: Store) -
     assert not list(examine(finished, dry_run=False))
 
 
+def test_two_aliases_name_two_policies_and_one_is_removed_alone(finished: Store) -> None:
+    client, sweep = finished.runs(), open_sweep(finished, "tiny")
+    first, second = (trial.user_attrs[RUN_ID] for trial in sweep.read_trials().all)
+    move(sweep, first)
+    move(sweep, second, alias=CONFIRMED_ALIAS, description="proven")
+    aliases = client.get_registered_model("tiny").aliases
+    assert set(aliases) == {BEST_ALIAS, CONFIRMED_ALIAS}
+    proven = client.get_model_version_by_alias("tiny", CONFIRMED_ALIAS)
+    assert (proven.run_id, proven.description) == (second, "proven")
+    assert [remove_alias(client, sweep, alias=CONFIRMED_ALIAS) for _ in range(2)] == [True, False]
+    assert set(client.get_registered_model("tiny").aliases) == {BEST_ALIAS}
+    assert client.get_model_version("tiny", proven.version).run_id == second
+    assert client.get_model_version_by_alias("tiny", BEST_ALIAS).run_id == first
+
+
+def test_a_version_that_is_shown_again_says_what_was_shown_last(finished: Store) -> None:
+    client, sweep = finished.runs(), open_sweep(finished, "tiny")
+    run_id = sweep.read_trials().all[0].user_attrs[RUN_ID]
+    for description in ("of 3 policies", "of 8 policies"):
+        move(sweep, run_id, description=description)
+        version = client.get_model_version_by_alias("tiny", BEST_ALIAS)
+        assert version.description == description
+
+
 def test_the_alias_of_another_sweep_of_this_name_is_left_alone(
     finished: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,7 +105,7 @@ def test_the_alias_of_another_sweep_of_this_name_is_left_alone(
     before = client.get_model_version_by_alias("tiny", BEST_ALIAS).version
     client.set_registered_model_tag("tiny", SWEEP_ID, "another")
     with pytest.raises(ConfigError, match="belongs to another sweep of this name"):
-        move_alias(client, sweep, run_id=sweep.read_trials().all[0].user_attrs[RUN_ID])
+        move(sweep, sweep.read_trials().all[0].user_attrs[RUN_ID])
     publish(sweep)
     assert "warning: the best policy in the registry is missing" in capsys.readouterr().err
     assert client.get_model_version_by_alias("tiny", BEST_ALIAS).version == before
@@ -87,7 +115,7 @@ def test_a_run_without_a_model_cannot_become_the_best(finished: Store) -> None:
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
     run = client.create_run(sweep.experiment_id)
     with pytest.raises(ConfigError, match=f"run {run.info.run_id} has no model in its record"):
-        move_alias(client, sweep, run_id=run.info.run_id)
+        move(sweep, run.info.run_id)
 
 
 def add_trial(store: Store, value: float, *, name: str = "tiny", known: bool = True) -> int:

@@ -14,6 +14,7 @@ from sweeps import schema
 from sweeps.schema import (
     BEST_ALIAS,
     CONFIG_FILE,
+    CONFIRMED_ALIAS,
     LANDING_GIF,
     POLICY_FILE,
     REPORT_FOLDER,
@@ -35,7 +36,7 @@ WORDS = {
     name
     for name in (*CONSTANTS, *Role, *Ending, *Reason, *Verdict)
     if name.isalpha() and name not in ALSO_COMMANDS | ALSO_SETTINGS
-} - {BEST_ALIAS}
+} - {BEST_ALIAS, CONFIRMED_ALIAS}
 """English words, which say other things as well: looked for where a name or its value stands."""
 FILES_OF_LANDER = {CONFIG_FILE, LANDING_GIF, POLICY_FILE}
 """In the folder of a single training, which knows no tracker."""
