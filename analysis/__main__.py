@@ -34,7 +34,7 @@ def confirm_arguments(parser: Parser) -> None:
 
 
 def export_arguments(parser: Parser) -> None:
-    parser.add_argument("name", help="study with [points]")
+    parser.add_argument("name", help="study with points")
     add_store(parser)
 
 
@@ -59,7 +59,7 @@ COMMANDS = {
         "Run the notebooks on a sweep, write each as an HTML page.", add_study, trains=True
     ),
     "export": Command("Write the results of a study's points as lines of JSON.", export_arguments),
-    "check": Command("Retrain an exported result and compare, bit for bit.", check_arguments),
+    "check": Command("Retrain an exported result and compare every number.", check_arguments),
     "tables": Command("Write the experiments' tables into a document.", tables_arguments),
 }
 
@@ -99,8 +99,9 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
         except ModuleNotFoundError as error:
             raise ConfigError(f"notebooks need {error.name}: pip install '.[notebooks]'") from None
         return notebooks
+    from analysis.experiments.check import check
+    from analysis.experiments.export import export
     from analysis.experiments.readme import write_tables
-    from analysis.experiments.results import check, export
 
     def print_exported(args: argparse.Namespace) -> int:
         print(export(Store(args.store), args.name))

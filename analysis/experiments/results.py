@@ -1,43 +1,32 @@
 """Results that README quotes: what the trainings of a study with named points came to.
 
 `python -m analysis export NAME` writes them from the records of the study, a line of JSON for each
-training. A line holds all that is needed to train it again without the records: `check` does that.
+training. A line holds all that is needed to train it again without the records: `python -m analysis
+check` does that. What a study came to that draws its points is in `landscape.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from optuna.trial import FrozenTrial, TrialState
 
-from analysis.flight import policy_of
-from analysis.load import load_curves
 from lander.config import TrainConfig
-from lander.dotted import configure, flatten
-from lander.errors import ConfigError, unknown
+from lander.dotted import flatten
+from lander.errors import ConfigError
 from lander.evaluation import evaluate
-from lander.files import write_aside
-from lander.metrics import EVAL_RETURN, TRAIN_RETURN
+from lander.metrics import TRAIN_RETURN
 from lander.policy import ActorCritic
 from lander.seeds import REPORT_SEED, final_seeds, seed_range
-from lander.trainer import Progress, train
-from sweeps.endings import seconds
-from sweeps.hints import hint
-from sweeps.lifecycle.points import given
-from sweeps.record.provenance import environment_changes
-from sweeps.reproduce import Numbers, differences
-from sweeps.run.objective import point_seed, trial_seeds
-from sweeps.schema import CPU_MODEL, POINT, RETURNS, RUN_ID, VERSION
-from sweeps.store.presence import require_recorded
-from sweeps.store.store import Store
+from sweeps.lifecycle.points import point_names
+from sweeps.reproduce import Numbers
+from sweeps.run.objective import point_seed
 from sweeps.study.study import Study
-from sweeps.sweep import Sweep, open_sweep
 
 HERE: Final = Path(__file__).parent
 UNSEEN: Final = seed_range(REPORT_SEED, 100)
@@ -119,7 +108,7 @@ def names() -> list[str]:
 def trainings(study: Study) -> list[Training]:
     """Every point under every training seed, in the order of the study's trials."""
     seeds = [point_seed(study, index) for index in range(study.settings.seed_count)]
-    return [(point, seed) for seed in seeds for point in study.points]
+    return [(point, seed) for seed in seeds for point in point_names(study)]
 
 
 def read_outcomes(name: str) -> dict[Training, Outcome]:
@@ -157,76 +146,6 @@ def recorded(config: TrainConfig) -> dict[str, Any]:
     return dict(json.loads(json.dumps(fields)))
 
 
-def export(store: Store, name: str) -> Path:
-    """Write the results of a study from its records; the file's path.
-
-    Raises:
-        ConfigError: no such study, no named points, trainings are missing, or the file cannot be
-            written.
-    """
-    sweep = open_sweep(store, name)
-    require_recorded(store, sweep.optuna)
-    trials = finished_trials(sweep)
-    path = results_path(name)
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with write_aside(path) as aside, aside.open("w") as file:
-            for outcome in outcomes_of(sweep, trials):
-                file.write(f"{outcome.line}\n")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-    return path
-
-
-def finished_trials(sweep: Sweep) -> dict[Training, FrozenTrial]:
-    """The finished trial of every training of a study, in order.
-
-    Raises:
-        ConfigError: some are missing, or it has no named points.
-    """
-    study = sweep.study
-    if not study.points or study.confirms:
-        raise ConfigError(f"study {study.name} has no [points], whose results could be exported")
-    finished = {
-        (str(trial.user_attrs[POINT]), *trial_seeds(trial, study)): trial
-        for trial in given(sweep.read_trials().counted)
-        if trial.state == TrialState.COMPLETE
-    }
-    missing = [training for training in trainings(study) if training not in finished]
-    if missing:
-        first = ", seed ".join(map(str, missing[0]))
-        run = hint("sweep", sweep.store.folder, study=study.name)
-        raise ConfigError(
-            f"{len(missing)} trainings of {study.name} are missing, the first: {first}; run {run}"
-        )
-    return {training: finished[training] for training in trainings(study)}
-
-
-def outcomes_of(sweep: Sweep, trials: Mapping[Training, FrozenTrial]) -> Iterator[Outcome]:
-    """The outcome of each trial by its record; its policy is flown with sampled actions."""
-    client = sweep.store.runs()
-    returns, checkpoints = load_curves(sweep, TRAIN_RETURN), load_curves(sweep, EVAL_RETURN)
-    for (point, seed), trial in trials.items():
-        learning, ends = (own[own["trial"] == trial.number] for own in (returns, checkpoints))
-        trained = policy_of(sweep, trial)
-        tags = client.get_run(str(trial.user_attrs[RUN_ID])).data.tags
-        yield Outcome(
-            point=point,
-            seed=seed,
-            config=recorded(trained.config),
-            env_steps=int(ends["env_steps"].max()),
-            returns=tuple(trial.user_attrs[RETURNS][0]),
-            seconds=round(seconds(trial) or 0.0, 1),
-            machine=tags[CPU_MODEL],
-            versions={name: tags[VERSION + name] for name in PACKAGES},
-            sampled=sampled_returns(trained.policy, trained.config),
-            curve=curve_of(
-                list(zip(learning["env_steps"].tolist(), learning["value"].tolist(), strict=True)),
-                ends["env_steps"].tolist(),
-            ),
-        )
-
-
 def sampled_returns(policy: ActorCritic, config: TrainConfig) -> tuple[float, ...]:
     """Returns of the final episodes with sampled actions, under the training seed."""
     sampling = torch.Generator().manual_seed(config.seed)
@@ -243,52 +162,3 @@ def curve_of(returns: Sequence[tuple[int, float]], checkpoints: Sequence[int]) -
             curve.append((end, float(np.mean(between))))
             start = end
     return tuple(curve)
-
-
-def check(name: str, point: str, seed: int) -> bool:
-    """Train an exported outcome again; True if every return is the same to the bit.
-
-    Raises:
-        ConfigError: no such outcome.
-    """
-    if not names():
-        raise ConfigError(f"{HERE} holds no results: install the package again")
-    outcomes = read_outcomes(name)
-    if not outcomes:
-        raise ConfigError(unknown("study with results", name, names()))
-    if (point, seed) not in outcomes:
-        known = [f"{point} {seed}" for point, seed in outcomes]
-        raise ConfigError(unknown("training", f"{point} {seed}", known))
-    outcome = outcomes[point, seed]
-    replayed = retrained(outcome)
-    problems = differences(outcome.numbers, replayed.numbers)
-    print(
-        f"{name}, {point}, seed {seed}: recorded {outcome.return_mean!r}, "
-        f"replayed {replayed.return_mean!r}: {'FAIL' if problems else 'PASS'}"
-    )
-    tags = {VERSION + package: version for package, version in outcome.versions.items()}
-    for line in [*problems[:1], *environment_changes(tags)] if problems else ():
-        print(line)
-    return not problems
-
-
-def retrained(outcome: Outcome) -> Outcome:
-    """The outcome of the same training today."""
-    returns: list[tuple[int, float]] = []
-    checkpoints: list[int] = []
-
-    def note(progress: Progress) -> None:
-        if TRAIN_RETURN in progress.metrics:
-            returns.append((progress.env_steps, progress.metrics[TRAIN_RETURN]))
-        if progress.evaluation is not None:
-            checkpoints.append(progress.env_steps)
-
-    config = configure({**outcome.config, "seed": outcome.seed}, base=TrainConfig())
-    result = train(config, on_update=note)
-    return replace(
-        outcome,
-        env_steps=result.env_steps,
-        returns=result.final.returns,
-        sampled=sampled_returns(result.policy, result.config),
-        curve=curve_of(returns, checkpoints),
-    )

@@ -36,7 +36,12 @@ def points_of(study: Study) -> dict[str, Params]:
     """The parameters of every point of a study: those that it names, or draws."""
     if study.points:
         return {name: defaults(study.space, point) for name, point in study.points.items()}
-    return dict(zip(map(str, range(study.settings.points or 0)), drawn(study), strict=True))
+    return dict(zip(point_names(study), drawn(study), strict=True))
+
+
+def point_names(study: Study) -> list[str]:
+    """The name of every point of a study: those that it draws are numbered."""
+    return list(study.points) or list(map(str, range(study.settings.points or 0)))
 
 
 def drawn(study: Study) -> list[Params]:

@@ -125,8 +125,9 @@ def write(*outcomes: Outcome) -> None:
 
 
 def test_shipped_points_have_seeds_and_results_on_unseen_episodes() -> None:
-    assert names() == ["ancestors", "candidates", "heads", "ladder", "tuned"]
-    for name in names():
+    named = [name for name in names() if find_study(name).points]
+    assert named == ["ancestors", "candidates", "heads", "ladder", "tuned"]
+    for name in named:
         study = find_study(name)
         assert study.settings.seed_count >= 3
         assert final_seeds(study.base) == UNSEEN

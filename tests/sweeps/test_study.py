@@ -29,6 +29,7 @@ def test_the_shipped_studies_are_valid_and_bear_their_file_names() -> None:
         "heads",
         "ladder",
         "lander",
+        "landscape",
         "smoke",
         "tuned",
     ]
