@@ -144,16 +144,18 @@ def measured(
     (score,) = rounded(seed_scores(trial))  # Optuna's value is the mean over a point's trainings
     point, seed = training
     reported = trial.intermediate_values
+    report, success = flown(trained.policy, trained.config)
     return Measured(
         point=point,
         seed=seed,
         config=recorded(trained.config),
         checkpoints=rounded([reported[step] for step in sorted(reported)]),
         final=score,
+        report=report,
+        success=success,
         seconds=round(seconds(trial) or 0.0, 1),
         machine=tags[CPU_MODEL],
         versions={package: tags[VERSION + package] for package in PACKAGES},
-        **flown(trained.policy, trained.config),
     )
 
 

@@ -89,12 +89,12 @@ def measured(shared: Mapping[str, Any], own: Mapping[str, Any]) -> Measured:
     return Measured(**fields | {"checkpoints": tuple(fields["checkpoints"])})
 
 
-def flown(policy: ActorCritic, config: TrainConfig) -> dict[str, float]:
-    """The numbers of a policy that its training does not record, by their names in `Measured`."""
+def flown(policy: ActorCritic, config: TrainConfig) -> tuple[float, float]:
+    """`report` and `success` of a policy, which its training does not record."""
     evaluation = evaluate(policy, config.env, seeds=UNSEEN)
     solved = solved_return(config.env)
     success = 0.0 if solved is None else evaluation.success_rate(solved)
-    return {"report": round(evaluation.return_mean, DIGITS), "success": success}
+    return round(evaluation.return_mean, DIGITS), success
 
 
 def rounded(returns: Sequence[float]) -> tuple[float, ...]:
@@ -113,9 +113,7 @@ def measured_again(before: Measured) -> Measured:
     config = configure({**before.config, "seed": before.seed}, base=TrainConfig())
     result = train(config, on_update=note)
     (final,) = rounded([result.final.return_mean])
+    report, success = flown(result.policy, result.config)
     return replace(
-        before,
-        checkpoints=rounded(checkpoints),
-        final=final,
-        **flown(result.policy, result.config),
+        before, checkpoints=rounded(checkpoints), final=final, report=report, success=success
     )
