@@ -67,7 +67,7 @@ dashboard: PORT = 8080
 dashboard: $(DASHBOARD) ## serve Optuna's dashboard on 127.0.0.1, print a link per study: PORT=8080 STORE=
 	@$(SWEEPS) dashboard --store '$(STORE)' --port $(PORT)
 
-reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|N STORE=
+reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|confirmed|N STORE=
 	@$(SWEEPS) reproduce --study '$(STUDY)' --trial '$(TRIAL)' --store '$(STORE)'
 
 doctor: $(STAMP) ## check a store, and repair what is wrong with it: STORE=

@@ -19,12 +19,21 @@ from typing import Any, Final
 
 import pandas as pd
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.endings import NEVER, seconds, started
 from sweeps.run.objective import trial_seeds
-from sweeps.schema import POINT, REASON, RETURNS, RUN_ID, SEED_INDEX, seed_folder
-from sweeps.scores import last_return
+from sweeps.schema import (
+    EXPECTED_ERROR,
+    EXPECTED_SCORE,
+    POINT,
+    REASON,
+    RETURNS,
+    RUN_ID,
+    SEED_INDEX,
+    seed_folder,
+)
+from sweeps.scores import expected, last_return, parameters
 from sweeps.store.mlflow_private import histories
 from sweeps.store.trials import collector_paused
 from sweeps.study.ranges import Range
@@ -37,6 +46,8 @@ TRIALS: Final = {
     "state": "string",
     "value": "float64",
     "last_return": "float64",
+    EXPECTED_SCORE: "float64",
+    EXPECTED_ERROR: "float64",
     "share": "float64",
     "seconds": "float64",
     "started": "float64",
@@ -69,6 +80,8 @@ def load_trials(sweep: Sweep) -> pd.DataFrame:
     | `state` | string | COMPLETE, PRUNED, FAIL or RUNNING |
     | `value` | float64 | the score; for a pruned trial its last report to Optuna |
     | `last_return` | float64 | the same; for a pruned trial the mean of any finished seeds |
+    | `expected_score` | float64 | the likely one of its parameters under a fresh training seed |
+    | `expected_score_error` | float64 | its standard error |
     | `share` | float64 | of the budget, 0 to 1, at its last report |
     | `seconds` | float64 | from start to end; missing while it runs |
     | `started` | float64 | seconds after the first trial of the sweep |
@@ -95,7 +108,9 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """The rows of `load_trials`; None is a missing value."""
     begun = [trial for trial in read(sweep) if trial.datetime_start is not None]
     first = min(map(start, begun), default=NEVER)
+    likely = {parameters(one.trial): one.likely for one in expected(begun)}
     for trial in begun:
+        its = likely.get(parameters(trial)) if trial.state == TrialState.COMPLETE else None
         yield {
             "trial": trial.number,
             "candidate": candidate(trial),
@@ -103,6 +118,8 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "state": trial.state.name,
             "value": trial.values[0] if trial.values else None,
             "last_return": last_return(trial),
+            EXPECTED_SCORE: its.value if its else None,
+            EXPECTED_ERROR: its.known_error if its else None,
             "share": max(trial.intermediate_values, default=0) / sweep.study.reports,
             "seconds": seconds(trial),
             "started": (start(trial) - first).total_seconds(),

@@ -71,7 +71,7 @@ def status_arguments(parser: Parser) -> None:
 
 def trial_arguments(parser: Parser) -> None:
     add_study(parser)
-    parser.add_argument("--trial", default="best", help="best, or a number [best]")
+    parser.add_argument("--trial", default="best", help="best, confirmed, or a number [best]")
 
 
 def figures_arguments(parser: Parser) -> None:

@@ -36,6 +36,8 @@ from sweeps.run.ray import connected
 from sweeps.run.supervisor import Launcher, run_trials_left
 from sweeps.schema import (
     CONFIRM_SUFFIX,
+    EXPECTED_ERROR,
+    EXPECTED_SCORE,
     EXPERIMENT_ID,
     POINT,
     REASON,
@@ -43,7 +45,7 @@ from sweeps.schema import (
     WINNER,
     Ending,
 )
-from sweeps.scores import last_return
+from sweeps.scores import best_expected, expected, last_return, promise
 from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.environment import clean_server_environment
 from sweeps.store.presence import require_recorded
@@ -141,19 +143,20 @@ def launching(args: argparse.Namespace, server: ForkServer) -> Generator[Launche
 
 def conclude(sweep: Sweep, trials: Trials) -> None:
     """Print the best trial, and what to do next."""
-    best, name, folder = trials.best, sweep.study.name, sweep.store.folder
-    if best is None:
+    first, name, folder = best_expected(trials.all), sweep.study.name, sweep.store.folder
+    if first is None:
         failed = [trial for trial in trials.all if ending(trial) == Ending.FAILED]
         reason = failed[0].user_attrs[REASON] if failed else "none ended"
         say(f"no trial finished; first failure: {reason}")
         return
+    best = first.trial
     for field, range_ in sweep.study.space.items():
         if range_.parameter not in best.params:
             continue  # it had no effect in this trial
         value = range_.to_field(best.params[range_.parameter])
         say(f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}")
     point = f', point "{best.user_attrs[POINT]}"' if sweep.study.has_points else ""
-    say(f"best: trial {best.number}{point}, score {best.values[0]:.1f}")
+    say(f"best: {promise(best.number, best.values[0], first.likely)}{point}")
     winner = sweep.optuna.user_attrs.get(WINNER)
     if winner is None:
         confirm = hint("confirm", folder, study=name)
@@ -186,12 +189,26 @@ def trials(args: argparse.Namespace) -> int:
     """Print every trial of a sweep as a line of CSV, with a column for each searched field."""
     sweep = open_sweep(Store(args.store), args.study)
     space = sweep.study.space
-    columns = ["trial", "state", "value", "reports", "seeds", *space]
+    every = sweep.read_trials().all
+    likely = {
+        one.trial.number: {EXPECTED_SCORE: one.likely.value, EXPECTED_ERROR: one.likely.known_error}
+        for one in expected(every)
+    }
+    columns = [
+        "trial",
+        "state",
+        "value",
+        EXPECTED_SCORE,
+        EXPECTED_ERROR,
+        "reports",
+        "seeds",
+        *space,
+    ]
     if sweep.study.has_points:
         columns.insert(1, "point")
     lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n", extrasaction="ignore")
     lines.writeheader()
-    for trial in sweep.read_trials().all:
+    for trial in every:
         fields = {
             name: range_.to_field(trial.params[range_.parameter])
             for name, range_ in space.items()
@@ -203,6 +220,7 @@ def trials(args: argparse.Namespace) -> int:
                 "point": trial.user_attrs.get(POINT),
                 "state": ending(trial),
                 "value": last_return(trial),
+                **likely.get(trial.number, {}),
                 "reports": max(trial.intermediate_values, default=0),
                 "seeds": " ".join(map(str, trial_seeds(trial, sweep.study))),
                 **fields,

@@ -1,19 +1,20 @@
-"""The score of a trial over its training seeds, and the best of many trials.
+"""The score of a trial over its training seeds, the likely one of its configuration, and the best.
 
-The objective, status, charts and analysis all rank trials by it.
+Status, charts and analysis rank trials by the likely score; samplers learn from the score itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from sweeps.endings import NEVER, ended
-from sweeps.schema import POINT, RETURNS
+from sweeps.estimates import Expected, Observed, expected_scores
+from sweeps.schema import POINT, RETURNS, SEED_SCORES
 
 CONFIDENCE: Final = 0.95
 """Level of every interval that is shown."""
@@ -45,7 +46,13 @@ SCORES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {"mean": mean,
 
 
 def seed_scores(trial: FrozenTrial) -> list[float]:
-    """The mean final return under each training seed that has finished."""
+    """The score under each training seed that has finished: the mean return at the last checkpoints
+    of the training, as many as the study says.
+
+    Of a trial that an earlier version recorded: the mean final return.
+    """
+    if SEED_SCORES in trial.user_attrs:
+        return list(trial.user_attrs[SEED_SCORES])
     return [mean(returns) for returns in trial.user_attrs.get(RETURNS, [])]
 
 
@@ -56,21 +63,52 @@ def last_return(trial: FrozenTrial) -> float | None:
     return trial.values[0] if trial.values else None
 
 
-def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Finished trials, the best first; equal scores in the order of their numbers.
+class Ranked(NamedTuple):
+    """A finished trial, and what its parameters are likely to score."""
+
+    trial: FrozenTrial
+    likely: Expected
+
+
+def expected(trials: Iterable[FrozenTrial]) -> list[Ranked]:
+    """Finished trials and what their parameters are likely to score, the best first.
 
     Of trials with the same parameters only the last to finish: its score includes all of them.
+    Equal ones in the order of their scores, then of their numbers.
     """
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     finished.sort(key=lambda trial: (ended_at(trial), trial.number))
-    last = {parameters(trial): trial for trial in finished}
-    return sorted(last.values(), key=lambda trial: (-trial.values[0], trial.number))
+    same: dict[tuple[tuple[str, object], ...], list[FrozenTrial]] = {}
+    for trial in finished:
+        same.setdefault(parameters(trial), []).append(trial)
+    likely = expected_scores(list(map(observed, same.values())))
+    pairs = [Ranked(group[-1], one) for group, one in zip(same.values(), likely, strict=True)]
+    pairs.sort(key=lambda one: (-one.likely.value, -one.trial.values[0], one.trial.number))
+    return pairs
+
+
+def observed(same: Sequence[FrozenTrial]) -> Observed:
+    """What finished trials of the same parameters say about them, in the order of their ends."""
+    score = same[-1].values[0]
+    scores = [score for trial in same for score in seed_scores(trial)]
+    if len(scores) > 1:
+        return Observed(score, len(scores), squares=len(scores) * float(np.var(scores)))
+    checkpoints = same[-1].intermediate_values
+    if not scores or len(checkpoints) < 2:
+        return Observed(score)
+    before, last = (checkpoints[step] for step in sorted(checkpoints)[-2:])
+    return Observed(score, spread=(last - before) ** 2 / 2)
+
+
+def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Finished trials by the likely scores of their parameters, the best first, as `expected`."""
+    return [trial for trial, _ in expected(trials)]
 
 
 def best_so_far(trials: Iterable[FrozenTrial]) -> list[float]:
-    """The score of `best_of` after each finished trial, in the order of their numbers.
+    """The highest score after each finished trial, in the order of their numbers.
 
-    It falls when the best parameters are trained again and score less.
+    It falls when the parameters that had it are trained again and score less.
     """
     last: dict[tuple[tuple[str, object], ...], FrozenTrial] = {}
     best, bests = -np.inf, list[float]()
@@ -99,5 +137,15 @@ def parameters(trial: BaseTrial) -> tuple[tuple[str, object], ...]:
 
 
 def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The best finished trial; None if none has finished."""
+    """The finished trial with the highest likely score; None if none has finished."""
     return next(iter(ranked(trials)), None)
+
+
+def best_expected(trials: Iterable[FrozenTrial]) -> Ranked | None:
+    """The same, with its likely score."""
+    return next(iter(expected(trials)), None)
+
+
+def promise(number: int, score: float, likely: Expected) -> str:
+    """A finished trial by its number, its score, and what to expect of its parameters, in words."""
+    return f"trial {number}, promised {score:.1f}, expect {likely}"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from math import nan
 from typing import Any
 
 import optuna
 
 from lander.terminal import say
 from sweeps.endings import ending
+from sweeps.estimates import Expected
 from sweeps.hints import no_sweep
 from sweeps.schema import WINNER, Ending
+from sweeps.scores import best_expected, promise
 from sweeps.store.store import Store
 from sweeps.store.trials import read_trials
 
@@ -25,27 +29,36 @@ def status(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=2))
         return 0
     for row in report:
-        best = "no trial finished yet"
-        if row["best_trial"] is not None:
-            best = f"best {row['best_value']:.1f} (trial {row['best_trial']})"
-        if row["winner"] is not None:
-            best += f"; confirmed: trial {row['winner']}"
-        counts = ", ".join(f"{count} {name}" for name, count in row["trials"].items() if count)
-        say(f"{row['study']}: {counts}; {best}")
+        say(f"{row['study']}: {'; '.join(parts(row))}")
     if not report:
         print(no_sweep(store.folder))
     return 0
 
 
+def parts(row: Mapping[str, Any]) -> Iterator[str]:
+    """The progress of a study in words."""
+    yield ", ".join(f"{count} {name}" for name, count in row["trials"].items() if count)
+    if row["best_trial"] is None:
+        yield "no trial finished yet"
+    else:
+        error = row["best_expected_score_error"]
+        likely = Expected(row["best_expected_score"], nan if error is None else error)
+        yield f"best: {promise(row['best_trial'], row['best_value'], likely)}"
+    if row["winner"] is not None:
+        yield f"confirmed: trial {row['winner']}"
+
+
 def summary(study: optuna.Study) -> dict[str, Any]:
     """The progress of a study as plain values, for JSON."""
     trials = read_trials(study)
-    best, count = trials.best, Counter(map(ending, trials.all))
+    best, count = best_expected(trials.all), Counter(map(ending, trials.all))
     count[Ending.WAITING] = trials.left  # most of them are not drawn before a worker asks
     return {
         "study": study.study_name,
         "trials": {how.value: count[how] for how in Ending},
-        "best_trial": best.number if best else None,
-        "best_value": best.values[0] if best else None,
+        "best_trial": best.trial.number if best else None,
+        "best_value": best.trial.values[0] if best else None,
+        "best_expected_score": best.likely.value if best else None,
+        "best_expected_score_error": best.likely.known_error if best else None,
         "winner": study.user_attrs.get(WINNER),
     }

@@ -11,9 +11,13 @@ from sweeps import schema
 from sweeps.endings import SETTLED, SUPERSEDING
 from sweeps.schema import (
     BEST_ALIAS,
+    BEST_EXPECTED,
+    BEST_EXPECTED_ERROR,
     BEST_SCORE,
     CONFIRM_SUFFIX,
     CONFIRMED_ALIAS,
+    EXPECTED_ERROR,
+    EXPECTED_SCORE,
     REASON,
     ROLE,
     SCORE,
@@ -57,7 +61,9 @@ ARTIFACTS = table("Recorded tags and artifacts", "artifact")
 
 def test_every_recorded_metric_is_a_row_of_the_table_and_no_other_is() -> None:
     confirmed = [name for name in vars(schema).values() if str(name).startswith("confirm/")]
-    assert list(METRICS) == [*CURVES, *FINALS, SCORE, BEST_SCORE, *confirmed]
+    scores = [SCORE, EXPECTED_SCORE, EXPECTED_ERROR]
+    bests = [BEST_SCORE, BEST_EXPECTED, BEST_EXPECTED_ERROR]
+    assert list(METRICS) == [*CURVES, *FINALS, *scores, *bests, *confirmed]
 
 
 def test_every_recorded_name_is_a_row_of_a_table_and_no_other_is() -> None:

@@ -87,7 +87,7 @@ def test_lander_help_imports_neither_a_terminal_library_nor_a_tuner() -> None:
 def test_status_imports_nothing_heavy(store: Path) -> None:
     code, printed, imported = run("sweeps", "status", "--store", str(store))
     assert code == 0
-    assert printed == "mini: 1 finished, 1 waiting; best 7.2 (trial 0)\n"
+    assert printed == "mini: 1 finished, 1 waiting; best: trial 0, promised 7.2, expect 7\n"
     assert not imported & HEAVY
     code, printed, imported = run("sweeps", "status", "--json", "--store", str(store))
     assert code == 0

@@ -36,8 +36,8 @@ def history_part(records: Records) -> list[Block]:
     if not begun:
         return ["No trial has begun."]
     caption = (
-        "Each trial's score, for a pruned trial its return so far; the line is the best score so "
-        "far."
+        "Each trial's score, for a pruned trial its return so far; the line is the highest score "
+        "so far."
     )
     first = next((trial for trial in finished(records.counted) if trial.number == DEFAULTS), None)
     if first is not None:
@@ -108,7 +108,8 @@ def parallel_part(records: Records) -> list[Block]:
 
 def curves_part(records: Records) -> list[Block]:
     """Learning curves of the best trials and of the others."""
-    best = [trial.number for trial in records.ranked[: min(BEST, (len(records.ranked) + 1) // 2)]]
+    many = min(BEST, (len(records.ranked) + 1) // 2)
+    best = [one.trial.number for one in records.ranked[:many]]
     others = [trial.number for trial in finished(records.counted) if trial.number not in best]
     if not best:
         return ["No trial has finished."]
@@ -148,7 +149,7 @@ def flights_part(records: Records) -> list[Block]:
         return ["No trial has finished: there is no policy to fly yet."]
     flights: list[Flight] = []
     troubles: list[str] = []
-    for role, trial in chosen(records.ranked).items():
+    for role, trial in chosen([one.trial for one in records.ranked]).items():
         try:
             flights.append(fly_again(records.sweep, role, trial))
         except Exception as error:  # weights can be missing or damaged in many ways

@@ -21,7 +21,7 @@ from lander.errors import ConfigError
 from lander.metrics import EVAL_RETURN
 from sweeps.endings import ending
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, RETURNS, Ending
-from sweeps.scores import ranked, seed_scores
+from sweeps.scores import Ranked, expected, seed_scores
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep, open_sweep, trial_runs
@@ -36,7 +36,7 @@ class Records:
 
     sweep: Sweep
     trials: Trials
-    ranked: Sequence[FrozenTrial]
+    ranked: Sequence[Ranked]
     """Finished trials, the best first; of trials with equal parameters only one."""
     parent: Run
     runs: Sequence[Run]
@@ -67,8 +67,8 @@ class Records:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The best finished trial."""
-        return self.ranked[0] if self.ranked else None
+        """The finished trial with the highest likely score."""
+        return self.ranked[0].trial if self.ranked else None
 
     def count(self, how: Ending) -> int:
         """Trials of the budget with this ending."""
@@ -137,7 +137,7 @@ def read_records(store: Store, name: str) -> Records:
     return Records(
         sweep=sweep,
         trials=trials,
-        ranked=ranked(trials.all),
+        ranked=expected(trials.all),
         parent=client.get_run(sweep.run_id),
         runs=list(islice(trial_runs(sweep, page_size=NEWEST), NEWEST)),
         judgement=judgement,

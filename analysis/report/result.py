@@ -134,8 +134,8 @@ def best_sentences(records: Records, best: FrozenTrial) -> Iterator[str]:
             f"{episodes}, mean and its 95 % interval over episodes."
         )
     yield (
-        f"The best of {len(records.counted)} trials is also a lucky one: on fresh seeds it "
-        f"will likely return less. {records.unconfirmed}: "
+        f"The best of {len(records.counted)} scores is a lucky one: under fresh training seeds "
+        f"expect {records.ranked[0].likely}. {records.unconfirmed}: "
         f"`{next_step(records, 'confirm')}` measures it."
     )
 

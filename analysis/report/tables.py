@@ -171,17 +171,19 @@ def confirmation_part(records: Records) -> list[Block]:
 
 
 def best_part(records: Records) -> list[Block]:
-    """The best trials with their scores and parameters."""
+    """The best trials with their scores, what to expect of them, and their parameters."""
     space = records.sweep.study.space
     if not records.ranked:
         return ["No trial has finished."]
-    table = [["trial", "score", *(f"`{name}`" for name in space), "time"]]
-    for trial in records.ranked[:TOP]:
+    table = [["trial", "score", "expected", *(f"`{name}`" for name in space), "time"]]
+    for trial, likely in records.ranked[:TOP]:
         value = f"{trial.values[0]:.1f}"
         if records.sweep.study.settings.seeds_per_trial > 1:
             value = str(records.estimate(trial))
-        table.append([str(trial.number), value, *values_in(trial.params, space), took(trial)])
-    return [plain_table(table)]
+        numbers = [str(trial.number), value, str(likely)]
+        table.append([*numbers, *values_in(trial.params, space), took(trial)])
+    caption = "Expected: the likely mean under fresh training seeds, and its standard error."
+    return [plain_table(table), line(caption)]
 
 
 def took(trial: FrozenTrial) -> str:

@@ -91,7 +91,7 @@ def returns_of(trials: Sequence[FrozenTrial]) -> list[float]:
 
 
 def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
-    """The score of each trial by its number, and the best so far."""
+    """The score of each trial by its number, and the highest so far."""
     figure, axes = new_axes(9, 4.5)
     complete, early = finished(trials), pruned(trials)
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
@@ -110,7 +110,7 @@ def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
     if complete:
         best = at_least(floor, best_so_far(complete))
         numbers = sorted(trial.number for trial in complete)
-        axes.step(numbers, best, where="post", color=BLUE, linewidth=1, label="best so far")
+        axes.step(numbers, best, where="post", color=BLUE, linewidth=1, label="highest so far")
     solved_line(axes, env)
     axes.xaxis.set_major_locator(whole_numbers())
     axes.set_xlabel("trial (0: the defaults)")

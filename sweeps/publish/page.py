@@ -6,12 +6,13 @@ import json
 from urllib.parse import quote
 
 from mlflow import MlflowClient
-from optuna.trial import FrozenTrial
 
 from sweeps.errors import redacted
 from sweeps.hints import UI_PORT, hint
 from sweeps.schema import (
     BEST_ALIAS,
+    EXPECTED_ERROR,
+    EXPECTED_SCORE,
     EXPERIMENT_KIND,
     NOTE,
     ROLE,
@@ -21,7 +22,7 @@ from sweeps.schema import (
     VIEW_STATE,
     Role,
 )
-from sweeps.scores import best_of
+from sweeps.scores import Ranked, best_expected, expected, promise
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep
@@ -31,14 +32,15 @@ VIEW = "sweep"
 HOST = "127.0.0.1"
 
 
-def best_recorded(trials: Trials) -> FrozenTrial | None:
+def best_recorded(trials: Trials) -> Ranked | None:
     """The best trial that has a run in MLflow; a trial that another tool added has none."""
-    return best_of([trial for trial in trials.all if RUN_ID in trial.user_attrs])
+    return next((one for one in expected(trials.all) if RUN_ID in one.trial.user_attrs), None)
 
 
 def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
     """Record the note that the UI shows on the experiment and the parent run, and the table."""
-    name, best, store = sweep.study.name, best_recorded(trials) or trials.best, sweep.store.folder
+    name, store = sweep.study.name, sweep.store.folder
+    best = best_recorded(trials) or best_expected(trials.all)
     lines = [
         f"**{name}**: PPO on `{sweep.study.base.env.id}`, {trials.total} trials of "
         f"{max(config.total_steps for config in sweep.study.configs):,} environment steps, "
@@ -49,10 +51,9 @@ def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
     if best is not None:
         lines += [
             "",
-            f"Best: trial {best.number}, score {best.value:.1f} over "
-            f"{sweep.study.base.final_episodes} episodes of fixed seeds. It is the best of "
-            "many, so its score on fresh seeds will be lower; to measure it: "
-            f"`{hint('confirm', store, study=name)}`",
+            f"Best: {promise(best.trial.number, best.trial.values[0], best.likely)}. The best of "
+            "many scores is a lucky one; what to expect is the mean under fresh training seeds, "
+            f"with its standard error. To measure it: `{hint('confirm', store, study=name)}`",
             "",
             f"Reproduce it bit for bit: `{hint('reproduce', store, study=name, trial='best')}`",
             "",
@@ -64,15 +65,19 @@ def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
     for key, value in (
         (NOTE, note),
         (EXPERIMENT_KIND, "custom_model_development"),
-        (VIEW_STATE + VIEW, json.dumps(run_table(sweep))),
+        (VIEW_STATE + VIEW, json.dumps(run_table(sweep, trials))),
     ):
         client.set_experiment_tag(sweep.experiment_id, key, value)
     client.set_tag(sweep.run_id, NOTE, note)
 
 
-def run_table(sweep: Sweep) -> dict[str, object]:
-    """The state of MLflow's run table: trials that count, best first, with searched parameters."""
-    order = f"metrics.`{SCORE}`"
+def run_table(sweep: Sweep, trials: Trials) -> dict[str, object]:
+    """The state of MLflow's run table: trials that count, best first, with searched parameters.
+
+    While trials are missing they are sorted by score: the likely one is recorded at the end.
+    """
+    columns = [f"metrics.`{metric}`" for metric in (EXPECTED_SCORE, EXPECTED_ERROR, SCORE)]
+    order = columns[-1] if trials.left or trials.running else columns[0]
     return {
         "searchFilter": f"tags.`{ROLE}` = '{Role.TRIAL}' and tags.`{SUPERSEDED}` IS NULL",
         "orderByKey": order,
@@ -81,7 +86,7 @@ def run_table(sweep: Sweep) -> dict[str, object]:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [order, *(f"params.`{field}`" for field in sweep.study.space)],
+        "selectedColumns": [*columns, *(f"params.`{field}`" for field in sweep.study.space)],
         "runsExpanded": {},
     }
 

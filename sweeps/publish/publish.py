@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
@@ -19,18 +21,23 @@ from sweeps.record.delivery import drain
 from sweeps.record.recorder import tolerated
 from sweeps.schema import (
     BEST_ALIAS,
+    BEST_EXPECTED,
+    BEST_EXPECTED_ERROR,
     BEST_GIF,
     BEST_SCORE,
     BEST_TRIAL,
+    EXPECTED_ERROR,
+    EXPECTED_SCORE,
     LANDING_GIF,
     RUN_ID,
     SCORE,
+    SHOWN_EXPECTED,
     SHOWN_SCORE,
     TRIALS,
     WARNING,
     WINNER,
 )
-from sweeps.scores import parameters, ranked
+from sweeps.scores import expected, parameters
 from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
@@ -66,7 +73,7 @@ def publish_all(sweep: Sweep) -> list[str]:
     sweep = open_sweep(sweep.store, sweep.study.name)  # by now every trial knows its run
     client, trials = sweep.store.runs(), sweep.read_trials()
     best = best_recorded(trials)
-    if trials.best is not None and trials.best != best:
+    if trials.best is not None and (best is None or trials.best != best.trial):
         warnings.append(
             f"trial {trials.best.number}, the best, has no run in MLflow: another one is published"
         )
@@ -78,7 +85,7 @@ def publish_all(sweep: Sweep) -> list[str]:
         for path in write_figures(sweep.study, trials.counted, Path(folder)):
             client.log_artifact(sweep.run_id, str(path))
     if best is not None:
-        best_run = str(best.user_attrs[RUN_ID])
+        best_run = str(best.trial.user_attrs[RUN_ID])
         with tolerated(warnings, BEST_GIF), TemporaryDirectory() as folder:
             gif = client.download_artifacts(best_run, LANDING_GIF, folder)
             client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / BEST_GIF)))
@@ -100,8 +107,17 @@ def summarise(client: MlflowClient, sweep: Sweep, trials: Trials, warnings: Sequ
     """Record the best score and the number of trials by ending; close the parent run."""
     best = best_recorded(trials)
     if best is not None:
-        client.log_metric(sweep.run_id, BEST_SCORE, best.values[0], step=len(trials.all))
-        client.set_tag(sweep.run_id, BEST_TRIAL, str(best.number))
+        log_numbers(
+            client,
+            sweep.run_id,
+            {
+                BEST_SCORE: best.trial.values[0],
+                BEST_EXPECTED: best.likely.value,
+                BEST_EXPECTED_ERROR: best.likely.error,
+            },
+            step=len(trials.all),
+        )
+        client.set_tag(sweep.run_id, BEST_TRIAL, str(best.trial.number))
     count = Counter(map(ending, trials.all))
     for how in (*SETTLED, *SUPERSEDING):
         client.set_tag(sweep.run_id, TRIALS + how, str(count[how]))
@@ -113,15 +129,29 @@ def summarise(client: MlflowClient, sweep: Sweep, trials: Trials, warnings: Sequ
 
 
 def correct_scores(client: MlflowClient, store: Store, trials: Trials) -> None:
-    """Let all runs with the same parameters show the score of their last trial.
+    """Let all runs with the same parameters show the score of their last trial, and the likely one.
 
-    That score is computed from all their trainings; so MLflow's table, sorted by score, begins with
-    the best trial. Runs that an earlier version recorded without a score get one.
+    That score is computed from all their trainings, the likely one from all trials; so MLflow's
+    table begins with the best trial. Runs that an earlier version recorded without them get them.
     """
-    finished = [trial for trial in trials.all if trial.state == TrialState.COMPLETE]
-    final = {parameters(trial): trial.values[0] for trial in ranked(finished)}
-    for trial in finished:
-        score = final[parameters(trial)]
-        if trial.user_attrs.get(SHOWN_SCORE) != score and RUN_ID in trial.user_attrs:
-            client.log_metric(str(trial.user_attrs[RUN_ID]), SCORE, score, step=0)
-            store.trials().set_late_attr(trial, SHOWN_SCORE, score)
+    same = {parameters(one.trial): one for one in expected(trials.all)}
+    for trial in trials.all:
+        if trial.state != TrialState.COMPLETE or RUN_ID not in trial.user_attrs:
+            continue
+        score, likely = same[parameters(trial)].trial.values[0], same[parameters(trial)].likely
+        shown = {SHOWN_SCORE: score, SHOWN_EXPECTED: str(likely)}
+        stale = {key: value for key, value in shown.items() if trial.user_attrs.get(key) != value}
+        if stale:
+            numbers = {SCORE: score, EXPECTED_SCORE: likely.value, EXPECTED_ERROR: likely.error}
+            log_numbers(client, str(trial.user_attrs[RUN_ID]), numbers, step=0)
+        for key, value in stale.items():
+            store.trials().set_late_attr(trial, key, value)
+
+
+def log_numbers(
+    client: MlflowClient, run_id: str, numbers: Mapping[str, float], *, step: int
+) -> None:
+    """Record metrics of a run together; NaN is left out."""
+    now = int(time.time() * 1000)
+    metrics = [Metric(key, value, now, step) for key, value in numbers.items() if value == value]
+    client.log_batch(run_id, metrics=metrics)

@@ -14,7 +14,7 @@ from lander.config import TrainConfig
 from lander.resolve import resolve
 from lander.trainer import Progress, TrainResult, train
 from sweeps.record.recorder import Recorder
-from sweeps.schema import RETRY_OF, RETURNS, SEED_INDEX, SHOWN_SCORE
+from sweeps.schema import RETRY_OF, RETURNS, SEED_INDEX, SEED_SCORES, SHOWN_SCORE
 from sweeps.scores import SCORES, mean, parameters, seed_scores
 from sweeps.study.history import NewTrials
 from sweeps.study.points import config_at
@@ -50,8 +50,8 @@ class EarlierScores:
 
 @dataclass(frozen=True)
 class Objective:
-    """Trains the trial's configuration under each of its seeds: mean deterministic return on the
-    final seeds, over all trials of these parameters."""
+    """Trains the trial's configuration under each of its seeds: mean deterministic return at the
+    last checkpoints, over all trials of these parameters."""
 
     study: Study
     open_record: Callable[[optuna.Trial], AbstractContextManager[Recorder]]
@@ -69,15 +69,19 @@ class Objective:
                 results.append(train(config, on_update=on_update, check=self.check))
                 returns = [list(result.final.returns) for result in results]
                 trial.set_user_attr(RETURNS, returns)
+                trial.set_user_attr(SEED_SCORES, list(map(self._score, results)))
                 record.result(results[-1], seed=seed)
                 if self._between_seeds:
                     first = 1 + seed * self.study.base.final_episodes
                     self._report(trial, dict(enumerate(returns[-1], first)))
-            scores = [*self.earlier.of(trial), *(result.final.return_mean for result in results)]
+            scores = [*self.earlier.of(trial), *map(self._score, results)]
             score = SCORES[self.study.settings.score](scores)
             trial.set_user_attr(SHOWN_SCORE, score)
             record.summary(results, score=score)
         return score
+
+    def _score(self, result: TrainResult) -> float:
+        return training_score(result, checkpoints=self.study.settings.score_checkpoints)
 
     @property
     def _between_seeds(self) -> bool:
@@ -107,6 +111,15 @@ class Objective:
             trial.report(value, step=step)
         if max(values) < self.study.reports and trial.should_prune():
             raise optuna.TrialPruned
+
+
+def training_score(result: TrainResult, *, checkpoints: int) -> float:
+    """The mean return over the last checkpoints of a training.
+
+    The final evaluation stands for the last of them: it flies the same policy on more episodes.
+    """
+    before = [evaluation.return_mean for evaluation in result.checkpoints[-checkpoints:-1]]
+    return mean([*before, result.final.return_mean])
 
 
 def trial_configs(trial: BaseTrial, study: Study) -> list[TrainConfig]:

@@ -17,7 +17,7 @@ from rich.table import Table
 from lander.terminal import unfiltered
 from sweeps.endings import SETTLED, ending
 from sweeps.schema import Ending
-from sweeps.scores import best_of
+from sweeps.scores import best_expected, promise
 
 PLAIN_SECONDS = 15.0
 """Between two plain lines."""
@@ -76,11 +76,11 @@ class ProgressTable:
             self._first_steps = steps
         elapsed = time.monotonic() - self._started
         rate = (steps - self._first_steps) / elapsed if elapsed > 0 else 0.0
-        best = best_of(trials)
+        best = best_expected(trials)
         return {
             **{how.value: str(count[how]) for how in (Ending.RUNNING, *SETTLED)},
             "of": str(self._total),
-            "best": f"{best.values[0]:.1f} (trial {best.number})" if best else "-",
+            "best": promise(best.trial.number, best.trial.values[0], best.likely) if best else "-",
             "steps/s": f"{rate:,.0f}" if rate else "-",
             "ETA": self.eta(trials, done=done, rate=rate),
         }

@@ -47,7 +47,7 @@ class Trials:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The best finished trial by its score in the sweep, confirmed or not."""
+        """The finished trial with the highest likely score, confirmed or not."""
         return best_of(self.all)
 
 
@@ -57,22 +57,27 @@ def read_trials(study: optuna.Study) -> Trials:
 
 
 def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
-    """Trial "best", or by its number. Best is the confirmed one, or else the highest score.
+    """A trial by its number; "best", the one with the highest likely score; or "confirmed".
 
     Raises:
         ConfigError: no such trial.
     """
     trials = study.get_trials(deepcopy=False)
     if which == "best":
-        if WINNER in study.user_attrs:
-            return trials[int(study.user_attrs[WINNER])]
         best = best_of(trials)
         if best is None:
             raise ConfigError(f"study {study.study_name} has no finished trial yet")
         return best
+    if which == "confirmed":
+        winner = study.user_attrs.get(WINNER)
+        if winner is None:
+            raise ConfigError(f'study {study.study_name} has no confirmed trial: give "best"')
+        return trials[int(winner)]
     if not which.isdecimal() or int(which) >= len(trials):
-        last = len(trials) - 1
-        raise ConfigError(f'trial must be "best" or a number from 0 to {last}, got "{which}"')
+        raise ConfigError(
+            f'trial must be "best", "confirmed" or a number from 0 to {len(trials) - 1}, got '
+            f'"{which}"'
+        )
     return trials[int(which)]
 
 

@@ -58,6 +58,9 @@ class Settings:
     """Trainings of each trial, one after another, each under its own seed."""
     score: Literal["mean", "iqm"] = "mean"
     """How a trial's training seeds are averaged: the mean, or the mean of the middle half."""
+    score_checkpoints: Annotated[int, Field(ge=1, strict=True)] = 1
+    """How many of a training's last checkpoints its score is the mean of. The final evaluation
+    stands for the last of them; with 1 it alone is the score."""
     points: Annotated[int | None, Field(ge=1, strict=True)] = None
     """Draw so many points from the space, the defaults first, and train each under every training
     seed."""

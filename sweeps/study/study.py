@@ -90,7 +90,9 @@ class Study:
 
     def confirming(self) -> Study:
         """The study of its confirmation: the same trials, never pruned, scored on test seeds."""
-        settings = replace(as_points(self.settings), seeds_per_trial=1, training_seeds=1)
+        settings = replace(
+            as_points(self.settings), seeds_per_trial=1, training_seeds=1, score_checkpoints=1
+        )
         base = replace(self.base, final_seeds="test", final_episodes=TEST_EPISODES)
         return replace(self, settings=settings, base=base, sampler={}, pruner={}, confirms=True)
 
@@ -112,6 +114,7 @@ class Study:
                 "seed": self.settings.seed,
                 "training seeds": named_seeds,
                 "score": self.settings.score,
+                **self._last_checkpoints,
             }
         return {
             **({} if self.settings.points is None else {"training seeds": named_seeds}),
@@ -120,9 +123,16 @@ class Study:
             "seed": self.settings.seed,
             "seeds_per_trial": self.settings.seeds_per_trial,
             "score": self.settings.score,
+            **self._last_checkpoints,
             # wilcoxon reports final episodes, the others report checkpoints
             "pruner": "wilcoxon" if self.settings.pruner == "wilcoxon" else "not wilcoxon",
         }
+
+    @property
+    def _last_checkpoints(self) -> dict[str, int]:
+        # nothing for 1, as in sweeps that are older than the key: their fingerprint stays
+        count = self.settings.score_checkpoints
+        return {} if count == 1 else {"score_checkpoints": count}
 
     @property
     def fingerprint(self) -> str:
@@ -238,7 +248,9 @@ def read_tables_as_study(
     if "points" in document:
         points = read_points(document, base=base, origin=origin)
         settings = replace(settings, trials=len(points) * settings.seed_count)
-        return Study(settings, base, space_of(points, base), text, points=points)
+        study = Study(settings, base, space_of(points, base), text, points=points)
+        require_agreement(study)
+        return study
     with naming("[space]"):
         space = read_space(document["space"], base=base)
     study = Study(settings, base, space, text)
@@ -269,8 +281,13 @@ def read_base(table: Mapping[str, Any], *, has_points: bool, origin: Origin) -> 
 
 
 def require_agreement(study: Study) -> None:
-    """Refuse a sampler or pruner that could not work on this study."""
+    """Refuse a sampler, pruner or score that could not work on this study."""
     settings = study.settings
+    if settings.score_checkpoints > study.base.checkpoints:
+        raise ConfigError(
+            f"[study] score_checkpoints: a training has {study.base.checkpoints} checkpoints, got "
+            f"{settings.score_checkpoints}"
+        )
     if settings.pruner == "wilcoxon" and settings.seeds_per_trial < 2:
         raise ConfigError(
             "[study] pruner wilcoxon looks at a trial between its training seeds: "

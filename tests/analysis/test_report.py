@@ -40,7 +40,7 @@ from sweeps.confirm import start_confirmation
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.registry import move_alias
 from sweeps.run.worker import work
-from sweeps.schema import BEST_ALIAS, BUDGET, RETURNS, RUN_ID, TimePart
+from sweeps.schema import BEST_ALIAS, BUDGET, RETURNS, RUN_ID, SEED_SCORES, TimePart
 from sweeps.scores import last_return, ranked, seed_scores
 from sweeps.store.store import Store, quiet
 from sweeps.store.trials import Trials
@@ -559,9 +559,12 @@ def test_a_part_that_fails_says_so_in_its_place(
 
 def best_with(records: Records, returns: list[list[float]]) -> tuple[Records, FrozenTrial]:
     """The records of a sweep whose best trial, the only one, has other returns."""
-    trial = deepcopy(records.ranked[0])
+    first = records.ranked[0]
+    trial = deepcopy(first.trial)
     trial.user_attrs[RETURNS] = returns
-    return replace(records, trials=Trials([trial], 1), ranked=[trial]), trial
+    del trial.user_attrs[SEED_SCORES]  # as in a record that is older than these
+    ranked = [first._replace(trial=trial)]
+    return replace(records, trials=Trials([trial], 1), ranked=ranked), trial
 
 
 def test_without_recorded_returns_a_score_has_no_interval(report: Written) -> None:

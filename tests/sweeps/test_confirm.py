@@ -183,7 +183,7 @@ def test_the_registered_best_is_the_winner_and_so_is_the_best_trial(
     assert trained.values[0] == min(winner.candidate.scores)  # of two the worse
     assert f"models:/mini@confirmed is now {winner.name}" in said
     again = open_sweep(swept.store, "mini").optuna
-    assert find_trial(again, "best").number == again.user_attrs[WINNER]
+    assert find_trial(again, "confirmed").number == again.user_attrs[WINNER]
     status = python_m("sweeps", "status", "--store", swept.store.folder)
     assert f"confirmed: trial {again.user_attrs[WINNER]}" in status.stdout
 

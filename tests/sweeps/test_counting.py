@@ -131,7 +131,8 @@ def test_every_table_counts_the_same_trials(
     for how in ("finished", "pruned", "failed", "interrupted", "lost"):
         assert tags[f"sweeps.trials_{how}"] == str(COUNTS[Ending(how)])
 
-    shown_runs = client.search_runs([mixed.experiment_id], str(run_table(mixed)["searchFilter"]))
+    table = run_table(mixed, mixed.read_trials())
+    shown_runs = client.search_runs([mixed.experiment_id], str(table["searchFilter"]))
     with_run = [t for t in mixed.read_trials().counted if t.state != TrialState.RUNNING]
     assert {run.data.tags[TRIAL_NUMBER] for run in shown_runs} == {str(t.number) for t in with_run}
 

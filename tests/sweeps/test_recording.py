@@ -22,10 +22,13 @@ from lander.metrics import CURVES, FINALS
 from lander.options import inactive
 from lander.seeds import FINAL_SEED, seed_range
 from sweeps.endings import ending
+from sweeps.estimates import Expected
 from sweeps.publish.page import run_table, sweep_url
 from sweeps.run.objective import trial_configs
 from sweeps.schema import RUN_ID
+from sweeps.scores import expected, promise
 from sweeps.store.store import Store
+from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep, open_sweep
 from tests.processes import python_m
 from tests.studies import MINI
@@ -78,7 +81,7 @@ def test_params_are_the_resolved_config_under_dotted_names(sweep: Sweep, runs: l
 def test_curves_and_finals_have_their_documented_names(sweep: Sweep, runs: list[Run]) -> None:
     run = of_role(runs, "trial")[0]
     recorded = set(run.data.metrics)
-    assert recorded <= {*CURVES, *FINALS, "score"}
+    assert recorded <= {*CURVES, *FINALS, "score", "expected_score", "expected_score_error"}
     assert {*FINALS, "score"} <= recorded
     assert {"eval/return_mean", "loss/policy", "time/env_steps_per_second"} <= recorded
     history = sweep.store.runs().get_metric_history(run.info.run_id, "eval/return_mean")
@@ -160,8 +163,10 @@ def test_the_store_holds_no_pickle(mini: Store) -> None:
 def test_the_printed_link_opens_the_table_that_the_experiment_carries(sweep: Sweep) -> None:
     experiment = sweep.store.runs().get_experiment(sweep.experiment_id)
     view = json.loads(experiment.tags["mlflow.sharedViewState.sweep"])
-    assert view == run_table(sweep)
-    assert view["orderByKey"] == "metrics.`score`"
+    assert view == run_table(sweep, sweep.read_trials())
+    assert view["orderByKey"] == "metrics.`expected_score`"
+    unfinished = Trials([], budget=1)  # the likely scores are recorded at the end
+    assert run_table(sweep, unfinished)["orderByKey"] == "metrics.`score`"
     assert f"params.`{'env.bins'}`" in view["selectedColumns"]
     assert sweep_url(sweep).startswith("http://127.0.0.1:5000/#/experiments/")
 
@@ -181,6 +186,10 @@ def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:
     best = sweep.read_trials().best
     assert best is not None
     assert (row["best_trial"], row["best_value"]) == (best.number, best.values[0])
+    likely = Expected(row["best_expected_score"], row["best_expected_score_error"])
+    assert likely == expected(sweep.read_trials().all)[0].likely
+    line = python_m("sweeps", "status", "--store", mini.folder).stdout
+    assert line.endswith(f"; best: {promise(best.number, best.values[0], likely)}\n")
 
 
 @pytest.mark.parametrize("which", ["best", pytest.param("0", marks=pytest.mark.slow)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,21 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import trim_mean
 
-from sweeps.schema import RETURNS
-from sweeps.scores import SCORES, best_of, iqm, last_return, mean, ranked, seed_scores
+from sweeps.estimates import Observed
+from sweeps.schema import RETURNS, SEED_SCORES
+from sweeps.scores import (
+    SCORES,
+    best_of,
+    best_so_far,
+    expected,
+    iqm,
+    last_return,
+    mean,
+    observed,
+    promise,
+    ranked,
+    seed_scores,
+)
 
 START = datetime(2030, 1, 1)
 
@@ -24,15 +38,19 @@ def trial(
     state: TrialState = TrialState.COMPLETE,
     end: int | None = None,
     returns: list[list[float]] | None = None,
+    scores: list[float] | None = None,
+    checkpoints: Sequence[float] = (),
 ) -> FrozenTrial:
     """Trial with one parameter; it ends `end` minutes after the start, by default as numbered."""
     attributes: dict[str, Any] = {} if returns is None else {RETURNS: returns}
+    attributes |= {} if scores is None else {SEED_SCORES: scores}
     frozen = create_trial(
         state=state,
         params={"x": x},
         distributions={"x": FloatDistribution(0, 10)},
         value=value,
         user_attrs=attributes,
+        intermediate_values=dict(enumerate(checkpoints, 1)),
     )
     frozen.number = number
     if state.is_finished():
@@ -66,6 +84,43 @@ def test_a_study_file_says_mean_or_iqm() -> None:
 def test_a_seeds_score_is_the_mean_over_its_episodes() -> None:
     assert seed_scores(trial(0, 1, 5, returns=[[1.0, 2.0, 6.0], [7.0, 7.0]])) == [3.0, 7.0]
     assert seed_scores(trial(0, 1, 5)) == []
+
+
+def test_the_score_of_a_training_need_not_be_its_final_return() -> None:
+    both = trial(0, 1, 5, returns=[[1.0, 2.0, 6.0], [7.0, 7.0]], scores=[2.0, 8.0])
+    assert seed_scores(both) == [2.0, 8.0]
+
+
+def test_what_is_observed_of_one_training_is_the_spread_of_its_checkpoints() -> None:
+    once = trial(0, 1, 5.0, scores=[5.0], checkpoints=[-90.0, 4.0, 10.0])
+    assert observed([once]) == Observed(5.0, spread=18.0)  # (10 - 4)^2 / 2
+    assert observed([trial(0, 1, 5.0, scores=[5.0], checkpoints=[4.0])]) == Observed(5.0)
+    assert observed([trial(0, 1, 5.0, checkpoints=[4.0, 10.0])]) == Observed(5.0)
+
+
+def test_what_is_observed_of_several_trainings_is_their_spread() -> None:
+    first = trial(0, 1, 4.0, scores=[3.0, 5.0], checkpoints=[0.0, 1.0, 2.0, 3.0])
+    again = trial(1, 1, 5.0, scores=[7.0])
+    assert observed([first, again]) == Observed(5.0, trainings=3, squares=8.0)
+
+
+def test_a_score_that_repetitions_bear_out_is_better_than_a_higher_one() -> None:
+    """Trials 6 to 8 repeat one configuration: its 148 is likelier than a single 150."""
+    scores = [40.0, 60.0, 80.0, 100.0, 120.0, 150.0]
+    trials = [
+        trial(n, n + 1, score, scores=[score], checkpoints=[score - 20, score + 20])
+        for n, score in enumerate(scores)
+    ]
+    trials += [trial(n, 9, 148.0, scores=[148.0]) for n in (6, 7, 8)]
+    ranks = expected(trials)
+    assert [one.trial.number for one in ranks][:2] == [8, 5]
+    assert ranks[0].likely.value > ranks[1].likely.value
+    assert ranks[0].likely.error < ranks[1].likely.error
+    assert best_of(trials) is trials[8]
+    assert best_so_far(trials)[-1] == 150.0
+    assert (
+        promise(8, 148.0, ranks[0].likely) == f"trial 8, promised 148.0, expect {ranks[0].likely}"
+    )
 
 
 def test_the_last_return_is_the_value_of_a_finished_trial() -> None:

@@ -35,8 +35,18 @@ from sweeps.record.trial_run import trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective, training_seeds, trial_configs, trial_seeds
 from sweeps.run.worker import work
-from sweeps.schema import REASON, RETURNS, RUN_ID, SHOWN_SCORE, Role
-from sweeps.scores import best_of, last_return, median_index
+from sweeps.schema import (
+    EXPECTED_ERROR,
+    EXPECTED_SCORE,
+    REASON,
+    RETURNS,
+    RUN_ID,
+    SCORE,
+    SEED_SCORES,
+    SHOWN_SCORE,
+    Role,
+)
+from sweeps.scores import best_expected, best_of, last_return, median_index, seed_scores
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
@@ -225,9 +235,13 @@ def test_mlflows_score_is_the_one_that_makes_a_trial_the_best(recorded: Recorded
     for trial in recorded.trials:  # as a version without this metric leaves them
         trial.user_attrs.pop(SHOWN_SCORE)
     correct_scores(client, recorded.sweep.store, recorded.sweep.read_trials())
-    shown = [client.get_run(run.info.run_id).data.metrics["score"] for run in recorded.runs]
-    assert shown == [second.values[0]] * 2
+    shown = [client.get_run(run.info.run_id).data.metrics for run in recorded.runs]
+    assert [metrics[SCORE] for metrics in shown] == [second.values[0]] * 2
     assert first.values[0] != second.values[0]
+    best = best_expected(recorded.sweep.read_trials().all)
+    assert best is not None
+    assert [metrics[EXPECTED_SCORE] for metrics in shown] == [best.likely.value] * 2
+    assert [metrics[EXPECTED_ERROR] for metrics in shown] == [best.likely.error] * 2
 
 
 def said(sweep: Sweep, which: str) -> tuple[bool, list[str]]:
@@ -461,6 +475,18 @@ def test_an_objective_records_configs_then_each_training_then_the_score(play: Pl
     assert record.points == [(seed, steps) for seed in range(SEEDS) for steps in (512, 1024)]
     assert [result.final.returns for result in record.results] == [(1, 3), (4, 6), (7, 8)]
     assert record.scores == played.trial.values == [(2.0 + 5.0 + 7.5) / 3]
+
+
+def test_a_score_is_the_mean_over_as_many_checkpoints_as_the_study_says(
+    play: Play, recorded: Recorded
+) -> None:
+    study = study_of('pruner = "none"', "score_checkpoints = 2", seeds=2)
+    trial = play(study, in_memory(study), [1.0, 3.0], [4.0, 6.0]).trial
+    before = recorded.again[0].checkpoints[0].return_mean  # the first of two, in both trainings
+    # the final evaluation stands for the second one
+    assert trial.user_attrs[SEED_SCORES] == [(before + 2.0) / 2, (before + 5.0) / 2]
+    assert trial.values == [pytest.approx((before + 3.5) / 2)]
+    assert seed_scores(trial) == trial.user_attrs[SEED_SCORES]
 
 
 def test_a_pruned_trial_records_its_finished_trainings_and_no_score(play: Play) -> None:

@@ -1,0 +1,103 @@
+"""What configurations are likely to score: by hand, at the limits, and over simulated sweeps."""
+
+from __future__ import annotations
+
+from math import isnan, nan, sqrt
+
+import numpy as np
+import pytest
+
+from sweeps.estimates import (
+    FEWEST,
+    RATIO,
+    WEIGHT,
+    Expected,
+    Observed,
+    expected_scores,
+    noise_variance,
+)
+
+
+def known(*scores: float, noise: float) -> list[Observed]:
+    """Configurations of one training each, whose checkpoints say that scores vary by this much."""
+    return [Observed(score, spread=noise / RATIO) for score in scores]
+
+
+def test_without_noise_a_score_is_what_it_is() -> None:
+    expected = expected_scores(known(1, 2, 4, 8, noise=0))
+    assert expected == [Expected(1, 0), Expected(2, 0), Expected(4, 0), Expected(8, 0)]
+
+
+def test_good_scores_closer_together_than_the_noise_are_as_good_as_equal() -> None:
+    values = [each.value for each in expected_scores(known(-80, 2, 3, 4, 5, noise=100))]
+    assert values == pytest.approx([-80, 2, 3, 3, 3], abs=1e-5)  # only the better half is moved
+    assert values == sorted(values)
+    assert len(set(values)) == 5
+
+
+def test_of_equals_the_one_with_more_evidence_is_ahead() -> None:
+    often = Observed(4.9, 5, squares=400.0)
+    once, repeated = expected_scores([*known(-80, 2, 3, 5, noise=100), often])[-2:]
+    assert once.value < repeated.value < 3.1
+
+
+def test_a_hand_computed_estimate() -> None:
+    """Median 100; the better half 100, 130, 160: mean square 1500, less 500 of noise is 1000."""
+    best = expected_scores(known(40, 60, 100, 130, 160, noise=500))[-1]
+    assert best.value == pytest.approx(100 + 60 * 1000 / 1500)
+    # Morris: V (1 - B (k - 1) / k) + 2 / (k - 3) (B x)^2, with k - 3 of at least 1
+    assert best.error == pytest.approx(sqrt(500 * (1 - 1 / 3 * 2 / 3) + 2 * (60 / 3) ** 2))
+    assert str(best) == "140 +- 34"
+
+
+def test_more_trainings_leave_a_score_closer_to_itself() -> None:
+    others = known(40, 60, 100, 130, noise=500)
+    once, often = (
+        expected_scores([*others, Observed(160, count, squares=500.0 * (count - 1))])[-1]
+        for count in (1, 9)
+    )
+    assert once.value < often.value < 160
+    assert often.error < once.error
+
+
+def test_few_configurations_are_left_as_they_are() -> None:
+    expected = expected_scores(known(10, 20, 0, noise=8))
+    assert len(expected) < FEWEST
+    assert [each.value for each in expected] == [10, 20, 0]
+    assert expected[1].error == pytest.approx(sqrt(8))
+    assert expected_scores([]) == []
+
+
+def test_the_noise_is_pooled_with_the_checkpoints_as_a_first_guess() -> None:
+    spreads = [Observed(0, spread=9.0), Observed(0, spread=16.0), Observed(0, spread=900.0)]
+    assert noise_variance(spreads) == pytest.approx(RATIO * 16)
+    often = [Observed(0, 2, squares=0.5), Observed(0, 3, squares=2.0)]
+    assert noise_variance(often) == pytest.approx(2.5 / 3)
+    both = (WEIGHT * RATIO * 16 + 2.5) / (WEIGHT + 3)
+    assert noise_variance([*spreads, *often]) == pytest.approx(both)
+
+
+def test_without_checkpoints_or_repetitions_no_error_is_known() -> None:
+    assert isnan(noise_variance([Observed(5.0)]))
+    expected = expected_scores([Observed(float(score)) for score in range(6)])
+    assert [each.value for each in expected] == [0, 1, 2, 3, 4, 5]
+    assert (expected[0].known_error, str(expected[0])) == (None, "0")
+    assert Expected(5.0, nan).known_error is None
+    assert Expected(5.0, 2.0).known_error == 2.0
+
+
+def test_the_estimate_of_the_best_is_hardly_optimistic() -> None:
+    """500 sweeps of 30 normal configurations, whose spread is that of the noise."""
+    rng = np.random.default_rng(0)
+    naive, shrunken, within = [], [], []
+    for _ in range(500):
+        truths = rng.normal(200, 30, 30)
+        scores = truths + rng.normal(0, 30, 30)
+        expected = expected_scores(known(*scores.tolist(), noise=900))
+        best = int(np.argmax([each.value for each in expected]))
+        naive.append(scores[best] - truths[best])
+        shrunken.append(expected[best].value - truths[best])
+        within.append(abs(shrunken[-1]) < 1.96 * expected[best].error)
+    assert np.mean(naive) > 25
+    assert abs(np.mean(shrunken)) < 8
+    assert np.mean(within) > 0.9
