@@ -29,6 +29,7 @@ from sweeps.schema import (
 from sweeps.store.mlflow_client import PAGE_SIZE, search_all_runs
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials, read_trials
+from sweeps.study.covering import covering_points
 from sweeps.study.grid import Grid, GridSampler
 from sweeps.study.proposing import FittingSampler
 from sweeps.study.samplers import make_pruner, make_sampler
@@ -130,7 +131,9 @@ def proposer(study: Study, *, seed: int) -> FittingSampler:
     """The sampler that proposes the parameters of a worker's trials."""
     settings = study.settings
     sampler = make_sampler(settings.sampler, study.sampler, seed=seed, study_seed=settings.seed)
-    return FittingSampler(sampler, study.space, study.base, seed=seed ^ 1)  # another stream
+    first = covering_points(study.space, settings.startup_trials, seed=settings.seed)
+    other = seed ^ 1  # another stream
+    return FittingSampler(sampler, study.space, study.base, seed=other, first=first)
 
 
 def pruner_of(study: Study) -> BasePruner:

@@ -27,7 +27,8 @@ IN_RULES: Final = frozenset().union(*RULES)
 
 
 class FittingSampler(BaseSampler):
-    """Proposes points of another sampler, if they can be trained.
+    """Proposes points of another sampler, if they can be trained; after the defaults, in trial 0,
+    those of `first`.
 
     The whole point of a trial is drawn at once, when its first parameter is asked for: a point
     that no training takes is drawn again, and after some attempts only those of its values that
@@ -35,8 +36,17 @@ class FittingSampler(BaseSampler):
     `SamplerView`.
     """
 
-    def __init__(self, sampler: BaseSampler, space: Space, base: TrainConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        sampler: BaseSampler,
+        space: Space,
+        base: TrainConfig,
+        *,
+        seed: int,
+        first: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.sampler = sampler
+        self.first = first
         self.space = space
         self.base = base
         self._random = RandomSampler(seed=seed)
@@ -52,6 +62,7 @@ class FittingSampler(BaseSampler):
     ) -> dict[str, Any]:
         kept = fixed_params(trial)
         seen = self._view.of(study)
+        point: dict[str, Any]
 
         def ask(range_: Range) -> Any:
             return self.sampler.sample_independent(
@@ -63,9 +74,13 @@ class FittingSampler(BaseSampler):
                 study, trial, range_.parameter, range_.distribution
             )
 
+        if 1 <= trial.number <= len(self.first):
+            point = dict(self.first[trial.number - 1]) | kept
+            if not completed(point, self.space, self.base, ask):
+                return point
         for _ in range(PROPOSALS):
             together = self.sampler.infer_relative_search_space(seen, trial)
-            point: dict[str, Any] = self.sampler.sample_relative(seen, trial, together) | kept
+            point = self.sampler.sample_relative(seen, trial, together) | kept
             if not completed(point, self.space, self.base, ask):
                 return point
         joined = joined_parameters(self.space)

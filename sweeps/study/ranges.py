@@ -108,6 +108,24 @@ class Range:
             value = trial.suggest_categorical(name, distribution.choices)
         return self.config_value(value)
 
+    def at(self, share: float) -> Any:
+        """Optuna's value at a share, 0 to 1, of the range: on the scale on which it is searched,
+        each choice and each whole number an equal part of it."""
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
+            choices = distribution.choices
+            return choices[min(int(share * len(choices)), len(choices) - 1)]
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        low, high = float(distribution.low), float(distribution.high)
+        if isinstance(distribution, IntDistribution):
+            low, high = low - distribution.step / 2, high + distribution.step / 2
+        value = low * (high / low) ** share if distribution.log else low + share * (high - low)
+        value = min(max(value, distribution.low), distribution.high)
+        if isinstance(distribution, IntDistribution):
+            steps = round((value - distribution.low) / distribution.step)
+            return distribution.low + steps * distribution.step
+        return value
+
     def ends(self) -> list[Any]:
         """Field values that show whether the range is possible: its ends, or every choice."""
         distribution = self.distribution

@@ -17,6 +17,7 @@ from sweeps.study.samplers import ARGUMENT_TABLES, Pruner, Sampler
 NOT_WITH_POINTS = {
     "trials": "each point is trained once per training seed",
     "sampler": "nothing is proposed",
+    "startup_trials": "nothing is proposed",
     "pruner": "every training runs to its end",
     "seeds_per_trial": "give training_seeds",
 }
@@ -51,6 +52,8 @@ class Settings:
     trials: Annotated[int, Field(ge=1, strict=True)] = 40
     """How many trials in all, trial 0 (the defaults) included."""
     sampler: Sampler = "tpe"
+    startup_trials: Annotated[int, Field(ge=0, le=1024, strict=True)] = 0
+    """How many trials after the defaults cover the space evenly before the sampler proposes."""
     pruner: Pruner = "median"
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Seeds the sampler and, with the trial's number, each training."""

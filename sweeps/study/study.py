@@ -294,6 +294,8 @@ def require_agreement(study: Study) -> None:
             "seeds_per_trial must be at least 2, got 1"
         )
     if settings.sampler == "grid":
+        if settings.startup_trials:
+            raise ConfigError("[study] startup_trials: a grid has its own points, leave it out")
         for name, range_ in study.space.items():
             if not range_.is_discrete:
                 raise ConfigError(

@@ -10,6 +10,7 @@ import sweeps.run.worker
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run.objective import Objective
 from sweeps.store.store import Store
+from sweeps.study.covering import covering_points
 from sweeps.study.space import suggest
 from sweeps.study.study import read_study
 from sweeps.sweep import open_sweep
@@ -17,14 +18,21 @@ from tests.studies import MINI, changed
 
 
 def sequence(
-    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, *, seed: int, sampler: str, parts: int
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    *,
+    seed: int,
+    sampler: str,
+    parts: int,
+    settings: str = "",
 ) -> list[dict[str, Any]]:
     """The parameters of four trials by one worker at a time, in so many runs; none is trained."""
     text = changed(
         MINI,
         {
             '"mini"': f'"{name}"',
-            "seed = 3": f'seed = {seed}\nsampler = "{sampler}"\npruner = "none"',
+            "seed = 3": f'seed = {seed}\nsampler = "{sampler}"\npruner = "none"\n{settings}',
         },
     )
     study = read_study(text, source="mini.toml")
@@ -54,3 +62,15 @@ def test_one_seed_gives_one_sequence_and_another_seed_another(
     assert first[0] == other[0]  # the defaults
     for mine, theirs in zip(first[1:], other[1:], strict=True):
         assert mine["ppo.learning_rate"] != theirs["ppo.learning_rate"]
+
+
+def test_the_first_trials_after_the_defaults_cover_the_space(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = "startup_trials = 2"
+    trials = sequence(
+        store, monkeypatch, "first", seed=5, sampler="tpe", parts=1, settings=settings
+    )
+    space = read_study(MINI, source="mini.toml").space
+    assert trials[1:3] == covering_points(space, 2, seed=5)
+    assert trials[3] not in covering_points(space, 4, seed=5)
