@@ -25,7 +25,7 @@ from sweeps.endings import NEVER, seconds, started
 from sweeps.run.objective import trial_seeds
 from sweeps.schema import (
     EXPECTED_ERROR,
-    EXPECTED_SCORE,
+    EXPECTED_RETURN,
     POINT,
     REASON,
     RETURNS,
@@ -46,7 +46,7 @@ TRIALS: Final = {
     "state": "string",
     "value": "float64",
     "last_return": "float64",
-    EXPECTED_SCORE: "float64",
+    EXPECTED_RETURN: "float64",
     EXPECTED_ERROR: "float64",
     "share": "float64",
     "seconds": "float64",
@@ -80,8 +80,8 @@ def load_trials(sweep: Sweep) -> pd.DataFrame:
     | `state` | string | COMPLETE, PRUNED, FAIL or RUNNING |
     | `value` | float64 | the score; for a pruned trial its last report to Optuna |
     | `last_return` | float64 | the same; for a pruned trial the mean of any finished seeds |
-    | `expected_score` | float64 | the likely one of its parameters under a fresh training seed |
-    | `expected_score_error` | float64 | its standard error |
+    | `expected_return` | float64 | likely mean of its parameters under fresh training seeds |
+    | `expected_return_error` | float64 | its standard error |
     | `share` | float64 | of the budget, 0 to 1, at its last report |
     | `seconds` | float64 | from start to end; missing while it runs |
     | `started` | float64 | seconds after the first trial of the sweep |
@@ -118,7 +118,7 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "state": trial.state.name,
             "value": trial.values[0] if trial.values else None,
             "last_return": last_return(trial),
-            EXPECTED_SCORE: its.value if its else None,
+            EXPECTED_RETURN: its.value if its else None,
             EXPECTED_ERROR: its.known_error if its else None,
             "share": max(trial.intermediate_values, default=0) / sweep.study.reports,
             "seconds": seconds(trial),

@@ -37,7 +37,7 @@ from sweeps.run.supervisor import Launcher, run_trials_left
 from sweeps.schema import (
     CONFIRM_SUFFIX,
     EXPECTED_ERROR,
-    EXPECTED_SCORE,
+    EXPECTED_RETURN,
     EXPERIMENT_ID,
     POINT,
     REASON,
@@ -191,14 +191,17 @@ def trials(args: argparse.Namespace) -> int:
     space = sweep.study.space
     every = sweep.read_trials().all
     likely = {
-        one.trial.number: {EXPECTED_SCORE: one.likely.value, EXPECTED_ERROR: one.likely.known_error}
+        one.trial.number: {
+            EXPECTED_RETURN: one.likely.value,
+            EXPECTED_ERROR: one.likely.known_error,
+        }
         for one in expected(every)
     }
     columns = [
         "trial",
         "state",
         "value",
-        EXPECTED_SCORE,
+        EXPECTED_RETURN,
         EXPECTED_ERROR,
         "reports",
         "seeds",

@@ -1,4 +1,4 @@
-"""What configurations are likely to score under fresh training seeds, from the scores they had.
+"""What configurations are likely to return under fresh training seeds, from the scores they had.
 
 The best of many noisy scores is a lucky one. A random-effects model says by how much: the true
 scores of configurations vary around a common mean with variance t, and the scores of one
@@ -40,11 +40,14 @@ class Observed:
     """Sum of the squared distances of its trainings' scores to their mean."""
     spread: float | None = None
     """Variance of the last two checkpoints of its training, if it has a single one."""
+    lag: float = 0.0
+    """Its final returns minus the scores of its trainings: a score over several checkpoints is
+    behind a policy that still improves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The likely score of a configuration under a fresh training seed, on average."""
+    """The likely final return of a configuration under a fresh training seed, on average."""
 
     value: float
     error: float
@@ -74,8 +77,8 @@ def noise_variance(configurations: Sequence[Observed]) -> float:
     return (weight * guess + sum(one.squares for one in configurations)) / (weight + freedom)
 
 
-def expected_scores(configurations: Sequence[Observed]) -> list[Expected]:
-    """The likely score of each configuration, in their order."""
+def expected_returns(configurations: Sequence[Observed]) -> list[Expected]:
+    """The likely final return of each configuration, in their order."""
     scores = np.array([one.score for one in configurations])
     if not len(scores):
         return []
@@ -83,8 +86,9 @@ def expected_scores(configurations: Sequence[Observed]) -> list[Expected]:
     better = scores >= centre
     noise = noise_variance([one for one, good in zip(configurations, better, strict=True) if good])
     errors = noise / np.array([one.trainings for one in configurations])
+    lags = np.array([one.lag for one in configurations])
     if len(scores) < FEWEST or not noise > 0:
-        return list(map(Expected, scores.tolist(), np.sqrt(errors).tolist()))
+        return list(map(Expected, (scores + lags).tolist(), np.sqrt(errors).tolist()))
     distances, many = scores - centre, int(better.sum())
     between = float(np.mean(distances[better] ** 2 - errors[better]))
     between = max(between, 1e-6 * noise)  # never nil: then all are as good, and the evidence ranks
@@ -92,5 +96,5 @@ def expected_scores(configurations: Sequence[Observed]) -> list[Expected]:
     # the second term: the share is itself an estimate (Morris 1983, doi:10.2307/2287098, eq. 1.17)
     variances = errors * (1 - share * (many - 1) / many)
     variances += 2 / max(1, many - 3) * (share * distances) ** 2
-    values = centre + (1 - share) * distances
+    values = centre + (1 - share) * distances + lags[better].mean()
     return list(map(Expected, values.tolist(), np.sqrt(variances).tolist()))

@@ -1,19 +1,20 @@
-"""The score of a trial over its training seeds, the likely one of its configuration, and the best.
+"""The score of a trial over its training seeds, what to expect of its parameters, and the best trial.
 
-Status, charts and analysis rank trials by the likely score; samplers learn from the score itself.
+Status, charts and analysis rank trials by the expected return; samplers learn from the score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from statistics import fmean
 from typing import Final, NamedTuple
 
 import numpy as np
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from sweeps.endings import NEVER, ended
-from sweeps.estimates import Expected, Observed, expected_scores
+from sweeps.estimates import Expected, Observed, expected_returns
 from sweeps.schema import POINT, RETURNS, SEED_SCORES
 
 CONFIDENCE: Final = 0.95
@@ -64,14 +65,14 @@ def last_return(trial: FrozenTrial) -> float | None:
 
 
 class Ranked(NamedTuple):
-    """A finished trial, and what its parameters are likely to score."""
+    """A finished trial, and what to expect of its parameters."""
 
     trial: FrozenTrial
     likely: Expected
 
 
 def expected(trials: Iterable[FrozenTrial]) -> list[Ranked]:
-    """Finished trials and what their parameters are likely to score, the best first.
+    """Finished trials and what to expect of their parameters, the best first.
 
     Of trials with the same parameters only the last to finish: its score includes all of them.
     Equal ones in the order of their scores, then of their numbers.
@@ -81,7 +82,7 @@ def expected(trials: Iterable[FrozenTrial]) -> list[Ranked]:
     same: dict[tuple[tuple[str, object], ...], list[FrozenTrial]] = {}
     for trial in finished:
         same.setdefault(parameters(trial), []).append(trial)
-    likely = expected_scores(list(map(observed, same.values())))
+    likely = expected_returns(list(map(observed, same.values())))
     pairs = [Ranked(group[-1], one) for group, one in zip(same.values(), likely, strict=True)]
     pairs.sort(key=lambda one: (-one.likely.value, -one.trial.values[0], one.trial.number))
     return pairs
@@ -91,17 +92,19 @@ def observed(same: Sequence[FrozenTrial]) -> Observed:
     """What finished trials of the same parameters say about them, in the order of their ends."""
     score = same[-1].values[0]
     scores = [score for trial in same for score in seed_scores(trial)]
+    finals = [fmean(returns) for trial in same for returns in trial.user_attrs.get(RETURNS, [])]
+    lag = fmean(finals) - fmean(scores) if finals else 0.0
     if len(scores) > 1:
-        return Observed(score, len(scores), squares=len(scores) * float(np.var(scores)))
+        return Observed(score, len(scores), squares=len(scores) * float(np.var(scores)), lag=lag)
     checkpoints = same[-1].intermediate_values
     if not scores or len(checkpoints) < 2:
-        return Observed(score)
+        return Observed(score, lag=lag)
     before, last = (checkpoints[step] for step in sorted(checkpoints)[-2:])
-    return Observed(score, spread=(last - before) ** 2 / 2)
+    return Observed(score, spread=(last - before) ** 2 / 2, lag=lag)
 
 
 def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Finished trials by the likely scores of their parameters, the best first, as `expected`."""
+    """Finished trials, the highest expected return first, as `expected`."""
     return [trial for trial, _ in expected(trials)]
 
 
@@ -137,12 +140,12 @@ def parameters(trial: BaseTrial) -> tuple[tuple[str, object], ...]:
 
 
 def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The finished trial with the highest likely score; None if none has finished."""
+    """The finished trial with the highest expected return; None if none has finished."""
     return next(iter(ranked(trials)), None)
 
 
 def best_expected(trials: Iterable[FrozenTrial]) -> Ranked | None:
-    """The same, with its likely score."""
+    """The same, with its expected return."""
     return next(iter(expected(trials)), None)
 
 

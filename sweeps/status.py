@@ -41,8 +41,8 @@ def parts(row: Mapping[str, Any]) -> Iterator[str]:
     if row["best_trial"] is None:
         yield "no trial finished yet"
     else:
-        error = row["best_expected_score_error"]
-        likely = Expected(row["best_expected_score"], nan if error is None else error)
+        error = row["best_expected_return_error"]
+        likely = Expected(row["best_expected_return"], nan if error is None else error)
         yield f"best: {promise(row['best_trial'], row['best_value'], likely)}"
     if row["winner"] is not None:
         yield f"confirmed: trial {row['winner']}"
@@ -58,7 +58,7 @@ def summary(study: optuna.Study) -> dict[str, Any]:
         "trials": {how.value: count[how] for how in Ending},
         "best_trial": best.trial.number if best else None,
         "best_value": best.trial.values[0] if best else None,
-        "best_expected_score": best.likely.value if best else None,
-        "best_expected_score_error": best.likely.known_error if best else None,
+        "best_expected_return": best.likely.value if best else None,
+        "best_expected_return_error": best.likely.known_error if best else None,
         "winner": study.user_attrs.get(WINNER),
     }

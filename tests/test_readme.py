@@ -17,7 +17,7 @@ from sweeps.schema import (
     CONFIRM_SUFFIX,
     CONFIRMED_ALIAS,
     EXPECTED_ERROR,
-    EXPECTED_SCORE,
+    EXPECTED_RETURN,
     REASON,
     ROLE,
     SCORE,
@@ -61,7 +61,7 @@ ARTIFACTS = table("Recorded tags and artifacts", "artifact")
 
 def test_every_recorded_metric_is_a_row_of_the_table_and_no_other_is() -> None:
     confirmed = [name for name in vars(schema).values() if str(name).startswith("confirm/")]
-    scores = [SCORE, EXPECTED_SCORE, EXPECTED_ERROR]
+    scores = [SCORE, EXPECTED_RETURN, EXPECTED_ERROR]
     bests = [BEST_SCORE, BEST_EXPECTED, BEST_EXPECTED_ERROR]
     assert list(METRICS) == [*CURVES, *FINALS, *scores, *bests, *confirmed]
 

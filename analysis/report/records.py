@@ -67,7 +67,7 @@ class Records:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The finished trial with the highest likely score."""
+        """The finished trial with the highest expected return."""
         return self.ranked[0].trial if self.ranked else None
 
     def count(self, how: Ending) -> int:

@@ -12,7 +12,7 @@ from sweeps.hints import UI_PORT, hint
 from sweeps.schema import (
     BEST_ALIAS,
     EXPECTED_ERROR,
-    EXPECTED_SCORE,
+    EXPECTED_RETURN,
     EXPERIMENT_KIND,
     NOTE,
     ROLE,
@@ -74,9 +74,9 @@ def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
 def run_table(sweep: Sweep, trials: Trials) -> dict[str, object]:
     """The state of MLflow's run table: trials that count, best first, with searched parameters.
 
-    While trials are missing they are sorted by score: the likely one is recorded at the end.
+    While trials are missing they are sorted by score: the expected return is recorded at the end.
     """
-    columns = [f"metrics.`{metric}`" for metric in (EXPECTED_SCORE, EXPECTED_ERROR, SCORE)]
+    columns = [f"metrics.`{metric}`" for metric in (EXPECTED_RETURN, EXPECTED_ERROR, SCORE)]
     order = columns[-1] if trials.left or trials.running else columns[0]
     return {
         "searchFilter": f"tags.`{ROLE}` = '{Role.TRIAL}' and tags.`{SUPERSEDED}` IS NULL",

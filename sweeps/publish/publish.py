@@ -27,7 +27,7 @@ from sweeps.schema import (
     BEST_SCORE,
     BEST_TRIAL,
     EXPECTED_ERROR,
-    EXPECTED_SCORE,
+    EXPECTED_RETURN,
     LANDING_GIF,
     RUN_ID,
     SCORE,
@@ -129,9 +129,9 @@ def summarise(client: MlflowClient, sweep: Sweep, trials: Trials, warnings: Sequ
 
 
 def correct_scores(client: MlflowClient, store: Store, trials: Trials) -> None:
-    """Let all runs with the same parameters show the score of their last trial, and the likely one.
+    """Let all runs with the same parameters show the score of their last trial, and what to expect.
 
-    That score is computed from all their trainings, the likely one from all trials; so MLflow's
+    That score is computed from all their trainings, what to expect from all trials; so MLflow's
     table begins with the best trial. Runs that an earlier version recorded without them get them.
     """
     same = {parameters(one.trial): one for one in expected(trials.all)}
@@ -142,7 +142,7 @@ def correct_scores(client: MlflowClient, store: Store, trials: Trials) -> None:
         shown = {SHOWN_SCORE: score, SHOWN_EXPECTED: str(likely)}
         stale = {key: value for key, value in shown.items() if trial.user_attrs.get(key) != value}
         if stale:
-            numbers = {SCORE: score, EXPECTED_SCORE: likely.value, EXPECTED_ERROR: likely.error}
+            numbers = {SCORE: score, EXPECTED_RETURN: likely.value, EXPECTED_ERROR: likely.error}
             log_numbers(client, str(trial.user_attrs[RUN_ID]), numbers, step=0)
         for key, value in stale.items():
             store.trials().set_late_attr(trial, key, value)

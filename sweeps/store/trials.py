@@ -47,7 +47,7 @@ class Trials:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The finished trial with the highest likely score, confirmed or not."""
+        """The finished trial with the highest expected return, confirmed or not."""
         return best_of(self.all)
 
 
@@ -57,7 +57,7 @@ def read_trials(study: optuna.Study) -> Trials:
 
 
 def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
-    """A trial by its number; "best", the one with the highest likely score; or "confirmed".
+    """A trial by its number; "best", the one with the highest expected return; or "confirmed".
 
     Raises:
         ConfigError: no such trial.

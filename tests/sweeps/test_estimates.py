@@ -13,7 +13,7 @@ from sweeps.estimates import (
     WEIGHT,
     Expected,
     Observed,
-    expected_scores,
+    expected_returns,
     noise_variance,
 )
 
@@ -24,12 +24,12 @@ def known(*scores: float, noise: float) -> list[Observed]:
 
 
 def test_without_noise_a_score_is_what_it_is() -> None:
-    expected = expected_scores(known(1, 2, 4, 8, noise=0))
+    expected = expected_returns(known(1, 2, 4, 8, noise=0))
     assert expected == [Expected(1, 0), Expected(2, 0), Expected(4, 0), Expected(8, 0)]
 
 
 def test_good_scores_closer_together_than_the_noise_are_as_good_as_equal() -> None:
-    values = [each.value for each in expected_scores(known(-80, 2, 3, 4, 5, noise=100))]
+    values = [each.value for each in expected_returns(known(-80, 2, 3, 4, 5, noise=100))]
     assert values == pytest.approx([-80, 2, 3, 3, 3], abs=1e-5)  # only the better half is moved
     assert values == sorted(values)
     assert len(set(values)) == 5
@@ -37,13 +37,13 @@ def test_good_scores_closer_together_than_the_noise_are_as_good_as_equal() -> No
 
 def test_of_equals_the_one_with_more_evidence_is_ahead() -> None:
     often = Observed(4.9, 5, squares=400.0)
-    once, repeated = expected_scores([*known(-80, 2, 3, 5, noise=100), often])[-2:]
+    once, repeated = expected_returns([*known(-80, 2, 3, 5, noise=100), often])[-2:]
     assert once.value < repeated.value < 3.1
 
 
 def test_a_hand_computed_estimate() -> None:
     """Median 100; the better half 100, 130, 160: mean square 1500, less 500 of noise is 1000."""
-    best = expected_scores(known(40, 60, 100, 130, 160, noise=500))[-1]
+    best = expected_returns(known(40, 60, 100, 130, 160, noise=500))[-1]
     assert best.value == pytest.approx(100 + 60 * 1000 / 1500)
     # Morris: V (1 - B (k - 1) / k) + 2 / (k - 3) (B x)^2, with k - 3 of at least 1
     assert best.error == pytest.approx(sqrt(500 * (1 - 1 / 3 * 2 / 3) + 2 * (60 / 3) ** 2))
@@ -53,19 +53,30 @@ def test_a_hand_computed_estimate() -> None:
 def test_more_trainings_leave_a_score_closer_to_itself() -> None:
     others = known(40, 60, 100, 130, noise=500)
     once, often = (
-        expected_scores([*others, Observed(160, count, squares=500.0 * (count - 1))])[-1]
+        expected_returns([*others, Observed(160, count, squares=500.0 * (count - 1))])[-1]
         for count in (1, 9)
     )
     assert once.value < often.value < 160
     assert often.error < once.error
 
 
+def test_a_score_over_several_checkpoints_is_brought_to_the_final_return() -> None:
+    """The good ones ended 10, 20 and 30 above their scores; failures say nothing about it."""
+    lags = {40.0: -99.0, 60.0: 500.0, 100.0: 10.0, 130.0: 20.0, 160.0: 30.0}
+    scored = [Observed(score, spread=500 / RATIO, lag=lag) for score, lag in lags.items()]
+    plain = expected_returns(known(*lags, noise=500))
+    later = expected_returns(scored)
+    assert [one.value for one in later] == pytest.approx([one.value + 20 for one in plain])
+    assert [one.error for one in later] == [one.error for one in plain]
+    assert expected_returns(scored[-2:])[-1].value == 190  # too few to tell
+
+
 def test_few_configurations_are_left_as_they_are() -> None:
-    expected = expected_scores(known(10, 20, 0, noise=8))
+    expected = expected_returns(known(10, 20, 0, noise=8))
     assert len(expected) < FEWEST
     assert [each.value for each in expected] == [10, 20, 0]
     assert expected[1].error == pytest.approx(sqrt(8))
-    assert expected_scores([]) == []
+    assert expected_returns([]) == []
 
 
 def test_the_noise_is_pooled_with_the_checkpoints_as_a_first_guess() -> None:
@@ -79,7 +90,7 @@ def test_the_noise_is_pooled_with_the_checkpoints_as_a_first_guess() -> None:
 
 def test_without_checkpoints_or_repetitions_no_error_is_known() -> None:
     assert isnan(noise_variance([Observed(5.0)]))
-    expected = expected_scores([Observed(float(score)) for score in range(6)])
+    expected = expected_returns([Observed(float(score)) for score in range(6)])
     assert [each.value for each in expected] == [0, 1, 2, 3, 4, 5]
     assert (expected[0].known_error, str(expected[0])) == (None, "0")
     assert Expected(5.0, nan).known_error is None
@@ -93,7 +104,7 @@ def test_the_estimate_of_the_best_is_hardly_optimistic() -> None:
     for _ in range(500):
         truths = rng.normal(200, 30, 30)
         scores = truths + rng.normal(0, 30, 30)
-        expected = expected_scores(known(*scores.tolist(), noise=900))
+        expected = expected_returns(known(*scores.tolist(), noise=900))
         best = int(np.argmax([each.value for each in expected]))
         naive.append(scores[best] - truths[best])
         shrunken.append(expected[best].value - truths[best])

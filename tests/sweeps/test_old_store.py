@@ -24,7 +24,7 @@ from tests.studies import OLD
 
 FIXTURE = ROOT / "tests" / "fixtures" / "store-0.1"
 TRIALS = """\
-trial,state,value,expected_score,expected_score_error,reports,seeds,ppo.learning_rate,ppo.gamma
+trial,state,value,expected_return,expected_return_error,reports,seeds,ppo.learning_rate,ppo.gamma
 0,finished,17.5,17.5,95.53009996854395,3,8411699,0.001,0.999
 1,failed,,,,0,1898245334,1e+37,0.9110950589145754
 2,interrupted,,,,0,1613061882,0.01,0.9652721376339264

@@ -81,7 +81,7 @@ def test_params_are_the_resolved_config_under_dotted_names(sweep: Sweep, runs: l
 def test_curves_and_finals_have_their_documented_names(sweep: Sweep, runs: list[Run]) -> None:
     run = of_role(runs, "trial")[0]
     recorded = set(run.data.metrics)
-    assert recorded <= {*CURVES, *FINALS, "score", "expected_score", "expected_score_error"}
+    assert recorded <= {*CURVES, *FINALS, "score", "expected_return", "expected_return_error"}
     assert {*FINALS, "score"} <= recorded
     assert {"eval/return_mean", "loss/policy", "time/env_steps_per_second"} <= recorded
     history = sweep.store.runs().get_metric_history(run.info.run_id, "eval/return_mean")
@@ -164,8 +164,8 @@ def test_the_printed_link_opens_the_table_that_the_experiment_carries(sweep: Swe
     experiment = sweep.store.runs().get_experiment(sweep.experiment_id)
     view = json.loads(experiment.tags["mlflow.sharedViewState.sweep"])
     assert view == run_table(sweep, sweep.read_trials())
-    assert view["orderByKey"] == "metrics.`expected_score`"
-    unfinished = Trials([], budget=1)  # the likely scores are recorded at the end
+    assert view["orderByKey"] == "metrics.`expected_return`"
+    unfinished = Trials([], budget=1)  # expected returns are recorded at the end
     assert run_table(sweep, unfinished)["orderByKey"] == "metrics.`score`"
     assert f"params.`{'env.bins'}`" in view["selectedColumns"]
     assert sweep_url(sweep).startswith("http://127.0.0.1:5000/#/experiments/")
@@ -186,7 +186,7 @@ def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:
     best = sweep.read_trials().best
     assert best is not None
     assert (row["best_trial"], row["best_value"]) == (best.number, best.values[0])
-    likely = Expected(row["best_expected_score"], row["best_expected_score_error"])
+    likely = Expected(row["best_expected_return"], row["best_expected_return_error"])
     assert likely == expected(sweep.read_trials().all)[0].likely
     line = python_m("sweeps", "status", "--store", mini.folder).stdout
     assert line.endswith(f"; best: {promise(best.number, best.values[0], likely)}\n")

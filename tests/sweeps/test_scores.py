@@ -98,6 +98,11 @@ def test_what_is_observed_of_one_training_is_the_spread_of_its_checkpoints() -> 
     assert observed([trial(0, 1, 5.0, checkpoints=[4.0, 10.0])]) == Observed(5.0)
 
 
+def test_what_is_observed_is_how_far_the_scores_lag_behind_the_final_returns() -> None:
+    both = trial(0, 1, 5.0, returns=[[1.0, 2.0, 6.0], [7.0, 7.0]], scores=[2.0, 6.0])
+    assert observed([both]) == Observed(5.0, trainings=2, squares=8.0, lag=1.0)
+
+
 def test_what_is_observed_of_several_trainings_is_their_spread() -> None:
     first = trial(0, 1, 4.0, scores=[3.0, 5.0], checkpoints=[0.0, 1.0, 2.0, 3.0])
     again = trial(1, 1, 5.0, scores=[7.0])

@@ -37,7 +37,7 @@ from sweeps.run.objective import Objective, training_seeds, trial_configs, trial
 from sweeps.run.worker import work
 from sweeps.schema import (
     EXPECTED_ERROR,
-    EXPECTED_SCORE,
+    EXPECTED_RETURN,
     REASON,
     RETURNS,
     RUN_ID,
@@ -240,7 +240,7 @@ def test_mlflows_score_is_the_one_that_makes_a_trial_the_best(recorded: Recorded
     assert first.values[0] != second.values[0]
     best = best_expected(recorded.sweep.read_trials().all)
     assert best is not None
-    assert [metrics[EXPECTED_SCORE] for metrics in shown] == [best.likely.value] * 2
+    assert [metrics[EXPECTED_RETURN] for metrics in shown] == [best.likely.value] * 2
     assert [metrics[EXPECTED_ERROR] for metrics in shown] == [best.likely.error] * 2
 
 
