@@ -1,4 +1,4 @@
-"""The score of a trial over its training seeds, what to expect of its parameters, and the best trial.
+"""The score of a trial over its training seeds, what to expect of its parameters, and the best one.
 
 Status, charts and analysis rank trials by the expected return; samplers learn from the score.
 """
