@@ -4,8 +4,8 @@ STUDY   = lander
 TRIALS  =
 WORKERS =
 TRIAL   = best
-TOP     = 3
-SEEDS   = 10
+TOP     =
+TRAININGS =
 STORE   = mlruns
 NAME    = heads
 BESIDE  = b642153
@@ -27,7 +27,7 @@ ANALYSIS  = $(BIN)/python -m analysis
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
-	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) TOP=$(TOP) SEEDS=$(SEEDS) STORE=$(STORE) PORT=$(PORT)"
+	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) TOP= TRAININGS= STORE=$(STORE) PORT=$(PORT)"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
@@ -51,8 +51,10 @@ install: $(STAMP) ## set up .venv (every other target does it when needed)
 sweep: $(STAMP) ## run a study, or resume it: STUDY= TRIALS= WORKERS= STORE=
 	@$(SWEEPS) run --study '$(STUDY)' --store '$(STORE)' $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
 
-confirm: $(STAMP) ## retrain a sweep's best trials and the defaults on fresh seeds: STUDY= TOP= SEEDS= WORKERS=
-	@$(ANALYSIS) confirm --study '$(STUDY)' --store '$(STORE)' --top $(TOP) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS))
+confirm: $(STAMP) ## race a sweep's best trials, its base and the tuned defaults: STUDY= TRAININGS= TOP= WORKERS=
+	@$(ANALYSIS) confirm --study '$(STUDY)' --store '$(STORE)' \
+		$(if $(TOP),--top $(TOP)) $(if $(TRAININGS),--trainings $(TRAININGS)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS))
 
 report: $(STAMP) ## write a report on a sweep to STORE/reports: STUDY= STORE=
 	@$(ANALYSIS) report --study '$(STUDY)' --store '$(STORE)'

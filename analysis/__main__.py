@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from lander.arguments import Parser, positive
 from lander.errors import ConfigError
@@ -28,9 +29,15 @@ from sweeps.store.trials import collector_paused
 
 def confirm_arguments(parser: Parser) -> None:
     add_study(parser)
-    parser.add_argument("--top", type=positive, default=3, help="number of best trials [3]")
-    parser.add_argument("--seeds", type=positive, default=10, help="trainings of each [10]")
+    parser.add_argument("--top", type=positive, help="how many of the best trials race [4]")
+    parser.add_argument("--trainings", type=positive, help="trainings altogether, at most [40]")
+    parser.add_argument("--seeds", type=replaced, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
+
+
+def replaced(_: str) -> NoReturn:
+    """Refuse an option of earlier versions, and name the one that took its part."""
+    raise argparse.ArgumentTypeError("was replaced by --trainings, the number of all trainings")
 
 
 def export_arguments(parser: Parser) -> None:
@@ -50,7 +57,7 @@ def tables_arguments(parser: Parser) -> None:
 
 COMMANDS = {
     "confirm": Command(
-        "Retrain a sweep's best trials and the defaults under test seeds.",
+        "Race a sweep's best trials, its base and the tuned defaults under fresh seeds.",
         confirm_arguments,
         trains=True,
     ),
@@ -86,7 +93,7 @@ def run_command(args: argparse.Namespace) -> int:
 def function_of(command: str) -> Callable[[argparse.Namespace], int]:
     """The function behind a command, imported only now."""
     if command == "confirm":
-        from analysis.confirm import confirm
+        from analysis.confirm.run import confirm
 
         return confirm
     if command == "report":

@@ -139,9 +139,9 @@ def load_episodes(sweep: Sweep) -> pd.DataFrame:
     """One row per final episode of every finished training: `trial`, `candidate`,
     `seed`, `episode` (int64) and `return` (float64).
 
-    `seed` numbers the trial's training seeds from 0, in a confirmation the test seeds; `candidate`
-    is that of `load_trials`. Equal `episode`s had equal reset seeds in every trial, so they can be
-    compared in pairs.
+    `seed` numbers the trial's training seeds from 0, in a confirmation choice seeds from 1000 and
+    report seeds from 2000; `candidate` is that of `load_trials`. Equal `episode`s of a sweep had
+    equal reset seeds in every trial, so they can be compared in pairs.
 
     >>> load_episodes(sweep).groupby("trial")["return"].agg(["mean", "min"])
             mean    min

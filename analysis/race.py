@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite, sqrt
+from math import inf, isfinite, nan, sqrt
 from typing import Final
 
 import scipy
@@ -151,6 +151,13 @@ def p_worse(values: Sequence[float], others: Sequence[float]) -> float:
     if error == 0:
         return 0.0 if gain < 0 else 1.0
     return float(scipy.special.stdtr(freedom, gain / error))
+
+
+def p_different(values: Sequence[float], others: Sequence[float]) -> float:
+    """Two-sided p of Welch's test that the means are equal; NaN for a single value."""
+    if min(len(values), len(others)) < 2:
+        return nan
+    return min(1.0, 2 * min(p_worse(values, others), p_worse(others, values)))
 
 
 def level_of(look: int) -> float:

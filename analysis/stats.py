@@ -25,7 +25,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number and the ends of its 95 % interval, which are NaN if it rests on a single value."""
+    """A number and the ends of its interval, of 95 % unless another confidence was asked for; they
+    are NaN if it rests on a single value."""
 
     value: float
     low: float
@@ -42,13 +43,13 @@ class Estimate:
         return format(self)
 
 
-def mean_estimate(values: Sequence[float]) -> Estimate:
+def mean_estimate(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate:
     """Mean with Student's interval."""
     if len(values) < 2:
         return Estimate(mean(values), float("nan"), float("nan"))
     # by hand: to import scipy.stats takes longer than all the numbers of most reports
     error = np.std(values, ddof=1) / np.sqrt(len(values))
-    half = float(error * scipy.special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
+    half = float(error * scipy.special.stdtrit(len(values) - 1, (1 + confidence) / 2))
     return Estimate(mean(values), mean(values) - half, mean(values) + half)
 
 

@@ -34,13 +34,20 @@ def hint(
     study: str | None = None,
     trial: int | str | None = None,
     trials: int | None = None,
+    trainings: int | None = None,
 ) -> str:
     """The shell command that runs `target` on a store.
 
     A make command in a checkout; `python -m` elsewhere, and for values that make would split or
     expand.
     """
-    values = {"study": study, "trial": trial, "trials": trials, "store": store_option(store)}
+    values = {
+        "study": study,
+        "trial": trial,
+        "trials": trials,
+        "trainings": trainings,
+        "store": store_option(store),
+    }
     options = {name: str(value) for name, value in values.items() if value is not None}
     plain = all(value == shlex.quote(value) for value in options.values())
     if plain and in_checkout() and target not in WITHOUT_TARGET:

@@ -92,11 +92,14 @@ RUN_ID: Final = "mlflow.run_id"
 BUDGET: Final = "sweeps.budget"
 """How many trials count when the sweep is over."""
 WINNER: Final = "sweeps.winner"
-"""Number of the trial that was confirmed as the best; also a tag of the confirmation's run."""
+"""Number of the trial whose configuration is confirmed, None if none is; also a tag of the
+confirmation's run."""
 CHECKED: Final = "sweeps.checked"
 """The first trial that the next check compares with its run; those before it are in order."""
-WANTED: Final = "sweeps.wanted"
-"""In a study with points or a confirmation: the pairs `SEED_INDEX`, `POINT` last asked for."""
+RACE: Final = "sweeps.race"
+"""In a confirmation: its candidates and its plan, as `sweeps.confirm.Race` has them."""
+LOOKS: Final = "sweeps.looks"
+"""In a confirmation: the report seeds of each finalist at every look at the verdict."""
 
 # --- user attributes of an Optuna trial ---
 
@@ -113,9 +116,10 @@ RETRY_OF: Final = "sweeps.retry_of"
 tag of its run, as are the next two."""
 POINT: Final = "sweeps.candidate"
 """In a study with points: the name of its point. In a confirmation: number of the sweep's trial
-that is trained again."""
+that is trained again, or -1 for the tuned defaults."""
 SEED_INDEX: Final = "sweeps.test_seed"
-"""In a study with points or a confirmation: which of the training seeds, 0, 1, .."""
+"""In a study with points: which of the training seeds, 0, 1, .. In a confirmation choice seeds
+count from 1000, report seeds from 2000."""
 RETURNS: Final = "sweeps.returns"
 """Return of each final episode: a list per training seed."""
 SEED_SCORES: Final = "sweeps.seed_scores"

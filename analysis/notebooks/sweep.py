@@ -12,7 +12,8 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from analysis.charts import sweep as charts
 from analysis.charts.intervals import forest
-from analysis.judgement import judgement_of
+from analysis.confirm.judgement import judgement_of
+from analysis.confirm.words import verdict
 from analysis.load import load_checkpoints, load_episodes, load_trials
 from analysis.notebooks.answer import Answer
 from analysis.stats import (
@@ -84,7 +85,7 @@ def confirmed(sweep: Sweep) -> str:
     except ConfigError as error:
         return str(error)
     missing = f" ({judgement.waiting} trainings are missing)" if judgement.waiting else ""
-    return f"on fresh seeds **{judgement.verdict.rstrip('.')}**{missing}"
+    return f"on fresh seeds **{verdict(judgement).rstrip('.')}**{missing}"
 
 
 def importance(sweep: Sweep) -> Answer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.charts.curves import curves
-from analysis.judgement import Judgement, draw_confirmation
+from analysis.confirm.figure import confirmation_figure
+from analysis.confirm.judgement import Judgement
 from analysis.markdown import line
 from analysis.report.contact_sheet import Flight, chosen, contact_sheet, fly_again, fly_at_random
 from analysis.report.document import Block, Picture, drawing
@@ -135,11 +136,13 @@ def curves_part(records: Records) -> list[Block]:
 
 
 def confirmation_picture(records: Records, judgement: Judgement) -> Picture:
-    """Each candidate under each test seed."""
-    figure, axes = new_axes(9, 1.6 + 0.5 * len(judgement.standings))
-    draw_confirmation(judgement, axes, env=records.sweep.study.base.env)
-    caption = "Each candidate's trainings under the test seeds, beside its score in the sweep."
-    alt = "Return of each candidate under the test seeds"
+    """Each candidate under each seed of its race, and the finalists under report seeds."""
+    figure = confirmation_figure(judgement, env=records.sweep.study.base.env)
+    caption = (
+        "The finalists' trainings under report seeds, then each candidate's under choice seeds, "
+        "beside its score in the sweep."
+    )
+    alt = "Return of each training of the confirmation"
     return drawing(figure, "confirmation", alt=alt, caption=caption)
 
 

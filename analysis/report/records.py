@@ -14,7 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
-from analysis.judgement import Judgement, judgement_of
+from analysis.confirm.judgement import Judgement, judgement_of
 from analysis.load import load_curves
 from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from lander.errors import ConfigError

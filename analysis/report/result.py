@@ -8,15 +8,16 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from analysis.judgement import Judgement, Standing
+from analysis.confirm.judgement import Finalist, Judgement
+from analysis.confirm.words import prediction, verdict
 from analysis.markdown import box, code, line
 from analysis.report.document import Block
 from analysis.report.records import Records
-from sweeps.confirm import DEFAULTS
+from sweeps.confirm import TUNED
 from sweeps.endings import SETTLED
 from sweeps.errors import redacted
 from sweeps.hints import hint
-from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, TRIAL_NUMBER, Ending
+from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, TRIAL_NUMBER, Ending
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space
 
@@ -94,19 +95,19 @@ def result_part(records: Records) -> list[Block]:
     best, judgement = records.best, records.judgement
     if best is None:
         return [box("No trial has finished yet", [line(state(records))])]
-    if judgement is None:
+    shown = None if judgement is None else judgement.shown
+    number: int | None = best.number
+    if judgement is None or shown is None:
         open_ = records.count(Ending.RUNNING) + records.count(Ending.WAITING)
         so_far = " so far" if open_ else ""
         headline = f"Best{so_far}: trial {best.number}, score {records.estimate(best)}"
         sentences = best_sentences(records, best)
-        number = best.number
     else:
-        winner = judgement.winner
-        sure = winner.gain is None or winner.gain.low > 0
-        word = ("Confirmed" if sure else "Ahead") + (" so far" if judgement.waiting else "")
-        headline = f"{word}: {named(winner)}, return {winner.mean}"
-        sentences = confirmed_sentences(records, judgement, best)
-        number = winner.candidate.number
+        word = "Not confirmed" if judgement.confirmed is None else "Confirmed"
+        word = "Measured so far" if judgement.waiting else word
+        headline = f"{word}: {shown.name}, return {shown.mean}"
+        sentences = confirmed_sentences(records, judgement, shown)
+        number = None if shown.number == TUNED else shown.number
     return [box(headline, [*map(line, sentences), *receipt(records, number), *flying(records)])]
 
 
@@ -133,50 +134,45 @@ def best_sentences(records: Records, best: FrozenTrial) -> Iterator[str]:
             f"{records.sweep.study.base.final_episodes} final episodes of that one policy: "
             f"{episodes}, mean and its 95 % interval over episodes."
         )
+    so_far = "" if records.judgement is None else f"{verdict(records.judgement)} "
     yield (
         f"The best of {len(records.counted)} scores is a lucky one: under fresh training seeds "
-        f"expect {records.ranked[0].likely}. {records.unconfirmed}: "
+        f"expect {records.ranked[0].likely}. {so_far or f'{records.unconfirmed}: '}"
         f"`{next_step(records, 'confirm')}` measures it."
     )
 
 
-def confirmed_sentences(records: Records, judgement: Judgement, best: FrozenTrial) -> Iterator[str]:
-    """A confirmed score, compared with the sweep's score."""
-    winner = judgement.winner
-    yield judgement.verdict
+def confirmed_sentences(records: Records, judgement: Judgement, shown: Finalist) -> Iterator[str]:
+    """What the report seeds say, compared with the sweep's score."""
+    yield verdict(judgement)
     yield (
-        f"Mean over {len(winner.candidate.scores)} trainings under seeds that the sweep never "
-        f"used, each flown on {len(winner.candidate.returns[0])} episodes that nothing was chosen "
-        "by; in brackets Student's 95 % interval."
+        f"Mean over {len(shown.finished)} trainings under seeds that the sweep never used, each "
+        f"flown on {len(shown.finished[0].returns)} episodes that nothing was chosen by; in "
+        "brackets Student's interval."
     )
     if judgement.waiting:
         command = next_step(records, "confirm")
         yield f"{judgement.waiting} trainings are missing: `{command}` runs them."
-    score, gap = winner.candidate.sweep_score, winner.gap
-    scores = state(records)
-    if score is not None and gap is not None:
-        scores += f" In the sweep {named(winner)} scored {score:.1f}, optimism gap {gap:+.1f}."
-    if best.number != winner.candidate.number:
-        scores += f" The sweep's best score was {best.values[0]:.1f}, of trial {best.number}."
-    yield scores
+    yield " ".join(filter(None, (state(records), prediction(judgement))))
 
 
-def named(standing: Standing) -> str:
-    """A candidate's name within a sentence."""
-    return "the defaults" if standing.candidate.number == DEFAULTS else standing.name
-
-
-def receipt(records: Records, number: int) -> Iterator[str]:
-    """The commands that reproduce the result."""
-    lines = [next_step(records, "reproduce", trial=number)]
-    if records.confirmed is not None:
-        trial = records.confirmed.tags[TRIAL_NUMBER]
+def receipt(records: Records, number: int | None) -> Iterator[str]:
+    """The commands that reproduce the result; `number` is that of its trial in the sweep."""
+    lines = [] if number is None else [next_step(records, "reproduce", trial=number)]
+    shown = None if records.judgement is None else records.judgement.shown
+    if shown is not None:
         study, folder = records.name + CONFIRM_SUFFIX, records.sweep.store.folder
-        lines.append(hint("reproduce", folder, study=study, trial=trial))
+        lines.append(hint("reproduce", folder, study=study, trial=shown.median.trial))
     yield line(
         "The receipt: these commands train it again and compare every recorded number, bit for bit."
     )
     yield code("\n".join(lines))
+    if records.confirmed is not None:
+        trial = records.confirmed.tags[TRIAL_NUMBER]
+        yield line(
+            f"`models:/{records.name}@{CONFIRMED_ALIAS}` is the policy of trial {trial} of the "
+            "confirmation."
+        )
 
 
 def flying(records: Records) -> Iterator[str]:

@@ -9,14 +9,14 @@ from itertools import accumulate
 
 from optuna.trial import FrozenTrial
 
-from analysis.judgement import legend, table_rows
+from analysis.confirm.words import legend, tables, verdict
 from analysis.markdown import code, line, plain_table
 from analysis.report.document import Block
 from analysis.report.figures import confirmation_picture
 from analysis.report.records import Records
 from analysis.report.result import brief, next_step, searched, state, values_in
 from lander.options import inactive
-from lander.seeds import TEST_SEED, checkpoint_seeds, final_seeds, seed_range
+from lander.seeds import CHOICE_SEED, TEST_SEED, checkpoint_seeds, final_seeds, seed_range
 from sweeps.confirm import DEFAULTS
 from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
 from sweeps.record.recorder import first_to_last
@@ -48,10 +48,11 @@ def space_part(records: Records) -> list[Block]:
     if best is not None:
         columns.append([f"best: trial {best.number}", *values_in(best.params, study.space)])
     if records.judgement is not None:
-        winner = records.judgement.winner.candidate
-        if winner.number not in (DEFAULTS, best.number if best else None):
-            head = f"confirmed: trial {winner.number}"
-            columns.append([head, *values_in(winner.params, study.space)])
+        confirmed = records.judgement.confirmed
+        known = (DEFAULTS, best.number if best else None)
+        if confirmed is not None and confirmed.number not in known:
+            params = confirmed.standing.candidate.params
+            columns.append([f"confirmed: {confirmed.name}", *values_in(params, study.space)])
     note = (
         f"Sampler `{study.settings.sampler}`, pruner `{study.settings.pruner}`. Trial 0 is the "
         "defaults. Fields that are not listed keep their value from the study file."
@@ -145,11 +146,15 @@ def seeds_part(records: Records) -> list[Block]:
         ["the score of a trial: resets", first_to_last(final_seeds(study.base))],
         ["trainings of a confirmation", "from 2^31 up: no trial of a sweep trains under them"],
         [
-            "test episodes of a confirmation: resets",
+            "its episodes under choice seeds: resets",
+            first_to_last(seed_range(CHOICE_SEED, TEST_EPISODES)),
+        ],
+        [
+            "its episodes under report seeds: resets",
             first_to_last(seed_range(TEST_SEED, TEST_EPISODES)),
         ],
     ]
-    return [plain_table(table), "Nothing is ever chosen by the seeds of a confirmation."]
+    return [plain_table(table), "Nothing is ever chosen by report seeds and their episodes."]
 
 
 def confirmation_part(records: Records) -> list[Block]:
@@ -159,9 +164,9 @@ def confirmation_part(records: Records) -> list[Block]:
         return [line(why), code(next_step(records, "confirm"))]
     judgement = records.judgement
     blocks: list[Block] = [
-        line(judgement.verdict),
-        plain_table(table_rows(judgement)),
-        line(legend(len(judgement.winner.candidate.returns[0]))),
+        line(verdict(judgement)),
+        *map(plain_table, tables(judgement)),
+        line(legend()),
         confirmation_picture(records, judgement),
     ]
     if judgement.waiting:

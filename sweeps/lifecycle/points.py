@@ -16,7 +16,6 @@ from sweeps.schema import (
     POINT,
     REASON,
     SEED_INDEX,
-    WANTED,
     Ending,
     Reason,
 )
@@ -60,14 +59,20 @@ def drawn(study: Study) -> list[Params]:
     return [trial.params for trial in drawing.trials]
 
 
-def fill_points(sweep: Sweep, points: Mapping[Name, Params], *, seeds: int) -> None:
-    """Enqueue the trainings that are missing, all points under the first seed first; withdraw those
-    that are no longer wanted. The store's lock must be held.
+def under_seeds(points: Mapping[Name, Params], *, seeds: int) -> dict[tuple[int, Name], Params]:
+    """What `fill_points` takes: every point under each of the seeds, all under the first one
+    first."""
+    return {(index, name): points[name] for index in range(seeds) for name in points}
+
+
+def fill_points(sweep: Sweep, wanted: Mapping[tuple[int, Name], Params]) -> None:
+    """Enqueue the trainings that are missing, in the order in which they are wanted: index of the
+    training seed, name of the point -> parameters. Withdraw those that are no longer wanted. The
+    store's lock must be held.
 
     A trial that was lost or interrupted is tried again by the next worker, if it is still wanted.
     Points that failed are enqueued again; what failed of a confirmation counts against it.
     """
-    wanted = {(index, name): points[name] for index in range(seeds) for name in points}
     trials = sweep.read_trials().all
     again = to_retry(map(attempt, trials))
     unfinished = [
@@ -87,7 +92,6 @@ def fill_points(sweep: Sweep, points: Mapping[Name, Params], *, seeds: int) -> N
     filled = sweep.read_trials()
     again = to_retry(map(attempt, filled.all))
     sweep.optuna.set_user_attr(BUDGET, len(filled.counted) + len(again))
-    sweep.optuna.set_user_attr(WANTED, list(wanted))
 
 
 def failed_for_now(trial: FrozenTrial) -> bool:
@@ -107,14 +111,6 @@ def waiting(params: Params, space: Space, *, name: Name, index: int) -> FrozenTr
         user_attrs={SEED_INDEX: index, POINT: name},
         system_attrs={FIXED_PARAMS: dict(params)},
     )
-
-
-def missing(sweep: Sweep) -> int:
-    """Trainings asked for that have not ended: they wait, run, or were interrupted."""
-    trials = given(sweep.read_trials().counted)
-    ended = {seed_and_point(trial) for trial in trials if trial.state.is_finished()}
-    wanted = sweep.optuna.user_attrs.get(WANTED, [])
-    return sum((index, name) not in ended for index, name in wanted)
 
 
 def given(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

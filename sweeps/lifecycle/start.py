@@ -14,7 +14,7 @@ from lander.trust import agree, modules
 from sweeps.endings import attempt, to_retry
 from sweeps.lifecycle.creation import create, identify, is_created
 from sweeps.lifecycle.losses import recover
-from sweeps.lifecycle.points import fill_points, points_of
+from sweeps.lifecycle.points import fill_points, points_of, under_seeds
 from sweeps.record.delivery import deliver_all
 from sweeps.schema import BUDGET, DEFINITION, RUN_ID, Reason
 from sweeps.scores import best_of, ranked
@@ -67,7 +67,8 @@ def start_sweep(
         with store.lock:  # or two commands would fill the budget twice
             recover(sweep)
             if study.has_points:
-                fill_points(sweep, points_of(sweep.study), seeds=study.settings.seed_count)
+                seeds = study.settings.seed_count
+                fill_points(sweep, under_seeds(points_of(sweep.study), seeds=seeds))
             else:
                 fill(sweep, trials=trials or max(study.settings.trials, sweep.read_trials().total))
         deliver_all(store)

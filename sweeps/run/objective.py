@@ -19,7 +19,7 @@ from sweeps.scores import SCORES, mean, parameters, seed_scores
 from sweeps.study.history import NewTrials
 from sweeps.study.points import config_at
 from sweeps.study.space import suggest
-from sweeps.study.study import Study
+from sweeps.study.study import FIRST_CHOICE, FIRST_REPORT, Study
 
 
 class EarlierScores:
@@ -128,6 +128,10 @@ def trial_configs(trial: BaseTrial, study: Study) -> list[TrainConfig]:
         config = config_at(trial.params, study.space, study.base)
     else:
         config = suggest(trial, study.space, study.base)
+    if study.confirms:
+        index = int(trial.user_attrs[SEED_INDEX])
+        chooses = FIRST_CHOICE <= index < FIRST_REPORT
+        config = replace(config, final_seeds="choice" if chooses else "test")
     return [replace(config, seed=seed) for seed in trial_seeds(trial, study)]
 
 

@@ -42,6 +42,11 @@ SUBJECTS = ("space", "points")
 """Tables of which a study file has exactly one."""
 TEST_EPISODES = 100
 """Final episodes of each training of a confirmation."""
+FIRST_CHOICE = 1_000
+"""Index of the first training seed of a confirmation by which candidates are chosen. Those below
+are of earlier versions, which chose and measured by the same seeds."""
+FIRST_REPORT = 2_000
+"""Index of the first training seed of a confirmation by which nothing is chosen."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Study:
     points: Mapping[str, TrainConfig] = field(default_factory=dict)
     """From the [points] tables, resolved; the space is then made of their fields."""
     confirms: bool = False
-    """Whether it is NAME@confirm, which trains points of the sweep NAME again under test seeds."""
+    """Whether it is NAME@confirm, which trains points of the sweep NAME again under other seeds."""
 
     @property
     def name(self) -> str:
@@ -89,11 +94,11 @@ class Study:
         return each * self.settings.seeds_per_trial
 
     def confirming(self) -> Study:
-        """The study of its confirmation: the same trials, never pruned, scored on test seeds."""
+        """The study of its confirmation: trials that are never pruned, scored on other episodes."""
         settings = replace(
             as_points(self.settings), seeds_per_trial=1, training_seeds=1, score_checkpoints=1
         )
-        base = replace(self.base, final_seeds="test", final_episodes=TEST_EPISODES)
+        base = replace(self.base, final_seeds="choice", final_episodes=TEST_EPISODES)
         return replace(self, settings=settings, base=base, sampler={}, pruner={}, confirms=True)
 
     @property

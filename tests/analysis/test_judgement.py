@@ -4,170 +4,288 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 
-from analysis.confirm import as_json, as_markdown, winner_metrics
-from analysis.judgement import Judgement, judge, table_rows
-from lander.errors import ConfigError
-from sweeps.confirm import Confirmed
+from analysis.confirm.figure import draw_confirmation, lines_of
+from analysis.confirm.judgement import Judgement, Promise, judge, wanted_trainings
+from analysis.confirm.record import as_json, as_markdown, shown_metrics
+from analysis.confirm.words import elimination_line, prediction, tables, verdict
+from analysis.race import LOSS, Plan
+from lander.config import TrainConfig
+from sweeps.charts.style import new_axes
+from sweeps.confirm import TUNED, Confirmed, Race, Training
+from sweeps.estimates import Expected
 
 THRESHOLD = 200.0
+PLAN = Plan(trainings=20, choosing=10)
+"""Of three candidates: nine trainings on choice seeds, five report seeds each."""
+LOW = [100.0, 110.0, 120.0]
+HIGH = [200.0, 210.0, 220.0]
+
+
+def trained(scores: Sequence[float | None], *, first: int) -> tuple[Training, ...]:
+    """Trainings of one episode each; None stands for one that failed."""
+    return tuple(
+        Training(first + at, () if score is None else (score,)) for at, score in enumerate(scores)
+    )
 
 
 def candidate(
-    number: int,
-    *returns: Sequence[float],
-    sweep_score: float | None = 250.0,
-    failed: int = 0,
+    number: int, choice: Sequence[float | None], report: Sequence[float | None] = ()
 ) -> Confirmed:
-    """One whose trainings flew these episodes."""
     return Confirmed(
-        number=number,
-        params={},
-        sweep_score=sweep_score,
-        returns=tuple(map(tuple, returns)),
-        trials=tuple(range(len(returns))),
-        failed=failed,
+        number, {}, trained(choice, first=10 * number), trained(report, first=500 + 10 * number)
     )
 
 
-def scored(number: int, *scores: float, sweep_score: float | None = 250.0) -> Confirmed:
-    """One of one episode per training."""
-    return candidate(number, *([score] for score in scores), sweep_score=sweep_score)
+def race(*candidates: Confirmed, plan: Plan = PLAN) -> Race:
+    return Race(2, {one.number: {} for one in candidates}, asdict(plan))
 
 
-def judged(*candidates: Confirmed, waiting: int = 0) -> Judgement:
-    return judge(candidates, threshold=THRESHOLD, waiting=waiting)
-
-
-DEFAULTS = scored(0, 100.0, 110.0, 120.0, 130.0, sweep_score=140.0)
-BETTER = scored(7, 200.0, 210.0, 220.0, 230.0, sweep_score=260.0)
-ALIKE = scored(3, 101.0, 111.0, 121.0, 131.0, sweep_score=None)
-
-
-def test_a_row_has_mean_interval_iqm_success_worst_seed_and_gap() -> None:
-    trained = candidate(4, [190.0, 210.0], [240.0, 260.0], [100.0, 300.0], sweep_score=255.0)
-    row = judged(DEFAULTS, trained).winner
-    assert row.candidate.scores == [200, 250, 200]
-    # mean 650 / 3, s = 28.868, half width t(0.975, 2) s / sqrt 3 = 4.3027 * 16.667
-    assert str(row.mean) == "216.7 [145.0, 288.4]"
-    assert row.iqm.value == pytest.approx(650 / 3)  # of three values none is cut off
-    assert row.success_rate == 4 / 6
-    assert row.worst == 200
-    assert row.gap == pytest.approx(255 - 650 / 3)
-
-
-def test_probability_and_gain_are_against_the_defaults() -> None:
-    judgement = judged(ALIKE, DEFAULTS)
-    alike, base = judgement.standings
-    assert alike.better is not None
-    assert alike.gain is not None
-    # of 16 pairs: each of 4 beats those of the same place and below, 1 + 2 + 3 + 4
-    assert alike.better.value == 10 / 16
-    assert alike.gain.value == pytest.approx(1)
-    assert base.better is None
-    assert base.gain is None
-
-
-def test_the_best_mean_comes_first_and_of_equal_ones_the_smaller_number() -> None:
-    order = judged(DEFAULTS, scored(9, 120.0, 110.0, 130.0, 100.0), BETTER).standings
-    assert [row.candidate.number for row in order] == [7, 0, 9]
-
-
-def test_a_clear_winner_wins() -> None:
-    verdict = judged(DEFAULTS, BETTER).verdict
-    # Welch: 100 -+ t(0.975, 6) sqrt(2 * 166.67 / 4) = 2.4469 * 9.1287
-    assert verdict == (
-        "trial 7 wins: 100.0 [77.7, 122.3] above the defaults, better with probability "
-        "1.00 [0.58, 1.00]."
+def judged(
+    *candidates: Confirmed, plan: Plan = PLAN, looks: Sequence[int] = (), solved: bool = True
+) -> Judgement:
+    return judge(
+        race(*candidates, plan=plan),
+        candidates,
+        promises={
+            0: Promise(140.0, Expected(130.0, 9.0)),
+            7: Promise(260.0, Expected(231.0, 18.0)),
+        },
+        threshold=THRESHOLD if solved else None,
+        looks=looks,
     )
 
 
-def test_a_winner_no_better_than_the_defaults_is_reported_as_such() -> None:
-    verdict = judged(DEFAULTS, ALIKE).verdict
-    assert verdict.startswith(
-        "trial 3 is ahead, but not better than the defaults as far as 4 seeds can tell: 1.0 ["
+def final(
+    seven: Sequence[float | None], base: Sequence[float | None], *, looks: Sequence[int] = ()
+) -> Judgement:
+    """Trial 7 leads the race; both have these scores under report seeds."""
+    return judged(
+        candidate(0, LOW, base), candidate(3, LOW), candidate(7, HIGH, seven), looks=looks
     )
 
 
-def test_where_the_defaults_are_best_they_stay() -> None:
-    judgement = judged(DEFAULTS, scored(3, 90.0, 100.0))
-    assert judgement.winner.name == "defaults"
-    assert judgement.verdict == "No trial beats the defaults: keep them."
-
-
-def test_one_training_each_gives_numbers_without_intervals_and_no_winner() -> None:
-    judgement = judged(scored(0, 100.0), scored(5, 200.0))
-    assert judgement.verdict.startswith("trial 5 is ahead, but not better")
-    table = list(table_rows(judgement))
-    assert table[1][:5] == ("trial 5", "1", "200.0", "200.0", "100.0%")
+def test_before_the_first_look_nothing_is_said_of_anybody() -> None:
+    judgement = judged(candidate(0, LOW), candidate(3, []), candidate(7, HIGH[:1]))
+    assert verdict(judgement) == "The race is on: 3 of 3 candidates are in after 0 choice seeds."
+    assert judgement.waiting == 9 - 4
+    assert (judgement.final, judgement.confirmed, judgement.shown) == (None, None, None)
+    (table,) = tables(judgement)
+    assert [row[:2] for row in table[1:]] == [("the base", "3"), ("trial 3", "0"), ("trial 7", "1")]
     json.dumps(as_json(judgement), allow_nan=False)
-    assert "confirm/mean_low" not in winner_metrics(judgement)
+    assert shown_metrics(judgement) == {}
 
 
-def test_the_table_says_what_was_pruned_and_what_failed() -> None:
-    some = candidate(5, [250.0], [260.0], failed=1)
-    none = candidate(6, failed=2)
-    judgement = judged(DEFAULTS, ALIKE, some, none)
-    table = {row[0]: row for row in list(table_rows(judgement))[1:]}
-    assert list(table) == ["trial 5", "trial 3", "defaults", "trial 6"]
-    assert table["trial 5"][1] == "2 + 1 failed"
-    assert table["trial 3"][-2:] == ("pruned", "")
-    assert table["defaults"][-3:] == ("", "140.0", "+25.0")
-    assert table["trial 6"] == ("trial 6", "0 + 2 failed", *[""] * 7)
-    assert as_json(judgement)["failed"] == [{"trial": 6, "failed": 2}]
+def test_after_the_race_its_winner_and_the_base_are_measured() -> None:
+    judgement = final([250.0], [])
+    assert judgement.waiting == 10 - 1
+    assert verdict(judgement) == (
+        "The race is over; trial 7 against the base: 1 of 10 trainings under report "
+        "seeds have ended."
+    )
+    assert judgement.confirmed is None
+    candidates = [row.candidate for row in judgement.standings]
+    wanted = list(wanted_trainings(race(*candidates), candidates))
+    assert len(wanted) == 9 + 10
+    assert wanted[-4:] == [(2003, 7), (2003, 0), (2004, 7), (2004, 0)]
+    assert sorted(wanted[:9]) == [(1000 + seed, one) for seed in range(3) for one in (0, 3, 7)]
+
+
+def test_who_is_out_has_a_line_and_a_receipt() -> None:
+    judgement = judged(candidate(0, HIGH), candidate(3, LOW), candidate(7, HIGH))
+    row = judgement.standings[-1]
+    # Welch: t = 100 / (10 sqrt(2 / 3)) = 12.25 with 4 degrees of freedom
+    assert elimination_line(row, judgement) == (
+        "out after 3 choice seeds: trial 3, 110.0 against 210.0 of the base, p 0.00013 < 0.017"
+    )
+    assert as_json(judgement)["race"][-1]["out"] == {
+        "seeds": 3,
+        "leader": 0,
+        "p": pytest.approx(0.000128, abs=1e-6),
+        "limit": LOSS / (2 * 3),
+    }
+    assert as_json(judgement)["race"][-1]["choice"][0] == {
+        "trial": 30,
+        "score": 100.0,
+        "returns": (100.0,),
+    }
+
+
+def test_what_is_plainly_better_than_the_base_is_confirmed() -> None:
+    judgement = final([200.0, 210.0, 220.0, 230.0, 240.0], [100.0, 110.0, 120.0, 130.0, 140.0])
+    # Welch: 100 -+ t(0.98, 8) sqrt(2 * 250 / 5) = 2.4490 * 10
+    assert verdict(judgement) == (
+        "Confirmed: trial 7, better than the base by 100.0 [75.5, 124.5] over 5 report seeds "
+        "each (96 % interval)."
+    )
+    assert judgement.confirmed is not None
+    assert judgement.confirmed.number == as_json(judgement)["confirmed"] == 7
+    # each 220 -+ t(0.99, 4) sqrt(250 / 5) = 3.7469 * 7.0711, so that both hold with 96 %
+    _, (head, seven, base) = tables(judgement)
+    assert head[2] == "mean [98 %]"
+    assert seven == (
+        "trial 7",
+        "5",
+        "220.0 [193.5, 246.5]",
+        "220.0",
+        "100.0%",
+        "200.0",
+        "260.0",
+        "231 +- 18",
+        "+40.0",
+    )
+    assert base[-3:] == ("140.0", "130 +- 9", "+20.0")
+    assert prediction(judgement) == (
+        "The sweep promised 260.0 of trial 7 and expected 231 +- 18; under report seeds it is "
+        "220.0 [193.5, 246.5]."
+    )
+
+
+def test_a_base_that_is_plainly_better_is_confirmed_itself() -> None:
+    judgement = final([100.0, 110.0, 120.0, 130.0, 140.0], [200.0, 210.0, 220.0, 230.0, 240.0])
+    assert verdict(judgement) == (
+        "Confirmed: the base, better than trial 7, the best of the others, by 100.0 [75.5, "
+        "124.5] over 5 report seeds each (96 % interval)."
+    )
+    assert judgement.confirmed is not None
+    assert judgement.confirmed.number == 0
+
+
+def test_where_the_seeds_cannot_tell_it_is_said_what_would_decide() -> None:
+    judgement = final([200.0, 210.0, 220.0, 230.0, 240.0], [190.0, 200.0, 210.0, 220.0, 230.0])
+    assert verdict(judgement) == (
+        "Not confirmed: trial 7 minus the base is 10.0 [-14.5, 34.5] over 5 report seeds each "
+        "(96 % interval). If that is the difference, 63 seeds each decide."
+    )
+    assert judgement.trainings_to_decide == 9 + 2 * 63
+    assert (judgement.confirmed, as_json(judgement)["confirmed"]) == (None, None)
+    # what is shown was chosen by choice seeds, not by those that measure it
+    assert judgement.shown is not None
+    assert judgement.shown.number == 7
+
+
+def test_equals_are_called_equal() -> None:
+    for base in ([500.0] * 5, [490.0, 510.0, 500.1, 495.0, 505.0]):
+        judgement = final([500.0] * 5, base)
+        assert verdict(judgement).endswith("more than 1000 seeds each: call them equal.")
+        assert judgement.trainings_to_decide is None
+
+
+def test_each_look_is_stricter_than_the_one_before() -> None:
+    scores = [200.0, 210.0, 220.0, 230.0, 240.0], [170.0, 180.0, 190.0, 200.0, 210.0]
+    # Welch: 30 -+ t(0.98, 8) 10 and 30 -+ t(0.996, 8) 10 = 35.1
+    assert "[5.5, 54.5]" in verdict(final(*scores))
+    second = verdict(final(*scores, looks=[4]))
+    assert second.startswith("Not confirmed: trial 7 minus the base is 30.0 [-5.1, 65.1]")
+    assert "(99.2 % interval)" in second
+    assert verdict(final(*scores, looks=[5])) == verdict(final(*scores))  # that very look
+    assert "99.84 % interval" in verdict(final(*scores, looks=[3, 4]))
+
+
+def test_a_finalist_that_fails_is_not_confirmed() -> None:
+    judgement = final([200.0, None, 220.0, 230.0, 240.0], [100.0, 110.0, 120.0, 130.0, 140.0])
+    assert judgement.waiting == 0
+    assert (
+        verdict(judgement)
+        == "Not confirmed: 1 of 5 trainings of trial 7 failed under report seeds."
+    )
+    assert (judgement.confirmed, judgement.trainings_to_decide) == (None, None)
+    assert tables(judgement)[1][1][1] == "4 + 1 failed"
+    failing = final([200.0, 210.0, 220.0, 230.0, 240.0], [100.0, None, 120.0, 130.0, 140.0])
+    assert failing.confirmed is not None
+    assert failing.confirmed.number == 7
+    none = final([None] * 5, [100.0] * 5)
+    assert none.waiting == 0
+    assert verdict(none) == "Not confirmed: trial 7 or the base failed under every report seed."
+    json.dumps(as_json(none), allow_nan=False)
+
+
+def test_a_candidate_that_fails_in_the_race_is_out() -> None:
+    judgement = judged(candidate(0, LOW), candidate(3, [250.0, None, 250.0]), candidate(7, HIGH))
+    assert [row.number for row in judgement.standings] == [7, 0, 3]
+    assert elimination_line(judgement.standings[-1], judgement) == (
+        "out: trial 3, a training failed"
+    )
+    assert tables(judgement)[0][-1] == ("trial 3", "2 + 1 failed", "", "failed", "", "")
+    json.dumps(as_json(judgement), allow_nan=False)
+
+
+def test_where_all_others_fail_there_is_nothing_to_compare() -> None:
+    failing = [None, None, None]
+    judgement = judged(candidate(0, LOW), candidate(3, failing), candidate(7, failing))
+    assert verdict(judgement) == "Not confirmed: every candidate but the base failed."
+    assert (judgement.waiting, judgement.finalists, judgement.confirmed) == (0, None, None)
+    assert len(tables(judgement)) == 1
+
+
+def test_a_base_that_failed_in_the_race_is_compared_all_the_same() -> None:
+    candidates = candidate(0, [None, 1.0, 1.0], [1.0] * 5), candidate(3, LOW), candidate(7, HIGH)
+    judgement = judged(*candidates)
+    assert judgement.finalists is not None
+    assert [row.number for row in judgement.finalists] == [7, 0]
+
+
+def test_the_tuned_defaults_may_win() -> None:
+    candidates = candidate(0, LOW, [100.0] * 5), candidate(3, LOW), candidate(TUNED, HIGH, HIGH * 2)
+    judgement = judged(*candidates)
+    assert verdict(judgement).startswith("Confirmed: the tuned defaults, better than the base")
+    assert prediction(judgement) == ""  # no trial of the sweep has them
+
+
+def test_two_candidates_need_no_choice() -> None:
+    judgement = judged(candidate(0, [], LOW), candidate(7, [], HIGH), plan=Plan(6, 3))
+    assert judgement.course.used == judgement.waiting == 0
+    assert verdict(judgement).startswith("Confirmed: trial 7, better than the base by 100.0")
 
 
 def test_without_a_solved_return_there_is_no_success_rate() -> None:
-    row = judge([DEFAULTS], threshold=None, waiting=0).winner
-    assert row.success_rate is None
-    assert list(table_rows(judge([DEFAULTS], threshold=None, waiting=0)))[1][4] == ""
+    candidates = candidate(0, [], LOW), candidate(7, [], HIGH)
+    judgement = judged(*candidates, plan=Plan(6, 3), solved=False)
+    assert judgement.final is not None
+    assert judgement.final.rival.success_rate is None
+    assert tables(judgement)[1][1][4] == ""
+    assert "confirm/success_rate" not in shown_metrics(judgement)
 
 
-def test_before_the_defaults_are_trained_nothing_can_be_said() -> None:
-    with pytest.raises(ConfigError, match="no finished training of the defaults yet"):
-        judged(BETTER, candidate(0, failed=1), waiting=1)
-    with pytest.raises(ConfigError, match="no finished training yet"):
-        judged(candidate(7), candidate(0), waiting=2)
-
-
-def test_the_others_are_judged_though_the_defaults_failed_everywhere() -> None:
-    judgement = judged(candidate(0, failed=4), ALIKE, BETTER)
-    assert [row.candidate.number for row in judgement.standings] == [7, 3]
-    assert judgement.verdict == (
-        "The defaults failed under every seed; trial 7 does best, 215.0 [194.5, 235.5]."
-    )
-    assert all(row.gain is None and row.better is None for row in judgement.standings)
-    assert list(table_rows(judgement))[-1][:2] == ("defaults", "0 + 4 failed")
-    json.dumps(as_json(judgement), allow_nan=False)
-    assert "confirm/gain" not in winner_metrics(judgement)
-
-
-def test_where_every_training_failed_it_is_said() -> None:
-    with pytest.raises(ConfigError, match="every training of the confirmation has failed"):
-        judged(candidate(0, failed=2), candidate(7, failed=2))
-
-
-def test_the_run_shows_the_winners_numbers() -> None:
-    assert winner_metrics(judged(DEFAULTS, BETTER)) == pytest.approx(
+def test_the_run_shows_the_numbers_of_what_is_confirmed() -> None:
+    judgement = final([200.0, 210.0, 220.0, 230.0, 240.0], [100.0, 110.0, 120.0, 130.0, 140.0])
+    assert shown_metrics(judgement) == pytest.approx(
         {
-            "confirm/mean": 215.0,
-            "confirm/mean_low": 215 - 20.5426,  # t(0.975, 3) s / 2 = 3.1824 * 6.4550
-            "confirm/mean_high": 215 + 20.5426,
-            "confirm/iqm": 215.0,
+            "confirm/mean": 220.0,
+            "confirm/mean_low": 220 - 26.4948,
+            "confirm/mean_high": 220 + 26.4948,
+            "confirm/iqm": 220.0,
             "confirm/worst_seed": 200.0,
             "confirm/success_rate": 1.0,
             "confirm/p_better": 1.0,
             "confirm/gain": 100.0,
-            "confirm/optimism_gap": 45.0,
+            "confirm/optimism_gap": 40.0,
         },
         abs=1e-3,
     )
 
 
-def test_the_note_is_table_legend_and_verdict() -> None:
-    note = as_markdown(judged(DEFAULTS, BETTER))
+def test_the_note_is_tables_legend_and_verdict() -> None:
+    judgement = final([200.0, 210.0, 220.0, 230.0, 240.0], [100.0, 110.0, 120.0, 130.0, 140.0])
+    note = as_markdown(judgement)
     assert note.startswith("|")
-    assert "flown deterministically on 1 episodes, reset seeds 4000000 and up" in note
-    assert note.endswith(f"**{judged(DEFAULTS, BETTER).verdict}**\n")
+    assert "on reset seeds 6000000 and up" in note
+    assert f"**{verdict(judgement)}**" in note
+
+
+def test_the_figure_shows_finalists_above_the_race() -> None:
+    judgement = final([200.0, 210.0], [100.0, 110.0])
+    assert [(line.name, len(line.scores)) for line in lines_of(judgement)] == [
+        ("trial 7, report", 2),
+        ("the base, report", 2),
+        ("trial 7, choice", 3),
+        ("the base, choice", 3),
+        ("trial 3, choice", 3),
+    ]
+    axes = draw_confirmation(judgement, new_axes()[1], env=TrainConfig().env)
+    diamonds = next(line for line in axes.get_lines() if line.get_marker() == "D")
+    assert np.asarray(diamonds.get_xdata()).tolist() == [130.0, 231.0, 130.0, 231.0]

@@ -29,7 +29,6 @@ from analysis.load import (
     load_episodes,
     load_trials,
 )
-from sweeps.confirm import start_confirmation
 from sweeps.doctor.doctor import move_locations
 from sweeps.lifecycle.creation import create
 from sweeps.lifecycle.start import start_sweep
@@ -48,6 +47,7 @@ from sweeps.study.study import find_study, read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.bench.load import LOADERS, insert, optuna_rows
 from tests.processes import TrackingServer
+from tests.races import begun_race
 from tests.sql import statements
 from tests.studies import TWO_SEEDS, WRITTEN
 
@@ -152,12 +152,12 @@ def report(trial: optuna.Trial, *values: float) -> None:
 
 @pytest.fixture(scope="module")
 def confirmation(empty: Store, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """Defaults and trial 1 under two test seeds each, of which one has not begun."""
+    """Defaults and trial 1 under two report seeds each, of which one has not begun."""
     sweep = open_sweep(copied(empty, tmp_path_factory.mktemp("confirmation")), "made")
     sweep.optuna.enqueue_trial(BINS)
     for value in (1.0, 2.0):
         sweep.optuna.tell(begin(sweep), value)
-    confirming = start_confirmation(sweep.store, "made", top=1, seeds=2, command=["confirm"])
+    confirming = begun_race(sweep.store, "made", top=1, trainings=4)
     for value in (1.0, 2.0, 3.0):
         trial = begin(confirming)
         trial.set_user_attr(RETURNS, [[value, value + 1]])
@@ -304,21 +304,21 @@ def by_hand(sweep: Sweep, client: MlflowClient, trials: Sequence[int]) -> list[t
     ]
 
 
-def test_a_confirmations_seeds_are_its_test_seeds(confirmation: Sweep) -> None:
+def test_a_confirmations_seeds_are_its_report_seeds(confirmation: Sweep) -> None:
     trials = load_trials(confirmation)
-    assert trials["candidate"].tolist() == [0, 1, 0]
+    assert trials["candidate"].tolist() == [1, 0, 1]
     assert trials["value"].tolist() == [1.5, 2.5, 3.5]
     assert all(int(seed) >= 2**31 for seed in trials["seeds"])
     assert as_rows(load_episodes(confirmation)) == [
-        *[(0, 0, 0, 0, 1.0), (0, 0, 0, 1, 2.0)],
-        *[(1, 1, 0, 0, 2.0), (1, 1, 0, 1, 3.0)],
-        *[(2, 0, 1, 0, 3.0), (2, 0, 1, 1, 4.0)],
+        *[(0, 1, 2000, 0, 1.0), (0, 1, 2000, 1, 2.0)],
+        *[(1, 0, 2000, 0, 2.0), (1, 0, 2000, 1, 3.0)],
+        *[(2, 1, 2001, 0, 3.0), (2, 1, 2001, 1, 4.0)],
     ]
     curves = load_curves(confirmation, CURVE).drop_duplicates("trial")
     assert as_rows(curves) == [
-        (0, 0, 0, 128, 0.125),
-        (1, 1, 0, 128, 100.125),
-        (2, 0, 1, 128, 200.125),
+        (0, 1, 2000, 128, 0.125),
+        (1, 0, 2000, 128, 100.125),
+        (2, 1, 2001, 128, 200.125),
     ]
 
 

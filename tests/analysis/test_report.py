@@ -24,8 +24,9 @@ import analysis.stats
 import sweeps.run.objective
 import sweeps.study.study
 from analysis.__main__ import main
-from analysis.confirm import publish_judgement
-from analysis.judgement import judgement_of, table_rows
+from analysis.confirm.judgement import judgement_of
+from analysis.confirm.record import conclude
+from analysis.confirm.words import tables, verdict
 from analysis.markdown import line, plain_table
 from analysis.report.document import Block, Picture, html
 from analysis.report.figures import flights_part
@@ -36,7 +37,6 @@ from analysis.report.tables import budget_part, covered
 from analysis.stats import mean_estimate
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
-from sweeps.confirm import start_confirmation
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.registry import move_alias
 from sweeps.run.worker import work
@@ -47,6 +47,7 @@ from sweeps.store.trials import Trials
 from sweeps.study.ranges import read_range
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.races import begun_race
 from tests.studies import REPORTED, changed
 
 torch.set_num_threads(1)
@@ -201,9 +202,9 @@ def confirmed(swept: Sweep, report: Written) -> Written:
     store = swept.store
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweeps.study.study, "TEST_EPISODES", 4)
-        start_confirmation(store, "tiny", top=1, seeds=2, command=["confirm", "--study", "tiny"])
+        begun_race(store, "tiny", top=1, trainings=4)
         work(store, "tiny@confirm", index=0, seconds=None)
-    publish_judgement(store, "tiny", judgement_of(store, "tiny"))
+    conclude(store, "tiny")
     return written(store)
 
 
@@ -416,7 +417,8 @@ def test_seeds_are_told_as_they_are(report: Written) -> None:
     facts = dict(report.page.tables["Seeds"][0])
     assert facts["checkpoints, which prune: resets"] == "1000000..1000000"
     assert facts["the score of a trial: resets"] == "2000000..2000001"
-    assert facts["test episodes of a confirmation: resets"] == "4000000..4000099"
+    assert facts["its episodes under choice seeds: resets"] == "6000000..6000099"
+    assert facts["its episodes under report seeds: resets"] == "4000000..4000099"
     best = report.records.best
     assert best is not None
     run = report.records.sweep.store.runs().get_run(best.user_attrs[RUN_ID])
@@ -456,11 +458,13 @@ def test_where_it_was_made_comes_from_the_tags(report: Written) -> None:
 
 def test_a_confirmed_sweep_shows_table_figure_and_verdict(swept: Sweep, confirmed: Written) -> None:
     judgement = judgement_of(swept.store, "tiny")
-    assert confirmed.page.tables["Confirmation"][0] == [list(row) for row in table_rows(judgement)]
+    shown = [[list(row) for row in rows] for rows in tables(judgement)]
+    assert confirmed.page.tables["Confirmation"] == shown
     box = confirmed.page.text["Result"]
-    assert f"return {judgement.winner.mean}" in box
-    assert judgement.verdict in box
-    assert judgement.verdict in confirmed.page.text["Confirmation"]
+    assert judgement.shown is not None
+    assert f"{judgement.shown.name}, return {judgement.shown.mean}" in box
+    assert verdict(judgement) in box
+    assert verdict(judgement) in confirmed.page.text["Confirmation"]
     assert "confirmation.svg" in confirmed.markdown
     assert "make reproduce STUDY=tiny@confirm TRIAL=" in box
     assert "is the policy of trial-000" in box  # the best policy stays what it is

@@ -19,9 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 import analysis.__main__
 import sweeps.store.budget_storage
 from sweeps.__main__ import main
-from sweeps.endings import root
 from sweeps.lifecycle.creation import is_created
-from sweeps.schema import POINT, REASON, RETRY_OF, WINNER, WORKER, Reason
+from sweeps.schema import REASON, RETRY_OF, WINNER, WORKER, Reason
 from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
@@ -138,16 +137,17 @@ def test_a_host_that_has_seen_nothing_reads_reproduces_and_reports(
     assert "mini" in page.read_text()
 
 
-def test_a_host_that_has_seen_nothing_confirms_and_moves_the_alias(
+def test_a_host_that_has_seen_nothing_confirms(
     swept: Swept, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["confirm", "--study", "mini", "--top", "1", "--seeds", "2", "--store", str(tmp_path)]
+    options = ["--study", "mini", "--top", "1", "--trainings", "4", "--store", str(tmp_path)]
+    command = ["confirm", *options]
     assert analysis.__main__.main([*command, "--workers", "2"]) == 0, capfd.readouterr()
     sweep = open_sweep(swept.store, "mini")
-    winner = sweep.read_trials().all[sweep.optuna.user_attrs[WINNER]]
-    version = swept.store.runs().get_model_version_by_alias("mini", "best")
-    run = swept.store.runs().get_run(str(version.run_id))
-    assert int(run.data.tags[POINT]) in {winner.number, root(winner)}  # of a lost one
+    confirmation = open_sweep(swept.store, "mini@confirm")
+    assert [trial.state for trial in confirmation.read_trials().all] == [TrialState.COMPLETE] * 4
+    aliases = swept.store.runs().get_registered_model("mini").aliases
+    assert ("confirmed" in aliases) is (sweep.optuna.user_attrs[WINNER] is not None)
     assert main(["doctor", "--store", str(tmp_path)]) == 0
     mlflow.pytorch.load_model("models:/mini@best")
 

@@ -18,6 +18,7 @@ from sweeps.schema import ROLE, RUN_ID, SWEEP_ID
 from sweeps.store.store import Store
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import open_sweep
+from tests.races import begun_race
 from tests.studies import TINY, changed
 from tests.sweeps.conftest import Command, was_interrupted
 
@@ -154,10 +155,8 @@ def test_the_study_file_beside_the_run_is_the_one_that_it_was_resumed_with(
 
 
 def test_a_confirmation_that_was_interrupted_shares_the_id_of_its_sweep(finished: Store) -> None:
-    from sweeps.confirm import start_confirmation
-
     def start() -> None:
-        start_confirmation(finished, "tiny", top=1, seeds=1, command=["confirm"])
+        begun_race(finished, "tiny", top=1, trainings=4)
 
     for number in range(1, 30):
         if not was_interrupted(start, number):
@@ -170,4 +169,4 @@ def test_a_confirmation_that_was_interrupted_shares_the_id_of_its_sweep(finished
     assert confirmation.optuna.user_attrs[RUN_ID] == run.info.run_id
     assert run.data.tags[SWEEP_ID] == sweep.optuna.user_attrs[SWEEP_ID]
     trials = confirmation.read_trials()
-    assert (trials.left, len(trials.all)) == (2, 2)
+    assert (trials.left, len(trials.all)) == (4, 4)

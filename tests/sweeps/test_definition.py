@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,13 +19,13 @@ from lander.config import TrainConfig
 from lander.dotted import flatten, from_toml
 from lander.errors import ConfigError
 from sweeps import commands as programs
-from sweeps.confirm import start_confirmation
 from sweeps.lifecycle.start import start_sweep
 from sweeps.schema import BASE, BASE_FILE, DEFINITION
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
 from sweeps.sweep import Sweep, open_sweep
+from tests.races import begun_race
 from tests.studies import study_text
 
 RATES = '"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }'
@@ -44,12 +44,12 @@ def start(store: Store, study: Study, *, trials: int | None = None) -> Sweep:
     return start_sweep(study, store, trials=trials, command=["run"])
 
 
-def finished(sweep: Sweep) -> None:
-    """Its trial 0 again, with a score."""
+def finished(sweep: Sweep, params: Mapping[str, Any] | None = None) -> None:
+    """A trial of these parameters, or of those of trial 0, with a score."""
     space = sweep.study.space
     ranges = {range_.parameter: range_.distribution for range_ in space.values()}
-    params = defaults(space, sweep.study.base)
-    sweep.optuna.add_trial(create_trial(params=params, distributions=ranges, value=1.0))
+    params = params or defaults(space, sweep.study.base)
+    sweep.optuna.add_trial(create_trial(params=dict(params), distributions=ranges, value=1.0))
 
 
 Later = Callable[..., None]
@@ -116,10 +116,12 @@ def test_workers_export_and_confirm_use_the_base_that_was_kept(
     assert open_sweep(store, "kept").study.base.ppo.update_epochs == 10
     assert programs.export(Namespace(store=store.folder, study="kept", trial="1")) == 0
     assert from_toml(capsys.readouterr().out, source="export").ppo.update_epochs == 10
-    start_confirmation(store, "kept", top=1, seeds=1, command=["confirm"])
+    other = defaults(begun.study.space, begun.study.base) | {"ppo.learning_rate": 2e-3}
+    finished(begun, other)
+    begun_race(store, "kept", top=1, trainings=4)
     confirmation = open_sweep(store, "kept@confirm").study
     assert confirmation.base.ppo.update_epochs == 10
-    assert confirmation.base.final_seeds == "test"
+    assert confirmation.base.final_seeds == "choice"
     # stood at its default, and still does: what does nothing would be refused elsewhere
     assert confirmation.base.ppo.n_step == 7
 

@@ -198,7 +198,7 @@ def test_all_of_the_product_works_in_an_environment_of_ones_own(tmp_path: Path) 
         ("sweeps", "run", "--study", "odd.toml", "--workers", "2"),
         ("sweeps", "status"),
         ("sweeps", "reproduce", "--study", "odd", "--trial", "best", *trust),
-        ("analysis", "confirm", "--study", "odd", "--top", "1", "--seeds", "2", *trust),
+        ("analysis", "confirm", "--study", "odd", "--top", "1", "--trainings", "4", *trust),
         ("sweeps", "reproduce", "--study", "odd@confirm", "--trial", "0"),
         ("analysis", "report", "--study", "odd"),
         ("sweeps", "doctor"),

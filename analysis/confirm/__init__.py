@@ -1,0 +1,1 @@
+"""The confirmation of a sweep: a race, its judgement, and what is recorded of it."""

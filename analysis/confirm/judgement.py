@@ -1,0 +1,330 @@
+"""A confirmation judged: how its race went, what its report seeds prove, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.race import (
+    Course,
+    Elimination,
+    Plan,
+    course_of,
+    level_of,
+    p_different,
+    report_seeds,
+    seeds_needed,
+)
+from analysis.stats import Estimate, difference, mean_estimate
+from lander.env import solved_return
+from sweeps.confirm import (
+    DEFAULTS,
+    TUNED,
+    Confirmed,
+    Race,
+    Training,
+    open_confirmation,
+    read_candidates,
+    read_looks,
+    require_race,
+)
+from sweeps.estimates import Expected
+from sweeps.lifecycle.points import Params
+from sweeps.scores import expected, iqm, median_index
+from sweeps.store.store import Store
+from sweeps.study.study import FIRST_CHOICE, FIRST_REPORT
+from sweeps.sweep import open_sweep
+
+
+class Promise(NamedTuple):
+    """What a sweep says of a configuration."""
+
+    score: float
+    """The score that it had."""
+    likely: Expected
+    """The return to expect under a fresh training seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A candidate in the race."""
+
+    candidate: Confirmed
+    trainings: tuple[Training, ...]
+    """Under the choice seeds that counted."""
+    mean: Estimate | None
+    """Of its choice scores; None if one of them failed or none has ended."""
+    out: Elimination | None
+    promise: Promise | None
+    """What the sweep says of it; None of the tuned defaults, and of a base that did not finish."""
+
+    @property
+    def number(self) -> int:
+        return self.candidate.number
+
+    @property
+    def name(self) -> str:
+        return name_of(self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """A candidate under report seeds, by which nothing was chosen."""
+
+    standing: Standing
+    finished: tuple[Training, ...]
+    failed: int
+    mean: Estimate
+    """With an interval that holds together with that of the other finalist."""
+    success_rate: float | None
+    """Share of test episodes that reach the solved return; None if the environment names none."""
+
+    @property
+    def number(self) -> int:
+        return self.standing.number
+
+    @property
+    def name(self) -> str:
+        return self.standing.name
+
+    @property
+    def scores(self) -> list[float]:
+        return [training.score for training in self.finished]
+
+    @property
+    def median(self) -> Training:
+        """The training whose policy is shown: neither the luckiest nor the unluckiest."""
+        return self.finished[median_index(self.scores)]
+
+    @property
+    def iqm(self) -> float:
+        return iqm(self.scores)
+
+    @property
+    def worst(self) -> float:
+        return min(self.scores)
+
+    @property
+    def gap(self) -> float | None:
+        """Optimism: the sweep's score minus the mean under report seeds."""
+        promise = self.standing.promise
+        return None if promise is None else promise.score - self.mean.value
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The best candidate besides the base, compared with the base."""
+
+    rival: Finalist
+    base: Finalist
+    look: int
+    """How many looks at the verdict came before."""
+    gain: Estimate
+    """The rival's mean minus the base's."""
+    p: float
+
+    @property
+    def level(self) -> float:
+        """Probability that this look proves a difference between equals."""
+        return level_of(self.look)
+
+    @property
+    def better(self) -> Finalist | None:
+        """The finalist that is proven better; None if neither is. One of whose trainings some have
+        failed never is."""
+        if self.gain.low > 0 and not self.rival.failed:
+            return self.rival
+        return self.base if self.gain.high < 0 and not self.base.failed else None
+
+    @property
+    def seeds_to_decide(self) -> int | None:
+        """Report seeds of each with which the next look would probably prove the difference seen;
+        None if it is proven, if they are too many, or if a failure rules it out."""
+        seeds = len(self.rival.finished)
+        if self.better or self.rival.failed or self.base.failed or seeds < 2 or not self.gain.value:
+            return None
+        variances = [np.var(one.scores, ddof=1) for one in (self.rival, self.base)]
+        deviation = sqrt(float(np.mean(variances)))
+        needed = seeds_needed(abs(self.gain.value), deviation, level=level_of(self.look + 1))
+        return needed and max(needed, seeds + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The result of a confirmation, as far as it has been trained."""
+
+    plan: Plan
+    course: Course
+    standings: tuple[Standing, ...]
+    """The best first, once the race is over."""
+    finalists: tuple[Standing, Standing] | None
+    """The best candidate besides the base, and the base. None before the race is over, and if every
+    other candidate failed."""
+    final: Comparison | None
+    """None before both finalists have a finished training under report seeds."""
+    look: int
+    """How many looks at the verdict came before."""
+    waiting: int
+    """Trainings that are missing, as far as the race has decided."""
+
+    @property
+    def confirmed(self) -> Finalist | None:
+        """The finalist that a complete race has proven better than the other."""
+        return None if self.waiting or self.final is None else self.final.better
+
+    @property
+    def shown(self) -> Finalist | None:
+        """The finalist whose numbers are recorded: the confirmed one, or else the one that the
+        choice seeds prefer, as its numbers under report seeds owe nothing to being chosen."""
+        if self.final is None:
+            return None
+        first = next(one for one in self.standings if one in (self.finalists or ()))
+        preferred = self.final.base if first.number == DEFAULTS else self.final.rival
+        return self.confirmed or preferred
+
+    @property
+    def trainings_to_decide(self) -> int | None:
+        """How many trainings the race must be extended to; None if that would not help."""
+        seeds = None if self.waiting or self.final is None else self.final.seeds_to_decide
+        return None if seeds is None else self.course.used + 2 * seeds
+
+
+def name_of(number: int) -> str:
+    """A candidate's name within a sentence."""
+    return {DEFAULTS: "the base", TUNED: "the tuned defaults"}.get(number, f"trial {number}")
+
+
+def course_by(candidates: Sequence[Confirmed], plan: Plan) -> Course:
+    """The course of a race by the trainings of its candidates."""
+    scores = {one.number: [training.score for training in one.choice] for one in candidates}
+    return course_of(scores, plan, base=DEFAULTS)
+
+
+def wanted_trainings(race: Race, candidates: Sequence[Confirmed]) -> dict[tuple[int, int], Params]:
+    """The trainings of a race as far as it has decided: index of the seed, candidate ->
+    parameters."""
+    plan = Plan(**race.plan)
+    course = course_by(candidates, plan)
+    wanted = [
+        (FIRST_CHOICE + seed, number)
+        for seed in range(max(course.wanted.values()))
+        for number in race.candidates
+        if seed < course.wanted[number]
+    ]
+    rival = rival_of(course, candidates)
+    if rival is not None:
+        seeds = range(report_seeds(plan, used=course.used))
+        wanted += [(FIRST_REPORT + seed, one) for seed in seeds for one in (rival, DEFAULTS)]
+    return {(index, number): race.candidates[number] for index, number in wanted}
+
+
+def rival_of(course: Course, candidates: Sequence[Confirmed]) -> int | None:
+    """The candidate that is compared with the base; None before the race is over, or if every
+    candidate but the base failed."""
+    failed = {one.number for one in candidates if any(each.failed for each in one.choice)}
+    others = [number for number in course.order if number not in {DEFAULTS, *failed}]
+    return others[0] if course.over and others else None
+
+
+def judge(
+    race: Race,
+    candidates: Sequence[Confirmed],
+    *,
+    promises: Mapping[int, Promise],
+    threshold: float | None,
+    looks: Sequence[int] = (),
+) -> Judgement:
+    """Judge a race by the trainings of its candidates. `promises` are those of the sweep, `looks`
+    the recorded ones, and `threshold` is the solved return."""
+    plan = Plan(**race.plan)
+    course = course_by(candidates, plan)
+    standings = {
+        one.number: standing(one, course, promise=promises.get(one.number)) for one in candidates
+    }
+    wanted, rival = sum(course.wanted.values()), rival_of(course, candidates)
+    ended = sum(len(one.trainings) for one in standings.values())
+    finalists, final, look = None, None, len(looks)
+    if rival is not None:
+        seeds = report_seeds(plan, used=course.used)
+        finalists = standings[rival], standings[DEFAULTS]
+        wanted += 2 * seeds
+        ended += sum(min(seeds, len(one.candidate.report)) for one in finalists)
+        look = looks.index(seeds) if seeds in looks else look
+        if all(finished(one) for one in finalists):
+            final = compare(*finalists, look=look, threshold=threshold)
+    order = course.order or list(standings)
+    return Judgement(
+        plan=plan,
+        course=course,
+        standings=tuple(standings[number] for number in order),
+        finalists=finalists,
+        final=final,
+        look=look,
+        waiting=wanted - ended,
+    )
+
+
+def standing(candidate: Confirmed, course: Course, *, promise: Promise | None) -> Standing:
+    """A candidate's part in a race."""
+    trainings = candidate.choice[: course.wanted[candidate.number]]
+    failed = any(training.failed for training in trainings)
+    scores = [training.score for training in trainings]
+    mean = None if failed or not scores else mean_estimate(scores)
+    out = course.out.get(candidate.number)
+    return Standing(candidate, trainings, mean, out, promise)
+
+
+def finished(standing: Standing) -> tuple[Training, ...]:
+    """The trainings of a finalist under report seeds that have finished."""
+    return tuple(training for training in standing.candidate.report if not training.failed)
+
+
+def compare(rival: Standing, base: Standing, *, look: int, threshold: float | None) -> Comparison:
+    """Two finalists by their trainings under report seeds."""
+    level = level_of(look)
+    one, other = (finalist(each, level=level, threshold=threshold) for each in (rival, base))
+    gain = difference(one.scores, other.scores, confidence=1 - level)
+    return Comparison(one, other, look, gain, p=p_different(one.scores, other.scores))
+
+
+def finalist(standing: Standing, *, level: float, threshold: float | None) -> Finalist:
+    """A finalist's numbers; the intervals of two hold together with probability 1 - `level`."""
+    trainings = finished(standing)
+    episodes = np.concatenate([training.returns for training in trainings])
+    scores = [training.score for training in trainings]
+    return Finalist(
+        standing,
+        trainings,
+        failed=len(standing.candidate.report) - len(trainings),
+        mean=mean_estimate(scores, confidence=1 - level / 2),
+        success_rate=None if threshold is None else float(np.mean(episodes >= threshold)),
+    )
+
+
+def judgement_of(store: Store, name: str) -> Judgement:
+    """The judgement of a sweep's confirmation, as far as it has been trained.
+
+    Raises:
+        ConfigError: it has none, or one of an earlier version.
+    """
+    confirmation = open_confirmation(store, name)
+    race = require_race(confirmation)
+    swept = expected(open_sweep(store, name).read_trials().all)
+    # by parameters: the trial of this number may have been lost, and its retry has the score
+    promises = {
+        number: Promise(float(trial.values[0]), likely)
+        for number, params in race.candidates.items()
+        for trial, likely in swept
+        if trial.params == params
+    }
+    return judge(
+        race,
+        read_candidates(confirmation, race),
+        promises=promises,
+        threshold=solved_return(confirmation.study.base.env),
+        looks=read_looks(confirmation),
+    )

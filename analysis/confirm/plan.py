@@ -1,0 +1,159 @@
+"""What a confirmation is asked for, and what that takes and can prove, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from math import ceil, nan
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from analysis.confirm.judgement import Judgement
+from analysis.race import (
+    FIRST,
+    POWER,
+    Plan,
+    level_of,
+    report_seeds,
+    run_race,
+    smallest_difference,
+)
+from lander.errors import ConfigError
+from sweeps.confirm import DEFAULTS, Confirmed, Race, candidates, read_candidates, read_race
+from sweeps.endings import ending, seconds
+from sweeps.estimates import noise_variance
+from sweeps.schema import Ending
+from sweeps.scores import observed, parameters, seed_scores
+from sweeps.sweep import Sweep
+
+TOP = 4
+"""How many of the sweep's best trials race, besides the base and the tuned defaults."""
+TRAININGS = 40
+"""How many trainings a race may take."""
+
+
+def define(
+    sweep: Sweep, confirmation: Sweep | None, *, top: int | None, trainings: int | None
+) -> Race:
+    """The race of a sweep: a new one, or the one that its confirmation has, which may be extended.
+
+    Raises:
+        ConfigError: nothing to compare, too few trainings, or another race than was started.
+    """
+    name = sweep.study.name
+    race = None if confirmation is None else read_race(confirmation.optuna)
+    if confirmation is None or race is None:
+        top = TOP if top is None else top
+        chosen = candidates(sweep, top=top)
+        plan = plan_of(TRAININGS if trainings is None else trainings, candidates=len(chosen))
+        return Race(top, chosen, asdict(plan))
+    if top not in (None, race.top):
+        raise ConfigError(
+            f"the race of {name} began with its best {race.top}, and its candidates stay: leave "
+            "--top out, or give the study another name"
+        )
+    plan = Plan(**race.plan)
+    if trainings is None or trainings == plan.trainings:
+        return race
+    if not any(one.report for one in read_candidates(confirmation, race)):
+        return replace(race, plan=asdict(plan_of(trainings, candidates=len(race.candidates))))
+    if trainings < plan.trainings:
+        raise ConfigError(
+            f"the race of {name} has {plan.trainings} trainings, of which some are measured: it "
+            f"can only be extended, to more than {plan.trainings}"
+        )
+    return replace(race, plan=asdict(replace(plan, trainings=trainings)))
+
+
+def plan_of(trainings: int, *, candidates: int) -> Plan:
+    """The plan of a race of so many candidates, the base among them.
+
+    Raises:
+        ConfigError: the trainings are too few.
+    """
+    choosing = FIRST * candidates if candidates > 2 else 0  # one besides the base: no choice
+    least = max(4, 2 * choosing)
+    if trainings < least:
+        raise ConfigError(
+            f"a race of {candidates} candidates takes at least {least} trainings, got {trainings}: "
+            f"give --trainings {least}, or a smaller --top"
+        )
+    return Plan(trainings=trainings, choosing=trainings // 2)
+
+
+def forecast(
+    sweep: Sweep, confirmation: Sweep, judgement: Judgement, *, workers: int
+) -> Iterator[str]:
+    """How many trainings are left, how long they take at most, and what they can prove."""
+    plan, candidates = judgement.plan, [row.candidate for row in judgement.standings]
+    names = [row.name for row in judgement.standings]
+    ended = sum(len(one.choice) + len(one.report) for one in candidates)
+    each = seconds_of_training(confirmation) or seconds_of_training(sweep)
+    takes = f"{plan.trainings} trainings"
+    if ended:
+        takes = f"{plan.trainings - ended} of {takes} are left"
+    if each is not None:
+        minutes = ceil((plan.trainings - ended) * each / workers / 60)
+        takes += f", at most {minutes} minutes with {workers} workers"
+    yield f"candidates: {', '.join(names)}; {takes}"
+    seeds, look = least_report_seeds(judgement), judgement.look
+    deviation = deviation_in_race(candidates)
+    if np.isnan(deviation):
+        deviation = deviation_in_sweep(sweep)
+    if deviation > 0:
+        smallest = smallest_difference(deviation, seeds, level=level_of(look))
+        yield (
+            f"{seeds} report seeds each, or more, prove a difference of {smallest:.0f} with power "
+            f"{POWER}, if scores vary over seeds by {deviation:.0f} as so far"
+        )
+
+
+def least_report_seeds(judgement: Judgement) -> int:
+    """Report seeds of each finalist if nobody else is eliminated."""
+    plan, course = judgement.plan, judgement.course
+    if not course.over:
+        numbers = [row.number for row in judgement.standings]
+        course = run_race(lambda *_: 0.0, numbers, plan, base=DEFAULTS)
+    return report_seeds(plan, used=course.used)
+
+
+def seconds_of_training(sweep: Sweep) -> float | None:
+    """The median time of its finished trainings; None if none has finished."""
+    took = [
+        whole / len(trainings)
+        for trial in sweep.read_trials().counted
+        if ending(trial) == Ending.FINISHED
+        and (whole := seconds(trial)) is not None
+        and (trainings := seed_scores(trial))
+    ]
+    return float(np.median(took)) if took else None
+
+
+def deviation_in_race(candidates: Sequence[Confirmed]) -> float:
+    """The standard deviation of a score over training seeds, by the trainings of a race; NaN before
+    a candidate has two."""
+    return seed_deviation(
+        [
+            [training.score for training in trainings if not training.failed]
+            for one in candidates
+            for trainings in (one.choice, one.report)
+        ]
+    )
+
+
+def deviation_in_sweep(sweep: Sweep) -> float:
+    """The same by what a sweep tells of the better half of its configurations; NaN if nothing."""
+    same: dict[object, list[FrozenTrial]] = {}
+    for trial in sweep.read_trials().counted:
+        if ending(trial) == Ending.FINISHED:
+            same.setdefault(parameters(trial), []).append(trial)
+    known = sorted(map(observed, same.values()), key=lambda one: -one.score)
+    return float(np.sqrt(noise_variance(known[: (len(known) + 1) // 2])))
+
+
+def seed_deviation(groups: Sequence[Sequence[float]]) -> float:
+    """The standard deviation within groups, pooled; NaN if no group has two values."""
+    squares = sum(float(np.var(group)) * len(group) for group in groups if len(group) > 1)
+    freedom = sum(len(group) - 1 for group in groups if len(group) > 1)
+    return (squares / freedom) ** 0.5 if freedom else nan
