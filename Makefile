@@ -23,7 +23,7 @@ ANALYSIS  = $(BIN)/python -m analysis
 
 .DEFAULT_GOAL = help
 .PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
-        bench test test-slow test-cluster cluster-demo check format clean
+        bakeoff bench test test-slow test-cluster cluster-demo check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ doctor: $(STAMP) ## check a store, and repair what is wrong with it: STORE=
 figures: $(STAMP) ## update the pictures in README from a sweep: STUDY= STORE=
 	@$(SWEEPS) figures --study '$(STUDY)' --store '$(STORE)' --out analysis/figures
 	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
+
+bakeoff: $(EXTRAS) ## simulate sweeps on the landscape by every rule, half an hour: WORKERS=
+	@$(ANALYSIS) bakeoff $(if $(WORKERS),--workers $(WORKERS))
 
 bench: $(EXTRAS) ## measure beside Stable-Baselines3 and an earlier commit, on an idle machine, more than an hour: BESIDE=
 	@$(BIN)/python -m tests.bench $(if $(BESIDE),--beside '$(BESIDE)')

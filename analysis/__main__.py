@@ -21,6 +21,7 @@ from sweeps.cli import (
     parse_command,
     prepare_process,
 )
+from sweeps.run.cores import usable_cores
 from sweeps.store.disk import reporting_full_disk, requiring_space
 from sweeps.store.environment import clean_environment
 from sweeps.store.store import Store
@@ -51,6 +52,12 @@ def check_arguments(parser: Parser) -> None:
     parser.add_argument("seed", type=int, help="training seed")
 
 
+def bakeoff_arguments(parser: Parser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="rule [all that are not done]")
+    parser.add_argument("--sweeps", type=positive, default=500, help="simulated sweeps [500]")
+    parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
+
+
 def tables_arguments(parser: Parser) -> None:
     parser.add_argument("file", type=Path, nargs="?", default=Path("README.md"), help="[README.md]")
 
@@ -67,6 +74,10 @@ COMMANDS = {
     ),
     "export": Command("Write the results of a study's points as lines of JSON.", export_arguments),
     "check": Command("Retrain an exported result and compare every number.", check_arguments),
+    "bakeoff": Command(
+        "Simulate sweeps on the landscape: which search finds the best, which rule recognises it.",
+        bakeoff_arguments,
+    ),
     "tables": Command("Write the experiments' tables into a document.", tables_arguments),
 }
 
@@ -106,6 +117,14 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
         except ModuleNotFoundError as error:
             raise ConfigError(f"notebooks need {error.name}: pip install '.[notebooks]'") from None
         return notebooks
+    if command == "bakeoff":
+        from analysis.bakeoff.bakeoff import bakeoff
+
+        def simulate(args: argparse.Namespace) -> int:
+            bakeoff(args.names, sweeps=args.sweeps, workers=args.workers or usable_cores())
+            return 0
+
+        return simulate
     from analysis.experiments.check import check
     from analysis.experiments.export import export
     from analysis.experiments.readme import write_tables

@@ -34,7 +34,7 @@ from sweeps.lifecycle.points import given, point_names
 from sweeps.run.cores import usable_cores
 from sweeps.run.objective import trial_seeds
 from sweeps.schema import CPU_MODEL, POINT, RETURNS, RUN_ID, VERSION
-from sweeps.scores import seed_scores
+from sweeps.scores import mean
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep, trial_runs
@@ -141,7 +141,8 @@ def measured(
 ) -> Measured:
     """What one training came to."""
     trained = policy_of(opened(store, name), trial)
-    (score,) = rounded(seed_scores(trial))  # Optuna's value is the mean over a point's trainings
+    # Optuna's value is the mean over a point's trainings
+    (final,) = rounded([mean(trial.user_attrs[RETURNS][0])])
     point, seed = training
     reported = trial.intermediate_values
     report, success = flown(trained.policy, trained.config)
@@ -150,7 +151,7 @@ def measured(
         seed=seed,
         config=recorded(trained.config),
         checkpoints=rounded([reported[step] for step in sorted(reported)]),
-        final=score,
+        final=final,
         report=report,
         success=success,
         seconds=round(seconds(trial) or 0.0, 1),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,8 +13,9 @@ import numpy as np
 
 from analysis.experiments.results import HERE, Outcome, Results, names, read_results
 from analysis.markdown import table
-from analysis.stats import mean_estimate
+from analysis.stats import Estimate, mean_estimate
 from lander.dotted import read_text, read_toml
+from lander.errors import ConfigError
 from lander.files import replace_text
 from lander.seeds import final_seeds
 from sweeps.schema import CONFIRM_TABLE
@@ -21,14 +24,17 @@ from sweeps.study.study import Study, find_study
 Row = Sequence[str]
 """A line of a table."""
 
+BAKEOFF = "bakeoff.json"
+"""The file with the results of `python -m analysis bakeoff`."""
 SOLVED = 200.0
 """The return at which Gymnasium calls LunarLander solved."""
 
 
 def write_tables(path: Path) -> None:
     """Replace what stands between `<!-- experiment: NAME -->` and `<!-- end -->` by its table, and
-    after `<!-- bench -->` by what `make bench` has measured, after `<!-- confirm -->` by the table
-    of the confirmation whose pictures `make figures` has copied.
+    after `<!-- bakeoff: GROUP -->` by that of these rules, after `<!-- bench -->` by what `make
+    bench` has measured, after `<!-- confirm -->` by the table of the confirmation whose pictures
+    `make figures` has copied.
 
     Raises:
         ConfigError: no such file, or results that are not complete.
@@ -36,6 +42,8 @@ def write_tables(path: Path) -> None:
     text = read_text(path)
     for name in names():
         text = replaced(text, f"<!-- experiment: {name} -->\n", partial(table_of, name))
+    for group in re.findall(r"<!-- bakeoff: ([a-z-]+) -->", text):
+        text = replaced(text, f"<!-- bakeoff: {group} -->\n", partial(bakeoff_table, group))
     text = replaced(text, "<!-- bench -->\n", bench_tables)
     text = replaced(text, "<!-- confirm -->\n", confirm_table)
     replace_text(path, text)
@@ -75,6 +83,52 @@ def table_of(name: str) -> str:
     else:
         parts = [table(point_rows(results, references(name))), *parts]
     return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def bakeoff_table(group: str) -> str:
+    """The table of a group of rules in the results of the bake-off, as Markdown; of `landscape`
+    the line that says how well the worlds are known.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    path = HERE / "results" / BAKEOFF
+    results = json.loads(read_text(path))
+    if group == "landscape":
+        return f"\n{fit_sentence(results['landscape'])}\n\n"
+    rows = [row for row in results["rows"] if row["group"] == group]
+    if not rows:
+        raise ConfigError(f"{path} has no rules of the group {group}: python -m analysis bakeoff")
+    return "\n" + table(bakeoff_rows(rows, results["rows"][0])) + "\n\n"
+
+
+def fit_sentence(head: Mapping[str, Any]) -> str:
+    """What the worlds of the bake-off are drawn from, and how well points that were left out are
+    predicted."""
+    every, good = head["all"], head["good"]
+    return (
+        f"{head['points']} points under {head['seeds']} seeds. The means of points that were left "
+        f"out are predicted with an error of {every['error']:.1f}, of which {every['noise']:.1f} "
+        f"is noise of the means; those of the {good['points']} that are predicted above "
+        f"{SOLVED:.0f} with {good['error']:.1f}, of which {good['noise']:.1f}."
+    )
+
+
+def bakeoff_rows(rows: Iterable[Mapping[str, Any]], reference: Mapping[str, Any]) -> Iterable[Row]:
+    """A line for each rule and way to recommend; both meet the same worlds, so that its gain over
+    the reference is a mean of differences."""
+    numbers = ("worth", "tenth", "regret", "optimism")
+    yield "rule", "recommends", *numbers, "gain", "sweeps"
+    for row in rows:
+        pairs = zip(row["worths"], reference["worths"], strict=False)  # slow rules have fewer
+        gain = mean_estimate([float(own - other) for own, other in pairs])
+        yield (
+            row["rule"].partition(": ")[2] or row["rule"],
+            row["recommend"],
+            *(str(Estimate(*row[name])) for name in numbers),
+            f"{gain:+.1f}",
+            str(row["sweeps"]),
+        )
 
 
 def references(name: str) -> Mapping[str, Mapping[str, Any]]:

@@ -1,0 +1,1 @@
+"""Simulated sweeps: which search finds the best configuration, and which rule recognises it."""
