@@ -98,7 +98,7 @@ def test_what_is_observed_of_one_training_is_the_spread_of_its_checkpoints() -> 
     assert observed([trial(0, 1, 5.0, checkpoints=[4.0, 10.0])]) == Observed(5.0)
 
 
-def test_what_is_observed_is_how_far_the_scores_lag_behind_the_final_returns() -> None:
+def test_what_is_observed_is_how_far_scores_lag_behind_final_returns() -> None:
     both = trial(0, 1, 5.0, returns=[[1.0, 2.0, 6.0], [7.0, 7.0]], scores=[2.0, 6.0])
     assert observed([both]) == Observed(5.0, trainings=2, squares=8.0, lag=1.0)
 
