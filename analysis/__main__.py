@@ -36,6 +36,10 @@ def confirm_arguments(parser: Parser) -> None:
     parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
 
 
+def race_arguments(parser: Parser) -> None:
+    parser.add_argument("--races", type=positive, default=4_000, help="of each setting [4000]")
+
+
 def replaced(_: str) -> NoReturn:
     """Refuse an option of earlier versions, and name the one that took its part."""
     raise argparse.ArgumentTypeError("was replaced by --trainings, the number of all trainings")
@@ -67,6 +71,9 @@ COMMANDS = {
         "Race a sweep's best trials, its base and the tuned defaults under fresh seeds.",
         confirm_arguments,
         trains=True,
+    ),
+    "race": Command(
+        "Simulate races: how often equals, and better ones, are confirmed.", race_arguments
     ),
     "report": Command("Write a report about a sweep, as one HTML page and as Markdown.", add_study),
     "notebooks": Command(
@@ -127,6 +134,15 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
         return simulate
     from analysis.experiments.check import check
     from analysis.experiments.export import export
+
+    if command == "race":
+        from analysis.experiments.races import simulate_all
+
+        def simulated(args: argparse.Namespace) -> int:
+            print(simulate_all(races=args.races))
+            return 0
+
+        return simulated
     from analysis.experiments.readme import write_tables
 
     def print_exported(args: argparse.Namespace) -> int:

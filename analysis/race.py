@@ -14,6 +14,7 @@ elimination decides who trains on, never what is proven, so LOSS may be larger t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan, sqrt
@@ -184,7 +185,10 @@ def seeds_needed(
     difference: float, deviation: float, *, level: float, most: int = 1000
 ) -> int | None:
     """How many seeds each of two needs to detect this difference; None beyond `most`."""
-    for seeds in range(2, most + 1):
-        if smallest_difference(deviation, seeds, level=level) <= difference:
-            return seeds
-    return None
+    numbers = range(2, most + 1)
+
+    def detected(seeds: int) -> bool:
+        return smallest_difference(deviation, seeds, level=level) <= difference
+
+    first = bisect_left(numbers, True, key=detected)  # more seeds detect smaller differences
+    return numbers[first] if first < len(numbers) else None

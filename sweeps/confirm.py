@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
 from math import inf
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -29,7 +30,7 @@ from sweeps.lifecycle.losses import recover
 from sweeps.lifecycle.points import Params, fill_points, given, seed_and_point
 from sweeps.record.delivery import deliver_all
 from sweeps.schema import CONFIRM_SUFFIX, LOOKS, RACE, RETURNS
-from sweeps.scores import mean, ranked
+from sweeps.scores import ranked
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
@@ -80,7 +81,7 @@ class Training:
     @property
     def score(self) -> float:
         """The mean return; below all others if it failed."""
-        return mean(self.returns) if self.returns else -inf
+        return fmean(self.returns) if self.returns else -inf
 
 
 @dataclass(frozen=True)
