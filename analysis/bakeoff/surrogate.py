@@ -207,6 +207,8 @@ class Fit:
 
     error: float
     """Root mean square, in units of return."""
+    median: float
+    """Of the absolute errors: failures are far off, and say little about good points."""
     noise: float
     """Standard error of the mean of a point, root mean square: no fit can do better."""
     points: int
@@ -233,9 +235,10 @@ def fit_of(landscape: Landscape, predicted: Floats, *, above: float = -np.inf) -
     """
     chosen = stretched(predicted) > above
     report = landscape.numbers[chosen, :, -1]
-    means = report.mean(axis=1)
+    wrong = report.mean(axis=1) - stretched(predicted[chosen])
     return Fit(
-        error=float(np.sqrt(np.mean((means - stretched(predicted[chosen])) ** 2))),
+        error=float(np.sqrt(np.mean(wrong**2))),
+        median=float(np.median(np.abs(wrong))),
         noise=float(np.sqrt(np.mean(report.var(axis=1, ddof=1) / report.shape[1]))),
         points=int(chosen.sum()),
     )

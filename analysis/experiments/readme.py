@@ -106,11 +106,12 @@ def fit_sentence(head: Mapping[str, Any]) -> str:
     """What the worlds of the bake-off are drawn from, and how well points that were left out are
     predicted."""
     every, good = head["all"], head["good"]
+    errors = "{median:.1f}, {error:.1f} and {noise:.1f}"
     return (
-        f"{head['points']} points under {head['seeds']} seeds. The means of points that were left "
-        f"out are predicted with an error of {every['error']:.1f}, of which {every['noise']:.1f} "
-        f"is noise of the means; those of the {good['points']} that are predicted above "
-        f"{SOLVED:.0f} with {good['error']:.1f}, of which {good['noise']:.1f}."
+        f"{head['points']} points under {head['seeds']} seeds. Errors by which the mean of a point "
+        "is predicted that was left out, median and root mean square, and the standard error of "
+        f"the mean itself: {errors.format(**every)}; of the {good['points']} that are predicted "
+        f"above {SOLVED:.0f}: {errors.format(**good)}."
     )
 
 
