@@ -8,6 +8,7 @@ what a sweep meets is as rough as what was measured. Noise is taken from real tr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,22 +76,25 @@ class Landscape:
 
 
 def landscape_of(trainings: Iterable[Measured], space: Space) -> Landscape:
-    """The landscape that trainings cover; points without all seeds are left out.
+    """The landscape that trainings cover, under as many seeds as most points have: points with
+    fewer are left out, and further seeds of a point that two studies share.
 
     Raises:
         ConfigError: there is none.
     """
-    by_point: dict[tuple[float, ...], list[Measured]] = {}
+    by_point: dict[tuple[float, ...], dict[int, list[float]]] = {}
     for each in trainings:
-        by_point.setdefault(tuple(unit_cube(each.config, space)), []).append(each)
-    most = max(map(len, by_point.values()), default=0)
-    whole = {point: rows for point, rows in by_point.items() if len(rows) == most}
-    if most < 2:
+        point = tuple(unit_cube(each.config, space))
+        numbers = [*each.checkpoints, each.final, each.report]
+        by_point.setdefault(point, {})[each.seed] = numbers
+    counts = Counter(map(len, by_point.values()))
+    seeds = max(counts, key=lambda count: counts[count], default=0)
+    if seeds < 2:
         raise ConfigError("the landscape is not measured yet: make experiment NAME=landscape")
-    numbers = [
-        [[*row.checkpoints, row.final, row.report] for row in rows] for rows in whole.values()
-    ]
-    return Landscape(np.array(list(whole)), np.array(numbers))
+    whole = {
+        point: list(rows.values())[:seeds] for point, rows in by_point.items() if len(rows) >= seeds
+    }
+    return Landscape(np.array(list(whole)), np.array(list(whole.values())))
 
 
 def read_landscape(space: Space, names: Sequence[str] = STUDIES) -> Landscape:

@@ -199,10 +199,15 @@ def test_a_landscape_has_the_points_with_all_seeds() -> None:
         measured("1", 1, **{"env.bins": 15}),
         measured("1", 2, **{"env.bins": 15}),
         measured("2", 1, **{"env.bins": 3}),
+        measured("4", 1, **{"env.bins": 10}),
+        measured("4", 2, **{"env.bins": 10}),
+        # the same point of another study: one training of the same seed, one of a new one
+        measured("3", 2),
+        measured("3", 3),
     ]
     landscape = landscape_of(rows, STUDY.space)
-    assert landscape.points[:, 5].tolist() == [0.5, 0.9]
-    assert landscape.numbers.shape == (2, 2, 7)
+    assert landscape.points[:, 5].tolist() == [0.5, 0.9, 0.7]
+    assert landscape.numbers.shape == (3, 2, 7)
     assert landscape.numbers[1, 1].tolist() == [1, 2, 3, 4, 5, 6, 7]
     with pytest.raises(ConfigError, match="not measured yet: make experiment NAME=landscape"):
         landscape_of([], STUDY.space)

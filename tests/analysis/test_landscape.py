@@ -21,7 +21,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.run.objective import point_seed
 from sweeps.run.worker import work
 from sweeps.store.store import Store
-from sweeps.study.study import find_study
+from sweeps.study.study import find_study, shipped_studies
 
 RESULTS = Path(__file__).parents[2] / "analysis" / "experiments" / "results"
 DRAWN = """
@@ -75,6 +75,19 @@ def test_the_landscape_is_one_of_the_default_study() -> None:
     assert landscape.space == default.space
     assert landscape.settings.points == 96
     assert landscape.settings.seed_count == 6
+
+
+def test_closer_points_lie_in_the_space_of_the_default_study() -> None:
+    default = find_study("lander")
+    for name in [name for name in shipped_studies() if name.startswith("landscape")]:
+        closer = find_study(name)
+        assert recorded(closer.base) == recorded(default.base)
+        assert closer.settings.seed_count == 6
+        assert list(closer.space) == list(default.space)
+        for field, range_ in closer.space.items():
+            assert all(
+                default.space[field].holds(range_.parameter_value(end)) for end in range_.ends()
+            )
 
 
 def test_every_file_of_results_is_small() -> None:
