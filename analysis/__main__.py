@@ -136,7 +136,7 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
     from analysis.experiments.export import export
 
     if command == "race":
-        from analysis.experiments.races import simulate_all
+        from analysis.bakeoff.races import simulate_all
 
         def simulated(args: argparse.Namespace) -> int:
             print(simulate_all(races=args.races))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from analysis.experiments import races
-from analysis.experiments.races import (
+from analysis.bakeoff import races
+from analysis.bakeoff.races import (
     FILE,
     NOISES,
     PROMISED,

@@ -1,8 +1,8 @@
 """Simulated races: how often something is confirmed among equals, and how often a difference is.
 
-`python -m analysis race` writes the shares to `results/races.json`. A simulated race draws scores
-instead of training, and is decided by the functions that decide a real one. One in which nothing is
-confirmed is extended as it advises, twice, up to `MOST` report seeds.
+`python -m analysis race` writes the shares to `experiments/results/races.json`. A simulated race
+draws scores instead of training, and is decided by the functions that decide a real one. One in
+which nothing is confirmed is extended as it advises, twice, up to `MOST` report seeds.
 """
 
 from __future__ import annotations
