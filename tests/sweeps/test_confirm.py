@@ -619,3 +619,32 @@ def test_a_confirmation_of_an_earlier_version_is_no_race(quick: Sweep) -> None:
     final = judgement_of(store, "mini").final
     assert final is not None
     assert final.gain.value == 89.0
+
+
+# interrupted
+
+
+def test_an_interrupted_race_says_where_it_stands_and_how_to_resume(
+    quick: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(confirmation: Sweep, **_: object) -> bool:
+        end(confirmation, take(confirmation), 12.0)
+        return False
+
+    monkeypatch.setattr("analysis.confirm.run.run_trials_left", interrupted)
+    store = quick.store
+    options = ("--study", "mini", "--store", str(store.folder), "--top", "2", "--trainings", "20")
+    assert main(["confirm", *options]) == 130
+    said = capsys.readouterr().out
+    assert "The race is on: 3 of 3 candidates are in after 0 choice seeds." in said
+    assert said.endswith("8 trainings are missing: run the same command to resume\n")
+    run_id = open_sweep(store, "mini@confirm").run_id
+    assert store.runs().get_run(run_id).info.status == "KILLED"
+
+    def killed(*_: object, **__: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("analysis.confirm.run.run_trials_left", killed)
+    assert main(["confirm", *options]) == 130
+    assert "interrupted; run the same command to resume" in capsys.readouterr().err
+    assert store.runs().get_run(run_id).info.status == "KILLED"

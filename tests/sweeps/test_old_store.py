@@ -9,6 +9,8 @@ from io import StringIO
 
 import pytest
 
+from analysis.confirm.judgement import judgement_of
+from lander.errors import ConfigError
 from sweeps.__main__ import main
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.provenance import environment_changes, package_version
@@ -20,6 +22,7 @@ from sweeps.study.study import read_study
 from sweeps.sweep import open_sweep
 from tests.old_store import restored
 from tests.processes import ROOT
+from tests.races import begun_race
 from tests.studies import OLD
 
 FIXTURE = ROOT / "tests" / "fixtures" / "store-0.1"
@@ -112,3 +115,14 @@ def test_the_sweep_is_resumed_with_more_trials(moved: Moved) -> None:
     assert [len(trials.all), len(trials.counted)] == [11, 9]
     assert trials.all[-1].state.is_finished()
     assert "not repaired" not in moved.said("doctor")
+
+
+def test_its_confirmation_is_no_race_and_a_race_starts_beside_it(moved: Moved) -> None:
+    with pytest.raises(ConfigError, match="old@confirm is of an earlier version, whose seeds both"):
+        judgement_of(moved.store, "old")
+    confirmation = open_sweep(moved.store, "old@confirm")
+    before = len(confirmation.read_trials().all)
+    begun_race(moved.store, "old", top=1, trainings=18)
+    judgement = judgement_of(moved.store, "old")
+    assert judgement.waiting == confirmation.read_trials().left
+    assert len(confirmation.read_trials().all) == before + judgement.waiting
