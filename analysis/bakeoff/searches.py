@@ -13,9 +13,9 @@ from analysis.bakeoff.estimate import (
     RECOMMEND,
     Recommend,
     observed,
-    pulled,
     repeated,
     resampled,
+    shrunken,
 )
 from analysis.bakeoff.irace import IteratedRace
 from analysis.bakeoff.racing import RaceAfter, report, winner
@@ -157,10 +157,10 @@ def replicates() -> dict[str, Rule]:
 
 
 COMBINED: Final = Search(
-    ProcessSampler("last 3"),
-    pruner="none",
-    statistic="last 3",
-    replicate=Thompson(LAST, 0.6),
+    "tpe",
+    pruner="median",
+    statistic="all",
+    replicate=Thompson(STATISTICS["all"], 0.5),
     startup=8,
 )
 """The best of each factor."""
@@ -168,18 +168,25 @@ COMBINED: Final = Search(
 
 def combinations() -> dict[str, Rule]:
     """The best of each factor together, and without one of them."""
+
+    def scored(name: str) -> Search:
+        return replace(COMBINED, statistic=name, replicate=Thompson(STATISTICS[name], 0.5))
+
     without = {
         "all": COMBINED,
-        "tpe": replace(COMBINED, sampler="tpe", sampler_arguments={"n_startup_trials": 8}),
-        "median from 3": replace(COMBINED, pruner="median", pruner_arguments={"n_warmup_steps": 3}),
-        "final score": replace(
-            COMBINED,
-            sampler=ProcessSampler("final"),
-            statistic="final",
-            replicate=Thompson(FINAL, 0.6),
-        ),
+        "process": replace(COMBINED, sampler=ProcessSampler(COMBINED.statistic)),
+        "nothing pruned": replace(COMBINED, pruner="none"),
+        "pruned from 3": replace(COMBINED, pruner_arguments={"n_warmup_steps": 3}),
+        "final score": scored("final"),
+        "score of the last 3": scored("last 3"),
         "nothing again": replace(COMBINED, replicate=None),
+        "leaders again from 0.7": replace(
+            COMBINED, replicate=Thompson(STATISTICS[COMBINED.statistic], 0.7)
+        ),
         "at random first": replace(COMBINED, startup=0),
+        "process, nothing pruned": replace(
+            COMBINED, sampler=ProcessSampler(COMBINED.statistic), pruner="none"
+        ),
     }
     return {
         f"combined: {name}": Rule("combined", search, STATISTICS[search.statistic])
@@ -193,7 +200,7 @@ def races() -> dict[str, Rule]:
     return {
         f"race: {top} and the base, first look after {first}": Rule(
             "race",
-            RaceAfter(COMBINED, LAST, pulled, top, first),
+            RaceAfter(COMBINED, STATISTICS[COMBINED.statistic], shrunken, top, first),
             report,
             {"its winner": winner},
         )

@@ -121,7 +121,8 @@ class Search:
             trial = asked(searched, study, given)
             candidate = again or Candidate(trial.params, problem.point(trial.params))
             training = problem.world.train(candidate.point, rng)
-            flown = reported(trial, training)
+            # a repetition runs to its end: to drop the unlucky ones would flatter the others
+            flown = reported(trial, training, prune=again is None)
             spent += flown / len(training.checkpoints)
             if flown < len(training.checkpoints):
                 searched.tell(trial, state=TrialState.PRUNED)
@@ -164,10 +165,10 @@ def asked(searched: optuna.Study, study: Study, given: Params | None) -> Trial:
     return trial
 
 
-def reported(trial: Trial, training: Drawn) -> int:
+def reported(trial: Trial, training: Drawn, *, prune: bool) -> int:
     """Report checkpoint after checkpoint; how many there were until the trial was pruned."""
     for step, value in enumerate(training.checkpoints, 1):
         trial.report(float(value), step=step)
-        if step < len(training.checkpoints) and trial.should_prune():
+        if prune and step < len(training.checkpoints) and trial.should_prune():
             return step
     return len(training.checkpoints)

@@ -322,6 +322,20 @@ def test_a_candidate_that_is_trained_again_stays_one() -> None:
     assert only.scores(FINAL) == [1, 3, 5]
 
 
+def test_a_repetition_is_not_pruned() -> None:
+    # the best of five is trained again, and returns less than the median at every checkpoint
+    problem, world = scripted(*[200.0] * 5, 100.0, budget=7)
+    search = Search(
+        "random",
+        pruner="median",
+        pruner_arguments={"n_warmup_steps": 2},
+        replicate=lambda some, _spent, _rng: some[0] if len(some) == 5 else None,
+    )
+    candidates = search(problem, np.random.default_rng(0))
+    assert candidates[0].scores(FINAL) == [200, 100, 100]
+    assert len(world.trained) == 7
+
+
 def test_a_patient_pruner_spares_what_does_not_fall() -> None:
     problem, world = scripted(*[200.0] * 5, 100.0, budget=7)
     search = Search("random", pruner="median", pruner_arguments={"n_warmup_steps": 2}, patience=2)
