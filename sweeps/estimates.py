@@ -28,6 +28,11 @@ training, by the landscape of the default study."""
 WEIGHT: Final = 4.0
 """How many pairs of trainings of one configuration say as much about v as the checkpoints do."""
 
+MOST: Final = 6
+"""Trainings of one configuration after which a sweep learns more from another one."""
+DRAWS: Final = 100
+"""How often another one than the first choice is looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -52,6 +57,8 @@ class Expected:
     value: float
     error: float
     """Its standard error; NaN if nothing tells how much scores vary over training seeds."""
+    trainings: int = 1
+    """How many the estimate of this configuration rests on."""
 
     @property
     def known_error(self) -> float | None:
@@ -85,10 +92,11 @@ def expected_returns(configurations: Sequence[Observed]) -> list[Expected]:
     centre = float(np.median(scores))
     better = scores >= centre
     noise = noise_variance([one for one, good in zip(configurations, better, strict=True) if good])
-    errors = noise / np.array([one.trainings for one in configurations])
+    counts = [one.trainings for one in configurations]
+    errors = noise / np.array(counts)
     lags = np.array([one.lag for one in configurations])
     if len(scores) < FEWEST or not noise > 0:
-        return list(map(Expected, (scores + lags).tolist(), np.sqrt(errors).tolist()))
+        return list(map(Expected, (scores + lags).tolist(), np.sqrt(errors).tolist(), counts))
     distances, many = scores - centre, int(better.sum())
     between = float(np.mean(distances[better] ** 2 - errors[better]))
     between = max(between, 1e-6 * noise)  # never nil: then all are as good, and the evidence ranks
@@ -97,4 +105,20 @@ def expected_returns(configurations: Sequence[Observed]) -> list[Expected]:
     variances = errors * (1 - share * (many - 1) / many)
     variances += 2 / max(1, many - 3) * (share * distances) ** 2
     values = centre + (1 - share) * distances + lags[better].mean()
-    return list(map(Expected, values.tolist(), np.sqrt(variances).tolist()))
+    return list(map(Expected, values.tolist(), np.sqrt(variances).tolist(), counts))
+
+
+def to_repeat(expected: Sequence[Expected], rng: np.random.Generator) -> int | None:
+    """Which configuration to train again, so that the best one is known sooner; None if that has
+    been trained `MOST` times.
+
+    The best of a draw from all estimates, or in half of the cases the best of further draws that is
+    another one (top-two Thompson sampling, Russo 2016, arXiv:1602.08448, algorithm 3).
+    """
+    values = np.array([one.value for one in expected])
+    errors = np.nan_to_num([one.error for one in expected])
+    chosen = int(np.argmax(rng.normal(values, errors)))
+    if rng.random() < 0.5:
+        others = (int(np.argmax(rng.normal(values, errors))) for _ in range(DRAWS))
+        chosen = next((other for other in others if other != chosen), chosen)
+    return chosen if expected[chosen].trainings < MOST else None

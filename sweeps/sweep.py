@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import numpy as np
 import optuna
 from mlflow.entities import Run
 from optuna.exceptions import UpdateFinishedTrialError
@@ -14,9 +17,11 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.errors import ConfigError
+from sweeps.estimates import FEWEST, to_repeat
 from sweeps.hints import hint
 from sweeps.optuna_private import id_of
 from sweeps.schema import (
+    BUDGET,
     CONFIRM_SUFFIX,
     DEFINITION,
     EXPERIMENT_ID,
@@ -26,6 +31,7 @@ from sweeps.schema import (
     RUN_ID,
     Role,
 )
+from sweeps.scores import expected
 from sweeps.store.mlflow_client import PAGE_SIZE, search_all_runs
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials, read_trials
@@ -33,6 +39,7 @@ from sweeps.study.covering import covering_points
 from sweeps.study.grid import Grid, GridSampler
 from sweeps.study.proposing import FittingSampler
 from sweeps.study.samplers import make_pruner, make_sampler
+from sweeps.study.settings import Settings
 from sweeps.study.stored import base_of
 from sweeps.study.study import Study, stored_study
 
@@ -133,7 +140,24 @@ def proposer(study: Study, *, seed: int) -> FittingSampler:
     sampler = make_sampler(settings.sampler, study.sampler, seed=seed, study_seed=settings.seed)
     first = covering_points(study.space, settings.startup_trials, seed=settings.seed)
     other = seed ^ 1  # another stream
-    return FittingSampler(sampler, study.space, study.base, seed=other, first=first)
+    repeat = None if settings.repeat_from is None else partial(point_to_repeat, settings)
+    return FittingSampler(sampler, study.space, study.base, seed=other, first=first, repeat=repeat)
+
+
+def point_to_repeat(
+    settings: Settings, study: optuna.Study, trial: FrozenTrial
+) -> Mapping[str, Any] | None:
+    """The parameters that the next trial trains again, once it is time for that; None for new
+    ones."""
+    total = study.user_attrs.get(BUDGET, settings.trials)
+    if settings.repeat_from is None or trial.number < settings.repeat_from * total:
+        return None
+    ranks = expected(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    if len(ranks) < FEWEST:
+        return None
+    rng = np.random.default_rng((settings.seed, trial.number))
+    chosen = to_repeat([one.likely for one in ranks], rng)
+    return None if chosen is None else ranks[chosen].trial.params
 
 
 def pruner_of(study: Study) -> BasePruner:

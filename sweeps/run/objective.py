@@ -109,7 +109,10 @@ class Objective:
         """Report to Optuna; end the trial if it is behind, unless these are its last values."""
         for step, value in values.items():
             trial.report(value, step=step)
-        if max(values) < self.study.reports and trial.should_prune():
+        if max(values) == self.study.reports or not trial.should_prune():
+            return
+        # one that trains leaders again counts however it goes: else only good ones would
+        if self.study.settings.repeat_from is None or not self.earlier.of(trial):
             raise optuna.TrialPruned
 
 

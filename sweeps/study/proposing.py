@@ -26,9 +26,13 @@ DRAWS: Final = 2_000
 IN_RULES: Final = frozenset().union(*RULES)
 
 
+Repeat = Callable[[Study, FrozenTrial], Mapping[str, Any] | None]
+"""(study, next trial) -> the point of earlier ones that it trains again, or None for a new one."""
+
+
 class FittingSampler(BaseSampler):
     """Proposes points of another sampler, if they can be trained; after the defaults, in trial 0,
-    those of `first`.
+    those of `first`; and instead of a new point one that `repeat` chooses.
 
     The whole point of a trial is drawn at once, when its first parameter is asked for: a point
     that no training takes is drawn again, and after some attempts only those of its values that
@@ -44,9 +48,11 @@ class FittingSampler(BaseSampler):
         *,
         seed: int,
         first: Sequence[Mapping[str, Any]] = (),
+        repeat: Repeat | None = None,
     ) -> None:
         self.sampler = sampler
         self.first = first
+        self.repeat = repeat
         self.space = space
         self.base = base
         self._random = RandomSampler(seed=seed)
@@ -63,6 +69,9 @@ class FittingSampler(BaseSampler):
         kept = fixed_params(trial)
         seen = self._view.of(study)
         point: dict[str, Any]
+        again = self.repeat(seen, trial) if self.repeat and not kept else None
+        if again is not None:
+            return dict(again)
 
         def ask(range_: Range) -> Any:
             return self.sampler.sample_independent(

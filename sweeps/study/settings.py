@@ -18,6 +18,7 @@ NOT_WITH_POINTS = {
     "trials": "each point is trained once per training seed",
     "sampler": "nothing is proposed",
     "startup_trials": "nothing is proposed",
+    "repeat_from": "give training_seeds",
     "pruner": "every training runs to its end",
     "seeds_per_trial": "give training_seeds",
 }
@@ -54,6 +55,9 @@ class Settings:
     sampler: Sampler = "tpe"
     startup_trials: Annotated[int, Field(ge=0, le=1024, strict=True)] = 0
     """How many trials after the defaults cover the space evenly before the sampler proposes."""
+    repeat_from: Annotated[float | None, Field(gt=0, lt=1, strict=True)] = None
+    """After this share of the trials, those that are likely the best are trained again, each time
+    under a new seed, instead of new ones: then the best is less of a lucky one."""
     pruner: Pruner = "median"
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Seeds the sampler and, with the trial's number, each training."""

@@ -301,6 +301,8 @@ def require_agreement(study: Study) -> None:
     if settings.sampler == "grid":
         if settings.startup_trials:
             raise ConfigError("[study] startup_trials: a grid has its own points, leave it out")
+        if settings.repeat_from is not None:
+            raise ConfigError("[study] repeat_from: a grid tries each point once, leave it out")
         for name, range_ in study.space.items():
             if not range_.is_discrete:
                 raise ConfigError(

@@ -65,9 +65,16 @@ def test_whole_numbers_are_equal_parts_of_a_range() -> None:
     assert Counter(range_.at((i + 0.5) / 100) for i in range(100)) == dict.fromkeys(range(1, 5), 25)
 
 
-def test_a_grid_has_no_start_that_covers() -> None:
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("startup_trials = 4", "startup_trials: a grid has its own points"),
+        ("repeat_from = 0.5", "repeat_from: a grid tries each point once"),
+    ],
+)
+def test_a_grid_takes_points_from_nowhere_else(line: str, message: str) -> None:
     space = MINI.partition("[space]")[2]
     only = {space: '\n"env.bins" = { choices = [3, 5, 7] }\n'}
-    settings = 'seed = 3\nsampler = "grid"\npruner = "none"\nstartup_trials = 4'
-    with pytest.raises(ConfigError, match="startup_trials: a grid has its own points"):
+    settings = 'seed = 3\nsampler = "grid"\npruner = "none"\n' + line
+    with pytest.raises(ConfigError, match=message):
         read_study(changed(MINI, only | {"seed = 3": settings}), source="mini.toml")

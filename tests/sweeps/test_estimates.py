@@ -9,12 +9,14 @@ import pytest
 
 from sweeps.estimates import (
     FEWEST,
+    MOST,
     RATIO,
     WEIGHT,
     Expected,
     Observed,
     expected_returns,
     noise_variance,
+    to_repeat,
 )
 
 
@@ -112,3 +114,26 @@ def test_the_estimate_of_the_best_is_hardly_optimistic() -> None:
     assert np.mean(naive) > 25
     assert abs(np.mean(shrunken)) < 8
     assert np.mean(within) > 0.9
+
+
+def test_what_is_trained_again_is_mostly_what_may_be_the_best() -> None:
+    rng = np.random.default_rng(0)
+    candidates = [Expected(250, 10), Expected(240, 10, 2), Expected(245, 1, 5), Expected(-50, 10)]
+    chosen = [to_repeat(candidates, rng) for _ in range(1000)]
+    counts = [chosen.count(index) for index in range(4)]
+    assert counts[3] == chosen.count(None) == 0
+    assert counts[0] > counts[2] > 200  # a certain second place matters as well
+    assert counts[1] > 150
+
+
+def test_half_of_the_time_it_is_another_one_than_the_leader() -> None:
+    rng = np.random.default_rng(0)
+    sure = [Expected(250, 1), Expected(248, 1)]
+    second = sum(to_repeat(sure, rng) == 1 for _ in range(1000))
+    assert 400 < second < 600
+
+
+def test_what_was_trained_often_enough_is_left_to_a_new_point() -> None:
+    rng = np.random.default_rng(0)
+    assert to_repeat([Expected(250, 1, MOST), Expected(-50, 1)], rng) is None
+    assert to_repeat([Expected(250, nan)], rng) == 0

@@ -8,7 +8,7 @@ import pytest
 
 import sweeps.run.worker
 from sweeps.lifecycle.start import start_sweep
-from sweeps.run.objective import Objective
+from sweeps.run.objective import Objective, trial_seeds
 from sweeps.store.store import Store
 from sweeps.study.covering import covering_points
 from sweeps.study.space import suggest
@@ -26,8 +26,9 @@ def sequence(
     sampler: str,
     parts: int,
     settings: str = "",
+    trials: int = 4,
 ) -> list[dict[str, Any]]:
-    """The parameters of four trials by one worker at a time, in so many runs; none is trained."""
+    """The parameters of all trials by one worker at a time, in so many runs; none is trained."""
     text = changed(
         MINI,
         {
@@ -43,11 +44,11 @@ def sequence(
 
     monkeypatch.setattr(Objective, "__call__", propose)
     for part in range(1, parts + 1):
-        start_sweep(study, store, trials=4 * part // parts, command=["run"])
+        start_sweep(study, store, trials=trials * part // parts, command=["run"])
         sweeps.run.worker.work(store, name, index=0, seconds=None)
-    trials = open_sweep(store, name).read_trials().all
-    assert len(trials) == 4
-    return [trial.params for trial in trials]
+    ended = open_sweep(store, name).read_trials().all
+    assert len(ended) == trials
+    return [trial.params for trial in ended]
 
 
 @pytest.mark.parametrize(("sampler", "parts"), [("random", 1), ("tpe", 2), ("qmc", 1)])
@@ -74,3 +75,18 @@ def test_the_first_trials_after_the_defaults_cover_the_space(
     space = read_study(MINI, source="mini.toml").space
     assert trials[1:3] == covering_points(space, 2, seed=5)
     assert trials[3] not in covering_points(space, 4, seed=5)
+
+
+def test_the_last_trials_train_leaders_again_under_other_seeds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every third trial scores 2, the highest; the last four of ten repeat earlier ones."""
+    settings = "repeat_from = 0.6"
+    params = sequence(
+        store, monkeypatch, "again", seed=1, sampler="random", parts=1, settings=settings, trials=10
+    )
+    assert all(one not in params[:number] for number, one in enumerate(params[:6]))
+    assert all(one in params[:6] for one in params[6:])
+    sweep = open_sweep(store, "again")
+    trials = sweep.read_trials().all
+    assert len({trial_seeds(trial, sweep.study)[0] for trial in trials}) == 10

@@ -489,6 +489,13 @@ def test_a_score_is_the_mean_over_as_many_checkpoints_as_the_study_says(
     assert seed_scores(trial) == trial.user_attrs[SEED_SCORES]
 
 
+def test_a_leader_that_is_trained_again_is_not_pruned(play: Play) -> None:
+    study = study_of('pruner = "wilcoxon"', "repeat_from = 0.5", episodes=4)
+    trials = in_memory(study)
+    play(study, trials, BEST, BEST, BEST)
+    assert play(study, trials, *[beaten(100.0)] * SEEDS).trial.state == TrialState.COMPLETE
+
+
 def test_a_pruned_trial_records_its_finished_trainings_and_no_score(play: Play) -> None:
     trials = in_memory(WILCOXON)
     play(WILCOXON, trials, BEST, BEST, BEST)
