@@ -150,5 +150,10 @@ def best_expected(trials: Iterable[FrozenTrial]) -> Ranked | None:
 
 
 def promise(number: int, score: float, likely: Expected) -> str:
-    """A finished trial by its number, its score, and what to expect of its parameters, in words."""
-    return f"trial {number}, promised {score:.1f}, expect {likely}"
+    """A finished trial by its number, its score, and what to expect of its parameters, in words.
+
+    >>> promise(12, 265.2, Expected(231.4, 18.1))
+    'trial 12, promised 265.2, expect 231 +- 18'
+    """
+    over = f" after {likely.trainings} trainings" if likely.trainings > 1 else ""
+    return f"trial {number}, promised {score:.1f}, expect {likely}{over}"

@@ -42,7 +42,9 @@ def parts(row: Mapping[str, Any]) -> Iterator[str]:
         yield "no trial finished yet"
     else:
         error = row["best_expected_return_error"]
-        likely = Expected(row["best_expected_return"], nan if error is None else error)
+        likely = Expected(
+            row["best_expected_return"], nan if error is None else error, row["best_trainings"]
+        )
         yield f"best: {promise(row['best_trial'], row['best_value'], likely)}"
     if row["winner"] is not None:
         yield f"confirmed: trial {row['winner']}"
@@ -60,5 +62,6 @@ def summary(study: optuna.Study) -> dict[str, Any]:
         "best_value": best.trial.values[0] if best else None,
         "best_expected_return": best.likely.value if best else None,
         "best_expected_return_error": best.likely.known_error if best else None,
+        "best_trainings": best.likely.trainings if best else None,
         "winner": study.user_attrs.get(WINNER),
     }
