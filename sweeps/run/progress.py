@@ -38,6 +38,7 @@ class ProgressTable:
         self._started = time.monotonic()
         self._first_steps: float | None = None
         self._printed = float("-inf")
+        self._ranked, self._best = 0, "-"
 
     def __enter__(self) -> ProgressTable:
         if self._console.is_terminal:
@@ -76,11 +77,15 @@ class ProgressTable:
             self._first_steps = steps
         elapsed = time.monotonic() - self._started
         rate = (steps - self._first_steps) / elapsed if elapsed > 0 else 0.0
-        best = best_expected(trials)
+        if count[Ending.FINISHED] != self._ranked:  # ranking thousands takes a tenth of a second
+            self._ranked, best = count[Ending.FINISHED], best_expected(trials)
+            self._best = "-"
+            if best is not None:
+                self._best = promise(best.trial.number, best.trial.values[0], best.likely)
         return {
             **{how.value: str(count[how]) for how in (Ending.RUNNING, *SETTLED)},
             "of": str(self._total),
-            "best": promise(best.trial.number, best.trial.values[0], best.likely) if best else "-",
+            "best": self._best,
             "steps/s": f"{rate:,.0f}" if rate else "-",
             "ETA": self.eta(trials, done=done, rate=rate),
         }
