@@ -4,44 +4,22 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
 
-from lander.checkpoint import load
-from lander.config import TrainConfig
 from lander.env import AnyEnv
-from lander.errors import ConfigError
 from lander.evaluation import evaluate, whole_episode
-from lander.policy import ActorCritic
 from lander.seeds import FLIGHT_SEED, seed_range
-from sweeps.schema import POLICY_FILE, RUN_ID, seed_folder
-from sweeps.scores import median_index, seed_scores
+from sweeps.publish.policies import TrainedPolicy, policy_of
+from sweeps.store.best_policy import recorded_policy
 from sweeps.store.trials import find_trial
-from sweeps.sweep import Sweep
+from sweeps.sweep import Sweep, open_sweep
 
 LANDER: Final = "LunarLander"
 """The prefix of the ids of the environments whose observations are understood here."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedPolicy:
-    """A trained policy and its origin."""
-
-    policy: ActorCritic
-    config: TrainConfig
-    trial: int
-    training: int
-    """Which of the trial's trainings, from 0."""
-
-    @property
-    def is_lander(self) -> bool:
-        return self.config.env.id.startswith(LANDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,33 +51,21 @@ class Episode:
 
 
 def best_policy(sweep: Sweep) -> TrainedPolicy:
-    """The policy of the best trial, or of the confirmed winner.
+    """The policy of models:/NAME@best; before one is registered, that of the best trial.
 
     Raises:
         ConfigError: no trial has finished, or its weights are missing.
     """
-    return policy_of(sweep, find_trial(sweep.optuna, "best"))
+    best = recorded_policy(sweep.optuna)
+    if best is None:
+        return policy_of(sweep, find_trial(sweep.optuna, "best"))
+    owner = sweep if best.study == sweep.study.name else open_sweep(sweep.store, best.study)
+    return policy_of(owner, owner.read_trials().all[best.trial], training=best.training)
 
 
-def policy_of(sweep: Sweep, trial: FrozenTrial) -> TrainedPolicy:
-    """The policy of a finished trial, from its median training.
-
-    Raises:
-        ConfigError: the weights are missing, or were not written by this program.
-    """
-    training = median_index(seed_scores(trial) or [0.0])
-    name = seed_folder(training, of=sweep.study.settings.seeds_per_trial) + POLICY_FILE
-    with TemporaryDirectory() as folder:
-        try:
-            run_id = str(trial.user_attrs[RUN_ID])
-            path = Path(sweep.store.runs().download_artifacts(run_id, name, folder))
-        except Exception as error:  # MLflow raises many kinds for a missing artifact
-            raise ConfigError(f"trial {trial.number} has no {name}: {error}") from None
-        try:
-            policy, config = load(path, origin=sweep.store.origin)
-        except ConfigError as error:  # the temporary path means nothing to its reader
-            raise ConfigError(str(error).replace(str(path), name)) from None
-    return TrainedPolicy(policy, config, trial.number, training)
+def is_lander(trained: TrainedPolicy) -> bool:
+    """Whether its environment's observations are those of LunarLander."""
+    return trained.config.env.id.startswith(LANDER)
 
 
 def fly(trained: TrainedPolicy, episodes: int, *, sampled: bool = False) -> list[Episode]:

@@ -35,7 +35,9 @@ from sweeps.run.objective import trial_configs, trial_seeds
 from sweeps.run.ray import connected
 from sweeps.run.supervisor import Launcher, run_trials_left
 from sweeps.schema import (
+    BEST_ALIAS,
     CONFIRM_SUFFIX,
+    CONFIRMED_ALIAS,
     EXPECTED_ERROR,
     EXPECTED_RETURN,
     EXPERIMENT_ID,
@@ -46,6 +48,7 @@ from sweeps.schema import (
     Ending,
 )
 from sweeps.scores import best_expected, expected, last_return, promise
+from sweeps.store.best_policy import recorded_policy
 from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.environment import clean_server_environment
 from sweeps.store.presence import require_recorded
@@ -157,12 +160,15 @@ def conclude(sweep: Sweep, trials: Trials) -> None:
         say(f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}")
     point = f', point "{best.user_attrs[POINT]}"' if sweep.study.has_points else ""
     say(f"best: {promise(best.number, best.values[0], first.likely)}{point}")
+    policy = recorded_policy(sweep.optuna)
+    if policy is not None:
+        say(f"best policy: {policy}; models:/{name}@{BEST_ALIAS}")
     winner = sweep.optuna.user_attrs.get(WINNER)
     if winner is None:
         confirm = hint("confirm", folder, study=name)
-        print(f"      models:/{name}@best; measure how much of its score is luck: {confirm}")
+        print(f"      is the best trial better than the base, or lucky: {confirm}")
     else:
-        say(f"      models:/{name}@best is trial {winner}, confirmed on fresh seeds")
+        say(f"confirmed: trial {winner}; models:/{name}@{CONFIRMED_ALIAS}")
     ui = "" if sweep.store.tracked_remotely else f"{hint('ui', folder)}  ->  "
     print(f"next: {ui}{sweep_url(sweep)}")
     print(f"      {hint('reproduce', folder, study=name, trial='best')}")

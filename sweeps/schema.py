@@ -94,6 +94,9 @@ BUDGET: Final = "sweeps.budget"
 WINNER: Final = "sweeps.winner"
 """Number of the trial whose configuration is confirmed, None if none is; also a tag of the
 confirmation's run."""
+BEST_POLICY: Final = "sweeps.best_policy"
+"""The policy that flew best on fresh episodes, a `sweeps.store.best_policy.BestPolicy`; on the
+sweep's run: in words."""
 CHECKED: Final = "sweeps.checked"
 """The first trial that the next check compares with its run; those before it are in order."""
 RACE: Final = "sweeps.race"
@@ -128,6 +131,11 @@ SHOWN_SCORE: Final = "sweeps.score"
 """The value of the metric `SCORE` on its run."""
 SHOWN_EXPECTED: Final = "sweeps.expected"
 """The value of the metric `EXPECTED_RETURN` on its run."""
+CHOICE_RETURNS: Final = "sweeps.choice_returns"
+"""Return of each choice episode that its policies flew to find the best one: a list per training
+seed, empty if that one did not fly."""
+TEST_RETURNS: Final = "sweeps.test_returns"
+"""The same for the test episodes, which only the best policy flies."""
 
 FIXED_PARAMS: Final = "fixed_params"
 """A system attribute, Optuna's own: parameters that were given instead of drawn."""
@@ -169,11 +177,19 @@ VERDICT: Final = "sweeps.verdict"
 """On a replay: a `Verdict`."""
 
 BEST_TRIAL: Final = "sweeps.best_trial"
-"""On a sweep's run: number of the trial that was published."""
+"""On a sweep's run: number of the best trial."""
 TRIALS: Final = "sweeps.trials_"
 """On a sweep's run, followed by an `Ending`: how many trials ended so."""
 NOTE: Final = "mlflow.note.content"
 """On a sweep's run and on its experiment: Markdown that the UI shows."""
+
+# --- tags of a version of the registered model ---
+
+COMPARED: Final = "sweeps.compared"
+"""How many policies flew the choice episodes with it."""
+TRAINING: Final = "sweeps.training"
+"""Which of its trial's trainings it is from, if there are several; also of a LoggedModel that is
+not that of the median one."""
 
 # --- tags of an MLflow experiment ---
 
@@ -193,6 +209,15 @@ BEST_SCORE: Final = "best/score"
 """On a sweep's run, over the number of trials, as are the next two: of its best trial."""
 BEST_EXPECTED: Final = "best/expected_return"
 BEST_EXPECTED_ERROR: Final = "best/expected_return_error"
+CHOICE_RETURN: Final = "choice/return_mean"
+"""On a trial's run, if its policy was one of the leaders: over the choice episodes."""
+TEST_RETURN: Final = "test/return_mean"
+"""On the run of a trial whose policy was the best: over the test episodes."""
+BEST_POLICY_CHOICE: Final = "best_policy/choice"
+"""On a sweep's run, over the number of trials, as are the next two: the best policy's; also tags of
+its version of the registered model."""
+BEST_POLICY_TEST: Final = "best_policy/test"
+BEST_POLICY_SUCCESS_RATE: Final = "best_policy/success_rate"
 CONFIRM_MEAN: Final = "confirm/mean"
 """On a confirmation's run, over the number of its trials, as are the next ones: the winner's."""
 CONFIRM_MEAN_LOW: Final = "confirm/mean_low"

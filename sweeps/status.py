@@ -15,8 +15,9 @@ from lander.terminal import say
 from sweeps.endings import ending
 from sweeps.estimates import Expected
 from sweeps.hints import no_sweep
-from sweeps.schema import WINNER, Ending
+from sweeps.schema import BEST_POLICY, WINNER, Ending
 from sweeps.scores import best_expected, promise
+from sweeps.store.best_policy import BestPolicy
 from sweeps.store.store import Store
 from sweeps.store.trials import read_trials
 
@@ -46,6 +47,8 @@ def parts(row: Mapping[str, Any]) -> Iterator[str]:
             row["best_expected_return"], nan if error is None else error, row["best_trainings"]
         )
         yield f"best: {promise(row['best_trial'], row['best_value'], likely)}"
+    if row["best_policy"] is not None:
+        yield f"best policy: {BestPolicy(**row['best_policy'])}"
     if row["winner"] is not None:
         yield f"confirmed: trial {row['winner']}"
 
@@ -63,5 +66,6 @@ def summary(study: optuna.Study) -> dict[str, Any]:
         "best_expected_return": best.likely.value if best else None,
         "best_expected_return_error": best.likely.known_error if best else None,
         "best_trainings": best.likely.trainings if best else None,
+        "best_policy": study.user_attrs.get(BEST_POLICY),
         "winner": study.user_attrs.get(WINNER),
     }

@@ -13,7 +13,11 @@ from sweeps.schema import (
     BEST_ALIAS,
     BEST_EXPECTED,
     BEST_EXPECTED_ERROR,
+    BEST_POLICY_CHOICE,
+    BEST_POLICY_SUCCESS_RATE,
+    BEST_POLICY_TEST,
     BEST_SCORE,
+    CHOICE_RETURN,
     CONFIRM_SUFFIX,
     CONFIRMED_ALIAS,
     EXPECTED_ERROR,
@@ -23,6 +27,7 @@ from sweeps.schema import (
     SCORE,
     SECONDS,
     SUPERSEDED,
+    TEST_RETURN,
     TRIALS,
     VERDICT,
     Chart,
@@ -63,7 +68,10 @@ def test_every_recorded_metric_is_a_row_of_the_table_and_no_other_is() -> None:
     confirmed = [name for name in vars(schema).values() if str(name).startswith("confirm/")]
     scores = [SCORE, EXPECTED_RETURN, EXPECTED_ERROR]
     bests = [BEST_SCORE, BEST_EXPECTED, BEST_EXPECTED_ERROR]
-    assert list(METRICS) == [*CURVES, *FINALS, *scores, *bests, *confirmed]
+    flights = [CHOICE_RETURN, TEST_RETURN]
+    policies = [BEST_POLICY_CHOICE, BEST_POLICY_TEST, BEST_POLICY_SUCCESS_RATE]
+    listed = [*CURVES, *FINALS, *scores, *bests, *flights, *policies, *confirmed]
+    assert list(METRICS) == listed
 
 
 def test_every_recorded_name_is_a_row_of_a_table_and_no_other_is() -> None:

@@ -22,7 +22,6 @@ from analysis.experiments.results import (
     sampled_returns,
     trainings,
 )
-from analysis.flight import policy_of
 from analysis.load import load_curves
 from lander.errors import ConfigError
 from lander.files import write_aside
@@ -31,6 +30,7 @@ from lander.terminal import say
 from sweeps.endings import seconds
 from sweeps.hints import hint
 from sweeps.lifecycle.points import given, point_names
+from sweeps.publish.policies import policy_of
 from sweeps.run.cores import usable_cores
 from sweeps.run.objective import trial_seeds
 from sweeps.schema import CPU_MODEL, POINT, RETURNS, RUN_ID, VERSION

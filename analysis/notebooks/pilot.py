@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.flight import Episode, TrainedPolicy, best_policy, entropies, expected, fly, realised
+from analysis.flight import Episode, best_policy, entropies, expected, fly, is_lander, realised
 from analysis.notebooks.answer import Answer
 from analysis.notebooks.thrust import ENGINES, engines
 from analysis.stats import mean_estimate, share_estimate
@@ -26,6 +26,7 @@ from sweeps.charts.style import (
     solved_line,
     threshold_of,
 )
+from sweeps.publish.policies import TrainedPolicy
 from sweeps.sweep import Sweep
 
 EPISODES = 100
@@ -64,7 +65,7 @@ class Flown:
 
 
 def fly_best(sweep: Sweep, *, episodes: int = EPISODES) -> Flown:
-    """Fly the policy of a sweep's best trial, or of its confirmed winner.
+    """Fly the best policy of a sweep.
 
     Raises:
         ConfigError: no trial has finished.
@@ -97,7 +98,7 @@ def gif(trained: TrainedPolicy, flight: Episode) -> bytes | None:
 
 def no_lander(flown: Flown) -> Answer | None:
     """The answer for an environment whose observations are not those of LunarLander."""
-    if flown.trained.is_lander:
+    if is_lander(flown.trained):
         return None
     return Answer(f"{flown.trained.config.env.id} has no craft, pad and engines to draw.")
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from PIL import Image, ImageDraw, ImageFont
 
-from analysis.flight import LANDER, policy_of, retrace
+from analysis.flight import LANDER, retrace
 from lander.env import AnyEnv, as_config
 from lander.evaluation import Evaluation, evaluate, play, random_act_fn, replay
 from lander.gif import EVERY, SHRINK, write
 from lander.seeds import final_seeds
+from sweeps.publish.policies import policy_of
 from sweeps.schema import RETURNS
 from sweeps.sweep import Sweep
 
@@ -83,13 +84,16 @@ def chosen(ranked: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:
     return {roles[rank]: ranked[rank] for rank in sorted(roles)}
 
 
-def fly_again(sweep: Sweep, role: str, trial: FrozenTrial) -> Flight:
-    """The final episodes of a trial once more, from the recorded weights of its median training.
+def fly_again(
+    sweep: Sweep, role: str, trial: FrozenTrial, *, training: int | None = None
+) -> Flight:
+    """The final episodes of a trial once more, from the recorded weights of a training, or of its
+    median one.
 
     Raises:
         ConfigError: the weights are missing, or were not written by this program.
     """
-    trained = policy_of(sweep, trial)
+    trained = policy_of(sweep, trial, training=training)
     # all at once, as in training: the size of a batch can change the last bit
     flown = evaluate(trained.policy, trained.config.env, seeds=final_seeds(trained.config))
     recorded = trial.user_attrs.get(RETURNS, [])

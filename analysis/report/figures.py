@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from optuna.trial import FrozenTrial
 
 from analysis.charts.curves import curves
 from analysis.confirm.figure import confirmation_figure
@@ -152,9 +154,9 @@ def flights_part(records: Records) -> list[Block]:
         return ["No trial has finished: there is no policy to fly yet."]
     flights: list[Flight] = []
     troubles: list[str] = []
-    for role, trial in chosen([one.trial for one in records.ranked]).items():
+    for role, trial, training in pilots(records):
         try:
-            flights.append(fly_again(records.sweep, role, trial))
+            flights.append(fly_again(records.sweep, role, trial, training=training))
         except Exception as error:  # weights can be missing or damaged in many ways
             troubles.append(f"The {role}, trial {trial.number}, could not be flown: {error}")
     if not flights:
@@ -173,6 +175,18 @@ def flights_part(records: Records) -> list[Block]:
     alt = "The same episode flown by " + ", ".join(flight.role for flight in flights)
     picture = Picture("flights", "gif", sheet.gif, alt, caption + checked(flights), still)
     return [picture, *(line(trouble) for trouble in troubles)]
+
+
+def pilots(records: Records) -> Iterator[tuple[str, FrozenTrial, int | None]]:
+    """Whose policies are shown, each trial once: the best policy, or before one is published that
+    of the best trial; those of the median and the worst trial, from their median trainings."""
+    roles, policy = chosen([one.trial for one in records.ranked]), records.policy
+    if policy is not None and policy.study == records.name:
+        roles.pop("best")
+        yield "best policy", records.trials.all[policy.trial], policy.training
+        roles = {role: one for role, one in roles.items() if one.number != policy.trial}
+    for role, trial in roles.items():
+        yield role, trial, None
 
 
 def checked(flights: Sequence[Flight]) -> str:

@@ -22,6 +22,7 @@ from lander.metrics import EVAL_RETURN
 from sweeps.endings import ending
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, RETURNS, Ending
 from sweeps.scores import Ranked, expected, seed_scores
+from sweeps.store.best_policy import BestPolicy, recorded_policy
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep, open_sweep, trial_runs
@@ -48,6 +49,8 @@ class Records:
     """The parent run of the confirmation."""
     published: Run | None
     """The run whose policy is models:/NAME@best."""
+    policy: BestPolicy | None
+    """The best policy, once one is published."""
     confirmed: ModelVersion | None
     """The version models:/NAME@confirmed."""
 
@@ -144,6 +147,7 @@ def read_records(store: Store, name: str) -> Records:
         unconfirmed=unconfirmed,
         confirmation=confirmation,
         published=published_run(store, name),
+        policy=recorded_policy(sweep.optuna),
         confirmed=registered(store, name, CONFIRMED_ALIAS),
     )
 

@@ -181,6 +181,8 @@ def flying(records: Records) -> Iterator[str]:
     if published is None:
         yield line(f"`models:/{records.name}@{BEST_ALIAS}` is registered when the sweep ends.")
         return
+    if records.policy is not None:
+        yield line(f"Best policy: {records.policy}.")
     yield line(
         f"To fly it, in stock Gymnasium: `models:/{records.name}@{BEST_ALIAS}` is the policy of "
         f"`{published.info.run_name}`."

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sweeps.doctor.finding import Finding
-from sweeps.hints import hint
 from sweeps.lifecycle.creation import role
+from sweeps.publish.best_policy import publish_best_policy
 from sweeps.publish.registry import (
     describe_by_origin,
     is_described,
-    move_alias,
-    origin_text,
     registered_model,
     versions,
 )
-from sweeps.schema import BEST_ALIAS, BEST_TRIAL, PARENT_RUN, ROLE, RUN_ID, SWEEP_ID, WINNER
+from sweeps.schema import BEST_ALIAS, BEST_TRIAL, PARENT_RUN, ROLE, RUN_ID, SWEEP_ID
 from sweeps.store import presence
+from sweeps.store.best_policy import recorded_policy
 from sweeps.store.mlflow_client import search_all_runs
 from sweeps.store.presence import Presence
 from sweeps.store.store import Store
@@ -95,16 +94,11 @@ def repair_registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
 
 def restore_alias(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Finding]:
     """Register the best policy again after somebody deleted the registered model or its alias."""
-    client, what = sweep.store.runs(), f"models:/{sweep.study.name}@{BEST_ALIAS} is gone"
-    if WINNER in sweep.optuna.user_attrs:
-        remedy = hint("confirm", sweep.store.folder, study=sweep.study.name)
-        yield Finding(f"{what}: to register the winner again: {remedy}", repaired=False)
-        return
-    run_id = str(sweep.read_trials().all[number].user_attrs[RUN_ID])
+    client, best = sweep.store.runs(), recorded_policy(sweep.optuna)
+    run_id = best.run_id if best else str(sweep.read_trials().all[number].user_attrs[RUN_ID])
     if not client.search_logged_models([sweep.experiment_id], f"source_run_id = '{run_id}'"):
         return  # nothing to register: a tag of the run says why
-    yield Finding(f"{what}: registered again")
+    yield Finding(f"models:/{sweep.study.name}@{BEST_ALIAS} is gone: registered again")
     if not dry_run:
         with sweep.store.publication_lock:  # two processes would each register it
-            text = origin_text(client, run_id)
-            move_alias(client, sweep, run_id=run_id, alias=BEST_ALIAS, description=text)
+            publish_best_policy(client, sweep, sweep.read_trials(), [])

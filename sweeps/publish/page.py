@@ -23,6 +23,7 @@ from sweeps.schema import (
     Role,
 )
 from sweeps.scores import Ranked, best_expected, expected, promise
+from sweeps.store.best_policy import recorded_policy
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep
@@ -41,6 +42,7 @@ def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
     """Record the note that the UI shows on the experiment and the parent run, and the table."""
     name, store = sweep.study.name, sweep.store.folder
     best = best_recorded(trials) or best_expected(trials.all)
+    policy = recorded_policy(sweep.optuna)
     lines = [
         f"**{name}**: PPO on `{sweep.study.base.env.id}`, {trials.total} trials of "
         f"{max(config.total_steps for config in sweep.study.configs):,} environment steps, "
@@ -58,8 +60,11 @@ def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
             f"Reproduce it bit for bit: `{hint('reproduce', store, study=name, trial='best')}`",
             "",
             f"Its config: `{hint('export', store, study=name, trial='best')}`",
+        ]
+    if policy is not None:
+        lines += [
             "",
-            f'Its policy: `mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")`',
+            f'Best policy: {policy}: `mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")`',
         ]
     note = "\n".join(lines)
     for key, value in (

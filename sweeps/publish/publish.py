@@ -15,15 +15,15 @@ from optuna.trial import TrialState
 
 from lander.terminal import say
 from sweeps.endings import SETTLED, SUPERSEDING, ending
+from sweeps.publish.best_policy import metrics, publish_best_policy
 from sweeps.publish.page import best_recorded, describe
-from sweeps.publish.registry import move_alias, origin_text
 from sweeps.record.delivery import drain
 from sweeps.record.recorder import tolerated
 from sweeps.schema import (
-    BEST_ALIAS,
     BEST_EXPECTED,
     BEST_EXPECTED_ERROR,
     BEST_GIF,
+    BEST_POLICY,
     BEST_SCORE,
     BEST_TRIAL,
     EXPECTED_ERROR,
@@ -35,9 +35,9 @@ from sweeps.schema import (
     SHOWN_SCORE,
     TRIALS,
     WARNING,
-    WINNER,
 )
 from sweeps.scores import expected, parameters
+from sweeps.store.best_policy import recorded_policy
 from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
@@ -86,13 +86,12 @@ def publish_all(sweep: Sweep) -> list[str]:
             client.log_artifact(sweep.run_id, str(path))
     if best is not None:
         best_run = str(best.trial.user_attrs[RUN_ID])
+        with tolerated(warnings, "the best policy in the registry"):
+            best_policy = publish_best_policy(client, sweep, trials, warnings)
+            best_run = best_run if best_policy is None else best_policy.run_id
         with tolerated(warnings, BEST_GIF), TemporaryDirectory() as folder:
             gif = client.download_artifacts(best_run, LANDING_GIF, folder)
             client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / BEST_GIF)))
-        if WINNER not in sweep.optuna.user_attrs:  # a higher score does not make a better policy
-            with tolerated(warnings, "the best policy in the registry"):
-                text = origin_text(client, best_run)
-                move_alias(client, sweep, run_id=best_run, alias=BEST_ALIAS, description=text)
     with tolerated(warnings, "the summary"):
         summarise(client, sweep, trials, warnings)
     return warnings
@@ -118,6 +117,10 @@ def summarise(client: MlflowClient, sweep: Sweep, trials: Trials, warnings: Sequ
             step=len(trials.all),
         )
         client.set_tag(sweep.run_id, BEST_TRIAL, str(best.trial.number))
+    policy = recorded_policy(sweep.optuna)
+    if policy is not None:
+        log_numbers(client, sweep.run_id, metrics(policy), step=len(trials.all))
+        client.set_tag(sweep.run_id, BEST_POLICY, str(policy))
     count = Counter(map(ending, trials.all))
     for how in (*SETTLED, *SUPERSEDING):
         client.set_tag(sweep.run_id, TRIALS + how, str(count[how]))

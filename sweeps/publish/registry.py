@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from lander.errors import ConfigError
 from lander.metrics import FINAL_RETURN
-from sweeps.schema import SWEEP_ID, TRIAL_NUMBER
+from sweeps.schema import SWEEP_ID, TRAINING, TRIAL_NUMBER
 from sweeps.store.presence import UNKNOWN
 from sweeps.sweep import Sweep
 
@@ -28,18 +28,23 @@ def move_alias(
     alias: str,
     description: str,
     tags: Mapping[str, str] | None = None,
+    model_id: str | None = None,
 ) -> None:
     """Let models:/STUDY@ALIAS be the model of this run, with this description and these tags of its
     version; doing so again changes nothing.
 
-    Hold `Store.publication_lock`: two processes would each register it.
+    `model_id` names the model if it is not the one that the run was recorded with. Hold
+    `Store.publication_lock`: two processes would each register it.
 
     Raises:
         ConfigError: the run has no model, or the registered one belongs to another sweep.
     """
     name = sweep.study.name
     model = registered_model(client, name)
-    require_model(client, sweep, run_id=run_id)
+    if model_id is None:
+        logged = require_model(client, sweep, run_id=run_id)
+    else:
+        logged = client.get_logged_model(model_id)
     if model is None:
         text = f"Policies of study {name}: raw observations in, env actions out."
         model = client.create_registered_model(name, tags=owner(sweep), description=text)
@@ -48,7 +53,12 @@ def move_alias(
         if key not in model.tags:
             client.set_registered_model_tag(name, key, value)
     version = registered_version(
-        client, sweep, run_id=run_id, description=description, tags=tags or {}
+        client,
+        sweep,
+        run_id=run_id,
+        model=logged,
+        description=description,
+        tags={**origin_tags(client, run_id), **owner(sweep), **(tags or {})},
     )
     if str(model.aliases.get(alias)) != str(version.version):
         client.set_registered_model_alias(name, alias, version.version)
@@ -98,26 +108,21 @@ def registered_version(
     sweep: Sweep,
     *,
     run_id: str,
+    model: LoggedModel,
     description: str,
     tags: Mapping[str, str],
 ) -> ModelVersion:
-    """The version of a run's model, registered unless an earlier attempt did.
-
-    Raises:
-        ConfigError: the run has no model.
-    """
-    all_tags = {**origin_tags(client, run_id), **owner(sweep), **tags}
+    """The version of a run's model, registered unless an earlier attempt did."""
     for version in versions(client, sweep):
-        if version.run_id == run_id:
-            describe_version(client, version, description=description, tags=all_tags)
+        if version.source == model.model_uri:
+            describe_version(client, version, description=description, tags=tags)
             return version
-    model = require_model(client, sweep, run_id=run_id)
     return client.create_model_version(
         sweep.study.name,
         model.model_uri,
         run_id=run_id,
         model_id=model.model_id,
-        tags=all_tags,
+        tags=dict(tags),
         description=description,
     )
 
@@ -134,7 +139,7 @@ def describe_version(
 
 
 def require_model(client: MlflowClient, sweep: Sweep, *, run_id: str) -> LoggedModel:
-    """The model of a run.
+    """The model that a run was recorded with.
 
     Raises:
         ConfigError: it has none.
@@ -142,9 +147,10 @@ def require_model(client: MlflowClient, sweep: Sweep, *, run_id: str) -> LoggedM
     models = client.search_logged_models(
         [sweep.experiment_id], filter_string=f"source_run_id = '{run_id}'"
     )
-    if not models:
-        raise ConfigError(f"run {run_id} has no model in its record")
-    return models[0]
+    for model in models:
+        if TRAINING not in model.tags:
+            return model
+    raise ConfigError(f"run {run_id} has no model in its record")
 
 
 def versions(client: MlflowClient, sweep: Sweep) -> list[ModelVersion]:

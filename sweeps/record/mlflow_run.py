@@ -19,7 +19,7 @@ from mlflow.models import Model
 
 from sweeps.record.entries import Batch, End, Entry, File, KnownRun, RunBegun, SavedModel
 from sweeps.record.files import file_inside, folder_inside, local_folder
-from sweeps.schema import RECORD_KEY
+from sweeps.schema import RECORD_KEY, TRAINING
 from sweeps.store.mlflow_errors import Undeliverable, required_id
 
 
@@ -119,7 +119,6 @@ class MlflowRun:
 
     def _model(self, entry: SavedModel) -> None:
         folder = folder_inside(self._folder, entry.path)
-        model = Model.load(folder)
         run = self._client.get_run(self.run_id)
         logged = self._logged_model(run, entry)
         model_id = required_id(logged.model_id)
@@ -127,11 +126,7 @@ class MlflowRun:
             self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, entry.step)])
         metrics = [Metric(*point, model_id=model_id) for point in entry.points]
         self._client.log_batch(self.run_id, metrics=metrics)
-        model.run_id, model.model_id, model.model_uuid = self.run_id, model_id, model_id
-        model.artifact_path = logged.artifact_location
-        model.save(folder / "MLmodel")
-        self._client.log_model_artifacts(model_id, str(folder))
-        self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+        upload_model(self._client, logged, folder, run_id=self.run_id)
         self._note_copy(logged.artifact_location)
         self.delivered.append(folder)
 
@@ -140,9 +135,9 @@ class MlflowRun:
         experiment_id = run.info.experiment_id
         if self.redelivery:
             query = f"source_run_id = '{self.run_id}'"
-            models = list(self._client.search_logged_models([experiment_id], query))
-            if models:
-                return models[0]
+            for model in self._client.search_logged_models([experiment_id], query):
+                if TRAINING not in model.tags:
+                    return model
         return self._client.create_logged_model(
             experiment_id, entry.path, source_run_id=self.run_id, params=entry.params
         )
@@ -151,6 +146,16 @@ class MlflowRun:
         folder = local_folder(uri)
         if folder is not None:
             self.written.add(folder)
+
+
+def upload_model(client: MlflowClient, logged: LoggedModel, folder: Path, *, run_id: str) -> None:
+    """Upload the files of a LoggedModel, as `save_model` wrote them; again changes nothing."""
+    model, model_id = Model.load(folder), required_id(logged.model_id)
+    model.run_id, model.model_id, model.model_uuid = run_id, model_id, model_id
+    model.artifact_path = logged.artifact_location
+    model.save(folder / "MLmodel")
+    client.log_model_artifacts(model_id, str(folder))
+    client.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
 
 def key_of(folder: Path, start: int) -> str:

@@ -149,7 +149,7 @@ class RetryingStorage(RDBStorage):
             trial_rows.record_heartbeat(connection, trial_id)
 
     @retrying
-    def set_late_attr(self, trial: FrozenTrial, key: str, value: str | float) -> None:
+    def set_late_attr(self, trial: FrozenTrial, key: str, value: object) -> None:
         """Set an attribute of a trial even after it ended, which Optuna itself refuses."""
         with self.engine.begin() as connection:
             trial_rows.set_late_attr(connection, id_of(trial), key, value)

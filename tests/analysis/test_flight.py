@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from analysis.flight import Episode, TrainedPolicy, best_policy, entropies, expected, fly, realised
+from analysis.flight import Episode, best_policy, entropies, expected, fly, is_lander, realised
 from analysis.notebooks import actions as action_answers
 from analysis.notebooks import pilot as pilot_answers
 from analysis.notebooks.pilot import Flown, fly_best
@@ -22,6 +22,8 @@ from lander.policy import make_policy
 from lander.resolve import resolve
 from lander.seeds import FLIGHT_SEED, seed_range
 from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.policies import TrainedPolicy
+from sweeps.schema import BEST_ALIAS
 from sweeps.store.store import Store
 from sweeps.study.study import find_study
 from sweeps.sweep import open_sweep
@@ -189,11 +191,14 @@ def test_without_a_critic_nothing_was_expected() -> None:
 
 def test_the_best_pilot_flies_as_it_is_recorded(mini: Store) -> None:
     sweep = open_sweep(mini, "mini")
-    best = best_policy(sweep)
-    trial = sweep.read_trials().best
+    best, version = best_policy(sweep), mini.runs().get_model_version_by_alias("mini", BEST_ALIAS)
+    assert str(best.trial) == version.tags["optuna.trial_number"]
+    trial, recorded = sweep.read_trials().best, sweep.optuna.user_attrs["sweeps.best_policy"]
     assert trial is not None
-    assert best.trial == trial.number
-    assert best.is_lander
+    sweep.optuna.set_user_attr("sweeps.best_policy", None)  # as before it is published
+    assert best_policy(open_sweep(mini, "mini")).trial == trial.number
+    sweep.optuna.set_user_attr("sweeps.best_policy", recorded)
+    assert is_lander(best)
     flown = fly_best(sweep, episodes=2)
     assert [flight.seed for flight in flown.flights] == [FLIGHT_SEED, FLIGHT_SEED + 1]
     assert action_answers.bins_searched(sweep) == [3, 5, 7]

@@ -29,7 +29,7 @@ from analysis.confirm.record import conclude
 from analysis.confirm.words import tables, verdict
 from analysis.markdown import line, plain_table
 from analysis.report.document import Block, Picture, html
-from analysis.report.figures import flights_part
+from analysis.report.figures import flights_part, pilots
 from analysis.report.records import Records, read_records
 from analysis.report.report import SECTIONS, compose, write_report
 from analysis.report.result import brief, next_step, question, result_part, searched
@@ -38,10 +38,11 @@ from analysis.stats import mean_estimate
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
 from sweeps.lifecycle.start import start_sweep
-from sweeps.publish.registry import move_alias
+from sweeps.publish.best_policy import publish_best_policy
 from sweeps.run.worker import work
-from sweeps.schema import BEST_ALIAS, BUDGET, RETURNS, RUN_ID, SEED_SCORES, TimePart
+from sweeps.schema import BUDGET, RETURNS, RUN_ID, SEED_SCORES, TimePart
 from sweeps.scores import last_return, ranked, seed_scores
+from sweeps.store.best_policy import recorded_policy
 from sweeps.store.store import Store, quiet
 from sweeps.store.trials import Trials
 from sweeps.study.ranges import read_range
@@ -182,11 +183,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         patch.setattr(sweeps.run.objective, "train", sometimes)
         work(store, "tiny", index=0, seconds=None)
     sweep = open_sweep(store, "tiny")
-    best = sweep.read_trials().best
-    assert best is not None
-    move_alias(
-        store.runs(), sweep, run_id=best.user_attrs[RUN_ID], alias=BEST_ALIAS, description="best"
-    )
+    publish_best_policy(store.runs(), sweep, sweep.read_trials(), [])
     return sweep
 
 
@@ -321,7 +318,10 @@ def test_the_box_has_the_best_score_its_interval_and_what_to_type(
     assert "5 trials: 4 finished, 0 pruned, 1 failed." in box
     assert f"It is not confirmed yet: make confirm STUDY=tiny STORE={folder} measures it." in box
     assert f"make reproduce STUDY=tiny TRIAL={best.number} STORE={folder}" in box
-    assert f"models:/tiny@best is the policy of trial-{best.number:04d}." in box
+    policy = recorded_policy(swept.optuna)
+    assert policy is not None
+    assert f"Best policy: {policy}." in box
+    assert f"models:/tiny@best is the policy of trial-{policy.trial:04d}." in box
     assert f'set_tracking_uri("sqlite:///{folder}/mlflow.db")' in box
     assert f"make confirm STUDY=tiny STORE={folder}" in report.page.text["Confirmation"]
 
@@ -440,10 +440,27 @@ def test_all_flights_on_the_sheet_share_a_seed_and_return_the_record(
 ) -> None:
     text = " ".join(report.page.text["Flights"].split())
     assert "One episode, reset seed 2000000, on one clock;" in text
+    shown = [role for role, *_ in pilots(report.records)]
+    assert shown[0] == "best policy"
     assert (
-        "Flown anew from the recorded weights, all final episodes of best, median, worst returned "
+        f"Flown anew from the recorded weights, all final episodes of {', '.join(shown)} returned "
         "what is recorded, to the last bit." in text
     )
+
+
+def test_the_sheet_shows_the_best_policy_and_each_trial_once(report: Written) -> None:
+    records, ranked = report.records, [one.trial for one in report.records.ranked]
+    policy = records.policy
+    assert policy is not None
+    first, *others = pilots(records)
+    assert first == ("best policy", records.trials.all[policy.trial], policy.training)
+    assert {trial.number for _, trial, _ in others}.isdisjoint({policy.trial})
+    before = list(pilots(replace(records, policy=None)))
+    assert before == [
+        ("best", ranked[0], None),
+        ("median", ranked[2], None),
+        ("worst", ranked[3], None),
+    ]
 
 
 def test_where_it_was_made_comes_from_the_tags(report: Written) -> None:
@@ -527,9 +544,10 @@ def test_a_sweep_of_which_nothing_has_finished_has_a_report(swept: Sweep) -> Non
 
 
 def test_a_policy_that_is_missing_is_said_and_the_others_fly(report: Written) -> None:
-    records, best = report.records, report.records.best
-    assert best is not None
-    run = records.sweep.store.runs().get_run(best.user_attrs[RUN_ID])
+    records, policy = report.records, report.records.policy
+    assert policy is not None
+    others = [role for role, *_ in pilots(records)][1:]
+    run = records.sweep.store.runs().get_run(policy.run_id)
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     for weights in artifacts.glob("seed_*/policy.pt"):
         weights.rename(weights.with_suffix(".gone"))
@@ -539,9 +557,9 @@ def test_a_policy_that_is_missing_is_said_and_the_others_fly(report: Written) ->
         for weights in artifacts.glob("seed_*/policy.gone"):
             weights.rename(weights.with_suffix(".pt"))
     assert isinstance(picture, Picture)
-    assert picture.alt == "The same episode flown by median, worst, at random"
+    assert picture.alt == "The same episode flown by " + ", ".join([*others, "at random"])
     assert isinstance(said, str)
-    assert said.startswith(f"The best, trial {best.number}, could not be flown: ")
+    assert said.startswith(f"The best policy, trial {policy.trial}, could not be flown: ")
     assert "policy.pt" in said
 
 

@@ -124,10 +124,10 @@ class InterruptAfter:
             raise KeyboardInterrupt
 
 
-def was_interrupted(call: Callable[[], object], number: int) -> bool:
+def was_interrupted(call: Callable[[], object], at: int | InterruptAfter) -> bool:
     """Interrupt a function after that call; False if it made fewer."""
     try:
-        with at_each_call(lambda _: None, InterruptAfter(number)):
+        with at_each_call(lambda _: None, InterruptAfter(at) if isinstance(at, int) else at):
             call()
     except KeyboardInterrupt:
         return True

@@ -233,7 +233,7 @@ def test_a_sweep_is_published_though_figures_and_registry_fail(
     run_one(sweep)
     with monkeypatch.context() as patch:
         patch.setattr("sweeps.charts.search.write_figures", fails("matplotlib"))
-        patch.setattr("sweeps.publish.publish.move_alias", fails("registry"))
+        patch.setattr("sweeps.publish.best_policy.move_alias", fails("registry"))
         publish(sweep)
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" is missing")[0] for line in lines] == [

@@ -27,6 +27,7 @@ from sweeps.publish.page import run_table, sweep_url
 from sweeps.run.objective import trial_configs
 from sweeps.schema import RUN_ID
 from sweeps.scores import expected, promise
+from sweeps.store.best_policy import recorded_policy
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep, open_sweep
@@ -81,7 +82,14 @@ def test_params_are_the_resolved_config_under_dotted_names(sweep: Sweep, runs: l
 def test_curves_and_finals_have_their_documented_names(sweep: Sweep, runs: list[Run]) -> None:
     run = of_role(runs, "trial")[0]
     recorded = set(run.data.metrics)
-    assert recorded <= {*CURVES, *FINALS, "score", "expected_return", "expected_return_error"}
+    published = {
+        "score",
+        "expected_return",
+        "expected_return_error",
+        "choice/return_mean",
+        "test/return_mean",
+    }
+    assert recorded <= {*CURVES, *FINALS, *published}
     assert {*FINALS, "score"} <= recorded
     assert {"eval/return_mean", "loss/policy", "time/env_steps_per_second"} <= recorded
     history = sweep.store.runs().get_metric_history(run.info.run_id, "eval/return_mean")
@@ -189,7 +197,11 @@ def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:
     likely = Expected(row["best_expected_return"], row["best_expected_return_error"])
     assert likely == expected(sweep.read_trials().all)[0].likely
     line = python_m("sweeps", "status", "--store", mini.folder).stdout
-    assert line.endswith(f"; best: {promise(best.number, best.values[0], likely)}\n")
+    policy = recorded_policy(open_sweep(mini, "mini").optuna)
+    assert policy is not None
+    assert row["best_policy"]["test"] == policy.test
+    of_best = promise(best.number, best.values[0], likely)
+    assert line.endswith(f"; best: {of_best}; best policy: {policy}\n")
 
 
 @pytest.mark.parametrize("which", ["best", pytest.param("0", marks=pytest.mark.slow)])

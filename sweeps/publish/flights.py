@@ -1,0 +1,119 @@
+"""Flights of recorded policies on episodes that their trainings did not see, recorded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from optuna.trial import FrozenTrial
+
+from lander.config import EnvConfig
+from lander.evaluation import evaluate
+from lander.lunar import Physics, training_physics
+from lander.seeds import CHOICE_SEED, TEST_SEED, seed_range
+from sweeps.publish.policies import TrainedPolicy, final_means, policy_of
+from sweeps.schema import (
+    CHOICE_RETURN,
+    CHOICE_RETURNS,
+    RUN_ID,
+    TEST_RETURN,
+    TEST_RETURNS,
+    seed_folder,
+)
+from sweeps.scores import mean
+from sweeps.store.best_policy import policy_name
+from sweeps.sweep import Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What some episodes are flown for: their reset seeds and where their returns are recorded."""
+
+    first_seed: int
+    attribute: str
+    metric: str
+
+
+CHOICE: Final = Purpose(CHOICE_SEED, CHOICE_RETURNS, CHOICE_RETURN)
+TEST: Final = Purpose(TEST_SEED, TEST_RETURNS, TEST_RETURN)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recorded policy: one training of a finished trial."""
+
+    sweep: Sweep
+    """Where the trial is: the sweep, or its confirmation."""
+    trial: FrozenTrial
+    training: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.sweep.study.name, self.trial.number, self.training
+
+    @property
+    def name(self) -> str:
+        return policy_name(*self.key, of=self.trainings)
+
+    @property
+    def trainings(self) -> int:
+        """How many the trial has."""
+        return max(1, len(final_means(self.trial)))
+
+    @property
+    def score(self) -> float:
+        """The mean return of its final episodes."""
+        return final_means(self.trial)[self.training]
+
+    @property
+    def run_id(self) -> str:
+        return str(self.trial.user_attrs[RUN_ID])
+
+    @cached_property
+    def trained(self) -> TrainedPolicy:
+        """The policy, downloaded once.
+
+        Raises:
+            ConfigError: the weights are missing.
+        """
+        return policy_of(self.sweep, self.trial, training=self.training)
+
+    def recorded(self, purpose: Purpose) -> list[float]:
+        """The returns of the episodes that it has flown for this purpose."""
+        trainings = self.trial.user_attrs.get(purpose.attribute, [])
+        return list(trainings[self.training]) if self.training < len(trainings) else []
+
+    def has_flown(self, purpose: Purpose, *, episodes: int) -> bool:
+        """Whether so many episodes are on record."""
+        return len(self.recorded(purpose)) == episodes
+
+    def fly(self, purpose: Purpose, *, episodes: int) -> list[float]:
+        """Its returns, flown and recorded now unless they were before.
+
+        Raises:
+            ConfigError: the weights are missing.
+        """
+        if self.has_flown(purpose, episodes=episodes):
+            return self.recorded(purpose)
+        env = self.trained.config.env
+        seeds = seed_range(purpose.first_seed, episodes)
+        flown = evaluate(self.trained.policy, env, seeds=seeds, physics=physics_for(purpose, env))
+        self._record(purpose, list(flown.returns))
+        return list(flown.returns)
+
+    def _record(self, purpose: Purpose, returns: list[float]) -> None:
+        """Record returns with the trial and their mean on its run."""
+        store = self.sweep.store
+        name = seed_folder(self.training, of=self.trainings) + purpose.metric
+        store.runs().log_metric(self.run_id, name, mean(returns), step=0)
+        trainings = [*self.trial.user_attrs.get(purpose.attribute, [])]
+        trainings += [[] for _ in range(self.trainings - len(trainings))]
+        trainings[self.training] = returns
+        store.trials().set_late_attr(self.trial, purpose.attribute, trainings)
+
+
+def physics_for(purpose: Purpose, env: EnvConfig) -> Physics:
+    """What is reported is flown on the stock environment; what only chooses, as checkpoints do, on
+    the faster one where that is known to be equal."""
+    return "stock" if purpose == TEST else training_physics(env)

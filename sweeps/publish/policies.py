@@ -1,0 +1,61 @@
+"""The trained policies in the record of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from optuna.trial import FrozenTrial
+
+from lander.checkpoint import load
+from lander.config import TrainConfig
+from lander.errors import ConfigError
+from lander.policy import ActorCritic
+from sweeps.schema import POLICY_FILE, RETURNS, RUN_ID, seed_folder
+from sweeps.scores import mean, median_index
+from sweeps.sweep import Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedPolicy:
+    """A trained policy and its origin."""
+
+    policy: ActorCritic
+    config: TrainConfig
+    trial: int
+    training: int
+    """Which of the trial's trainings, from 0."""
+
+
+def policy_of(sweep: Sweep, trial: FrozenTrial, *, training: int | None = None) -> TrainedPolicy:
+    """The policy of a finished trial, from one of its trainings or from its median one.
+
+    Raises:
+        ConfigError: the weights are missing, or were not written by this program.
+    """
+    if training is None:
+        training = median_training(trial)
+    name = seed_folder(training, of=sweep.study.settings.seeds_per_trial) + POLICY_FILE
+    with TemporaryDirectory() as folder:
+        try:
+            run_id = str(trial.user_attrs[RUN_ID])
+            path = Path(sweep.store.runs().download_artifacts(run_id, name, folder))
+        except Exception as error:  # MLflow raises many kinds for a missing artifact
+            raise ConfigError(f"trial {trial.number} has no {name}: {error}") from None
+        try:
+            policy, config = load(path, origin=sweep.store.origin)
+        except ConfigError as error:  # the temporary path means nothing to its reader
+            raise ConfigError(str(error).replace(str(path), name)) from None
+    return TrainedPolicy(policy, config, trial.number, training)
+
+
+def median_training(trial: FrozenTrial) -> int:
+    """The training of a finished trial whose policy is the model of its run."""
+    return median_index(final_means(trial) or [0.0])
+
+
+def final_means(trial: FrozenTrial) -> list[float]:
+    """Mean return of the final episodes of each training: what its last weights are worth, whereas
+    a score may be that of several checkpoints."""
+    return [mean(returns) for returns in trial.user_attrs.get(RETURNS, [])]
