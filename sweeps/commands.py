@@ -159,7 +159,7 @@ def conclude(sweep: Sweep, trials: Trials) -> None:
         value = range_.to_field(best.params[range_.parameter])
         say(f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}")
     point = f', point "{best.user_attrs[POINT]}"' if sweep.study.has_points else ""
-    say(f"best: {promise(best.number, best.values[0], first.likely)}{point}")
+    say(f"best: {promise(best.number, first.likely)}{point}")
     policy = recorded_policy(sweep.optuna)
     if policy is not None:
         say(f"best policy: {policy}; models:/{name}@{BEST_ALIAS}")

@@ -57,8 +57,10 @@ class Expected:
     value: float
     error: float
     """Its standard error; NaN if nothing tells how much scores vary over training seeds."""
+    promised: float
+    """The mean final return that its trainings had: what one would expect without this model."""
     trainings: int = 1
-    """How many the estimate of this configuration rests on."""
+    """How many of them there were."""
 
     @property
     def known_error(self) -> float | None:
@@ -95,8 +97,9 @@ def expected_returns(configurations: Sequence[Observed]) -> list[Expected]:
     counts = [one.trainings for one in configurations]
     errors = noise / np.array(counts)
     lags = np.array([one.lag for one in configurations])
+    promised = (scores + lags).tolist()
     if len(scores) < FEWEST or not noise > 0:
-        return list(map(Expected, (scores + lags).tolist(), np.sqrt(errors).tolist(), counts))
+        return list(map(Expected, promised, np.sqrt(errors).tolist(), promised, counts))
     distances, many = scores - centre, int(better.sum())
     between = float(np.mean(distances[better] ** 2 - errors[better]))
     between = max(between, 1e-6 * noise)  # never nil: then all are as good, and the evidence ranks
@@ -105,7 +108,7 @@ def expected_returns(configurations: Sequence[Observed]) -> list[Expected]:
     variances = errors * (1 - share * (many - 1) / many)
     variances += 2 / max(1, many - 3) * (share * distances) ** 2
     values = centre + (1 - share) * distances + lags[better].mean()
-    return list(map(Expected, values.tolist(), np.sqrt(variances).tolist(), counts))
+    return list(map(Expected, values.tolist(), np.sqrt(variances).tolist(), promised, counts))
 
 
 def to_repeat(expected: Sequence[Expected], rng: np.random.Generator) -> int | None:

@@ -149,11 +149,11 @@ def best_expected(trials: Iterable[FrozenTrial]) -> Ranked | None:
     return next(iter(expected(trials)), None)
 
 
-def promise(number: int, score: float, likely: Expected) -> str:
-    """A finished trial by its number, its score, and what to expect of its parameters, in words.
+def promise(number: int, likely: Expected) -> str:
+    """A finished trial by its number, what it returned, and what to expect of its parameters.
 
-    >>> promise(12, 265.2, Expected(231.4, 18.1))
+    >>> promise(12, Expected(231.4, 18.1, promised=265.2))
     'trial 12, promised 265.2, expect 231 +- 18'
     """
     over = f" after {likely.trainings} trainings" if likely.trainings > 1 else ""
-    return f"trial {number}, promised {score:.1f}, expect {likely}{over}"
+    return f"trial {number}, promised {likely.promised:.1f}, expect {likely}{over}"

@@ -44,9 +44,12 @@ def parts(row: Mapping[str, Any]) -> Iterator[str]:
     else:
         error = row["best_expected_return_error"]
         likely = Expected(
-            row["best_expected_return"], nan if error is None else error, row["best_trainings"]
+            row["best_expected_return"],
+            nan if error is None else error,
+            promised=row["best_promised"],
+            trainings=row["best_trainings"],
         )
-        yield f"best: {promise(row['best_trial'], row['best_value'], likely)}"
+        yield f"best: {promise(row['best_trial'], likely)}"
     if row["best_policy"] is not None:
         yield f"best policy: {BestPolicy(**row['best_policy'])}"
     if row["winner"] is not None:
@@ -65,6 +68,7 @@ def summary(study: optuna.Study) -> dict[str, Any]:
         "best_value": best.trial.values[0] if best else None,
         "best_expected_return": best.likely.value if best else None,
         "best_expected_return_error": best.likely.known_error if best else None,
+        "best_promised": best.likely.promised if best else None,
         "best_trainings": best.likely.trainings if best else None,
         "best_policy": study.user_attrs.get(BEST_POLICY),
         "winner": study.user_attrs.get(WINNER),

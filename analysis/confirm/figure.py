@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.charts.intervals import seeds_and_mean
-from analysis.confirm.judgement import Judgement, Promise
+from analysis.confirm.judgement import Judgement
 from analysis.stats import Estimate, mean_estimate
 from lander.env import AnyEnv
 from sweeps.charts.style import COLOURS, new_axes, solved_line
+from sweeps.estimates import Expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Line:
     name: str
     scores: list[float]
     mean: Estimate
-    promise: Promise | None
+    promise: Expected | None
 
 
 def confirmation_figure(judgement: Judgement, *, env: AnyEnv) -> Figure:
@@ -41,9 +42,9 @@ def draw_confirmation(judgement: Judgement, axes: Axes, *, env: AnyEnv) -> Axes:
         seeds_and_mean(axes, line.scores, line.mean, y, seed_label=label)
     promises = [(line.promise, y) for y, line in enumerate(lines) if line.promise is not None]
     axes.errorbar(
-        [promise.likely.value for promise, _ in promises],
+        [promise.value for promise, _ in promises],
         [y for _, y in promises],
-        xerr=[promise.likely.known_error or 0.0 for promise, _ in promises],
+        xerr=[promise.known_error or 0.0 for promise, _ in promises],
         linestyle="none",
         marker="D",
         markerfacecolor="none",

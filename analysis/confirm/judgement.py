@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import NamedTuple
 
 import numpy as np
 
@@ -40,15 +39,6 @@ from sweeps.study.study import FIRST_CHOICE, FIRST_REPORT
 from sweeps.sweep import open_sweep
 
 
-class Promise(NamedTuple):
-    """What a sweep says of a configuration."""
-
-    score: float
-    """The score that it had."""
-    likely: Expected
-    """The return to expect under a fresh training seed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A candidate in the race."""
@@ -59,7 +49,7 @@ class Standing:
     mean: Estimate | None
     """Of its choice scores; None if one of them failed or none has ended."""
     out: Elimination | None
-    promise: Promise | None
+    promise: Expected | None
     """What the sweep says of it; None of the tuned defaults, and of a base that did not finish."""
 
     @property
@@ -110,9 +100,9 @@ class Finalist:
 
     @property
     def gap(self) -> float | None:
-        """Optimism: the sweep's score minus the mean under report seeds."""
+        """Optimism: what the sweep promised minus the mean under report seeds."""
         promise = self.standing.promise
-        return None if promise is None else promise.score - self.mean.value
+        return None if promise is None else promise.promised - self.mean.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +224,7 @@ def judge(
     race: Race,
     candidates: Sequence[Confirmed],
     *,
-    promises: Mapping[int, Promise],
+    promises: Mapping[int, Expected],
     threshold: float | None,
     looks: Sequence[int] = (),
 ) -> Judgement:
@@ -268,7 +258,7 @@ def judge(
     )
 
 
-def standing(candidate: Confirmed, course: Course, *, promise: Promise | None) -> Standing:
+def standing(candidate: Confirmed, course: Course, *, promise: Expected | None) -> Standing:
     """A candidate's part in a race."""
     trainings = candidate.choice[: course.wanted[candidate.number]]
     failed = any(training.failed for training in trainings)
@@ -316,7 +306,7 @@ def judgement_of(store: Store, name: str) -> Judgement:
     swept = expected(open_sweep(store, name).read_trials().all)
     # by parameters: the trial of this number may have been lost, and its retry has the score
     promises = {
-        number: Promise(float(trial.values[0]), likely)
+        number: likely
         for number, params in race.candidates.items()
         for trial, likely in swept
         if trial.params == params

@@ -100,8 +100,8 @@ def json_standing(row: Standing) -> dict[str, Any]:
         "trial": row.number,
         "choice": json_trainings(row.trainings),
         "mean": None if row.mean is None else json_interval(row.mean),
-        "promised": row.promise and row.promise.score,
-        "expected": row.promise and [row.promise.likely.value, row.promise.likely.known_error],
+        "promised": row.promise and row.promise.promised,
+        "expected": row.promise and [row.promise.value, row.promise.known_error],
         "out": out and {"seeds": out.seeds, "leader": out.leader, "p": out.p, "limit": out.limit},
     }
 

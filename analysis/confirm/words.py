@@ -70,8 +70,8 @@ def prediction(judgement: Judgement) -> str:
     shown = judgement.shown
     if shown is None or shown.standing.promise is None:
         return ""
-    score, likely = shown.standing.promise
-    promised = f"The sweep promised {score:.1f} of {shown.name} and expected {likely}"
+    likely = shown.standing.promise
+    promised = f"The sweep promised {likely.promised:.1f} of {shown.name} and expected {likely}"
     return f"{promised}; under report seeds it is {shown.mean}."
 
 
@@ -130,9 +130,7 @@ def seeds_cell(finished: int, failed: int) -> str:
 
 def promise_cells(row: Standing) -> tuple[str, str]:
     """What the sweep promised and expected."""
-    return (
-        ("", "") if row.promise is None else (f"{row.promise.score:.1f}", f"{row.promise.likely}")
-    )
+    return ("", "") if row.promise is None else (f"{row.promise.promised:.1f}", f"{row.promise}")
 
 
 def elimination_line(row: Standing, judgement: Judgement) -> str:
@@ -161,6 +159,6 @@ def legend() -> str:
         f"{CHOICE_SEED} and up, under report seeds, by which nothing was chosen, on {TEST_SEED} "
         "and up. Out: Welch's test against the leader, corrected for rivals and looks. Means with "
         "Student's interval over trainings; those of the finalists hold together. Promised: the "
-        "score in the sweep; expected: the return to expect, with its standard error; optimism "
+        "return in the sweep; expected: the return to expect, with its standard error; optimism "
         "gap: what was promised minus the mean under report seeds."
     )

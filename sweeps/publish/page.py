@@ -53,7 +53,7 @@ def describe(client: MlflowClient, sweep: Sweep, trials: Trials) -> None:
     if best is not None:
         lines += [
             "",
-            f"Best: {promise(best.trial.number, best.trial.values[0], best.likely)}. The best of "
+            f"Best: {promise(best.trial.number, best.likely)}. The best of "
             "many scores is a lucky one; what to expect is the mean under fresh training seeds, "
             f"with its standard error. To measure it: `{hint('confirm', store, study=name)}`",
             "",

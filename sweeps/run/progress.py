@@ -81,7 +81,7 @@ class ProgressTable:
             self._ranked, best = count[Ending.FINISHED], best_expected(trials)
             self._best = "-"
             if best is not None:
-                self._best = promise(best.trial.number, best.trial.values[0], best.likely)
+                self._best = promise(best.trial.number, best.likely)
         return {
             **{how.value: str(count[how]) for how in (Ending.RUNNING, *SETTLED)},
             "of": str(self._total),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.confirm.figure import draw_confirmation, lines_of
-from analysis.confirm.judgement import Judgement, Promise, judge, wanted_trainings
+from analysis.confirm.judgement import Judgement, judge, wanted_trainings
 from analysis.confirm.record import as_json, as_markdown, shown_metrics
 from analysis.confirm.words import elimination_line, prediction, tables, verdict
 from analysis.race import LOSS, Plan
@@ -52,8 +52,8 @@ def judged(
         race(*candidates, plan=plan),
         candidates,
         promises={
-            0: Promise(140.0, Expected(130.0, 9.0)),
-            7: Promise(260.0, Expected(231.0, 18.0)),
+            0: Expected(130.0, 9.0, promised=140.0),
+            7: Expected(231.0, 18.0, promised=260.0),
         },
         threshold=THRESHOLD if solved else None,
         looks=looks,

@@ -25,9 +25,14 @@ def known(*scores: float, noise: float) -> list[Observed]:
     return [Observed(score, spread=noise / RATIO) for score in scores]
 
 
+def likely(value: float, error: float, trainings: int = 1) -> Expected:
+    """What to expect of a configuration that returned just that."""
+    return Expected(value, error, promised=value, trainings=trainings)
+
+
 def test_without_noise_a_score_is_what_it_is() -> None:
     expected = expected_returns(known(1, 2, 4, 8, noise=0))
-    assert expected == [Expected(1, 0), Expected(2, 0), Expected(4, 0), Expected(8, 0)]
+    assert expected == [likely(1, 0), likely(2, 0), likely(4, 0), likely(8, 0)]
 
 
 def test_good_scores_closer_together_than_the_noise_are_as_good_as_equal() -> None:
@@ -70,6 +75,7 @@ def test_a_score_over_several_checkpoints_is_brought_to_the_final_return() -> No
     later = expected_returns(scored)
     assert [one.value for one in later] == pytest.approx([one.value + 20 for one in plain])
     assert [one.error for one in later] == [one.error for one in plain]
+    assert [one.promised for one in later] == [-59, 560, 110, 150, 190]
     assert expected_returns(scored[-2:])[-1].value == 190  # too few to tell
 
 
@@ -95,8 +101,8 @@ def test_without_checkpoints_or_repetitions_no_error_is_known() -> None:
     expected = expected_returns([Observed(float(score)) for score in range(6)])
     assert [each.value for each in expected] == [0, 1, 2, 3, 4, 5]
     assert (expected[0].known_error, str(expected[0])) == (None, "0")
-    assert Expected(5.0, nan).known_error is None
-    assert Expected(5.0, 2.0).known_error == 2.0
+    assert likely(5.0, nan).known_error is None
+    assert likely(5.0, 2.0).known_error == 2.0
 
 
 def test_the_estimate_of_the_best_is_hardly_optimistic() -> None:
@@ -118,7 +124,7 @@ def test_the_estimate_of_the_best_is_hardly_optimistic() -> None:
 
 def test_what_is_trained_again_is_mostly_what_may_be_the_best() -> None:
     rng = np.random.default_rng(0)
-    candidates = [Expected(250, 10), Expected(240, 10, 2), Expected(245, 1, 5), Expected(-50, 10)]
+    candidates = [likely(250, 10), likely(240, 10, 2), likely(245, 1, 5), likely(-50, 10)]
     chosen = [to_repeat(candidates, rng) for _ in range(1000)]
     counts = [chosen.count(index) for index in range(4)]
     assert counts[3] == chosen.count(None) == 0
@@ -128,12 +134,12 @@ def test_what_is_trained_again_is_mostly_what_may_be_the_best() -> None:
 
 def test_half_of_the_time_it_is_another_one_than_the_leader() -> None:
     rng = np.random.default_rng(0)
-    sure = [Expected(250, 1), Expected(248, 1)]
+    sure = [likely(250, 1), likely(248, 1)]
     second = sum(to_repeat(sure, rng) == 1 for _ in range(1000))
     assert 400 < second < 600
 
 
 def test_what_was_trained_often_enough_is_left_to_a_new_point() -> None:
     rng = np.random.default_rng(0)
-    assert to_repeat([Expected(250, 1, MOST), Expected(-50, 1)], rng) is None
-    assert to_repeat([Expected(250, nan)], rng) == 0
+    assert to_repeat([likely(250, 1, MOST), likely(-50, 1)], rng) is None
+    assert to_repeat([likely(250, nan)], rng) == 0

@@ -194,13 +194,18 @@ def test_status_counts_and_names_the_best(mini: Store, sweep: Sweep) -> None:
     best = sweep.read_trials().best
     assert best is not None
     assert (row["best_trial"], row["best_value"]) == (best.number, best.values[0])
-    likely = Expected(row["best_expected_return"], row["best_expected_return_error"])
+    likely = Expected(
+        row["best_expected_return"],
+        row["best_expected_return_error"],
+        promised=row["best_promised"],
+        trainings=row["best_trainings"],
+    )
     assert likely == expected(sweep.read_trials().all)[0].likely
     line = python_m("sweeps", "status", "--store", mini.folder).stdout
     policy = recorded_policy(open_sweep(mini, "mini").optuna)
     assert policy is not None
     assert row["best_policy"]["test"] == policy.test
-    of_best = promise(best.number, best.values[0], likely)
+    of_best = promise(best.number, likely)
     assert line.endswith(f"; best: {of_best}; best policy: {policy}\n")
 
 
