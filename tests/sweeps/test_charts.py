@@ -130,7 +130,7 @@ def test_the_score_axis_and_the_crosses_are_named() -> None:
     assert labels == [FIELD, "score"]  # the field, not Optuna's 1 - field
 
 
-def test_the_best_so_far_ends_with_the_best_of_the_study() -> None:
+def test_the_highest_so_far_falls_when_its_repetition_scores_less() -> None:
     first, other = trial(0, 250.0, x=0.01), trial(1, 220.0, x=0.02)
     again = trial(2, 200.0, x=0.01)  # trial 0 once more, over both trainings
     assert best_so_far([first, other, again]) == [250.0, 250.0, 220.0]
@@ -139,7 +139,7 @@ def test_the_best_so_far_ends_with_the_best_of_the_study() -> None:
     line = next(
         line
         for line in history([first, other, again], env="Pendulum-v1").axes[0].get_lines()
-        if line.get_label() == "best so far"
+        if line.get_label() == "highest so far"
     )
     assert np.asarray(line.get_ydata()).tolist() == [250.0, 250.0, 220.0]
 
