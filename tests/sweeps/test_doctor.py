@@ -19,6 +19,7 @@ from lander.errors import ConfigError
 from sweeps.doctor.doctor import examine
 from sweeps.endings import ending
 from sweeps.schema import PARENT_RUN, REASON, ROLE, RUN_ID, TRIAL_NUMBER, TRIAL_STATE, Ending
+from sweeps.store.best_policy import recorded_policy
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_sweep
 from tests.processes import python_m
@@ -162,9 +163,9 @@ def test_a_newer_config_or_weights_of_another_shape_are_one_line(
     again = command("reproduce", "--study", "mini", "--trial", "1", "--store", copy.folder)
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1
-    best = sweep.read_trials().best
+    best = recorded_policy(sweep.optuna)
     assert best is not None
-    weights = artifact(sweep, best.number, "policy.pt")
+    weights = artifact(sweep, best.trial, "policy.pt")
     content = torch.load(weights, weights_only=True)
     wrong = {name: torch.zeros(3, 3) for name in content["weights"]}
     torch.save(content | {"weights": wrong}, weights)

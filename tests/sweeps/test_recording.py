@@ -25,7 +25,7 @@ from sweeps.endings import ending
 from sweeps.estimates import Expected
 from sweeps.publish.page import run_table, sweep_url
 from sweeps.run.objective import trial_configs
-from sweeps.schema import RUN_ID
+from sweeps.schema import RETURNS, RUN_ID
 from sweeps.scores import expected, promise
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.store import Store
@@ -145,8 +145,8 @@ def test_the_parent_run_carries_pictures_and_the_study(sweep: Sweep, tmp_path: P
 def test_the_best_model_flies_stock_gymnasium_from_raw_observations(sweep: Sweep) -> None:
     mlflow.set_tracking_uri(sweep.store.tracking_uri)
     model = mlflow.pytorch.load_model("models:/mini@best")
-    best = sweep.read_trials().best
-    assert best is not None
+    policy = recorded_policy(sweep.optuna)
+    assert policy is not None
     env = gym.make("LunarLanderContinuous-v3")
     returns = []
     for seed in seed_range(FINAL_SEED, sweep.study.base.final_episodes):
@@ -160,7 +160,8 @@ def test_the_best_model_flies_stock_gymnasium_from_raw_observations(sweep: Sweep
             over = terminated or truncated
         returns.append(total)
     env.close()
-    assert np.mean(returns) == pytest.approx(best.values[0])
+    trained = sweep.read_trials().all[policy.trial]
+    assert returns == pytest.approx(trained.user_attrs[RETURNS][policy.training])
 
 
 def test_the_store_holds_no_pickle(mini: Store) -> None:
