@@ -142,13 +142,14 @@ def correct_scores(client: MlflowClient, store: Store, trials: Trials) -> None:
         if trial.state != TrialState.COMPLETE or RUN_ID not in trial.user_attrs:
             continue
         score, likely = same[parameters(trial)].trial.values[0], same[parameters(trial)].likely
-        shown = {SHOWN_SCORE: score, SHOWN_EXPECTED: str(likely)}
-        stale = {key: value for key, value in shown.items() if trial.user_attrs.get(key) != value}
-        if stale:
-            numbers = {SCORE: score, EXPECTED_RETURN: likely.value, EXPECTED_ERROR: likely.error}
-            log_numbers(client, str(trial.user_attrs[RUN_ID]), numbers, step=0)
-        for key, value in stale.items():
-            store.trials().set_late_attr(trial, key, value)
+        run_id = str(trial.user_attrs[RUN_ID])
+        if trial.user_attrs.get(SHOWN_SCORE) != score:
+            client.log_metric(run_id, SCORE, score, step=0)
+            store.trials().set_late_attr(trial, SHOWN_SCORE, score)
+        if trial.user_attrs.get(SHOWN_EXPECTED) != str(likely):
+            numbers = {EXPECTED_RETURN: likely.value, EXPECTED_ERROR: likely.error}
+            log_numbers(client, run_id, numbers, step=len(trials.all))
+            store.trials().set_late_attr(trial, SHOWN_EXPECTED, str(likely))
 
 
 def log_numbers(

@@ -127,7 +127,9 @@ def test_a_host_that_has_seen_nothing_reads_reproduces_and_reports(
         return capsys.readouterr().out
 
     of_study = ("--study", "mini")
-    assert re.match(r"mini: \d finished.*, 1 interrupted; best -?\d", said("status"))
+    assert re.match(
+        r"mini: \d finished.*, 1 interrupted; best: trial \d, promised -?\d", said("status")
+    )
     assert len(said("trials", *of_study).splitlines()) == 1 + TOTAL + 1  # one was interrupted
     assert 'id = "LunarLanderContinuous-v3"' in said("export", *of_study)
     assert "every one bit-equal" in said("reproduce", *of_study)
