@@ -74,7 +74,7 @@ def require_nothing_lost(store: Store, postgres: Postgres) -> Sweep:
 def test_a_sweep_outlasts_every_way_in_which_postgresql_can_restart(
     remote: Store, host: Hosts, tmp_path: Path, postgres: Postgres
 ) -> None:
-    run = host("here").start("run", "--study", write(STUDY, tmp_path), "--workers", "2")
+    run = host("here").start("run", "--study", write(LONG, tmp_path), "--workers", "2")
     for how in ("fast", "immediate", "kill"):
         before = len(ended(remote))
         until(partial(further, remote, than=before), run)
