@@ -166,7 +166,7 @@ def conclude(sweep: Sweep, trials: Trials) -> None:
     winner = sweep.optuna.user_attrs.get(WINNER)
     if winner is None:
         confirm = hint("confirm", folder, study=name)
-        print(f"      is the best trial better than the base, or lucky: {confirm}")
+        print(f"      to see whether the best trial beats the base, or was lucky: {confirm}")
     else:
         say(f"confirmed: trial {winner}; models:/{name}@{CONFIRMED_ALIAS}")
     ui = "" if sweep.store.tracked_remotely else f"{hint('ui', folder)}  ->  "

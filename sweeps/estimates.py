@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
+from statistics import fmean
 from typing import Final
 
 import numpy as np
@@ -48,6 +49,25 @@ class Observed:
     lag: float = 0.0
     """Its final returns minus the scores of its trainings: a score over several checkpoints is
     behind a policy that still improves."""
+
+    @classmethod
+    def of(
+        cls,
+        score: float,
+        *,
+        scores: Sequence[float],
+        finals: Sequence[float],
+        checkpoints: Sequence[float],
+    ) -> Observed:
+        """From its score, those of its trainings, their final returns and, if there is one training
+        only, the return at its checkpoints; what is unknown is empty."""
+        lag = fmean(finals) - fmean(scores) if finals else 0.0
+        if len(scores) > 1:
+            return cls(score, len(scores), squares=len(scores) * float(np.var(scores)), lag=lag)
+        if not scores or len(checkpoints) < 2:
+            return cls(score, lag=lag)
+        before, last = checkpoints[-2:]
+        return cls(score, spread=(last - before) ** 2 / 2, lag=lag)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from statistics import fmean
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -54,6 +53,12 @@ def seed_scores(trial: FrozenTrial) -> list[float]:
     """
     if SEED_SCORES in trial.user_attrs:
         return list(trial.user_attrs[SEED_SCORES])
+    return final_means(trial)
+
+
+def final_means(trial: FrozenTrial) -> list[float]:
+    """Mean return of the final episodes of each training: what its last weights are worth, whereas
+    a score may be that of several checkpoints."""
     return [mean(returns) for returns in trial.user_attrs.get(RETURNS, [])]
 
 
@@ -90,17 +95,13 @@ def expected(trials: Iterable[FrozenTrial]) -> list[Ranked]:
 
 def observed(same: Sequence[FrozenTrial]) -> Observed:
     """What finished trials of the same parameters say about them, in the order of their ends."""
-    score = same[-1].values[0]
-    scores = [score for trial in same for score in seed_scores(trial)]
-    finals = [fmean(returns) for trial in same for returns in trial.user_attrs.get(RETURNS, [])]
-    lag = fmean(finals) - fmean(scores) if finals else 0.0
-    if len(scores) > 1:
-        return Observed(score, len(scores), squares=len(scores) * float(np.var(scores)), lag=lag)
-    checkpoints = same[-1].intermediate_values
-    if not scores or len(checkpoints) < 2:
-        return Observed(score, lag=lag)
-    before, last = (checkpoints[step] for step in sorted(checkpoints)[-2:])
-    return Observed(score, spread=(last - before) ** 2 / 2, lag=lag)
+    reported = same[-1].intermediate_values
+    return Observed.of(
+        same[-1].values[0],
+        scores=[score for trial in same for score in seed_scores(trial)],
+        finals=[final for trial in same for final in final_means(trial)],
+        checkpoints=[reported[step] for step in sorted(reported)],
+    )
 
 
 def ranked(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

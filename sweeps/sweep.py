@@ -140,7 +140,7 @@ def proposer(study: Study, *, seed: int) -> FittingSampler:
     sampler = make_sampler(settings.sampler, study.sampler, seed=seed, study_seed=settings.seed)
     first = covering_points(study.space, settings.startup_trials, seed=settings.seed)
     other = seed ^ 1  # another stream
-    repeat = None if settings.repeat_from is None else partial(point_to_repeat, settings)
+    repeat = partial(point_to_repeat, settings)
     return FittingSampler(sampler, study.space, study.base, seed=other, first=first, repeat=repeat)
 
 

@@ -44,14 +44,12 @@ class Finished:
 
     def observed(self, candidate: Candidate) -> Observed:
         """What a sweep knows of a candidate."""
-        scores = candidate.scores(self.score)
-        score = candidate.mean(self.score)
-        lag = float(np.mean([training.final for training in candidate.trainings])) - score
-        if len(scores) > 1:
-            squares = float(np.var(scores)) * len(scores)
-            return Observed(score, len(scores), squares=squares, lag=lag)
-        before, last = candidate.trainings[0].checkpoints[-2:]
-        return Observed(score, spread=float((last - before) ** 2 / 2), lag=lag)
+        return Observed.of(
+            candidate.mean(self.score),
+            scores=candidate.scores(self.score),
+            finals=[training.final for training in candidate.trainings],
+            checkpoints=candidate.trainings[0].checkpoints.tolist(),
+        )
 
     @cached_property
     def relative_noise(self) -> float:

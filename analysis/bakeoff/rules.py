@@ -13,6 +13,7 @@ from analysis.bakeoff.estimate import Finished
 from analysis.bakeoff.process import Floats
 from analysis.bakeoff.simulate import STATISTICS, Candidate, Params, Problem, Score
 from analysis.bakeoff.surrogate import snapped
+from sweeps.estimates import FEWEST, to_repeat
 
 ANYWHERE: Final = 512
 """Random points that a model is asked about."""
@@ -25,28 +26,18 @@ WIDTH: Final = 0.08
 
 @dataclass(frozen=True)
 class Thompson:
-    """Once `begin` of the budget is spent: the best of a draw from all estimates, or in half of
-    the cases the best of another draw that is not it (top-two Thompson sampling,
-    arXiv:1602.08448)."""
+    """Once `begin` of the budget is spent: what a sweep with `repeat_from` trains again."""
 
     score: Score
     begin: float
-    most: int = 6
-    """Trainings of one candidate."""
 
     def __call__(
         self, candidates: Sequence[Candidate], spent: float, rng: np.random.Generator
     ) -> Candidate | None:
-        if spent < self.begin or len(candidates) < 2:
+        if spent < self.begin or len(candidates) < FEWEST:
             return None
-        values, variances = Finished(candidates, self.score).relative
-        errors = np.sqrt(variances)
-        chosen = int(np.argmax(rng.normal(values, errors)))
-        if rng.random() < 0.5:
-            others = (int(np.argmax(rng.normal(values, errors))) for _ in range(100))
-            chosen = next((other for other in others if other != chosen), chosen)
-        candidate = candidates[chosen]
-        return candidate if len(candidate.trainings) < self.most else None
+        chosen = to_repeat(Finished(candidates, self.score).estimates, rng)
+        return None if chosen is None else candidates[chosen]
 
 
 @dataclass(frozen=True)

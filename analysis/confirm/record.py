@@ -64,11 +64,11 @@ def conclude(store: Store, name: str) -> tuple[Judgement, str]:
         add_look(confirmation, report_seeds(judgement.plan, used=judgement.course.used))
     record_judgement(confirmation, judgement)
     if judgement.waiting:
-        return judgement, f"{judgement.waiting} trainings are missing: {RESUME}"
+        return (
+            judgement,
+            f"{judgement.waiting} trainings are missing: run the same command to resume",
+        )
     return judgement, settle(sweep, confirmation, judgement)
-
-
-RESUME = "run the same command to resume"
 
 
 def as_markdown(judgement: Judgement) -> str:

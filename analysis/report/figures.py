@@ -142,7 +142,7 @@ def confirmation_picture(records: Records, judgement: Judgement) -> Picture:
     figure = confirmation_figure(judgement, env=records.sweep.study.base.env)
     caption = (
         "The finalists' trainings under report seeds, then each candidate's under choice seeds, "
-        "beside its score in the sweep."
+        "beside what the sweep expected of it."
     )
     alt = "Return of each training of the confirmation"
     return drawing(figure, "confirmation", alt=alt, caption=caption)

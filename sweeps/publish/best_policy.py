@@ -22,7 +22,7 @@ from lander.terminal import say
 from sweeps.publish.flights import CHOICE, TEST, Candidate, Purpose
 from sweeps.publish.models import model_of_training
 from sweeps.publish.page import best_recorded
-from sweeps.publish.policies import final_means, median_training
+from sweeps.publish.policies import median_training
 from sweeps.publish.registry import move_alias, registered_model, require_own
 from sweeps.record.recorder import tolerated
 from sweeps.schema import (
@@ -35,7 +35,7 @@ from sweeps.schema import (
     RUN_ID,
     TRAINING,
 )
-from sweeps.scores import CONFIDENCE, mean
+from sweeps.scores import CONFIDENCE, final_means, mean
 from sweeps.store.best_policy import BestPolicy
 from sweeps.store.trials import Trials
 from sweeps.study.study import Study

@@ -12,7 +12,7 @@ from lander.config import EnvConfig
 from lander.evaluation import evaluate
 from lander.lunar import Physics, training_physics
 from lander.seeds import CHOICE_SEED, TEST_SEED, seed_range
-from sweeps.publish.policies import TrainedPolicy, final_means, policy_of
+from sweeps.publish.policies import TrainedPolicy, policy_of
 from sweeps.schema import (
     CHOICE_RETURN,
     CHOICE_RETURNS,
@@ -21,7 +21,7 @@ from sweeps.schema import (
     TEST_RETURNS,
     seed_folder,
 )
-from sweeps.scores import mean
+from sweeps.scores import final_means, mean
 from sweeps.store.best_policy import policy_name
 from sweeps.sweep import Sweep
 

@@ -12,8 +12,8 @@ from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.errors import ConfigError
 from lander.policy import ActorCritic
-from sweeps.schema import POLICY_FILE, RETURNS, RUN_ID, seed_folder
-from sweeps.scores import mean, median_index
+from sweeps.schema import POLICY_FILE, RUN_ID, seed_folder
+from sweeps.scores import final_means, median_index
 from sweeps.sweep import Sweep
 
 
@@ -53,9 +53,3 @@ def policy_of(sweep: Sweep, trial: FrozenTrial, *, training: int | None = None) 
 def median_training(trial: FrozenTrial) -> int:
     """The training of a finished trial whose policy is the model of its run."""
     return median_index(final_means(trial) or [0.0])
-
-
-def final_means(trial: FrozenTrial) -> list[float]:
-    """Mean return of the final episodes of each training: what its last weights are worth, whereas
-    a score may be that of several checkpoints."""
-    return [mean(returns) for returns in trial.user_attrs.get(RETURNS, [])]

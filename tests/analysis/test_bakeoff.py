@@ -38,6 +38,7 @@ from analysis.bakeoff.surrogate import (
 )
 from analysis.experiments.landscape import Measured
 from lander.errors import ConfigError
+from sweeps.estimates import MOST
 from sweeps.study.space import defaults
 from sweeps.study.study import find_study
 
@@ -409,14 +410,14 @@ def test_a_challenger_is_trained_until_it_is_worse_or_has_as_many() -> None:
 
 
 def test_top_two_thompson_trains_leaders_that_are_not_decided() -> None:
-    rule, rng = Thompson(FINAL, 0.5, most=4), np.random.default_rng(0)
+    rule, rng = Thompson(FINAL, 0.5), np.random.default_rng(0)
     leaders = [candidate(250.0, 240.0), candidate(245.0, 235.0)]
     others = [candidate(100.0 + n, 90.0 + n) for n in range(8)]
     assert rule(others + leaders, 0.4, rng) is None
     chosen = [rule(others + leaders, 0.6, rng) for _ in range(60)]
     assert sum(each in leaders for each in chosen if each) > 50
     assert all(sum(each is leader for each in chosen) > 20 for leader in leaders)
-    leaders[0].trainings += drawn(245.0, 245.0)
+    leaders[0].trainings += drawn(*[245.0] * (MOST - 2))
     assert leaders[0] not in [rule(others + leaders, 0.6, rng) for _ in range(20)]
 
 
