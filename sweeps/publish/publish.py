@@ -54,7 +54,10 @@ def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS) -> bool:
     if not delivered and not mlflow_answers(sweep):
         return False
     with sweep.store.publication_lock:  # two processes would each register the best policy
-        for warning in publish_all(sweep):
+        warnings, running = publish_all(sweep)
+        if running and not sweep.read_trials().running:  # another host has just ended the last one
+            warnings, _ = publish_all(sweep)
+        for warning in warnings:
             warn(warning)
     return delivered
 
@@ -67,8 +70,9 @@ def mlflow_answers(sweep: Sweep) -> bool:
         return False
 
 
-def publish_all(sweep: Sweep) -> list[str]:
-    """Publish, while MLflow answers; a warning for everything that could not be made."""
+def publish_all(sweep: Sweep) -> tuple[list[str], int]:
+    """Publish, while MLflow answers; a warning for everything that could not be made, and how many
+    trials other commands were running, which are not in it."""
     warnings = list[str]()
     sweep = open_sweep(sweep.store, sweep.study.name)  # by now every trial knows its run
     client, trials = sweep.store.runs(), sweep.read_trials()
@@ -94,7 +98,7 @@ def publish_all(sweep: Sweep) -> list[str]:
             client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / BEST_GIF)))
     with tolerated(warnings, "the summary"):
         summarise(client, sweep, trials, warnings)
-    return warnings
+    return warnings, trials.running
 
 
 def warn(text: str) -> None:

@@ -18,8 +18,9 @@ from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
 from sweeps.publish.registry import move_alias, remove_alias
-from sweeps.schema import BEST_ALIAS, CONFIRMED_ALIAS, RUN_ID, SWEEP_ID
+from sweeps.schema import BEST_ALIAS, BUDGET, CONFIRMED_ALIAS, RUN_ID, SWEEP_ID
 from sweeps.store.store import Store
+from sweeps.study.space import suggest
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.studies import TINY, changed
@@ -227,3 +228,28 @@ def test_a_start_examines_its_own_sweep_and_what_ended_since_the_last_one(
     assert len(examined) == 2
     assert not [finding for finding in examine(finished, dry_run=True) if not finding.repaired]
     assert len(examined) == 4  # the doctor examines all of them
+
+
+def test_a_trial_that_ends_while_its_sweep_is_published_is_in_it(
+    finished: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another host: the charts are drawn, and meanwhile the last trial ends."""
+    sweep = open_sweep(finished, "tiny")
+    sweep.optuna.set_user_attr(BUDGET, 3)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial = sweep.optuna.ask()
+    suggest(trial, sweep.study.space, sweep.study.base)
+    drawn: list[int] = []
+
+    def write_figures(*_: object) -> list[Path]:
+        drawn.append(len(sweep.optuna.get_trials(states=[TrialState.RUNNING])))
+        if drawn == [1]:
+            sweep.optuna.tell(trial, 1.0)
+        return []
+
+    monkeypatch.setattr("sweeps.charts.search.write_figures", write_figures)
+    publish(sweep)
+    run = finished.runs().get_run(sweep.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["sweeps.trials_finished"] == "3"
+    assert drawn == [1, 0]
