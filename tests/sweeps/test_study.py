@@ -30,6 +30,7 @@ def test_the_shipped_studies_are_valid_and_bear_their_file_names() -> None:
         "ladder",
         "lander",
         "landscape",
+        "landscape-near",
         "smoke",
         "tuned",
     ]
