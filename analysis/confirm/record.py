@@ -40,6 +40,7 @@ from sweeps.schema import (
     CONFIRM_WORST_SEED,
     CONFIRMED_ALIAS,
     LANDING_GIF,
+    NOBODY,
     NOTE,
     RUN_ID,
     WARNING,
@@ -185,7 +186,7 @@ def record_judgement(confirmation: Sweep, judgement: Judgement) -> None:
     trials = len(confirmation.read_trials().all)
     for key, value in shown_metrics(judgement).items():
         client.log_metric(run_id, key, value, step=trials)
-    client.set_tag(run_id, WINNER, "none" if confirmed is None else str(confirmed.number))
+    client.set_tag(run_id, WINNER, NOBODY if confirmed is None else str(confirmed.number))
     client.set_tag(run_id, NOTE, as_markdown(judgement))
     client.set_terminated(run_id, "KILLED" if judgement.waiting else "FINISHED")
     if warnings:
@@ -215,7 +216,8 @@ def settle(sweep: Sweep, confirmation: Sweep, judgement: Judgement) -> str:
         raise RuntimeError(f"{alias} and the confirmed trial stay as they are: {error}") from None
     sweep.optuna.set_user_attr(WINNER, swept_trial(sweep, confirmed))
     if confirmed is None:
-        return f"{alias} is removed: it is no longer confirmed" if removed else f"no {alias}"
+        outcome = "is removed: it is no longer confirmed" if removed else "does not exist"
+        return f"{alias} {outcome}"
     return f"{alias} is the policy of {confirmed.name}'s median training under report seeds"
 
 

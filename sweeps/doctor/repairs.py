@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sweeps.doctor.finding import Finding
+from sweeps.hints import hint
 from sweeps.lifecycle.creation import role
 from sweeps.publish.best_policy import publish_best_policy
 from sweeps.publish.registry import (
@@ -13,7 +14,19 @@ from sweeps.publish.registry import (
     registered_model,
     versions,
 )
-from sweeps.schema import BEST_ALIAS, BEST_TRIAL, PARENT_RUN, ROLE, RUN_ID, SWEEP_ID
+from sweeps.schema import (
+    BEST_ALIAS,
+    BEST_TRIAL,
+    CONFIRM_SUFFIX,
+    CONFIRMED_ALIAS,
+    NOBODY,
+    PARENT_RUN,
+    RACE,
+    ROLE,
+    RUN_ID,
+    SWEEP_ID,
+    WINNER,
+)
 from sweeps.store import presence
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.mlflow_client import search_all_runs
@@ -77,8 +90,12 @@ def known_parents(store: Store) -> set[str]:
 def repair_registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
     """Complete the registered policies of a sweep that was published."""
     client, name = sweep.store.runs(), sweep.study.name
-    number = client.get_run(sweep.run_id).data.tags.get(BEST_TRIAL)
-    if number is None or sweep.study.confirms:
+    tags = client.get_run(sweep.run_id).data.tags
+    if sweep.study.confirms:
+        yield from missing_confirmed(sweep, winner=tags.get(WINNER, NOBODY))
+        return
+    number = tags.get(BEST_TRIAL)
+    if number is None:
         return
     model = registered_model(client, name)
     if model is None or BEST_ALIAS not in model.aliases:
@@ -100,5 +117,20 @@ def restore_alias(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Findi
         return  # nothing to register: a tag of the run says why
     yield Finding(f"models:/{sweep.study.name}@{BEST_ALIAS} is gone: registered again")
     if not dry_run:
+        warnings = list[str]()
         with sweep.store.publication_lock:  # two processes would each register it
-            publish_best_policy(client, sweep, sweep.read_trials(), [])
+            publish_best_policy(client, sweep, sweep.read_trials(), warnings)
+        yield from (Finding(warning, repaired=False) for warning in warnings)
+
+
+def missing_confirmed(confirmation: Sweep, *, winner: str) -> Iterator[Finding]:
+    """Say which command registers a confirmed policy again whose alias or model was deleted."""
+    name = confirmation.study.name.removesuffix(CONFIRM_SUFFIX)
+    model = registered_model(confirmation.store.runs(), name)
+    if winner == NOBODY or RACE not in confirmation.optuna.user_attrs:
+        return  # without a race it was confirmed by an earlier version, which had no such alias
+    if model is not None and CONFIRMED_ALIAS in model.aliases:
+        return
+    command = hint("confirm", confirmation.store.folder, study=name)
+    text = f"models:/{name}@{CONFIRMED_ALIAS} is gone: {command} registers it again"
+    yield Finding(text, repaired=False)

@@ -46,6 +46,8 @@ from sweeps.confirm import (
     read_looks,
     require_race,
 )
+from sweeps.doctor.repairs import repair_registry
+from sweeps.hints import hint
 from sweeps.lifecycle.creation import create
 from sweeps.lifecycle.points import fill_points, given, seed_and_point, under_seeds
 from sweeps.lifecycle.start import start_sweep
@@ -307,7 +309,7 @@ def test_the_alias_exists_only_while_something_is_proven(
     assert registered(client) is None
     assert open_sweep(swept.store, "mini").optuna.user_attrs[WINNER] is None
     assert client.get_run(confirmation.run_id).data.tags[WINNER] == "none"
-    assert conclude(swept.store, "mini")[1] == "no models:/mini@confirmed"
+    assert conclude(swept.store, "mini")[1] == "models:/mini@confirmed does not exist"
 
 
 def test_a_confirmation_needs_no_picture_but_an_alias_needs_a_policy(
@@ -324,6 +326,10 @@ def test_a_confirmation_needs_no_picture_but_an_alias_needs_a_policy(
         assert "sweeps: warning: winner.gif is missing: " in capsys.readouterr().err
     client.delete_tag(confirmation.run_id, "sweeps.warning")
     client.delete_registered_model_alias("mini", CONFIRMED_ALIAS)
+    assert [finding.text for finding in repair_registry(confirmation, dry_run=False)] == [
+        "models:/mini@confirmed is gone: "
+        f"{hint('confirm', swept.store.folder, study='mini')} registers it again"
+    ]
     swept.optuna.set_user_attr(WINNER, 1_000)  # as if another had won before
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "search_logged_models", lambda *_, **__: [])
@@ -444,7 +450,7 @@ def test_a_race_is_extended_under_report_seeds_only(quick: Sweep) -> None:
     confirmation = begun_race(store, "mini", top=1, trainings=4)
     end_stage(confirmation, score)
     assert judgement_of(store, "mini").look == 0
-    assert conclude(store, "mini")[1] == "no models:/mini@confirmed"
+    assert conclude(store, "mini")[1] == "models:/mini@confirmed does not exist"
     begun_race(store, "mini", top=1, trainings=8)
     assert (judgement_of(store, "mini").waiting, judgement_of(store, "mini").look) == (4, 1)
     conclude(store, "mini")
