@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from lander.arguments import Parser, positive
 from lander.errors import ConfigError
-from lander.terminal import filtered
+from lander.terminal import filtered, program
 from lander.trust import agree
 from sweeps.cli import (
     Command,
@@ -21,6 +22,7 @@ from sweeps.cli import (
     parse_command,
     prepare_process,
 )
+from sweeps.hints import with_extra
 from sweeps.run.cores import usable_cores
 from sweeps.store.disk import reporting_full_disk, requiring_space
 from sweeps.store.environment import clean_environment
@@ -91,7 +93,7 @@ COMMANDS = {
 
 def perform(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
-    args = parse_command(argv, COMMANDS, prog="python -m analysis", description=__doc__)
+    args = parse_command(argv, COMMANDS, prog=program("analysis"), description=__doc__)
     guard = requiring_space if COMMANDS[args.command].trains else reporting_full_disk
     with guard(getattr(args, "store", Path())):
         return run_command(args)
@@ -122,7 +124,7 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
         try:
             from analysis.notebooks.run import notebooks
         except ModuleNotFoundError as error:
-            raise ConfigError(f"notebooks need {error.name}: pip install '.[notebooks]'") from None
+            raise ConfigError(f"notebooks need {error.name}: {with_extra('notebooks')}") from None
         return notebooks
     if command == "bakeoff":
         from analysis.bakeoff.bakeoff import bakeoff
@@ -157,6 +159,13 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
         return 0 if check(args.name, args.point, args.seed) else 1
 
     return {"export": print_exported, "tables": write, "check": compare}[command]
+
+
+IN_SWEEPS = {
+    name: replace(COMMANDS[name], perform=run_command)
+    for name in ("confirm", "report", "notebooks")
+}
+"""Commands that `sweeps` has as well, by an entry point: they are about one sweep."""
 
 
 @filtered()

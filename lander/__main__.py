@@ -13,7 +13,7 @@ from lander.dotted import KWARGS, configure, flatten, from_toml, read_text, type
 from lander.errors import ConfigError
 from lander.options import describe, require_known
 from lander.seeds import FLIGHT_SEED
-from lander.terminal import filtered
+from lander.terminal import filtered, program
 
 FIELD = "field:"
 
@@ -92,8 +92,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if argv and argv[0] in COMMANDS:
         return parse_command(argv[0], argv[1:])
     parser = Parser(
-        prog="python -m lander",
-        description="Train PPO once: python -m lander [--FIELD X ...] --out DIR. "
+        prog=program("lander"),
+        description="Train PPO once: lander [--FIELD X ...] --out DIR. "
         f"Other commands, each with --help: {', '.join(COMMANDS)}.",
         allow_abbrev=False,
     )
@@ -110,7 +110,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
     """Arguments of the commands that do not start a training."""
     parser = Parser(
-        prog=f"python -m lander {command}", description=COMMANDS[command], allow_abbrev=False
+        prog=f"{program('lander')} {command}", description=COMMANDS[command], allow_abbrev=False
     )
     parser.set_defaults(command=command)
     if command == "fly":
@@ -135,10 +135,10 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
 
 
 @filtered()
-def main(argv: Sequence[str]) -> int:
-    """Run a command; the exit code."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code. Without arguments, those of the process."""
     try:
-        args = parse(argv)
+        args = parse(sys.argv[1:] if argv is None else argv)
         from lander.commands import run  # imports torch, which --help and errors do without
 
         return run(args)
@@ -151,4 +151,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

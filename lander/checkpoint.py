@@ -15,6 +15,7 @@ from lander.dotted import configure, flatten
 from lander.errors import ConfigError
 from lander.files import write_aside
 from lander.policy import ActorCritic, make_policy
+from lander.terminal import program
 from lander.trust import Origin
 
 
@@ -60,7 +61,8 @@ def load(path: Path, *, origin: Origin | None = None) -> tuple[ActorCritic, Trai
             import a module without consent.
     """
     if not path.is_file():
-        raise ConfigError(f"no policy at {path}: train one with python -m lander --out DIR")
+        train = f"{program('lander')} --out DIR"
+        raise ConfigError(f"no policy at {path}: train one with {train}")
     saved = read(path)
     try:
         config = configure(saved["config"], base=TrainConfig())

@@ -30,7 +30,7 @@ from lander.resolve import UnflyableWarning, dead_zones, resolve
 from lander.run_folder import RunFolder, policy_path
 from lander.seeds import seed_range
 from lander.signals import DeferredSignals
-from lander.terminal import printable, unfiltered
+from lander.terminal import printable, program, unfiltered
 from lander.trust import Origin, agree, modules
 
 
@@ -118,7 +118,7 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
                     flush=True,
                 )
             if interruption.signals:
-                raise Interrupted(f"resume with python -m lander resume {folder.folder}")
+                raise Interrupted(f"resume with {program('lander')} resume {folder.folder}")
 
         def check() -> None:
             if not interruption.signals:
@@ -127,7 +127,7 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
                 folder.write_state(held, config)
             if not folder.can_resume:
                 raise KeyboardInterrupt
-            raise Interrupted(f"resume with python -m lander resume {folder.folder}")
+            raise Interrupted(f"resume with {program('lander')} resume {folder.folder}")
 
         result = trainer.train(config, on_update=on_update, check=check, state=state)
     seconds = time.perf_counter() - started

@@ -94,7 +94,7 @@ def require_pooled(env_id: str) -> None:
         known = import_module("envpool").list_all_envs()
     except ImportError:
         raise ConfigError(
-            "env.backend = envpool needs the extra [fast]: pip install '.[fast]', or leave it out"
+            "env.backend = envpool needs the extra [fast]: make install EXTRAS=fast, or omit it"
         ) from None
     if env_id not in known:
         raise ConfigError(f"env.backend = envpool has no {env_id}: take env.backend = gymnasium")

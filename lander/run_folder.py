@@ -16,6 +16,7 @@ from lander.dotted import configure, flatten, to_toml
 from lander.errors import ConfigError
 from lander.files import inside, write_aside
 from lander.metrics import CURVES
+from lander.terminal import program
 from lander.trainer import Progress, State, TrainResult
 from lander.trust import Origin
 
@@ -50,8 +51,8 @@ class RunFolder:
             raise ConfigError("--out cannot be the current folder: name a new one")
         if self.unfinished.exists():
             raise ConfigError(
-                f"--out {folder} has an unfinished run: resume it with python -m lander resume "
-                f"{folder}, or remove {self.unfinished}"
+                f"--out {folder} has an unfinished run: resume it with {program('lander')} "
+                f"resume {folder}, or remove {self.unfinished}"
             )
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO, cast
+
+
+def program(name: str) -> str:
+    """A program of this installation as its user can type it: by its name where the PATH leads to
+    it, else by its path; `python -m NAME` if it has no script."""
+    script = shutil.which(name, path=str(Path(sys.executable).parent))
+    if script is None:
+        return f"python -m {name}"
+    if shutil.which(name) == script:
+        return name
+    path, here = Path(script), Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def printable(text: object) -> str:

@@ -1,4 +1,4 @@
-"""python -m sweeps: run a sweep, look at it, reproduce and export its trials."""
+"""sweeps: run a sweep, look at it, confirm its winner, reproduce and export its trials."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from secrets import randbelow
 
 from lander.arguments import Parser, positive, whole
 from lander.resolve import UnflyableWarning
-from lander.terminal import filtered
+from lander.terminal import filtered, program
 from lander.trust import agree
 from sweeps.cli import (
     DEFAULT_STUDY,
+    GROUP,
     Command,
     add_store,
     add_study,
@@ -101,9 +103,7 @@ COMMANDS = {
     "reproduce": Command(
         "Retrain a trial from its record and compare, bit for bit.", trial_arguments, trains=True
     ),
-    "export": Command(
-        "Print a trial's config as TOML for python -m lander --config.", trial_arguments
-    ),
+    "export": Command("Print a trial's config as TOML for lander --config.", trial_arguments),
     "trials": Command("Print every trial of a sweep as CSV.", add_study),
     "figures": Command("Copy a sweep's pictures from its record to a folder.", figures_arguments),
     "ui": Command("Serve the MLflow UI on this machine, print a link per study.", ui_arguments),
@@ -114,9 +114,21 @@ COMMANDS = {
 }
 
 
+def commands_for(argv: Sequence[str]) -> dict[str, Command]:
+    """The commands that may be meant: those that other packages add are only searched for, which
+    takes a moment, if it is none of our own."""
+    if COMMANDS.keys() & argv[:1]:
+        return COMMANDS
+    added = [point.load() for point in entry_points(group=GROUP)]
+    return COMMANDS | {name: command for table in added for name, command in table.items()}
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments of `python -m sweeps`."""
-    return parse_command(argv, COMMANDS, prog="python -m sweeps", description=__doc__)
+    """The arguments of `sweeps`."""
+    commands = commands_for(argv)
+    args = parse_command(argv, commands, prog=program("sweeps"), description=__doc__)
+    args.definition = commands[args.command]
+    return args
 
 
 def function_of(command: str) -> Callable[[argparse.Namespace], int]:
@@ -157,20 +169,21 @@ def perform(argv: Sequence[str]) -> int:
     clean_environment(Store(args.store))
     agree(Store(args.store).origin, args.trust_env)
     with collector_paused():  # all that imports make is kept
-        function = function_of(args.command)
+        function = args.definition.perform or function_of(args.command)
     quiet()
-    guard = requiring_space if COMMANDS[args.command].trains else reporting_full_disk
+    guard = requiring_space if args.definition.trains else reporting_full_disk
     with warnings.catch_warnings(), guard(args.store):
         warnings.simplefilter("ignore", UnflyableWarning)  # `run` prints it in one line
         return function(args)
 
 
 @filtered()
-def main(argv: Sequence[str]) -> int:
-    """Run a command; the exit code, after one line on stderr if it failed."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code, after one line on stderr if it failed. Without arguments, those
+    of the process."""
     prepare_process()
-    return exit_code("sweeps", perform, argv)
+    return exit_code("sweeps", perform, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

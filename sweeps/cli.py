@@ -20,6 +20,8 @@ from sweeps.store.retry import explain
 from sweeps.study.study import find_study
 
 DEFAULT_STUDY: Final = "lander"
+GROUP: Final = "sweeps.commands"
+"""Entry points of this group are tables of commands that other packages add to `sweeps`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Command:
     add_arguments: Callable[[Parser], None]
     trains: bool = False
     """Whether it refuses to begin on a full disk; other commands may have no need to write."""
+    perform: Callable[[argparse.Namespace], int] | None = None
+    """What runs it, if another package adds it to `sweeps`; its arguments have those of `add_store`
+    among them."""
 
 
 def parse_command(

@@ -7,22 +7,24 @@ import shlex
 from pathlib import Path
 from typing import Final
 
+from lander.terminal import program
+
 DEFAULT_STORE: Final = Path("mlruns")
 UI_PORT: Final = 5000
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 COMMANDS: Final = {
-    "sweep": "sweeps run",
-    "reproduce": "sweeps reproduce",
-    "export": "sweeps export",
-    "trials": "sweeps trials",
-    "doctor": "sweeps doctor",
-    "ui": "sweeps ui",
-    "dashboard": "sweeps dashboard",
-    "confirm": "analysis confirm",
-    "report": "analysis report",
-    "notebooks": "analysis notebooks",
+    "sweep": "run",
+    "reproduce": "reproduce",
+    "export": "export",
+    "trials": "trials",
+    "doctor": "doctor",
+    "ui": "ui",
+    "dashboard": "dashboard",
+    "confirm": "confirm",
+    "report": "report",
+    "notebooks": "notebooks",
 }
-"""Make target -> module and subcommand behind it."""
+"""Make target -> command of `sweeps` behind it."""
 WITHOUT_TARGET: Final = ("export", "trials")
 """Names in `COMMANDS` that are no make target."""
 
@@ -36,10 +38,10 @@ def hint(
     trials: int | None = None,
     trainings: int | None = None,
 ) -> str:
-    """The shell command that runs `target` on a store.
+    """The shell command that runs `target` on a store, as it works where the user is.
 
-    A make command in a checkout; `python -m` elsewhere, and for values that make would split or
-    expand.
+    A make command in a checkout; elsewhere, and for values that make would split or expand, the
+    program `sweeps`.
     """
     values = {
         "study": study,
@@ -52,11 +54,17 @@ def hint(
     plain = all(value == shlex.quote(value) for value in options.values())
     if plain and in_checkout() and target not in WITHOUT_TARGET:
         return " ".join(["make", target, *(f"{k.upper()}={v}" for k, v in options.items())])
-    python = Path(".venv/bin/python")
-    words = [str(python) if python.exists() else "python", "-m", *COMMANDS[target].split()]
+    words = [COMMANDS[target]]
     for name, value in options.items():
         words += [f"--{name}", value]
-    return shlex.join(words)
+    return f"{program('sweeps')} {shlex.join(words)}"
+
+
+def with_extra(extra: str) -> str:
+    """How to add an extra of this project to the installation that runs."""
+    if in_checkout():
+        return f"make install EXTRAS={extra}"
+    return f"install lander-sweeps again, as 'lander-sweeps[{extra}]'"
 
 
 def store_option(store: Path) -> Path | None:

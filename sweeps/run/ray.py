@@ -15,6 +15,7 @@ from lander.errors import ConfigError
 from lander.trust import inherited
 from sweeps.cli import prepare_process
 from sweeps.errors import one_line
+from sweeps.hints import with_extra
 from sweeps.run.worker import work
 from sweeps.store.database import STORAGE_ENV
 from sweeps.store.store import Store, quiet
@@ -104,7 +105,7 @@ def connected(store: Store, *, address: str | None) -> Generator[RayLauncher]:
             databases.
     """
     if find_spec("ray") is None:
-        raise ConfigError("--launcher ray needs Ray: .venv/bin/pip install '.[cluster]'")
+        raise ConfigError(f"--launcher ray needs Ray: {with_extra('cluster')}")
     if address is not None and store.database_files:
         raise ConfigError(
             f"workers on other hosts need servers: set {STORAGE_ENV} and MLFLOW_TRACKING_URI"

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from lander.errors import ConfigError
+from sweeps.hints import with_extra
 from sweeps.store.database_files import require_readable
 from sweeps.store.engines import POSTGRESQL
 from sweeps.store.retry import is_transient, message_of, retrying
@@ -59,7 +60,7 @@ def storage_url(file: Path) -> URL:
             "password and an @, behind it a colon and the port if that is not 5432"
         )
     if find_spec("psycopg") is None:
-        raise ConfigError(f"{STORAGE_ENV} needs psycopg: .venv/bin/pip install '.[cluster]'")
+        raise ConfigError(f"{STORAGE_ENV} needs psycopg: {with_extra('cluster')}")
     return url.set(drivername="postgresql+psycopg")
 
 

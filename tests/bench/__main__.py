@@ -72,7 +72,7 @@ def require_packages(parts: Sequence[str]) -> None:
     needed = sorted({NEEDS[name] for name in parts if name in NEEDS})
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"{', '.join(missing)} missing: pip install '.[bench,cluster,servers]'")
+        raise ConfigError(f"{', '.join(missing)} missing: make install EXTRAS='bench dev'")
 
 
 def bench(parts: Sequence[str], options: Options, *, out: Path) -> None:

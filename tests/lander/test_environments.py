@@ -30,6 +30,7 @@ from lander.interface import CheckedEnv
 from lander.policy import DeterministicActor, make_policy
 from lander.resolve import resolve
 from lander.seeds import FINAL_SEED
+from lander.terminal import program
 from lander.trainer import train
 from tests.lander import odd_envs
 from tests.lander.conftest import refused
@@ -170,7 +171,7 @@ def test_a_run_interrupted_in_an_evaluation_resumes_to_the_same_result(
     capsys.readouterr()
     assert main([*argv, "--out", str(cut)]) == 130
     err = capsys.readouterr().err
-    assert err == f"lander: interrupted: resume with python -m lander resume {cut}\n"
+    assert err == f"lander: interrupted: resume with {program('lander')} resume {cut}\n"
     assert odd_envs.Signals.steps_after == 0
     monkeypatch.setattr(odd_envs.Signals, "number", None)
     assert main(["resume", str(cut)]) == 0

@@ -27,6 +27,7 @@ from lander.dotted import configure
 from lander.errors import ConfigError
 from lander.evaluation import Evaluation
 from lander.run_folder import RunFolder
+from lander.terminal import program
 from lander.trainer import Progress, State, TrainResult, train
 from tests.lander.conftest import refused
 from tests.processes import starting
@@ -300,12 +301,12 @@ def test_a_stopped_run_goes_on_to_the_same_result(
         assert (code, err) == (-signal.SIGKILL, [])
     else:
         assert code == 130
-        assert err == [f"lander: interrupted: resume with python -m lander resume {out}"]
+        assert err == [f"lander: interrupted: resume with {program('lander')} resume {out}"]
     assert [path.name for path in tmp_path.iterdir()] == ["run.unfinished"]
     state = torch.load(unfinished / "training.pt", weights_only=True)["training"]
     assert 1024 <= state["env_steps"] < 8192
     assert (unfinished / "checkpoints" / "1024.pt").is_file()
-    assert f"python -m lander resume {out}" in refused([*CLI, "--out", str(out)], capsys)
+    assert f"{program('lander')} resume {out}" in refused([*CLI, "--out", str(out)], capsys)
     assert main(["resume", str(out)]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert_same_run(out, uninterrupted)

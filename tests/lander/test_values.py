@@ -22,11 +22,13 @@ from lander.dotted import (
 )
 from lander.errors import ConfigError
 from lander.options import CHOICES
+from lander.terminal import program
 from sweeps.study.study import read_study
 from tests.lander.conftest import refused
 from tests.studies import study_text
 
 OPTIONAL = sorted(name for name in documented() if type(None) in kinds_of(name))
+LANDER = program("lander")
 NONE_IS_A_WORD = ["ppo.advantage_norm", "ppo.baseline", "ppo.surrogate"]
 
 
@@ -199,10 +201,10 @@ def test_an_option_is_spelled_as_its_field_or_with_hyphens(name: str, value: obj
             'unknown option "--ppo.clip_rang": did you mean --ppo.clip-range?',
         ),
         (["--clip-range=1"], 'unknown option "--clip-range": did you mean --ppo.clip-range?'),
-        (["--zzz"], 'unknown option "--zzz": see python -m lander --help'),
-        (["stray"], 'unknown argument "stray": see python -m lander --help'),
+        (["--zzz"], f'unknown option "--zzz": see {LANDER} --help'),
+        (["stray"], f'unknown argument "stray": see {LANDER} --help'),
         (["fly", "x", "--episods", "3"], 'unknown option "--episods": did you mean --episodes?'),
-        (["fly", "x", "y"], 'unknown argument "y": see python -m lander fly --help'),
+        (["fly", "x", "y"], f'unknown argument "y": see {LANDER} fly --help'),
     ],
 )
 def test_an_unknown_option_names_the_nearest_one(

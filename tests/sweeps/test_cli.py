@@ -24,7 +24,7 @@ from tests.studies import MINI, changed
         (["run", "--bins", "3"], 'unknown option "--bins"'),
         (["fly"], "invalid choice: 'fly'"),
         ([], "the following arguments are required: COMMAND"),
-        (["reproduce"], "no sweep in mlruns yet: start one with python -m sweeps run"),
+        (["reproduce"], "no sweep in mlruns yet: start one with "),
         (["export", "--study", "smoke"], "no sweep in mlruns yet"),
         (["export", "--study", "nothing.toml"], "cannot read nothing.toml: No such file"),
         (["ui"], "no sweep in mlruns yet"),

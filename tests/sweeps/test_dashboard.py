@@ -18,6 +18,7 @@ import pytest
 
 import sweeps.publish.dashboard
 from sweeps.__main__ import main
+from sweeps.hints import CHECKOUT
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.dashboard import Server, serve
 from sweeps.store.store import Store, quiet
@@ -107,9 +108,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_without_the_package_it_says_how_to_get_it(
     filled: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(CHECKOUT)
     monkeypatch.setattr(sweeps.publish.dashboard, "find_spec", lambda name: None)
     line = refused(["--store", str(filled.folder)], capsys)
-    remedy = f"make dashboard STORE={filled.folder} installs and starts it"
+    remedy = "make install EXTRAS=dashboard"
     assert line == f"sweeps: optuna-dashboard is missing: {remedy}\n"
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lander.terminal import program
 from sweeps.commands import conclude
-from sweeps.hints import CHECKOUT, COMMANDS, DEFAULT_STORE, hint, no_sweep
+from sweeps.hints import CHECKOUT, COMMANDS, DEFAULT_STORE, hint, no_sweep, with_extra
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.page import describe
 from sweeps.store.store import Store
@@ -48,18 +50,52 @@ def test_the_default_store_is_not_named() -> None:
 
 @pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("name", ["two words", "it's", "a#b", "a$(b)", "$HOME"])
-def test_what_make_would_split_or_expand_goes_to_python_in_quotes(name: str) -> None:
-    words = shlex.split(hint("doctor", Path(name)))
-    assert words[1:] == ["-m", "sweeps", "doctor", "--store", name]
+def test_what_make_would_split_or_expand_goes_to_the_program_in_quotes(name: str) -> None:
+    command = hint("doctor", Path(name))
+    assert command.startswith(f"{program('sweeps')} doctor ")
+    assert shlex.split(command)[-2:] == ["--store", name]
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a program `sweeps` beside the interpreter that runs, not on the PATH."""
+    folder = tmp_path / "environment" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("python", "sweeps"):
+        (folder / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.chdir(tmp_path)
+    return folder
 
 
 def test_where_there_is_no_makefile_the_program_itself_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert hint("sweep", DEFAULT_STORE, study="a") == "python -m sweeps run --study a"
-    assert hint("confirm", OTHER) == "python -m analysis confirm --store /data/store"
-    assert no_sweep(OTHER).endswith("start one with python -m sweeps run --store /data/store")
+    monkeypatch.setenv("PATH", str(installed))
+    assert hint("sweep", DEFAULT_STORE, study="a") == "sweeps run --study a"
+    assert hint("confirm", OTHER) == "sweeps confirm --store /data/store"
+    assert no_sweep(OTHER).endswith("start one with sweeps run --store /data/store")
+    assert with_extra("fast") == "install lander-sweeps again, as 'lander-sweeps[fast]'"
+
+
+def test_a_program_that_is_not_on_the_path_is_named_by_its_path(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hint("report", DEFAULT_STORE) == "environment/bin/sweeps report"
+    monkeypatch.chdir(installed)
+    assert hint("report", Path("x")) == "sweeps report --store x"
+    monkeypatch.chdir(CHECKOUT / "lander")
+    assert hint("trials", OTHER) == f"{installed}/sweeps trials --store /data/store"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_program_without_a_script_is_started_by_its_module() -> None:
+    assert program("analysis") == "python -m analysis"
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_checkout_installs_what_an_extra_needs() -> None:
+    assert with_extra("fast") == "make install EXTRAS=fast"
 
 
 def test_a_command_without_a_make_target_is_never_given_to_make() -> None:
@@ -82,14 +118,14 @@ def test_what_a_sweep_prints_and_notes_at_its_end_names_its_store(
     printed = capsys.readouterr().out
     for text, count in ((printed, 3), (note, 3)):
         assert text.count(str(store.folder)) == count
-        commands = re.findall(r"(?:make|-m (?:sweeps|analysis)) [^`\n]*", text)
+        commands = re.findall(r"(?:make|sweeps) [^`\n]*", text)
         assert len(commands) == count
         assert all(str(store.folder) in command for command in commands)
 
 
 NEXT_STEP = re.compile(
     r"make [a-z-]+ [^`]*\b(STUDY|STORE)=(?!\.\.)|with make sweep"
-    r"|-m (sweeps|analysis) [a-z]+ [^`]*--(study|store)"
+    r"|\b(sweeps|analysis) [a-z]+ [^`]*--(study|store)"
 )
 
 
@@ -124,5 +160,6 @@ def test_no_other_module_writes_such_commands_by_hand() -> None:
 
 def test_the_search_for_such_commands_sees_them() -> None:
     assert NEXT_STEP.search("next: make reproduce STUDY={} TRIAL=best")
-    assert NEXT_STEP.search("python -m sweeps doctor --store {}")
+    assert NEXT_STEP.search("sweeps doctor --store {}")
+    assert NEXT_STEP.search("python -m analysis report --study {}")
     assert not NEXT_STEP.search("`make notebooks STORE=.. STUDY=..`")
