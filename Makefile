@@ -10,63 +10,111 @@ STORE   = mlruns
 NAME    = heads
 BESIDE  = b642153
 PORT    = 5000
-PYTHON  = python3
+PYTHON  =
+EXTRAS  =
+PIP_ARGS =
 
-BIN       = .venv/bin
-STAMP     = .venv/.installed
-EXTRAS    = .venv/.extras
-DASHBOARD = .venv/.dashboard
-CLUSTER   = .venv/.cluster
-INSTALL   = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
-SWEEPS    = $(BIN)/python -m sweeps
-ANALYSIS  = $(BIN)/python -m analysis
+OLDEST  := 11
+NEWEST  := 13
+UV      := $(shell command -v uv 2>/dev/null)
+BIN     := .venv/bin
+STAMP   := .venv/.installed
+SWEEPS  := $(BIN)/python -m sweeps
+ANALYSIS := $(BIN)/python -m analysis
+
+# Bytecode is left to Python, which compiles only what it imports.
+PIP     = $(BIN)/python -m pip install --disable-pip-version-check --no-compile $$([ -t 1 ] || echo --quiet)
+INSTALL = $(if $(UV),'$(UV)' pip install --python $(BIN)/python,$(PIP)) --constraint constraints.txt $(PIP_ARGS)
+with    = $(patsubst %,$(STAMP)-%,$(1))
 
 .DEFAULT_GOAL = help
 .PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
-        bakeoff bench test test-slow test-cluster cluster-demo check format clean
+        bakeoff bench test test-slow test-wheel test-cluster cluster-demo check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
-	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) TOP= TRAININGS= STORE=$(STORE) PORT=$(PORT)"
+	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) TOP= TRAININGS= STORE=$(STORE) PORT=$(PORT) PYTHON= PIP_ARGS="
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear .venv
-	$(INSTALL) '.[dev,notebooks]'
+define CREATE_VENV
+fits() {
+    "$$1" -c 'import sys; sys.exit(not (3, $(OLDEST)) <= sys.version_info[:2] <= (3, $(NEWEST)))' 2>/dev/null
+}
+version() {
+    "$$1" -c 'import platform; print("is Python", platform.python_version())' 2>/dev/null || echo "is no Python"
+}
+refuse() {
+    echo "this project needs Python 3.$(OLDEST) to 3.$(NEWEST): $$1" >&2
+    exit 1
+}
+for fitting in python3 python3.13 python3.12 python3.11 ''; do fits "$$fitting" && break; done
+asked='$(PYTHON)'
+if [ "$$asked" ] && ! fits "$$asked"; then
+    refuse "$$asked $$(version "$$asked"); what would work is make $(MAKECMDGOALS) PYTHON=$${fitting:-PATH/OF/ONE}"
+fi
+chosen=$${asked:-$$fitting}
+if [ -z "$$chosen" ] && [ -z '$(UV)' ]; then
+    refuse "python3 $$(version python3); install one, then: make $(MAKECMDGOALS) PYTHON=python3.$(NEWEST)"
+fi
+machine=$$(uname -sm)
+if [ "$$machine" = 'Linux aarch64' ] && [ -z '$(PIP_ARGS)' ]; then
+    echo 'Box2D has no wheel for Linux on ARM: use x86_64, or give a wheel with PIP_ARGS="--find-links FOLDER"' >&2
+    exit 1
+fi
+echo "setting up .venv, once, with $${chosen:-a Python that uv fetches}: PyTorch, MLflow, Optuna, Gymnasium and what they need"
+echo 'that is 0.5 GB to download and 1.5 GB on disk, and takes about 3 minutes'
+if [ "$$machine" = 'Linux x86_64' ] && [ -z '$(PIP_ARGS)' ]; then
+    echo 'and 3 GB more where PyTorch for Linux comes with CUDA, which nothing here uses: README, "CPU only"'
+fi
+if [ '$(UV)' ]; then
+    '$(UV)' venv --quiet --seed --clear --python "$${chosen:-3.$(NEWEST)}" .venv
+else
+    "$$chosen" -m venv --clear .venv
+fi
+endef
+export CREATE_VENV
+
+$(BIN)/python:
+	@sh -euc "$$CREATE_VENV"
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@$(INSTALL) --editable .
 	@touch $@
 
-$(EXTRAS): $(STAMP)
-	$(INSTALL) '.[dev,notebooks,bench,fast,cluster,servers]'
+ADDS_bench     := Stable-Baselines3 and cmaes
+ADDS_cluster   := Ray and psycopg
+ADDS_dashboard := the dashboard of Optuna
+ADDS_dev       := mypy, ruff, pytest, Ray, a PostgreSQL to test with
+ADDS_fast      := EnvPool
+ADDS_notebooks := nbconvert and a kernel for Jupyter
+ADDS_servers   := a PostgreSQL to test with
+ADDS_test      := pytest, Hypothesis, nbconvert and a kernel for Jupyter
+
+$(call with,$(patsubst ADDS_%,%,$(filter ADDS_%,$(.VARIABLES)))): $(STAMP)-%: $(STAMP)
+	@echo 'adding to .venv, once: $(ADDS_$*)'
+	@$(INSTALL) --editable '.[$*]'
 	@touch $@
 
-$(DASHBOARD): $(STAMP)
-	$(INSTALL) '.[dev,notebooks,dashboard]'
-	@touch $@
-
-$(CLUSTER): $(STAMP)
-	$(INSTALL) '.[dev,notebooks,cluster,servers]'
-	@touch $@
-
-install: $(STAMP) ## set up .venv (every other target does it when needed)
+install: $(call with,$(EXTRAS)) $(STAMP) ## set up .venv (every other target does it when needed): EXTRAS=
 
 sweep: $(STAMP) ## run a study, or resume it: STUDY= TRIALS= WORKERS= STORE=
 	@$(SWEEPS) run --study '$(STUDY)' --store '$(STORE)' $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
 
 confirm: $(STAMP) ## race a sweep's best trials, its base and the tuned defaults: STUDY= TRAININGS= TOP= WORKERS=
-	@$(ANALYSIS) confirm --study '$(STUDY)' --store '$(STORE)' \
+	@$(SWEEPS) confirm --study '$(STUDY)' --store '$(STORE)' \
 		$(if $(TOP),--top $(TOP)) $(if $(TRAININGS),--trainings $(TRAININGS)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS))
 
 report: $(STAMP) ## write a report on a sweep to STORE/reports: STUDY= STORE=
-	@$(ANALYSIS) report --study '$(STUDY)' --store '$(STORE)'
+	@$(SWEEPS) report --study '$(STUDY)' --store '$(STORE)'
 
-notebooks: $(STAMP) ## run the notebooks on a sweep, pages in STORE/reports/notebooks: STUDY= STORE=
-	@$(ANALYSIS) notebooks --study '$(STUDY)' --store '$(STORE)'
+notebooks: $(call with,notebooks) ## run the notebooks on a sweep, pages in STORE/reports/notebooks: STUDY= STORE=
+	@$(SWEEPS) notebooks --study '$(STUDY)' --store '$(STORE)'
 
 ui: $(STAMP) ## serve the MLflow UI on 127.0.0.1, print a link per study: PORT= STORE=
 	@$(SWEEPS) ui --store '$(STORE)' --port $(PORT)
 
 dashboard: PORT = 8080
-dashboard: $(DASHBOARD) ## serve Optuna's dashboard on 127.0.0.1, print a link per study: PORT=8080 STORE=
+dashboard: $(call with,dashboard) ## serve Optuna's dashboard on 127.0.0.1, print a link per study: PORT=8080 STORE=
 	@$(SWEEPS) dashboard --store '$(STORE)' --port $(PORT)
 
 reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|confirmed|N STORE=
@@ -79,23 +127,26 @@ figures: $(STAMP) ## update the pictures in README from a sweep: STUDY= STORE=
 	@$(SWEEPS) figures --study '$(STUDY)' --store '$(STORE)' --out analysis/figures
 	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
 
-bakeoff: $(EXTRAS) ## simulate sweeps on the landscape by every rule, half an hour: WORKERS=
+bakeoff: $(call with,bench) ## simulate sweeps on the landscape by every rule, half an hour: WORKERS=
 	@$(ANALYSIS) bakeoff $(if $(WORKERS),--workers $(WORKERS))
 
-bench: $(EXTRAS) ## measure beside Stable-Baselines3 and an earlier commit, on an idle machine, more than an hour: BESIDE=
+bench: $(call with,dev bench fast) ## measure beside Stable-Baselines3 and an earlier commit, on an idle machine, more than an hour: BESIDE=
 	@$(BIN)/python -m tests.bench $(if $(BESIDE),--beside '$(BESIDE)')
 
-test: $(STAMP) ## run the tests, including one real miniature sweep
+test: $(call with,test) ## run the tests, including one real miniature sweep
 	$(BIN)/python -m pytest -m 'not slow and not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(EXTRAS) ## run the slow tests, such as every head landing on LunarLander: a quarter of an hour
+test-slow: $(call with,dev bench fast) ## run the slow tests, such as every head landing on LunarLander: a quarter of an hour
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest tests/lander/test_pooled.py
 
-test-cluster: $(CLUSTER) ## test PostgreSQL, an MLflow server and Ray, and their failures, on this machine
+test-wheel: $(STAMP) ## build the wheel, and use it outside of this folder
+	$(BIN)/python -m tests.wheel
+
+test-cluster: $(call with,dev) ## test PostgreSQL, an MLflow server and Ray, and their failures, on this machine
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
-cluster-demo: $(CLUSTER) ## run a small sweep on servers and two hosts, all on this machine
+cluster-demo: $(call with,dev) ## run a small sweep on servers and two hosts, all on this machine
 	@$(BIN)/python -m tests.cluster
 
 experiment: $(STAMP) ## train what is missing of a study with points, export its results: NAME= WORKERS= STORE=
@@ -105,13 +156,13 @@ experiment: $(STAMP) ## train what is missing of a study with points, export its
 tables: $(STAMP) ## update README's tables from analysis/experiments/results
 	@$(ANALYSIS) tables README.md
 
-check: $(CLUSTER) ## check format, lint, types and import contracts
+check: $(call with,dev) ## check format, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP) ## format the code and fix lint
+format: $(call with,dev) ## format the code and fix lint
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
 
