@@ -12,8 +12,8 @@ import analysis.notebooks.run
 from analysis.__main__ import main
 
 ROOT = Path(__file__).parent.parent
-NOT_READ = {"analysis/figures", "sweeps/deploy", "analysis/experiments/results"}
-"""Pictures of README, templates for people; of the results only what notebooks read is needed."""
+NOT_READ = {"analysis/figures", "analysis/experiments/results"}
+"""Pictures of README; of the results only what notebooks read is needed."""
 
 
 def test_the_wheel_holds_every_file_that_the_program_reads() -> None:
