@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from lander.errors import ConfigError
 from lander.trust import OPTION
@@ -42,6 +42,22 @@ class Parser(argparse.ArgumentParser):
         near = get_close_matches(hyphenated(name), options, n=1)
         hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
         return f'unknown option "{name}": {hint}'
+
+
+SHELLS: Final = ("bash", "zsh", "fish")
+
+
+def add_shell(parser: argparse.ArgumentParser) -> None:
+    """Add the shell for which `completion` makes a script."""
+    parser.add_argument("shell", choices=SHELLS, help="the shell that reads the script")
+
+
+def completion(parser: argparse.ArgumentParser, program: str, shell: str) -> str:
+    """A script after which the shell completes what is typed behind the name of the program."""
+    import shtab  # here: no other command needs it
+
+    parser.prog = program
+    return shtab.complete(parser, shell)
 
 
 def hyphenated(word: str) -> str:

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from secrets import randbelow
 
-from lander.arguments import Parser, positive, whole
+from lander.arguments import Parser, add_shell, completion, positive, whole
 from lander.resolve import UnflyableWarning
 from lander.terminal import filtered, program
 from lander.trust import agree
@@ -20,6 +20,7 @@ from sweeps.cli import (
     Command,
     add_store,
     add_study,
+    command_parser,
     exit_code,
     hours,
     one_thread,
@@ -111,6 +112,9 @@ COMMANDS = {
     "dashboard": Command(
         "Serve Optuna's dashboard on this machine, print a link per study.", dashboard_arguments
     ),
+    "completion": Command(
+        'Print tab completion for a shell: eval "$(sweeps completion bash)".', add_shell
+    ),
 }
 
 
@@ -166,6 +170,11 @@ def run(args: argparse.Namespace) -> int:
 def perform(argv: Sequence[str]) -> int:
     """Run a command; the exit code."""
     args = parse(argv)
+    if args.command == "completion":
+        every = commands_for([])
+        parser = command_parser(every, every, prog="sweeps", description=__doc__)
+        print(completion(parser, "sweeps", args.shell))
+        return 0
     clean_environment(Store(args.store))
     agree(Store(args.store).origin, args.trust_env)
     with collector_paused():  # all that imports make is kept

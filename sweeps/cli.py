@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -45,15 +45,22 @@ def parse_command(
     Raises:
         ConfigError: they are wrong.
     """
+    return command_parser(commands, argv, prog=prog, description=description).parse_args(argv)
+
+
+def command_parser(
+    commands: Mapping[str, Command], wanted: Collection[str], *, prog: str, description: str | None
+) -> Parser:
+    """A parser of these commands; only those wanted have their arguments."""
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
         subparser = subparsers.add_parser(
             name, help=command.help, description=command.help, allow_abbrev=False
         )
-        if name in argv:
+        if name in wanted:
             command.add_arguments(subparser)
-    return parser.parse_args(argv)
+    return parser
 
 
 def exit_code(

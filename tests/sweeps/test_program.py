@@ -4,6 +4,8 @@ package adds to `sweeps`."""
 from __future__ import annotations
 
 import argparse
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import EntryPoint
@@ -81,3 +83,30 @@ def test_another_package_adds_a_command_and_replaces_none(
 def test_a_command_of_its_own_looks_for_no_other_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps.__main__, "entry_points", pytest.fail)
     assert sweeps.__main__.parse(["status"]).command == "status"
+
+
+COMPLETE = """
+source /dev/stdin
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+read -ra registered < <(complete -p "$1")
+"${registered[-2]}"
+echo "${COMPREPLY[@]}"
+"""
+"""Completes the last of its arguments, as bash does at a press of TAB."""
+
+
+@pytest.mark.usefixtures("installed")
+def test_bash_completes_commands_options_and_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweeps.__main__.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+
+    def complete(typed: str) -> list[str]:
+        command = [shutil.which("bash") or "bash", "-c", COMPLETE, "bash", *typed.split(" ")]
+        done = subprocess.run(command, input=script, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert complete("sweeps re") == ["reproduce", "report"]
+    assert complete("sweeps run --st") == ["--store", "--study"]
+    assert complete("sweeps run --launcher ") == ["local", "ray"]
+    assert complete("sweeps confirm --tr") == ["--trust-env", "--trainings"]
