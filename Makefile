@@ -22,8 +22,9 @@ STAMP   := .venv/.installed
 SWEEPS  := $(BIN)/python -m sweeps
 ANALYSIS := $(BIN)/python -m analysis
 
-# Bytecode is left to Python, which compiles only what it imports.
-PIP     = $(BIN)/python -m pip install --disable-pip-version-check --no-compile $$([ -t 1 ] || echo --quiet)
+# Bytecode is left to Python, which compiles only what it imports. Bars are for the first, long install.
+QUIET   = $$([ -t 2 ] && [ ! -e $(STAMP) ] || echo --quiet)
+PIP     = $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(QUIET)
 INSTALL = $(if $(UV),'$(UV)' pip install --python $(BIN)/python,$(PIP)) --constraint constraints.txt $(PIP_ARGS)
 with    = $(patsubst %,$(STAMP)-%,$(1))
 

@@ -5,6 +5,7 @@ The interpreters and installers are scripts here that write down their arguments
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -45,11 +46,15 @@ class Checkout:
     def add_python(self, name: str, version: str, *, fits: bool) -> None:
         self.add(name, PYTHON.format(unfit=int(not fits), version=version, name=name))
 
-    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
-        environ = {"PATH": str(self.folder / "bin"), "HOME": str(self.folder)}
-        command = [shutil.which("make") or "make", *words]
+    def make(self, *words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=self.folder, env=environ, capture_output=True, text=True, check=False
+            [shutil.which("make") or "make", *words],
+            cwd=self.folder,
+            env={"PATH": str(self.folder / "bin"), "HOME": str(self.folder)},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            check=False,
         )
 
     @property
@@ -132,6 +137,21 @@ def test_what_comes_is_printed_first_and_a_sweep_gets_no_extras(checkout: Checko
     assert install.startswith("python3 -m pip install ")
     assert install.endswith(" --constraint constraints.txt --editable .")
     assert sweep == "python3 -m sweeps run --study lander --store mlruns"
+
+
+def test_pip_shows_its_bars_on_a_terminal_and_only_in_the_first_install(
+    checkout: Checkout,
+) -> None:
+    checkout.add_python("python3", "3.12.1", fits=True)
+    reader, terminal = os.openpty()
+    checkout.make("install", "EXTRAS=test", stderr=terminal)
+    _, first, second = checkout.log
+    assert ("--quiet" in first, "--quiet" in second) == (False, True)
+    shutil.rmtree(checkout.folder / ".venv")
+    checkout.make("install")
+    assert "--quiet" in checkout.log[-1]
+    os.close(reader)
+    os.close(terminal)
 
 
 def test_an_extra_is_added_once_and_leaves_the_others(checkout: Checkout) -> None:
