@@ -57,7 +57,8 @@ def completion(parser: argparse.ArgumentParser, program: str, shell: str) -> str
     import shtab  # here: no other command needs it
 
     parser.prog = program
-    return shtab.complete(parser, shell)
+    script: str = shtab.complete(parser, shell)
+    return script
 
 
 def hyphenated(word: str) -> str:

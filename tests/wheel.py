@@ -71,10 +71,6 @@ def use(programs: Path, folder: Path) -> None:
     for command in COMMANDS:
         print(f"$ {' '.join(command)}", flush=True)
         print(printed(command, folder, environ), flush=True)
-    hint = "sweeps reproduce --study smoke --trial "
-    page = folder / "mlruns" / "reports" / "smoke.html"
-    if hint not in page.read_text():
-        raise SystemExit(f"{page} names no command that works here, such as {hint}")
 
 
 def printed(command: list[str], folder: Path, environ: Mapping[str, str]) -> str:
