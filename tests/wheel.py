@@ -45,7 +45,7 @@ def build(folder: Path) -> Path:
 def install(wheel: Path, folder: Path) -> Path:
     """The programs of a new environment with the wheel in it."""
     environment = folder / "environment"
-    venv.create(environment)
+    venv.create(environment, symlinks=True)
     programs = environment / "bin"
     pip("--python", str(programs / "python"), "install", "--no-deps", str(wheel))
     (packages,) = environment.glob("lib/python*/site-packages")
