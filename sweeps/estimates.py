@@ -9,6 +9,10 @@ doi:10.2307/2285814).
 Common mean and both variances are those of the better half of the configurations, which alone is
 moved: the worse half has a long tail of failures, which says nothing about how close together the
 good ones lie.
+
+A score over several checkpoints is not yet a final return: the line that fits the better half says
+which final return it stands for. (Quick learners score well at early checkpoints, and others end
+where they do; so a lead in the score is a smaller one in the end.)
 """
 
 from __future__ import annotations
@@ -20,14 +24,20 @@ from statistics import fmean
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 FEWEST: Final = 4
 """With fewer configurations, scores are left as they are."""
-RATIO: Final = 3.0
+RATIO: Final = 6.0
 """Variance of a score over training seeds to the variance of the last two checkpoints of one
-training, by the landscape of the default study."""
+training: with it, estimates from single trainings of the landscape are neither high nor low."""
 WEIGHT: Final = 4.0
 """How many pairs of trainings of one configuration say as much about v as the checkpoints do."""
+
+FLATTEST: Final = 0.1
+"""Least rise of the final return with the score: a better score stays better."""
 
 MOST: Final = 6
 """Trainings of one configuration after which a sweep learns more from another one."""
@@ -114,12 +124,12 @@ def expected_returns(configurations: Sequence[Observed]) -> list[Expected]:
     centre = float(np.median(scores))
     better = scores >= centre
     noise = noise_variance([one for one, good in zip(configurations, better, strict=True) if good])
-    counts = [one.trainings for one in configurations]
-    errors = noise / np.array(counts)
-    lags = np.array([one.lag for one in configurations])
-    promised = (scores + lags).tolist()
+    counts = np.array([one.trainings for one in configurations])
+    errors = noise / counts
+    finals = np.array([one.score + one.lag for one in configurations])
+    promised = finals.tolist()
     if len(scores) < FEWEST or not noise > 0:
-        return list(map(Expected, promised, np.sqrt(errors).tolist(), promised, counts))
+        return list(map(Expected, promised, np.sqrt(errors).tolist(), promised, counts.tolist()))
     distances, many = scores - centre, int(better.sum())
     between = float(np.mean(distances[better] ** 2 - errors[better]))
     between = max(between, 1e-6 * noise)  # never nil: then all are as good, and the evidence ranks
@@ -127,8 +137,26 @@ def expected_returns(configurations: Sequence[Observed]) -> list[Expected]:
     # the second term: the share is itself an estimate (Morris 1983, doi:10.2307/2287098, eq. 1.17)
     variances = errors * (1 - share * (many - 1) / many)
     variances += 2 / max(1, many - 3) * (share * distances) ** 2
-    values = centre + (1 - share) * distances + lags[better].mean()
-    return list(map(Expected, values.tolist(), np.sqrt(variances).tolist(), promised, counts))
+    middle, slope, scatter = final_returns(distances[better], finals[better])
+    values = middle + np.where(better, slope * (1 - share), 1.0) * distances
+    own = finals - middle - slope * distances  # the more trainings, the more it counts
+    values += np.where(better, (1 - 1 / counts) * own, 0.0)
+    variances = np.where(better, slope**2 * variances + scatter / counts, variances)
+    return list(
+        map(Expected, values.tolist(), np.sqrt(variances).tolist(), promised, counts.tolist())
+    )
+
+
+def final_returns(distances: Floats, finals: Floats) -> tuple[float, float, float]:
+    """The line through final returns over scores, by least squares: its value at a distance of 0,
+    its slope, kept between `FLATTEST` and 1, and the variance of final returns around it."""
+    apart = distances - distances.mean()
+    squares = float(apart @ apart)
+    slope = float(apart @ finals) / squares if squares > 0 else 1.0
+    slope = min(1.0, max(FLATTEST, slope))
+    middle = float(np.mean(finals - slope * distances))
+    residuals = finals - middle - slope * distances
+    return middle, slope, float(residuals @ residuals) / max(1, len(finals) - 2)
 
 
 def to_repeat(expected: Sequence[Expected], rng: np.random.Generator) -> int | None:

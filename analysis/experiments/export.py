@@ -27,6 +27,7 @@ from lander.errors import ConfigError
 from lander.files import write_aside
 from lander.metrics import EVAL_RETURN, TRAIN_RETURN
 from lander.terminal import say
+from sweeps.cli import one_thread
 from sweeps.endings import seconds
 from sweeps.hints import hint
 from sweeps.lifecycle.points import given, point_names
@@ -128,7 +129,9 @@ def measured_of(sweep: Sweep, trials: Trained) -> Iterator[Measured]:
     tags = [runs[str(trial.user_attrs[RUN_ID])].data.tags for trial in trials.values()]
     measure = partial(measured, sweep.store, sweep.study.name)
     workers = min(usable_cores(), len(trials) // EVERY)
-    with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        max(1, workers), mp_context=get_context("spawn"), initializer=one_thread
+    ) as pool:
         mapped = pool.map if workers > 1 else map
         for count, each in enumerate(mapped(measure, trials, trials.values(), tags), 1):
             if count % EVERY == 0:

@@ -67,16 +67,39 @@ def test_more_trainings_leave_a_score_closer_to_itself() -> None:
     assert often.error < once.error
 
 
+def scored(*, counts: tuple[int, int, int] = (1, 1, 1)) -> list[Observed]:
+    """Two failures and the better half: scores 100, 130, 160 that ended at 160, 172 and 190."""
+    lags = {40.0: -99.0, 60.0: 500.0, 100.0: 60.0, 130.0: 42.0, 160.0: 30.0}
+    return [
+        Observed(score, count, squares=500.0 * (count - 1), spread=500 / RATIO, lag=lag)
+        for (score, lag), count in zip(lags.items(), (1, 1, *counts), strict=True)
+    ]
+
+
 def test_a_score_over_several_checkpoints_is_brought_to_the_final_return() -> None:
-    """The good ones ended 10, 20 and 30 above their scores; failures say nothing about it."""
-    lags = {40.0: -99.0, 60.0: 500.0, 100.0: 10.0, 130.0: 20.0, 160.0: 30.0}
-    scored = [Observed(score, spread=500 / RATIO, lag=lag) for score, lag in lags.items()]
-    plain = expected_returns(known(*lags, noise=500))
-    later = expected_returns(scored)
-    assert [one.value for one in later] == pytest.approx([one.value + 20 for one in plain])
-    assert [one.error for one in later] == [one.error for one in plain]
-    assert [one.promised for one in later] == [-59, 560, 110, 150, 190]
-    assert expected_returns(scored[-2:])[-1].value == 190  # too few to tell
+    """The line rises from 159 by 0.5 per point; a residual is 1, -2, 1, so its variance is 6."""
+    plain = expected_returns(known(40, 60, 100, 130, 160, noise=500))
+    later = expected_returns(scored())
+    moved = [100.0, *(100 + 0.5 * (one.value - 100) for one in plain[-2:])]
+    assert [one.value for one in later[-3:]] == pytest.approx([59 + value for value in moved])
+    assert [one.value for one in later[:2]] == pytest.approx([99, 119])  # as far below as before
+    assert later[-1].error == pytest.approx(sqrt(plain[-1].error ** 2 / 4 + 6))
+    assert [one.promised for one in later] == [-59, 560, 160, 172, 190]
+    assert expected_returns(scored()[-2:])[-1].value == 190  # too few to tell
+
+
+def test_the_own_final_returns_count_more_with_more_trainings() -> None:
+    one, often = (expected_returns(scored(counts=(1, 1, count)))[-1] for count in (1, 4))
+    share = 125 / (125 + (0 + 900 + 3600 - 500 - 500 - 125) / 3)
+    assert often.value == pytest.approx(159 + 0.5 * 60 * (1 - share) + 3 / 4 * 1)
+    assert often.error < one.error
+
+
+def test_a_better_score_stays_better_whatever_the_final_returns() -> None:
+    falling = [Observed(float(score), spread=1.0, lag=-2.0 * score) for score in range(8)]
+    values = [one.value for one in expected_returns(falling)]
+    assert values == sorted(values)
+    assert len(set(values)) == 8
 
 
 def test_few_configurations_are_left_as_they_are() -> None:
