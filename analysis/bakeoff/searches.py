@@ -159,38 +159,40 @@ def replicates() -> dict[str, Rule]:
 COMBINED: Final = Search(
     "tpe",
     pruner="median",
-    statistic="all",
-    replicate=Thompson(STATISTICS["all"], 0.5),
+    statistic="final",
+    replicate=Thompson(FINAL, 0.4),
     startup=8,
 )
 """The best of each factor."""
 
 
 def combinations() -> dict[str, Rule]:
-    """The best of each factor together, and without one of them."""
+    """The best of each factor together, and with another choice for one of them."""
 
     def scored(name: str) -> Search:
-        return replace(COMBINED, statistic=name, replicate=Thompson(STATISTICS[name], 0.5))
+        return replace(COMBINED, statistic=name, replicate=Thompson(STATISTICS[name], 0.4))
 
-    without = {
+    def repeated_from(share: float) -> Search:
+        return replace(COMBINED, replicate=Thompson(FINAL, share))
+
+    process = ProcessSampler("final")
+    changed = {
         "all": COMBINED,
-        "process": replace(COMBINED, sampler=ProcessSampler(COMBINED.statistic)),
+        "process": replace(COMBINED, sampler=process),
+        "process, nothing pruned": replace(COMBINED, sampler=process, pruner="none"),
+        "random": replace(COMBINED, sampler="random"),
+        "at random first": replace(COMBINED, startup=0),
         "nothing pruned": replace(COMBINED, pruner="none"),
         "pruned from 3": replace(COMBINED, pruner_arguments={"n_warmup_steps": 3}),
-        "final score": scored("final"),
         "score of the last 3": scored("last 3"),
+        "score of all": scored("all"),
         "nothing again": replace(COMBINED, replicate=None),
-        "leaders again from 0.7": replace(
-            COMBINED, replicate=Thompson(STATISTICS[COMBINED.statistic], 0.7)
-        ),
-        "at random first": replace(COMBINED, startup=0),
-        "process, nothing pruned": replace(
-            COMBINED, sampler=ProcessSampler(COMBINED.statistic), pruner="none"
-        ),
+        "leaders again from 0.2": repeated_from(0.2),
+        "leaders again from 0.6": repeated_from(0.6),
     }
     return {
         f"combined: {name}": Rule("combined", search, STATISTICS[search.statistic])
-        for name, search in without.items()
+        for name, search in changed.items()
     }
 
 
