@@ -22,10 +22,12 @@ STAMP   := .venv/.installed
 SWEEPS  := $(BIN)/python -m sweeps
 ANALYSIS := $(BIN)/python -m analysis
 
-# Bytecode is left to Python, which compiles only what it imports. Bars are for the first, long install.
+# Python compiles what it imports and keeps it, unless it is forbidden to: the installer then compiles
+# everything, which takes a minute more. Bars are for the first, long install.
 QUIET   = $$([ -t 2 ] && [ ! -e $(STAMP) ] || echo --quiet)
-PIP     = $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(QUIET)
-INSTALL = $(if $(UV),'$(UV)' pip install --python $(BIN)/python,$(PIP)) --constraint constraints.txt $(PIP_ARGS)
+PIP     = $(BIN)/python -m pip install --disable-pip-version-check $(QUIET) $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+UV_PIP  = '$(UV)' pip install --python $(BIN)/python $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+INSTALL = $(if $(UV),$(UV_PIP),$(PIP)) --constraint constraints.txt $(PIP_ARGS)
 with    = $(patsubst %,$(STAMP)-%,$(1))
 
 .DEFAULT_GOAL = help

@@ -46,11 +46,13 @@ class Checkout:
     def add_python(self, name: str, version: str, *, fits: bool) -> None:
         self.add(name, PYTHON.format(unfit=int(not fits), version=version, name=name))
 
-    def make(self, *words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    def make(
+        self, *words: str, stderr: int = subprocess.PIPE, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [shutil.which("make") or "make", *words],
             cwd=self.folder,
-            env={"PATH": str(self.folder / "bin"), "HOME": str(self.folder)},
+            env={"PATH": str(self.folder / "bin"), "HOME": str(self.folder), **environ},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -163,6 +165,23 @@ def test_an_extra_is_added_once_and_leaves_the_others(checkout: Checkout) -> Non
     installed = [call.rpartition(" ")[2] for call in checkout.log if " pip install " in call]
     assert installed == [".", ".[test]", ".[fast]", ".[notebooks]"]
     assert len([call for call in checkout.log if " venv " in call]) == 1
+
+
+@pytest.mark.parametrize("uv", [False, True])
+def test_bytecode_is_compiled_at_once_where_python_may_not_keep_it(
+    uv: bool, checkout: Checkout
+) -> None:
+    checkout.add_python("python3", "3.12.1", fits=True)
+    if uv:
+        checkout.add("uv", UV)
+    checkout.make("install")
+    shutil.rmtree(checkout.folder / ".venv")
+    checkout.make("install", PYTHONDONTWRITEBYTECODE="1")
+    _, lazy, _, eager = checkout.log
+    expected = (False, True) if uv else (True, False)
+    assert ("--no-compile" in lazy, "--compile-bytecode" in eager) == expected
+    assert "--no-compile" not in eager
+    assert "--compile-bytecode" not in lazy
 
 
 def test_an_unknown_extra_is_refused(checkout: Checkout) -> None:
