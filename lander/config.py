@@ -298,8 +298,19 @@ class TrainConfig:
         `total_steps` itself with whole episodes, whose length is not known before."""
         if self.ppo.rollout_episodes is not None:
             return self.total_steps
-        return self.total_steps - self.total_steps % (self.env.num_envs * self.ppo.rollout_steps)
+        return self.total_steps - self.total_steps % self.rollout
+
+    @property
+    def rollout(self) -> int:
+        """Environment steps of a rollout, over all copies, unless it is of whole episodes."""
+        return self.env.num_envs * self.ppo.rollout_steps
 
     def checkpoint_at(self, env_steps: int) -> int:
         """How many of the checkpoints are due after `env_steps`: the k-th at k/K of the budget."""
         return min(self.checkpoints, self.checkpoints * env_steps // self.budget)
+
+
+def whole_rollouts(config: TrainConfig) -> str:
+    """Why a training takes fewer steps than `total_steps`."""
+    whole, rollout = config.budget // config.rollout, config.rollout
+    return f"the {whole:,} whole rollouts of {rollout:,} in total_steps = {config.total_steps:,}"

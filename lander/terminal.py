@@ -5,10 +5,14 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, Final, TextIO, cast
+
+LABEL: Final = 10
+"""Columns of the labels in front of rows."""
 
 
 def program(name: str) -> str:
@@ -43,6 +47,27 @@ def escaped(character: str) -> str:
 def say(text: object, *, error: bool = False) -> None:
     """Print one line, flushed; with `error` to stderr."""
     print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def say_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """Print rows of a label and a text, the texts one below the other."""
+    for label, text in rows:
+        say(f"{label:<{LABEL}}{text}")
+
+
+def listed(label: str, items: Iterable[str], *, end: str = "") -> Iterator[tuple[str, str]]:
+    """A row with a list; several where the terminal is too narrow for it, with no item cut."""
+    width = shutil.get_terminal_size().columns - LABEL if sys.stdout.isatty() else inf
+    line = ""
+    for item in items:
+        if line and len(line) + len(item) + len(", ,") > width:
+            yield label, f"{line},"
+            label, line = "", ""
+        line += f", {item}" if line else item
+    if len(line) + len(end) > width:
+        yield label, line
+        label, line, end = "", end.lstrip(), ""
+    yield label, line + end
 
 
 class Filter:

@@ -12,7 +12,7 @@ from secrets import randbelow
 
 from lander.arguments import Parser, add_shell, completion, positive, whole
 from lander.resolve import UnflyableWarning
-from lander.terminal import filtered, program
+from lander.terminal import filtered, program, say_rows
 from lander.trust import agree
 from sweeps.cli import (
     DEFAULT_STUDY,
@@ -30,6 +30,7 @@ from sweeps.cli import (
 )
 from sweeps.hints import UI_PORT
 from sweeps.run.fork_server import ForkServer
+from sweeps.run.header import header
 from sweeps.store.disk import reporting_full_disk, requiring_space
 from sweeps.store.environment import clean_environment
 from sweeps.store.store import Store, quiet
@@ -156,9 +157,19 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
 
 def run(args: argparse.Namespace) -> int:
     """Run a sweep; the exit code. The imports of its workers begin before those of this process."""
+    remote = args.launcher == "ray"
     with ForkServer() as server:
-        if args.launcher == "local" and args.workers != 0:
+        if not remote and args.workers != 0:
             server.begin()
+        say_rows(
+            header(
+                args.study,
+                Store(args.store),
+                trials=args.trials,
+                workers=args.workers,
+                remote=remote,
+            )
+        )
         with collector_paused():
             one_thread()
             from sweeps.commands import run

@@ -7,7 +7,7 @@ import csv
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -18,7 +18,8 @@ from lander.dotted import to_toml
 from lander.env import require_limit
 from lander.errors import ConfigError
 from lander.resolve import dead_zones
-from lander.terminal import say
+from lander.terminal import listed, say, say_rows
+from sweeps.confirm import TRAININGS, minutes_of, seconds_of_training
 from sweeps.doctor.doctor import check_up, doctor
 from sweeps.endings import ending
 from sweeps.errors import one_line
@@ -28,6 +29,7 @@ from sweeps.publish.dashboard import serve
 from sweeps.publish.page import HOST, experiment_url, sweep_url
 from sweeps.publish.publish import publish, warn
 from sweeps.reproduce import reproduce
+from sweeps.run.cores import usable_cores
 from sweeps.run.failures import ENOUGH, repeated_failure
 from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
@@ -47,7 +49,7 @@ from sweeps.schema import (
     WINNER,
     Ending,
 )
-from sweeps.scores import best_expected, expected, last_return, promise
+from sweeps.scores import Ranked, base_among, expected, last_return, promise
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.environment import clean_server_environment
@@ -56,6 +58,7 @@ from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials, find_started
 from sweeps.study.fitting import dead_zones_in
+from sweeps.study.space import brief, field_values
 from sweeps.study.study import Study, find_study
 from sweeps.sweep import Sweep, open_sweep
 
@@ -86,6 +89,7 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
             finished = run_trials_left(
                 sweep, launcher=launcher, workers=args.workers, seconds=seconds
             )
+        say(f"publishing {study.name} in MLflow")
         delivered = publish(sweep, patience=RETRY_SECONDS if finished else 0)
     if not finished:
         return 130
@@ -122,7 +126,7 @@ def print_end(sweep: Sweep, args: argparse.Namespace, *, was_complete: bool) -> 
         resume = hint("sweep", folder, study=args.study, trials=asked)
         why = "time is up: " if args.hours else ""
         print(f"{why}{trials.left} of {trials.total} trials are left; resume: {resume}")
-    conclude(sweep, trials)
+    conclude(sweep, trials, workers=args.workers)
 
 
 def dead_zones_of(study: Study) -> list[str]:
@@ -144,34 +148,66 @@ def launching(args: argparse.Namespace, server: ForkServer) -> Generator[Launche
         yield LocalLauncher(server)
 
 
-def conclude(sweep: Sweep, trials: Trials) -> None:
-    """Print the best trial, and what to do next."""
-    first, name, folder = best_expected(trials.all), sweep.study.name, sweep.store.folder
-    if first is None:
+def conclude(sweep: Sweep, trials: Trials, *, workers: int | None = None) -> None:
+    """Print the result first: the best trial beside the base, the best policy, and what to do
+    next."""
+    ranks = expected(trials.all)
+    if not ranks:
         failed = [trial for trial in trials.all if ending(trial) == Ending.FAILED]
         reason = failed[0].user_attrs[REASON] if failed else "none ended"
         say(f"no trial finished; first failure: {reason}")
         return
-    best = first.trial
-    for field, range_ in sweep.study.space.items():
-        if range_.parameter not in best.params:
-            continue  # it had no effect in this trial
-        value = range_.to_field(best.params[range_.parameter])
-        say(f"  {field:<22} {value:.6g}" if isinstance(value, float) else f"  {field:<22} {value}")
-    point = f', point "{best.user_attrs[POINT]}"' if sweep.study.has_points else ""
-    say(f"best: {promise(best.number, first.likely)}{point}")
-    policy = recorded_policy(sweep.optuna)
+    say_rows([*best_rows(sweep, trials, ranks), *policy_rows(sweep)])
+    print()
+    say_rows(next_rows(sweep, workers=workers))
+
+
+def best_rows(sweep: Sweep, trials: Trials, ranks: Sequence[Ranked]) -> Iterator[tuple[str, str]]:
+    """The best trial, what the study's base had, and the parameters of the best."""
+    study, best, base = sweep.study, ranks[0], base_among(trials.all, ranks)
+    point = f', point "{best.trial.user_attrs[POINT]}"' if study.has_points else ""
+    yield "best", f"{promise(best.trial.number, best.likely)}{point}"
+    if base is not None and base.trial.number == best.trial.number:
+        yield "", "which trains the first point" if study.points else "which trains the defaults"
+    elif base is not None:
+        yield "first" if study.points else "defaults", promise(base.trial.number, base.likely)
+        if best.likely.trainings == base.likely.trainings == 1:
+            yield "", "one training each: the difference may be luck"
+    values = field_values(best.trial.params, study.space)
+    yield from listed("with", (f"{name} {brief(value)}" for name, value in values.items()))
+
+
+def policy_rows(sweep: Sweep) -> Iterator[tuple[str, str]]:
+    """The best policy and the confirmed configuration, as far as there are any."""
+    policy, winner = recorded_policy(sweep.optuna), sweep.optuna.user_attrs.get(WINNER)
+    name = sweep.study.name
     if policy is not None:
-        say(f"best policy: {policy}; models:/{name}@{BEST_ALIAS}")
-    winner = sweep.optuna.user_attrs.get(WINNER)
-    if winner is None:
-        confirm = hint("confirm", folder, study=name)
-        print(f"      to see whether the best trial beats the base, or was lucky: {confirm}")
-    else:
-        say(f"confirmed: trial {winner}; models:/{name}@{CONFIRMED_ALIAS}")
-    ui = "" if sweep.store.tracked_remotely else f"{hint('ui', folder)}  ->  "
-    print(f"next: {ui}{sweep_url(sweep)}")
-    print(f"      {hint('reproduce', folder, study=name, trial='best')}")
+        yield "policy", f"{policy}: models:/{name}@{BEST_ALIAS}"
+    if winner is not None:
+        yield "confirmed", f"trial {winner}: models:/{name}@{CONFIRMED_ALIAS}"
+
+
+def next_rows(sweep: Sweep, *, workers: int | None) -> Iterator[tuple[str, str]]:
+    """What to do next, as commands."""
+    name, folder = sweep.study.name, sweep.store.folder
+    if not sweep.store.tracked_remotely:
+        yield "look", hint("ui", folder)
+    yield "" if not sweep.store.tracked_remotely else "look", sweep_url(sweep)
+    yield "report", hint("report", folder, study=name)
+    if WINNER not in sweep.optuna.user_attrs:
+        yield "check", hint("confirm", folder, study=name)
+        yield "", f"is it better, or was it lucky? {confirmation_takes(sweep, workers)}"
+    yield "repeat", f"{hint('reproduce', folder, study=name, trial='best')}"
+    yield "", "trains it again, and compares every number bit for bit"
+
+
+def confirmation_takes(sweep: Sweep, workers: int | None) -> str:
+    """How many trainings a confirmation is, and how long that takes."""
+    each, takes = seconds_of_training(sweep), f"{TRAININGS} trainings"
+    if each is None:
+        return takes
+    minutes = minutes_of(TRAININGS, each=each, workers=workers or usable_cores())
+    return f"{takes}, about {minutes} min"
 
 
 def run_reproduce(args: argparse.Namespace) -> int:
@@ -218,11 +254,6 @@ def trials(args: argparse.Namespace) -> int:
     lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n", extrasaction="ignore")
     lines.writeheader()
     for trial in every:
-        fields = {
-            name: range_.to_field(trial.params[range_.parameter])
-            for name, range_ in space.items()
-            if range_.parameter in trial.params
-        }
         lines.writerow(
             {
                 "trial": trial.number,
@@ -232,7 +263,7 @@ def trials(args: argparse.Namespace) -> int:
                 **likely.get(trial.number, {}),
                 "reports": max(trial.intermediate_values, default=0),
                 "seeds": " ".join(map(str, trial_seeds(trial, sweep.study))),
-                **fields,
+                **field_values(trial.params, space),
             }
         )
     return 0

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
-from math import inf
-from statistics import fmean
+from math import ceil, inf
+from statistics import fmean, median
 from typing import Any
 
 import optuna
@@ -23,14 +23,14 @@ from lander.config import TrainConfig
 from lander.dotted import configure, flatten
 from lander.errors import ConfigError
 from lander.resolve import resolve
-from sweeps.endings import SETTLED, ending
+from sweeps.endings import SETTLED, ending, seconds
 from sweeps.hints import hint
 from sweeps.lifecycle.creation import create, identify, is_created
 from sweeps.lifecycle.losses import recover
 from sweeps.lifecycle.points import Params, fill_points, given, seed_and_point
 from sweeps.record.delivery import deliver_all
-from sweeps.schema import CONFIRM_SUFFIX, LOOKS, RACE, RETURNS
-from sweeps.scores import ranked
+from sweeps.schema import CONFIRM_SUFFIX, LOOKS, RACE, RETURNS, Ending
+from sweeps.scores import ranked, seed_scores
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
@@ -41,6 +41,11 @@ DEFAULTS = 0
 """Number of the trial that trains the study's base."""
 TUNED = -1
 """Stands for the tuned defaults of `lander`, which no trial of the sweep trains."""
+
+TOP = 4
+"""How many of the sweep's best trials race, besides the base and the tuned defaults."""
+TRAININGS = 40
+"""How many trainings a race may take, unless it is asked for others."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +248,23 @@ def read_candidates(confirmation: Sweep, race: Race) -> list[Confirmed]:
         report = tuple(own[index] for index in own if index >= FIRST_REPORT)
         several.append(Confirmed(number, params, choice, report))
     return several
+
+
+def seconds_of_training(sweep: Sweep) -> float | None:
+    """The median time of its finished trainings; None if none has finished."""
+    took = [
+        whole / len(trainings)
+        for trial in sweep.read_trials().counted
+        if ending(trial) == Ending.FINISHED
+        and (whole := seconds(trial)) is not None
+        and (trainings := seed_scores(trial))
+    ]
+    return median(took) if took else None
+
+
+def minutes_of(trainings: int, *, each: float, workers: int) -> int:
+    """How many minutes so many trainings take at most, if each takes `each` seconds."""
+    return ceil(trainings * each / workers / 60)
 
 
 def training(trial: FrozenTrial) -> Training:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
-from sweeps.endings import NEVER, ended
+from sweeps.endings import NEVER, ended, root
 from sweeps.estimates import Expected, Observed, expected_returns
 from sweeps.schema import POINT, RETURNS, SEED_SCORES
 
@@ -148,6 +148,16 @@ def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
 def best_expected(trials: Iterable[FrozenTrial]) -> Ranked | None:
     """The same, with its expected return."""
     return next(iter(expected(trials)), None)
+
+
+def base_among(trials: Iterable[FrozenTrial], ranks: Iterable[Ranked]) -> Ranked | None:
+    """What the parameters of trial 0, the base of a search or the first of some points, had among
+    the finished trials; None if that has not finished."""
+    first = next((trial for trial in trials if root(trial) == 0), None)
+    if first is None:
+        return None
+    base = parameters(first)
+    return next((one for one in ranks if parameters(one.trial) == base), None)
 
 
 def promise(number: int, likely: Expected) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from math import ceil, nan
+from math import nan
 
 import numpy as np
 from optuna.trial import FrozenTrial
@@ -20,17 +20,23 @@ from analysis.race import (
     smallest_difference,
 )
 from lander.errors import ConfigError
-from sweeps.confirm import DEFAULTS, Confirmed, Race, candidates, read_candidates, read_race
-from sweeps.endings import ending, seconds
+from sweeps.confirm import (
+    DEFAULTS,
+    TOP,
+    TRAININGS,
+    Confirmed,
+    Race,
+    candidates,
+    minutes_of,
+    read_candidates,
+    read_race,
+    seconds_of_training,
+)
+from sweeps.endings import ending
 from sweeps.estimates import noise_variance
 from sweeps.schema import Ending
-from sweeps.scores import observed, parameters, seed_scores
+from sweeps.scores import observed, parameters
 from sweeps.sweep import Sweep
-
-TOP = 4
-"""How many of the sweep's best trials race, besides the base and the tuned defaults."""
-TRAININGS = 40
-"""How many trainings a race may take."""
 
 
 def define(
@@ -94,7 +100,7 @@ def forecast(
     if ended:
         takes = f"{plan.trainings - ended} of {takes} are left"
     if each is not None:
-        minutes = ceil((plan.trainings - ended) * each / workers / 60)
+        minutes = minutes_of(plan.trainings - ended, each=each, workers=workers)
         takes += f", at most {minutes} minutes with {workers} workers"
     yield f"candidates: {', '.join(names)}; {takes}"
     seeds, look = least_report_seeds(judgement), judgement.look
@@ -116,18 +122,6 @@ def least_report_seeds(judgement: Judgement) -> int:
         numbers = [row.number for row in judgement.standings]
         course = run_race(lambda *_: 0.0, numbers, plan, base=DEFAULTS)
     return report_seeds(plan, used=course.used)
-
-
-def seconds_of_training(sweep: Sweep) -> float | None:
-    """The median time of its finished trainings; None if none has finished."""
-    took = [
-        whole / len(trainings)
-        for trial in sweep.read_trials().counted
-        if ending(trial) == Ending.FINISHED
-        and (whole := seconds(trial)) is not None
-        and (trainings := seed_scores(trial))
-    ]
-    return float(np.median(took)) if took else None
 
 
 def deviation_in_race(candidates: Sequence[Confirmed]) -> float:

@@ -5,40 +5,55 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 
 from lander.terminal import unfiltered
-from sweeps.endings import SETTLED, ending
+from sweeps.endings import SETTLED, SUPERSEDING, ending
+from sweeps.run.live import Frame
 from sweeps.schema import Ending
-from sweeps.scores import best_expected, promise
+from sweeps.scores import Ranked, base_among, best_so_far, expected, promise
+from sweeps.study.study import Study
 
 PLAIN_SECONDS = 15.0
 """Between two plain lines."""
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """What the finished trials say."""
+
+    finished: int = 0
+    best: Ranked | None = None
+    base: Ranked | None = None
+    """What the study's base, trial 0, had."""
+    history: Sequence[float] = ()
+    """The best score so far after each of them."""
+
+
 class ProgressTable:
-    """Prints how many trials have ended, and how, the best score, the speed and the time left.
+    """Prints how many trials have ended, and how, the best beside the base, the last trials, the
+    speed and the time left.
 
     The supervisor calls `update` with the counted trials at each of its looks.
     """
 
-    def __init__(self, *, trials: int, reports: int, steps: int) -> None:
+    def __init__(self, study: Study, *, trials: int, look: str = "") -> None:
+        self._study = study
         self._total = trials
-        self._reports = reports
-        self._steps = steps
+        self._look = look
+        self._steps = training_steps(study)
         self._console = Console(file=unfiltered(sys.stdout))
-        self._live = Live(console=self._console, auto_refresh=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._started = time.monotonic()
         self._first_steps: float | None = None
         self._printed = float("-inf")
-        self._ranked, self._best = 0, "-"
+        self._ranking = Ranking()
 
     def __enter__(self) -> ProgressTable:
         if self._console.is_terminal:
@@ -53,39 +68,51 @@ class ProgressTable:
     ) -> None:
         self._live.stop()
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._started
+
     def update(self, trials: Sequence[FrozenTrial]) -> None:
         """Show the trials as they are now."""
-        summary = self.summary(trials)
         if self._console.is_terminal:
-            table = Table(*summary, box=None, pad_edge=False)
-            table.add_row(*summary.values())
-            grid = Table.grid()
-            done = sum(ending(trial) in SETTLED for trial in trials)
-            grid.add_row(ProgressBar(total=self._total, completed=done, width=60))
-            grid.add_row(table)
-            self._live.update(grid, refresh=True)
+            self._live.update(self.frame(trials), refresh=True)
         elif time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()
+            summary = self.summary(trials)
             print("  ".join(f"{name} {value}" for name, value in summary.items()), flush=True)
 
+    def frame(self, trials: Sequence[FrozenTrial]) -> Frame:
+        """What a terminal shows."""
+        summary, ranking = self.summary(trials), self._ranking
+        started = [trial for trial in trials if ending(trial) != Ending.WAITING]
+        return Frame(
+            study=self._study,
+            done=sum(ending(trial) in SETTLED for trial in trials),
+            total=self._total,
+            summary=summary,
+            base=text_of(ranking.base),
+            history=ranking.history,
+            last=started[::-1],
+            look=self._look,
+        )
+
     def summary(self, trials: Sequence[FrozenTrial]) -> dict[str, str]:
-        """The columns of the table: title -> text."""
+        """The parts of a plain line: title -> text."""
         count = Counter(map(ending, trials))
         done = sum(count[how] for how in SETTLED)
         steps = sum(self.trained(trial) for trial in trials)
         if self._first_steps is None:
             self._first_steps = steps
-        elapsed = time.monotonic() - self._started
+        elapsed = self.elapsed
         rate = (steps - self._first_steps) / elapsed if elapsed > 0 else 0.0
-        if count[Ending.FINISHED] != self._ranked:  # ranking thousands takes a tenth of a second
-            self._ranked, best = count[Ending.FINISHED], best_expected(trials)
-            self._best = "-"
-            if best is not None:
-                self._best = promise(best.trial.number, best.likely)
+        if count[Ending.FINISHED] != self._ranking.finished:  # thousands take a tenth of a second
+            self._ranking = ranking_of(trials, finished=count[Ending.FINISHED])
         return {
+            "elapsed": clock(elapsed),
             **{how.value: str(count[how]) for how in (Ending.RUNNING, *SETTLED)},
             "of": str(self._total),
-            "best": self._best,
+            "best": text_of(self._ranking.best),
             "steps/s": f"{rate:,.0f}" if rate else "-",
             "ETA": self.eta(trials, done=done, rate=rate),
         }
@@ -105,7 +132,32 @@ class ProgressTable:
 
     def trained(self, trial: FrozenTrial) -> float:
         """Environment steps that a trial has trained for, by its last report."""
-        return self._steps * max(trial.intermediate_values, default=0) / self._reports
+        return self._steps * max(trial.intermediate_values, default=0) / self._study.reports
+
+
+def training_steps(study: Study) -> int:
+    """Environment steps of a trial that is not pruned, at most."""
+    most = max(config.total_steps for config in study.configs)
+    return most * study.settings.seeds_per_trial
+
+
+def ranking_of(trials: Sequence[FrozenTrial], *, finished: int) -> Ranking:
+    """What some finished trials say."""
+    ranks = expected(trials)
+    done = [trial for trial in trials if ending(trial) == Ending.FINISHED]
+    return Ranking(finished, next(iter(ranks), None), base_among(trials, ranks), best_so_far(done))
+
+
+def text_of(one: Ranked | None) -> str:
+    """A trial with what it promised, or a dash."""
+    return "-" if one is None else promise(one.trial.number, one.likely)
+
+
+def tally(trials: Iterable[FrozenTrial]) -> str:
+    """How many trials ended in each way; interrupted and lost ones only if there are any."""
+    count = Counter(map(ending, trials))
+    shown = [*SETTLED, *(how for how in SUPERSEDING if count[how])]
+    return ", ".join(f"{count[how]} {how}" for how in shown)
 
 
 def clock(seconds: float) -> str:

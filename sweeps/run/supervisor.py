@@ -11,12 +11,15 @@ from typing import Protocol
 from optuna.trial import TrialState
 
 from lander.signals import DeferredSignals
+from lander.terminal import say
 from sweeps.endings import SUPERSEDING, ending
+from sweeps.hints import hint
 from sweeps.lifecycle.losses import requeue_lost
+from sweeps.publish.page import sweep_url
 from sweeps.run.failures import repeated_failure
 from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
-from sweeps.run.progress import ProgressTable, clock
+from sweeps.run.progress import ProgressTable, clock, tally
 from sweeps.store.disk import is_full, require_space
 from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep
@@ -220,16 +223,28 @@ def run_trials_left(
             return run_trials_left(sweep, launcher=local, workers=workers, seconds=seconds)
     study, trials = sweep.study, sweep.read_trials()
     workers = min(launcher.slots if workers is None else workers, trials.left)
-    steps = max(config.total_steps for config in study.configs) * study.settings.seeds_per_trial
-    begun = f"study {study.name}: {trials.total} trials"
+    begun = f"starting {study.name}: {trials.total} trials to go"
     if any(trial.state != TrialState.WAITING for trial in trials.all):
         done = trials.total - trials.left - trials.running
         begun = f"resuming {study.name}: {done} of {trials.total} done, {trials.left} to go"
-    print(f"{begun}; {steps:,} steps each, {workers} workers", flush=True)
-    table = ProgressTable(trials=trials.total, reports=study.reports, steps=steps)
-    started = time.monotonic()
-    if not run_workers(Supervisor(sweep, launcher, workers, seconds), table=table):
-        print("\ninterrupted; run the same command to resume", file=sys.stderr)
-        return False
-    print(f"study {study.name}: {clock(time.monotonic() - started)}")
-    return True
+    print(f"{begun}, workers: {workers}", flush=True)
+    table = ProgressTable(study, trials=trials.total, look=where_to_look(sweep))
+    finished = run_workers(Supervisor(sweep, launcher, workers, seconds), table=table)
+    say(f"{study.name}: {outcome(sweep.read_trials(), finished=finished, seconds=table.elapsed)}")
+    if not finished:
+        print("interrupted; run the same command to resume", file=sys.stderr)
+    return finished
+
+
+def where_to_look(sweep: Sweep) -> str:
+    """How to look at the trials in MLflow while they run."""
+    if sweep.store.tracked_remotely:
+        return sweep_url(sweep)
+    return f"{hint('ui', sweep.store.folder)}  (trials appear while they run)"
+
+
+def outcome(trials: Trials, *, finished: bool, seconds: float) -> str:
+    """How it came to an end after so many seconds, and how all trials ended until now."""
+    left = trials.left + trials.running
+    word = ("stopped after" if left else "done in") if finished else "interrupted after"
+    return f"{word} {clock(seconds)}; {tally(trials.all)}" + (f", {left} left" if left else "")

@@ -17,6 +17,7 @@ from lander.config import TrainConfig
 from lander.dotted import flatten, is_kwarg
 from lander.errors import ConfigError, unknown
 from lander.options import inactive, settle
+from lander.terminal import printable
 from sweeps.study.ranges import Range, read_range
 
 Space = Mapping[str, Range]
@@ -54,6 +55,23 @@ def defaults(space: Space, base: TrainConfig) -> dict[str, Any]:
         for name, range_ in space.items()
         if (flat[name] is not None or range_.holds(values[name])) and name not in idle
     }
+
+
+def field_values(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """The searched fields that act in a trial, from its parameters in Optuna, as tables show
+    them."""
+    return {
+        name: range_.to_field(params[range_.parameter])
+        for name, range_ in space.items()
+        if range_.parameter in params
+    }
+
+
+def brief(value: object) -> str:
+    """A field's value in few digits, on one line; None means that it had no effect."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else printable(value)
 
 
 def read_space(table: Mapping[str, Any], *, base: TrainConfig) -> Space:

@@ -151,18 +151,28 @@ def shipped_studies() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
+def study_file(name_or_file: str) -> Path:
+    """The file of a shipped study by its name, or any other file by its path.
+
+    Raises:
+        ConfigError: no such study.
+    """
+    path = SHIPPED / f"{name_or_file}.toml"
+    if re.fullmatch(NAME, name_or_file) and path.is_file():
+        return path
+    if name_or_file.endswith(".toml"):
+        return Path(name_or_file)
+    known = shipped_studies()
+    raise ConfigError(unknown("study", name_or_file, known) + ", or a path to a .toml file")
+
+
 def find_study(name_or_file: str) -> Study:
     """A shipped study by name, or any study file by its path.
 
     Raises:
         ConfigError: no such study, or a wrong file: which key, which value, what would be right.
     """
-    path = SHIPPED / f"{name_or_file}.toml"
-    if not re.fullmatch(NAME, name_or_file) or not path.is_file():
-        path = Path(name_or_file)
-        if not name_or_file.endswith(".toml"):
-            known = shipped_studies()
-            raise ConfigError(unknown("study", name_or_file, known) + ", or a path to a .toml file")
+    path = study_file(name_or_file)
     study = read_study(read_text(path), source=str(path.name), origin=TYPED)
     if study.settings.sampler == "cmaes":
         raise ConfigError(f"{path.name}: [study] {NO_CMAES}")

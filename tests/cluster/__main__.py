@@ -85,7 +85,7 @@ def sweep(first: Host, second: Host, placed: Sequence[str], folder: Path) -> int
     assert run.stdout is not None
     for line in run.stdout:
         say(f"    {line.rstrip()}")
-        if joined is None and line.startswith(f"study {NAME}:"):
+        if joined is None and line.startswith(f"starting {NAME}:"):
             say(f"second host: python -m sweeps work --study {NAME}")
             joined = second.start("work", "--study", NAME)
     if joined is not None:

@@ -174,9 +174,9 @@ def test_the_best_on_the_choice_episodes_wins_and_not_the_highest_score(
     assert flights.news() == sorted(
         [("tiny", 0, "choice"), ("tiny", 1, "choice"), ("tiny", other, "test")]
     )
-    line = f"best policy: trial {other}, 480.0 on 5 fresh episodes, 100 % success"
-    assert f"{line}; models:/tiny@best\n" in done.stdout
-    assert f"best: trial {best.number}, " in done.stdout
+    line = f"trial {other}, 480.0 on 5 fresh episodes, 100 % success"
+    assert f"policy    {line}: models:/tiny@best\n" in done.stdout
+    assert f"best      trial {best.number}, " in done.stdout
     policy, version = published(finished)
     assert version.run_id == trial_of(finished, other).user_attrs[RUN_ID] == policy.run_id
     assert version.description == (
@@ -187,7 +187,7 @@ def test_the_best_on_the_choice_episodes_wins_and_not_the_highest_score(
     )
     assert version.tags["sweeps.compared"] == "2"
     assert version.tags["best_policy/test"] == "480.0"
-    assert f"; {line}" in command("status", "--store", finished.folder).stdout
+    assert f"; best policy: {line}" in command("status", "--store", finished.folder).stdout
     note = finished.runs().get_run(sweep.run_id).data.tags["mlflow.note.content"]
     assert f"Best policy: trial {other}, 480.0 on 5 fresh episodes" in note
 

@@ -114,7 +114,7 @@ def test_every_table_counts_the_same_trials(
     rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert Counter(row["state"] for row in rows) == Counter(map(ending, mixed.read_trials().all))
 
-    watch = ProgressTable(trials=7, reports=2, steps=1024)
+    watch = ProgressTable(mixed.study, trials=7)
     for listed in (trials.all, trials.counted):
         shown = watch.summary(listed)
         words = {how: shown[how] for how in ("finished", "pruned", "failed", "running")}
@@ -240,12 +240,12 @@ def test_a_resumed_sweep_is_announced_with_what_is_done(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, _ = said(QUICK, store, tmp_path, capsys)
-    assert "study mini: 3 trials; 128 steps each" in out
+    assert "starting mini: 3 trials to go, workers: " in out
     sweep = open_sweep(store, "mini")
     for trial in (take(sweep), take(sweep)):
         sweep.optuna.tell(trial, state=TrialState.PRUNED)
     out, _ = said(QUICK, store, tmp_path, capsys)
-    assert "resuming mini: 2 of 3 done, 1 to go; 128 steps each" in out
+    assert "resuming mini: 2 of 3 done, 1 to go, workers: 1\n" in out
 
 
 def test_a_budget_that_covers_a_part_of_a_grid_only_is_one_line(

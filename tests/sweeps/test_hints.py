@@ -116,7 +116,7 @@ def test_what_a_sweep_prints_and_notes_at_its_end_names_its_store(
     describe(client, sweep, sweep.read_trials())
     note = client.get_run(sweep.run_id).data.tags["mlflow.note.content"]
     printed = capsys.readouterr().out
-    for text, count in ((printed, 3), (note, 3)):
+    for text, count in ((printed, 4), (note, 3)):
         assert text.count(str(store.folder)) == count
         commands = re.findall(r"(?:make|sweeps) [^`\n]*", text)
         assert len(commands) == count

@@ -28,7 +28,7 @@ from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
 from tests.studies import MINI
 
-TABLE = ProgressTable(trials=6, reports=2, steps=1_024)
+TABLE = ProgressTable(read_study(MINI, source="mini.toml"), trials=6)
 
 TAKES_ONE_AND_DIES = """
 import os, signal, sys, warnings
