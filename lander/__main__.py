@@ -10,7 +10,8 @@ from pathlib import Path
 from lander.arguments import Parser, add_policy, add_trust, between, hyphenated, reset_seed
 from lander.config import TrainConfig
 from lander.dotted import KWARGS, configure, flatten, from_toml, read_text, typed
-from lander.errors import ConfigError
+from lander.errors import ConfigError, unknown
+from lander.explain import explain, groups, shown
 from lander.options import describe, require_known
 from lander.seeds import FLIGHT_SEED
 from lander.terminal import filtered, program
@@ -20,16 +21,17 @@ FIELD = "field:"
 
 def add_fields(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """One option per config field, with its meaning and its default."""
-    docs, defaults = describe(), flatten(TrainConfig())
-    group = parser.add_argument_group("the training; every default is defined in lander/config.py")
-    for name in names:
-        default = f" [{shown(defaults[name])}]" if name in defaults else ""
-        group.add_argument(
-            "--" + name.replace("_", "-") + (".NAME" if name == KWARGS else ""),
-            dest=FIELD + name + (".NAME" if name == KWARGS else ""),
-            metavar="X",
-            help=f"{docs[name]}{default}".replace("%", "%%"),
-        )
+    docs, defaults, wanted = describe(), flatten(TrainConfig()), set(names)
+    for title, (about, fields) in groups().items():
+        group = parser.add_argument_group(title, about)
+        for name in filter(wanted.__contains__, fields):
+            default = f" [{shown(defaults[name])}]" if name in defaults else ""
+            group.add_argument(
+                "--" + name.replace("_", "-") + (".NAME" if name == KWARGS else ""),
+                dest=FIELD + name + (".NAME" if name == KWARGS else ""),
+                metavar="X",
+                help=f"{docs[name]}{default}".replace("%", "%%"),
+            )
 
 
 def add_kwargs(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
@@ -48,13 +50,6 @@ def add_kwargs(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str
         name = option.removeprefix("--").replace("-", "_")
         parser.add_argument(option, dest=FIELD + name, help=argparse.SUPPRESS)
     return joined
-
-
-def shown(value: object) -> str:
-    """A field's value as a person types it on the command line."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def given_fields(args: argparse.Namespace) -> dict[str, object]:
@@ -87,14 +82,34 @@ COMMANDS = {
 }
 
 
+def usage() -> str:
+    """What may be typed, in three lines instead of one option after the other."""
+    name, commands = program("lander"), " | ".join(COMMANDS)
+    return "\n       ".join(
+        (
+            f"{name} [--FIELD X ...] [--config FILE] [--out DIR]",
+            f"{name} {commands} ...",
+            f"{name} --help FIELD     explains a field, as ppo.clip_range, or a table, as ppo",
+        )
+    )
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Arguments of `python -m lander`."""
     if argv and argv[0] in COMMANDS:
         return parse_command(argv[0], argv[1:])
+    if argv and argv[0] == "help":
+        argv = ["--help", *argv[1:]]
+    if len(argv) == 2 and argv[0] in ("-h", "--help"):
+        return argparse.Namespace(command="help", field=argv[1])
+    if argv and not argv[0].startswith("-"):
+        raise ConfigError(unknown("command", argv[0], [*COMMANDS, "help"]))
     parser = Parser(
         prog=program("lander"),
-        description="Train PPO once: lander [--FIELD X ...] --out DIR. "
-        f"Other commands, each with --help: {', '.join(COMMANDS)}.",
+        usage=usage(),
+        description="Train PPO once, write the run to a folder.",
+        epilog="Every option may be written with _ or -. Defaults stand in brackets; they are "
+        "defined in lander/config.py.",
         allow_abbrev=False,
     )
     parser.set_defaults(command="train")
@@ -139,6 +154,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code. Without arguments, those of the process."""
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
+        if args.command == "help":
+            print(explain(args.field))
+            return 0
         from lander.commands import run  # imports torch, which --help and errors do without
 
         return run(args)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from lander.errors import ConfigError
+from lander.errors import ConfigError, nearest, unknown
 from lander.trust import OPTION
 
 
@@ -38,9 +37,9 @@ class Parser(argparse.ArgumentParser):
         name = word.partition("=")[0]
         if not name.startswith("-"):
             return f'unknown argument "{word}": see {self.prog} --help'
-        options = re.findall(r"--[\w.-]+", self.format_usage())
-        near = get_close_matches(hyphenated(name), options, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+        options = re.findall(r"^ +(?:-\w, )?--([\w.-]+)", self.format_help(), re.MULTILINE)
+        near = nearest(hyphenated(name).lstrip("-"), options)
+        hint = f"did you mean --{near}?" if near else f"see {self.prog} --help"
         return f'unknown option "{name}": {hint}'
 
 
@@ -91,6 +90,17 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
         help="the checkpoint after so many steps",
     )
     add_trust(parser)
+
+
+def one_of(kind: str, words: Sequence[str]) -> Callable[[str], str]:
+    """An argparse type: one of these words; of another the nearest is named."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise argparse.ArgumentTypeError(unknown(kind, text, list(words)))
+        return text
+
+    return read
 
 
 def between(low: int, high: int) -> Callable[[str], int]:

@@ -17,7 +17,7 @@ from rich.progress import Progress as ProgressBar
 from lander import trainer
 from lander.agent import Divergence
 from lander.checkpoint import load
-from lander.config import EnvConfig, TrainConfig
+from lander.config import EnvConfig, TrainConfig, whole_rollouts
 from lander.dotted import flatten, reason
 from lander.env import require_limit, solved_return
 from lander.errors import ConfigError
@@ -30,7 +30,7 @@ from lander.resolve import UnflyableWarning, dead_zones, resolve
 from lander.run_folder import RunFolder, policy_path
 from lander.seeds import seed_range
 from lander.signals import DeferredSignals
-from lander.terminal import printable, program, unfiltered
+from lander.terminal import printable, program, say, unfiltered
 from lander.trust import Origin, agree, modules
 
 
@@ -68,6 +68,8 @@ def train(args: argparse.Namespace) -> None:
     folder = RunFolder(out)
     folder.require_new()
     agree(folder.origin, modules(flatten(config)))  # typed: it may be resumed and flown as well
+    if config.budget != config.total_steps:
+        say(f"training for {config.budget:,} steps: {whole_rollouts(config)}")
     finish(config, folder, state=None)
 
 

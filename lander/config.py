@@ -235,8 +235,9 @@ def rollout_trouble(
         )
     if checkpoints > total_steps // batch_size:
         return (
-            f"checkpoints must not exceed the number of updates: "
-            f"{checkpoints} do not fit in {total_steps // batch_size}"
+            f"checkpoints must not exceed the number of updates: {checkpoints} do not fit in the "
+            f"{total_steps // batch_size} rollouts of {batch_size} steps in total_steps = "
+            f"{total_steps}: take {checkpoints * batch_size} steps, or fewer checkpoints"
         )
     if batch_size % minibatch_size:
         return (
@@ -257,7 +258,8 @@ class TrainConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """The algorithm."""
     total_steps: Annotated[Count, Field(le=10**12)] = 300_000
-    """Budget in environment steps, summed over the N copies."""
+    """Budget in environment steps, summed over the N copies. Training ends with the last rollout
+    that fits in, so it may take fewer."""
     checkpoints: Annotated[Count, Field(le=10_000)] = 5
     """Evaluations during training, evenly spaced in steps; the last is at the end."""
     eval_episodes: Annotated[Count, Field(le=10_000)] = 6

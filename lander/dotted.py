@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from lander.config import RULES, Scalar, TrainConfig
-from lander.errors import ConfigError, unknown
+from lander.errors import ConfigError, nearest, unknown
 
 KWARGS: Final = "env.kwargs"
 """The one field that is a table: any name may stand behind it."""
@@ -92,7 +92,7 @@ def typed(name: str, text: str) -> object:
         return None
     if is_kwarg(name):
         return scalar(text)
-    annotation = _field(name).rebuild_annotation()
+    annotation = annotation_of(name)
     try:
         if tuple in kinds:
             element = TypeAdapter[Any](get_args(_field(name).annotation)[0])
@@ -167,18 +167,27 @@ def words_of(name: str) -> tuple[str | bool, ...]:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
-def _fields_of(table: Any) -> dict[str, FieldInfo]:
+def fields_of(table: Any) -> dict[str, FieldInfo]:
     """The fields of a config dataclass: pydantic has no public name for those of a dataclass."""
     return cast(dict[str, FieldInfo], table.__pydantic_fields__)
 
 
+def annotation_of(name: str) -> Any:
+    """The type of a dotted field, with the rules for its values."""
+    return _field(name).rebuild_annotation()
+
+
+def table_of(name: str) -> Any:
+    """The dataclass in `lander.config` that has a dotted field."""
+    table = cast(Any, TrainConfig)
+    for parent in name.split(".")[:-1]:
+        table = fields_of(table)[parent].annotation
+    return table
+
+
 def _field(name: str) -> FieldInfo:
     """Annotation and docstring of a dotted field."""
-    table, leaf = cast(Any, TrainConfig), name
-    while "." in leaf:
-        parent, leaf = leaf.split(".", 1)
-        table = _fields_of(table)[parent].annotation
-    return _fields_of(table)[leaf]
+    return fields_of(table_of(name))[name.rpartition(".")[2]]
 
 
 def _none(name: str, value: object) -> object:
@@ -248,7 +257,17 @@ def first_line(error: ValidationError, field: str = "") -> str:
     if not name:
         return rules[0]
     line = " or ".join(rule[0].lower() + rule[1:] for rule in dict.fromkeys(rules))
-    return f"{name}: {line}, got {short(first['input'])}{without_point(first)}"
+    return f"{name}: {line}, got {short(first['input'])}{without_point(first)}{near_word(errors)}"
+
+
+def near_word(errors: Sequence[tuple[str, ErrorDetails]]) -> str:
+    """The word that was probably meant, where a field takes some words only."""
+    for _, error in errors:
+        if error["type"] == "literal_error":
+            words = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+            near = nearest(str(error["input"]), words)
+            return f": did you mean {near}?" if near else ""
+    return ""
 
 
 def without_point(error: ErrorDetails) -> str:
@@ -307,7 +326,7 @@ def _without_null(nested: Mapping[str, Any]) -> dict[str, Any]:
 
 def _documented(table: Any, prefix: str = "") -> dict[str, str]:
     docs: dict[str, str] = {}
-    for name, info in _fields_of(table).items():
+    for name, info in fields_of(table).items():
         if isinstance(info.annotation, type) and is_dataclass(info.annotation):
             docs |= _documented(info.annotation, f"{prefix}{name}.")
         else:

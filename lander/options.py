@@ -194,10 +194,14 @@ def require_known(config: TrainConfig) -> None:
         ConfigError: names the nearest word.
     """
     flat = flatten(config)
-    for field, choices in CHOICES.items():
-        words = [*choices, "auto"] if field == "policy.head" else list(choices)
-        if flat[field] not in words:
-            raise ConfigError(unknown(field, flat[field], words))
+    for field in CHOICES:
+        if flat[field] not in words_for(field):
+            raise ConfigError(unknown(field, flat[field], words_for(field)))
+
+
+def words_for(field: str) -> list[str]:
+    """The words that a field of `CHOICES` takes."""
+    return [*CHOICES[field], "auto"] if field == "policy.head" else [*CHOICES[field]]
 
 
 def idle_fields(config: TrainConfig, *, named: Collection[str] = ()) -> frozenset[str]:

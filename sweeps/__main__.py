@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from secrets import randbelow
 
-from lander.arguments import Parser, add_shell, completion, positive, whole
+from lander.arguments import Parser, add_shell, completion, one_of, positive, whole
 from lander.resolve import UnflyableWarning
 from lander.terminal import filtered, program, say_rows
 from lander.trust import agree
@@ -48,8 +48,14 @@ def run_arguments(parser: Parser) -> None:
     workers = "worker processes; 0: only watch those started by `work` [one per usable core]"
     parser.add_argument("--workers", type=whole, help=workers)
     hours_argument(parser)
-    launcher = "where workers run: on this machine, or on a Ray cluster [local]"
-    parser.add_argument("--launcher", choices=("local", "ray"), default="local", help=launcher)
+    launcher = "where workers run: local, on this machine, or ray, on a Ray cluster [local]"
+    parser.add_argument(
+        "--launcher",
+        type=one_of("launcher", ("local", "ray")),
+        metavar="WHERE",
+        default="local",
+        help=launcher,
+    )
     address = "address of the Ray cluster, or auto [a new cluster on this machine]"
     parser.add_argument("--address", help=address)
     warm_start = "begin a new sweep with the best trials of this one"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lander.arguments import Parser, add_trust
-from lander.errors import ConfigError
+from lander.errors import ConfigError, unknown
 from sweeps.errors import redacted
 from sweeps.hints import DEFAULT_STORE
 from sweeps.store.environment import unreadable_variable
@@ -45,6 +45,11 @@ def parse_command(
     Raises:
         ConfigError: they are wrong.
     """
+    first = argv[0] if argv else "--help"
+    if first.startswith("-") and first not in ("-h", "--help"):
+        raise ConfigError(f"the command comes first: {prog} COMMAND {first} ..")
+    if not first.startswith("-") and first not in commands:
+        raise ConfigError(unknown("command", first, list(commands)))
     return command_parser(commands, argv, prog=prog, description=description).parse_args(argv)
 
 

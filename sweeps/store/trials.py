@@ -6,14 +6,18 @@ import gc
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import optuna
 from optuna.trial import FrozenTrial
 
-from lander.errors import ConfigError
+from lander.errors import ConfigError, nearest
 from sweeps.endings import SETTLED, counts, ending
 from sweeps.schema import BUDGET, WINNER, Ending
 from sweeps.scores import best_of
+
+TRIAL_WORDS: Final = ("best", "confirmed")
+"""Words for a trial of a sweep, beside its number."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,10 @@ def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
             raise ConfigError(f'study {study.study_name} has no confirmed trial: give "best"')
         return trials[int(winner)]
     if not which.isdecimal() or int(which) >= len(trials):
+        near = nearest(which, TRIAL_WORDS)
         raise ConfigError(
             f'trial must be "best", "confirmed" or a number from 0 to {len(trials) - 1}, got '
-            f'"{which}"'
+            f'"{which}"' + (f": did you mean {near}?" if near else "")
         )
     return trials[int(which)]
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from lander.dotted import first_line
-from lander.errors import ConfigError
+from lander.dotted import fields_of, first_line
+from lander.errors import ConfigError, unknown
 from sweeps.study.samplers import ARGUMENT_TABLES, Pruner, Sampler
 
 NOT_WITH_POINTS = {
@@ -93,6 +93,9 @@ def read_settings(document: Mapping[str, Mapping[str, Any]]) -> Settings:
         ConfigError: a wrong key or value, or one that does not go with points, or without.
     """
     table = document["study"]
+    for key in table:
+        if key not in fields_of(Settings):
+            raise ConfigError(unknown("key", key, list(fields_of(Settings))))
     try:
         settings = TypeAdapter(Settings).validate_python(table)
     except ValidationError as error:

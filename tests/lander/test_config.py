@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from lander.config import EnvConfig, PolicyConfig, PPOConfig, TrainConfig
-from lander.dotted import _fields_of, configure, flatten, from_toml, to_toml
+from lander.dotted import configure, fields_of, flatten, from_toml, to_toml
 from lander.env import time_limit_of
 from lander.errors import ConfigError
 from lander.resolve import resolve
@@ -250,10 +250,8 @@ def test_the_installed_pydantic_shows_the_parts_without_a_public_name() -> None:
     changed = f"pydantic {pydantic.VERSION} has changed what lander/dotted.py reads: "
     for table in (TrainConfig, EnvConfig, PolicyConfig, PPOConfig):
         names = [field.name for field in fields(cast(Any, table))]
-        assert list(_fields_of(table)) == names, changed + "the fields of a dataclass"
-        assert all(field.description for field in _fields_of(table).values()), (
-            changed + "docstrings"
-        )
+        assert list(fields_of(table)) == names, changed + "the fields of a dataclass"
+        assert all(field.description for field in fields_of(table).values()), changed + "docstrings"
     for name, value in (("env.bins", 1.5), ("env.reward_scale", -1.0), ("policy.trunk", "both")):
         with pytest.raises(ConfigError) as caught:
             configure({name: value}, base=TrainConfig())
