@@ -109,5 +109,5 @@ def test_the_nearest_name_may_lack_its_table() -> None:
     assert nearest("rnu", known) == "run"
     assert nearest("zzz", known) == ""
     assert unknown("x", "zzz", ["b", "a"]) == 'unknown x "zzz": known: a, b'
-    with pytest.raises(ConfigError, match="did you mean ppo.gae_lambda"):
+    with pytest.raises(ConfigError, match=r"did you mean ppo\.gae_lambda"):
         field_named("gae_lamda")

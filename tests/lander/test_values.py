@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lander.__main__ import parse, shown
+from lander.__main__ import parse
 from lander.config import TrainConfig
 from lander.dotted import (
     as_read_before,
@@ -21,6 +21,7 @@ from lander.dotted import (
     typed,
 )
 from lander.errors import ConfigError
+from lander.explain import shown
 from lander.options import CHOICES
 from lander.terminal import program
 from sweeps.study.study import read_study
@@ -202,7 +203,8 @@ def test_an_option_is_spelled_as_its_field_or_with_hyphens(name: str, value: obj
         ),
         (["--clip-range=1"], 'unknown option "--clip-range": did you mean --ppo.clip-range?'),
         (["--zzz"], f'unknown option "--zzz": see {LANDER} --help'),
-        (["stray"], f'unknown argument "stray": see {LANDER} --help'),
+        (["stray"], 'unknown command "stray": known: fly, help, random, resume'),
+        (["--seed", "1", "y"], f'unknown argument "y": see {LANDER} --help'),
         (["fly", "x", "--episods", "3"], 'unknown option "--episods": did you mean --episodes?'),
         (["fly", "x", "y"], f'unknown argument "y": see {LANDER} fly --help'),
     ],

@@ -20,7 +20,6 @@ from sweeps.__main__ import main
 from sweeps.commands import conclude
 from sweeps.confirm import minutes_of
 from sweeps.lifecycle.creation import create
-from sweeps.run import progress
 from sweeps.run.header import header
 from sweeps.run.live import ASCII, sparkline
 from sweeps.run.progress import ProgressTable, tally
@@ -82,7 +81,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProgressTable]:
     """A table of ten trials that was made 65 seconds ago, when nothing was trained."""
     now = [1_000.0]
     with monkeypatch.context() as patch:
-        patch.setattr(progress.time, "monotonic", lambda: now[0])
+        patch.setattr("sweeps.run.progress.time.monotonic", lambda: now[0])
         table = ProgressTable(STUDY, trials=10, look="make ui")
         table.summary([])
         now[0] += 65
