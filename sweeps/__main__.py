@@ -70,6 +70,13 @@ def work_arguments(parser: Parser) -> None:
     parser.add_argument("--parent", type=int, metavar="PID", help="stop when this process ends")
 
 
+def init_arguments(parser: Parser) -> None:
+    add_store(parser)
+    parser.add_argument("file", type=Path, metavar="FILE", help="new study file, as mine.toml")
+    like = f"study whose settings and tables it begins with [{DEFAULT_STUDY}]"
+    parser.add_argument("--study", default=DEFAULT_STUDY, metavar="STUDY", help=like)
+
+
 def hours_argument(parser: Parser) -> None:
     parser.add_argument("--hours", type=hours, help="begin no trial after so many hours")
 
@@ -106,6 +113,7 @@ def dashboard_arguments(parser: Parser) -> None:
 
 COMMANDS = {
     "run": Command("Start a sweep, or resume an interrupted one.", run_arguments, trains=True),
+    "init": Command("Write a study file that explains itself, to change and run.", init_arguments),
     "work": Command("Run waiting trials of a sweep in this process.", work_arguments, trains=True),
     "status": Command("Show the progress of every sweep in a store.", status_arguments),
     "reproduce": Command(
@@ -149,6 +157,10 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
         from sweeps.status import status
 
         return status
+    if command == "init":
+        from sweeps.study.template import init
+
+        return init
     if command == "run":
         return run
     one_thread()

@@ -33,7 +33,7 @@ def hint(
     target: str,
     store: Path,
     *,
-    study: str | None = None,
+    study: str | Path | None = None,
     trial: int | str | None = None,
     trials: int | None = None,
     trainings: int | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
@@ -45,32 +45,42 @@ def checked_seeds(value: object) -> int | tuple[int, ...]:
     return tuple(numbers) if listed else int(numbers[0])
 
 
-@checked(frozen=True, slots=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+RULES: Final = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+@checked(frozen=True, slots=True, config=RULES)
 class Settings:
-    """The [study] table."""
+    """The [study] table. `sweeps init` writes these docstrings into a new study file."""
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    """Name of the sweep, and of its experiment and its registered model in MLflow."""
     trials: Annotated[int, Field(ge=1, strict=True)] = 40
     """How many trials in all, trial 0 (the defaults) included."""
     sampler: Sampler = "tpe"
+    """How the parameters of a trial are proposed. tpe: from densities of good and bad trials. gp:
+    by a Gaussian process, for few trials. qmc: evenly spread. random. grid: every combination of
+    choices and whole numbers once."""
     startup_trials: Annotated[int, Field(ge=0, le=1024, strict=True)] = 0
     """How many trials after the defaults cover the space evenly before the sampler proposes."""
-    repeat_from: Annotated[float | None, Field(gt=0, lt=1, strict=True)] = None
+    repeat_from: Annotated[float | None, Field(gt=0, lt=1, strict=True, examples=[0.6])] = None
     """After this share of the trials, those that are likely the best are trained again, each time
     under a new seed, instead of new ones: then the best is less of a lucky one."""
     pruner: Pruner = "median"
+    """Which trials end early. median: those behind the median at an equal checkpoint. hyperband and
+    halving: all but the best part, at checkpoints that lie further and further apart. wilcoxon:
+    those behind the best one after some of their training seeds. none."""
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Seeds the sampler and, with the trial's number, each training."""
     seeds_per_trial: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
     """Trainings of each trial, one after another, each under its own seed."""
     score: Literal["mean", "iqm"] = "mean"
-    """How a trial's training seeds are averaged: the mean, or the mean of the middle half."""
+    """How a trial's training seeds are averaged. mean, or iqm: the mean of the middle half."""
     score_checkpoints: Annotated[int, Field(ge=1, strict=True)] = 1
     """How many of a training's last checkpoints its score is the mean of. The final evaluation
     stands for the last of them; with 1 it alone is the score."""
-    points: Annotated[int | None, Field(ge=1, strict=True)] = None
-    """Draw so many points from the space, the defaults first, and train each under every training
-    seed."""
+    points: Annotated[int | None, Field(ge=1, strict=True, examples=[50])] = None
+    """Instead of a search: draw so many points from the space, the defaults first, and train each
+    under every training seed."""
     training_seeds: Annotated[int | tuple[int, ...], PlainValidator(checked_seeds)] = 5
     """In a study with points: the seeds, or how many derive from `seed`."""
 

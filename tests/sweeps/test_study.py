@@ -51,8 +51,8 @@ def test_a_study_is_found_by_its_path(mini_file: Path) -> None:
     [
         ('"mini"', '"../mini"', "[study] name: string should match"),
         ("trials = 6", "trials = 0", "[study] trials: input should be greater than or equal to 1"),
-        ("trials = 6", 'sampler = "tpa"', "[study] sampler: input should be 'tpe', 'gp'"),
-        ("seed = 3", "sead = 3", "[study] sead: unexpected keyword argument"),
+        ("trials = 6", 'sampler = "tpa"', "or 'grid', got 'tpa': did you mean tpe?"),
+        ("seed = 3", "sead = 3", '[study] unknown key "sead": did you mean seed?'),
         ("[space]", "[spaze]", 'unknown table "spaze": did you mean space?'),
         ('"ppo.clip_range"    =', '"ppo.clip_rang" =', "did you mean ppo.clip_range?"),
         ("checkpoints = 2", "checkpoint = 2", "did you mean checkpoints?"),
