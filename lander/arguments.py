@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from lander.errors import ConfigError, nearest, unknown
+from lander.errors import ConfigError, nearest
 from lander.trust import OPTION
 
 
@@ -20,7 +20,9 @@ class Parser(argparse.ArgumentParser):
     """
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
+        near = nearest(choice[1], re.findall(r"[\w.-]+", choice[2])) if choice else ""
+        raise ConfigError(f"{message}: did you mean {near}?" if near else message)
 
     def parse_known_args(
         self, args: Iterable[str] | None = None, namespace: Any = None
@@ -90,17 +92,6 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
         help="the checkpoint after so many steps",
     )
     add_trust(parser)
-
-
-def one_of(kind: str, words: Sequence[str]) -> Callable[[str], str]:
-    """An argparse type: one of these words; of another the nearest is named."""
-
-    def read(text: str) -> str:
-        if text not in words:
-            raise argparse.ArgumentTypeError(unknown(kind, text, list(words)))
-        return text
-
-    return read
 
 
 def between(low: int, high: int) -> Callable[[str], int]:

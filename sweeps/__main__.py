@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from secrets import randbelow
 
-from lander.arguments import Parser, add_shell, completion, one_of, positive, whole
+from lander.arguments import Parser, add_shell, completion, positive, whole
 from lander.resolve import UnflyableWarning
 from lander.terminal import filtered, program, say_rows
 from lander.trust import agree
@@ -51,8 +51,7 @@ def run_arguments(parser: Parser) -> None:
     launcher = "where workers run: local, on this machine, or ray, on a Ray cluster [local]"
     parser.add_argument(
         "--launcher",
-        type=one_of("launcher", ("local", "ray")),
-        metavar="WHERE",
+        choices=("local", "ray"),
         default="local",
         help=launcher,
     )

@@ -24,7 +24,7 @@ from tests.studies import MINI, changed
         (["run", "--bins", "3"], 'unknown option "--bins"'),
         (["statsu"], 'unknown command "statsu": did you mean status?'),
         (["--store", "x", "status"], "the command comes first: "),
-        (["run", "--launcher", "lokal"], 'unknown launcher "lokal": did you mean local?'),
+        (["run", "--launcher", "lokal"], ": did you mean local?"),
         ([], "the following arguments are required: COMMAND"),
         (["reproduce"], "no sweep in mlruns yet: start one with "),
         (["export", "--study", "smoke"], "no sweep in mlruns yet"),
