@@ -25,7 +25,7 @@ from sweeps.run.live import ASCII, sparkline
 from sweeps.run.progress import ProgressTable, tally
 from sweeps.run.supervisor import outcome
 from sweeps.schema import ENDED, REASON, RETRY_OF, RETURNS, STARTED, Reason
-from sweeps.scores import base_among, expected
+from sweeps.scores import base_among, expected, promise
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.study.space import brief
@@ -75,6 +75,9 @@ TRIALS = (
     trial(4, [42.0], state=TrialState.RUNNING),
 )
 
+BEST, BASE = (promise(one.trial.number, one.likely) for one in expected(TRIALS))
+"""As status, report and MLflow's note say it: trial 1, promised 150.0, ..; trial 0, .."""
+
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProgressTable]:
@@ -105,8 +108,8 @@ def test_a_small_terminal_shows_result_history_and_last_trials(table: ProgressTa
     assert (len(bar), bar.count("━")) == (80, 16)
     assert lines == [
         "trials    1 running, 2 finished, 1 pruned, 1 failed; 6 steps/s",
-        "best      trial 1, promised 150.0, expect 150 +- 147",
-        "defaults  trial 0, promised 100.0, expect 100 +- 147",
+        f"best      {BEST}",
+        f"defaults  {BASE}",
         "history   ▁█ best score 100.0 to 150.0",
         "look      make ui",
         "",
@@ -158,7 +161,7 @@ def test_plain_lines_name_the_same_numbers(table: ProgressTable) -> None:
     line = "  ".join(f"{name} {value}" for name, value in table.summary(TRIALS).items())
     assert line == (
         "elapsed 1:05  running 1  finished 2  pruned 1  failed 1  of 10  "
-        "best trial 1, promised 150.0, expect 150 +- 147  steps/s 6  ETA 1:10"
+        f"best {BEST}  steps/s 6  ETA 1:10"
     )
 
 
@@ -282,8 +285,8 @@ def test_the_summary_has_the_result_first(ended: Sweep, capsys: pytest.CaptureFi
     capsys.readouterr()
     conclude(ended, ended.read_trials(), workers=2)
     best, base, caveat, params, *rest = capsys.readouterr().out.splitlines()
-    assert best == "best      trial 1, promised 150.0, expect 150 +- 147"
-    assert base == "defaults  trial 0, promised 100.0, expect 100 +- 147"
+    assert best == f"best      {BEST}"
+    assert base == f"defaults  {BASE}"
     assert caveat.strip() == "one training each: the difference may be luck"
     assert params == "with      ppo.learning_rate 0.0011, ppo.update_epochs 2"
     assert [line.split()[0] for line in rest if line[:1].strip()] == [
@@ -309,10 +312,9 @@ def test_a_sweep_whose_best_trial_is_the_base_says_so(
     study.add_trial(TRIALS[0])
     capsys.readouterr()
     conclude(open_sweep(store, "mini"), Trials(study.trials, budget=1))
-    assert capsys.readouterr().out.splitlines()[:2] == [
-        "best      trial 0, promised 100.0, expect 100 +- 98",
-        "          which trains the defaults",
-    ]
+    best, which, *_ = capsys.readouterr().out.splitlines()
+    assert best.startswith("best      trial 0, promised 100.0, expect 100")
+    assert which == "          which trains the defaults"
 
 
 def test_a_list_is_cut_between_items_where_a_terminal_is_narrow(
