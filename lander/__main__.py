@@ -7,7 +7,16 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lander.arguments import Parser, add_policy, add_trust, between, hyphenated, reset_seed
+from lander.arguments import (
+    Parser,
+    add_policy,
+    add_shell,
+    add_trust,
+    between,
+    completion,
+    hyphenated,
+    reset_seed,
+)
 from lander.config import TrainConfig
 from lander.dotted import KWARGS, configure, flatten, from_toml, read_text, typed
 from lander.errors import ConfigError, unknown
@@ -79,6 +88,7 @@ COMMANDS = {
     "fly": "Fly a trained policy: print its returns, write a GIF.",
     "random": "Fly at random: print the returns, write a GIF.",
     "resume": "Resume an interrupted run, with the same result to the bit.",
+    "completion": 'Print tab completion for a shell: eval "$(lander completion bash)".',
 }
 
 
@@ -104,6 +114,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         return argparse.Namespace(command="help", field=argv[1])
     if argv and not argv[0].startswith("-"):
         raise ConfigError(unknown("command", argv[0], [*COMMANDS, "help"]))
+    parser = training_parser()
+    args = parser.parse_args(add_kwargs(parser, argv))
+    args.given = given_fields(args)
+    args.typed = typed_config(args.config, args.given)
+    return args
+
+
+def training_parser() -> Parser:
+    """The parser of a training: an option for every field."""
     parser = Parser(
         prog=program("lander"),
         usage=usage(),
@@ -116,10 +135,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with any fields below")
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder [runs/ENV-seed-N]")
     add_fields(parser, describe())
-    args = parser.parse_args(add_kwargs(parser, argv))
-    args.given = given_fields(args)
-    args.typed = typed_config(args.config, args.given)
-    return args
+    return parser
+
+
+def script(shell: str) -> str:
+    """Completes commands, and the options of a training."""
+    parser = training_parser()
+    parser.add_argument("word", choices=[*COMMANDS, "help"])
+    return completion(parser, "lander", shell)
 
 
 def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
@@ -128,6 +151,8 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
         prog=f"{program('lander')} {command}", description=COMMANDS[command], allow_abbrev=False
     )
     parser.set_defaults(command=command)
+    if command == "completion":
+        add_shell(parser)
     if command == "fly":
         add_policy(parser)
         parser.add_argument("--sampled", action="store_true", help="sample the actions")
@@ -156,6 +181,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(sys.argv[1:] if argv is None else argv)
         if args.command == "help":
             print(explain(args.field))
+            return 0
+        if args.command == "completion":
+            print(script(args.shell))
             return 0
         from lander.commands import run  # imports torch, which --help and errors do without
 

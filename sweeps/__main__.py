@@ -137,8 +137,10 @@ def commands_for(argv: Sequence[str]) -> dict[str, Command]:
     takes a moment, if it is none of our own."""
     if COMMANDS.keys() & argv[:1]:
         return COMMANDS
-    added = [point.load() for point in entry_points(group=GROUP)]
-    return COMMANDS | {name: command for table in added for name, command in table.items()}
+    every: dict[str, Command] = {}
+    for point in entry_points(group=GROUP):
+        every |= point.load()
+    return COMMANDS | {name: command for name, command in every.items() if name not in COMMANDS}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import lander.__main__
 import sweeps.__main__
 from sweeps.cli import GROUP, Command, add_store
 from sweeps.hints import CHECKOUT
@@ -100,13 +101,22 @@ echo "${COMPREPLY[@]}"
 def test_bash_completes_commands_options_and_choices(capsys: pytest.CaptureFixture[str]) -> None:
     assert sweeps.__main__.main(["completion", "bash"]) == 0
     script = capsys.readouterr().out
+    assert completed(script, "sweeps re") == ["reproduce", "report"]
+    assert completed(script, "sweeps run --st") == ["--store", "--study"]
+    assert completed(script, "sweeps completion ") == ["bash", "zsh", "fish"]
+    assert completed(script, "sweeps confirm --tr") == ["--trust-env", "--trainings"]
 
-    def complete(typed: str) -> list[str]:
-        command = [shutil.which("bash") or "bash", "-c", COMPLETE, "bash", *typed.split(" ")]
-        done = subprocess.run(command, input=script, capture_output=True, text=True, check=True)
-        return done.stdout.split()
 
-    assert complete("sweeps re") == ["reproduce", "report"]
-    assert complete("sweeps run --st") == ["--store", "--study"]
-    assert complete("sweeps run --launcher ") == ["local", "ray"]
-    assert complete("sweeps confirm --tr") == ["--trust-env", "--trainings"]
+def test_bash_completes_the_fields_of_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lander.__main__.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert completed(script, "lander re") == ["resume"]
+    assert completed(script, "lander --ppo.gae") == ["--ppo.gae-lambda"]
+    assert completed(script, "lander --seed 1 --out a --env.b") == ["--env.backend", "--env.bins"]
+
+
+def completed(script: str, typed: str) -> list[str]:
+    """What bash offers at a press of TAB behind the words typed."""
+    command = [shutil.which("bash") or "bash", "-c", COMPLETE, "bash", *typed.split(" ")]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=True)
+    return done.stdout.split()
