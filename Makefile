@@ -64,7 +64,7 @@ if [ "$$machine" = 'Linux aarch64' ] && [ -z '$(PIP_ARGS)' ]; then
     exit 1
 fi
 echo "setting up .venv, once, with $${chosen:-a Python that uv fetches}: PyTorch, MLflow, Optuna, Gymnasium and what they need"
-echo 'that is 0.5 GB to download and 1.5 GB on disk, and takes about 3 minutes'
+echo 'that is 0.4 GB to download and 1.5 GB on disk, and takes about 3 minutes'
 if [ "$$machine" = 'Linux x86_64' ] && [ -z '$(PIP_ARGS)' ]; then
     echo 'and 3 GB more where PyTorch for Linux comes with CUDA, which nothing here uses: README, "CPU only"'
 fi

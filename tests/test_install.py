@@ -133,7 +133,7 @@ def test_what_comes_is_printed_first_and_a_sweep_gets_no_extras(checkout: Checko
     done = checkout.make("sweep")
     first, size, cuda = done.stdout.splitlines()
     assert first.startswith("setting up .venv, once, with python3: PyTorch, MLflow, Optuna, ")
-    assert size == "that is 0.5 GB to download and 1.5 GB on disk, and takes about 3 minutes"
+    assert size == "that is 0.4 GB to download and 1.5 GB on disk, and takes about 3 minutes"
     assert "CUDA" in cuda
     _, install, sweep = checkout.log
     assert install.startswith("python3 -m pip install ")
