@@ -203,7 +203,7 @@ def test_an_option_is_spelled_as_its_field_or_with_hyphens(name: str, value: obj
         ),
         (["--clip-range=1"], 'unknown option "--clip-range": did you mean --ppo.clip-range?'),
         (["--zzz"], f'unknown option "--zzz": see {LANDER} --help'),
-        (["stray"], 'unknown command "stray": known: fly, help, random, resume'),
+        (["stray"], 'unknown command "stray": known: completion, fly, help, random, resume'),
         (["--seed", "1", "y"], f'unknown argument "y": see {LANDER} --help'),
         (["fly", "x", "--episods", "3"], 'unknown option "--episods": did you mean --episodes?'),
         (["fly", "x", "y"], f'unknown argument "y": see {LANDER} fly --help'),

@@ -43,7 +43,7 @@ MAINS: dict[str, Callable[[Sequence[str]], int]] = {
 NEEDS_CONSENT = rf"would import the module {MODULE}, .* add --trust-env {MODULE} once"
 LEADS_OUT = "leads out of .* nothing is read or written there"
 NOT_IN_STORE = "which is not in the store: nothing is read or written there"
-OTHERS = {"run", "check", "bakeoff", "race", "tables", "train", "random", "completion"}
+OTHERS = {"run", "check", "bakeoff", "race", "tables", "train", "random", "completion", "init"}
 """Commands that read no store: experiments of ours, and what a person types."""
 
 CASES = [
