@@ -31,6 +31,7 @@ INSTALL = $(if $(UV),$(UV_PIP),$(PIP)) --constraint constraints.txt $(PIP_ARGS)
 with    = $(patsubst %,$(STAMP)-%,$(1))
 
 .DEFAULT_GOAL = help
+.DELETE_ON_ERROR:  # half of a .venv is none
 .PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
         bakeoff bench test test-slow test-wheel test-cluster cluster-demo check format clean
 

@@ -128,6 +128,15 @@ def test_a_python_that_fits_is_taken_if_the_usual_one_does_not(checkout: Checkou
     assert checkout.log[0] == "python3.12 -m venv --clear .venv"
 
 
+def test_an_environment_that_failed_is_created_again(checkout: Checkout) -> None:
+    failing = "#!/bin/sh\n[ $1 = -c ] || { mkdir -p .venv/bin; touch .venv/bin/python; false; }\n"
+    checkout.add("python3", failing)
+    assert checkout.make("install").returncode == 2
+    checkout.add_python("python3", "3.12.1", fits=True)
+    assert checkout.make("install").returncode == 0
+    assert checkout.log[0] == "python3 -m venv --clear .venv"
+
+
 def test_what_comes_is_printed_first_and_a_sweep_gets_no_extras(checkout: Checkout) -> None:
     checkout.add_python("python3", "3.12.1", fits=True)
     done = checkout.make("sweep")
