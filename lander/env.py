@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import warnings
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pkgutil import resolve_name
 from typing import Any, Final
 
 import gymnasium as gym
@@ -13,7 +16,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from lander.config import EnvConfig
-from lander.errors import ConfigError
+from lander.errors import ConfigError, nearest
 
 ActionSpace = Box | Discrete
 AnyEnv = EnvConfig | str
@@ -69,7 +72,19 @@ def make_env(
     except Exception as error:  # whatever a constructor raises
         arguments = ", ".join(f"{name}={value!r}" for name, value in config.kwargs)
         named = f'"{config.id}"' + (f" with {arguments}" if arguments else "")
-        raise ConfigError(f"env.id: cannot make {named}: {reason_of(error)}") from None
+        why = f"{reason_of(error)}{near_argument(config, error)}"
+        raise ConfigError(f"env.id: cannot make {named}: {why}") from None
+
+
+def near_argument(config: EnvConfig, error: Exception) -> str:
+    """The argument of the environment that was probably meant, if it refused one by its name."""
+    refused = re.search(r"unexpected keyword argument '(\w+)'(?!.*[Dd]id you mean)", str(error))
+    entry_point = gym.spec(config.id).entry_point if refused else None
+    if refused is None or entry_point is None:
+        return ""
+    creator = resolve_name(entry_point) if isinstance(entry_point, str) else entry_point
+    near = nearest(refused[1], list(inspect.signature(creator).parameters))
+    return f": did you mean {near}?" if near else ""
 
 
 def reason_of(error: Exception) -> str:

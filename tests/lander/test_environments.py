@@ -408,6 +408,7 @@ def test_gravity_changes_how_a_lander_falls() -> None:
     ("given", "line"),
     [
         (["--env.kwargs.gravty", "3"], "with gravty=3: Plain.__init__() got an unexpected keyword"),
+        (["--env.kwargs.gravty", "3"], "id you mean "),  # 3.13 says so itself
         (["--env.kwargs.gravity", "-3"], "with gravity=-3: gravity must be above 0, got -3"),
         (["--env.kwargs.gravity", "nan"], "env.kwargs: gravity must be a finite number"),
         (["--env.kwargs.render_mode", "human"], "env.kwargs: render_mode cannot be given here"),
