@@ -23,7 +23,7 @@ from lander.errors import ConfigError, unknown
 from lander.explain import explain, groups, shown
 from lander.options import describe, require_known
 from lander.seeds import FLIGHT_SEED
-from lander.terminal import filtered, program
+from lander.terminal import drop_output, filtered, program
 
 FIELD = "field:"
 
@@ -191,6 +191,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print("lander:", " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        drop_output()
+        return 0
     except KeyboardInterrupt:
         print("lander: interrupted, nothing written", file=sys.stderr)
         return 130

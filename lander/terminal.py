@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -53,6 +54,11 @@ def say_rows(rows: Iterable[tuple[str, str]]) -> None:
     """Print rows of a label and a text, the texts one below the other."""
     for label, text in rows:
         say(f"{label:<{LABEL}}{text}")
+
+
+def drop_output() -> None:
+    """Write nothing more to stdout: its reader has seen enough, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def listed(label: str, items: Iterable[str], *, end: str = "") -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from lander.arguments import Parser, add_trust
 from lander.errors import ConfigError, unknown
+from lander.terminal import drop_output
 from sweeps.errors import redacted
 from sweeps.hints import DEFAULT_STORE
 from sweeps.store.environment import unreadable_variable
@@ -86,8 +87,8 @@ def exit_code(
         message = redacted(" ".join(str(error).split()))
     except KeyboardInterrupt:
         code, message = 130, interrupted
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        drop_output()
         return 0
     except Exception as error:
         variable = unreadable_variable(error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -34,6 +36,18 @@ def test_a_field_is_explained_however_it_is_written(
     for word in ("--help", "help"):
         assert main([word, typed]) == 0
         assert capsys.readouterr().out == CLIP_RANGE
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
+    code = "from lander.__main__ import main; raise SystemExit(main(['help', 'env']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
 
 
 def test_a_field_that_is_none_is_one_line_with_the_nearest(
