@@ -42,7 +42,7 @@ DEFAULTS = 0
 TUNED = -1
 """Stands for the tuned defaults of `lander`, which no trial of the sweep trains."""
 
-TOP = 4
+TOP = 3
 """How many of the sweep's best trials race, besides the base and the tuned defaults."""
 TRAININGS = 40
 """How many trainings a race may take, unless it is asked for others."""

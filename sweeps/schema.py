@@ -94,8 +94,6 @@ BUDGET: Final = "sweeps.budget"
 WINNER: Final = "sweeps.winner"
 """Number of the trial whose configuration is confirmed, None if none is; also a tag of the
 confirmation's run."""
-NOBODY: Final = "none"
-"""Value of that tag while nothing is confirmed."""
 BEST_POLICY: Final = "sweeps.best_policy"
 """The policy that flew best on fresh episodes, a `sweeps.store.best_policy.BestPolicy`; on the
 sweep's run: in words."""

@@ -180,9 +180,11 @@ def combinations() -> dict[str, Rule]:
         "all": COMBINED,
         "process": replace(COMBINED, sampler=process),
         "process, nothing pruned": replace(COMBINED, sampler=process, pruner="none"),
+        "gp of Optuna": replace(COMBINED, sampler="gp"),
         "random": replace(COMBINED, sampler="random"),
         "at random first": replace(COMBINED, startup=0),
         "nothing pruned": replace(COMBINED, pruner="none"),
+        "successive halving": replace(COMBINED, pruner="halving"),
         "pruned from 3": replace(COMBINED, pruner_arguments={"n_warmup_steps": 3}),
         "score of the last 3": scored("last 3"),
         "score of all": scored("all"),
@@ -191,7 +193,12 @@ def combinations() -> dict[str, Rule]:
         "leaders again from 0.6": repeated_from(0.6),
     }
     return {
-        f"combined: {name}": Rule("combined", search, STATISTICS[search.statistic])
+        f"combined: {name}": Rule(
+            "combined",
+            search,
+            STATISTICS[search.statistic],
+            every=SLOW if search.sampler == "gp" else 1,
+        )
         for name, search in changed.items()
     }
 

@@ -22,7 +22,7 @@ from lander.seeds import TEST_SEED
 from sweeps.charts.style import DPI
 from sweeps.confirm import Training, add_look
 from sweeps.publish.publish import warn
-from sweeps.publish.registry import move_alias, remove_alias
+from sweeps.publish.registry import NOBODY, move_alias, remove_alias
 from sweeps.record.recorder import tolerated
 from sweeps.schema import (
     CONFIRM_CHART,
@@ -40,7 +40,6 @@ from sweeps.schema import (
     CONFIRM_WORST_SEED,
     CONFIRMED_ALIAS,
     LANDING_GIF,
-    NOBODY,
     NOTE,
     RUN_ID,
     WARNING,

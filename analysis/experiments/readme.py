@@ -26,6 +26,11 @@ Row = Sequence[str]
 
 BAKEOFF = "bakeoff.json"
 """The file with the results of `python -m analysis bakeoff`."""
+ITS_OWN = "its own"
+SHOWN = (ITS_OWN, "shrunken", "its winner")
+"""How a rule recommends in the tables: a tool as it does, a sweep as this one does, a race."""
+EVERY_WAY = ("Optuna, rl-zoo", "combined: all")
+"""Rules whose sweeps the ways to recommend are compared on."""
 SOLVED = 200.0
 """The return at which Gymnasium calls LunarLander solved."""
 
@@ -86,8 +91,9 @@ def table_of(name: str) -> str:
 
 
 def bakeoff_table(group: str) -> str:
-    """The table of a group of rules in the results of the bake-off, as Markdown; of `landscape`
-    the line that says how well the worlds are known.
+    """The table of a group of rules in the results of the bake-off, as Markdown, by the way in
+    which each recommends; of `recommend` two rules by every way; of `landscape` the line that says
+    how well the worlds are known.
 
     Raises:
         ConfigError: there are none.
@@ -96,7 +102,12 @@ def bakeoff_table(group: str) -> str:
     results = json.loads(read_text(path))
     if group == "landscape":
         return f"\n{fit_sentence(results['landscape'])}\n\n"
-    rows = [row for row in results["rows"] if row["group"] == group]
+    if group == "recommend":
+        rows = [row for row in results["rows"] if row["rule"] in EVERY_WAY]
+        rows = [row for row in rows if row["recommend"] != ITS_OWN]
+    else:
+        rows = [row for row in results["rows"] if row["group"] == group]
+        rows = [row for row in rows if row["recommend"] in SHOWN]
     if not rows:
         raise ConfigError(f"{path} has no rules of the group {group}: python -m analysis bakeoff")
     return "\n" + table(bakeoff_rows(rows, results["rows"][0])) + "\n\n"

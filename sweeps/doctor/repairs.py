@@ -9,6 +9,7 @@ from sweeps.hints import hint
 from sweeps.lifecycle.creation import role
 from sweeps.publish.best_policy import publish_best_policy
 from sweeps.publish.registry import (
+    NOBODY,
     describe_by_origin,
     is_described,
     registered_model,
@@ -19,7 +20,6 @@ from sweeps.schema import (
     BEST_TRIAL,
     CONFIRM_SUFFIX,
     CONFIRMED_ALIAS,
-    NOBODY,
     PARENT_RUN,
     RACE,
     ROLE,

@@ -7,6 +7,7 @@ shown of it on which episodes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
@@ -18,6 +19,9 @@ from lander.metrics import FINAL_RETURN
 from sweeps.schema import SWEEP_ID, TRAINING, TRIAL_NUMBER
 from sweeps.store.presence import UNKNOWN
 from sweeps.sweep import Sweep
+
+NOBODY: Final = "none"
+"""Value of the tag `WINNER` while no configuration is confirmed."""
 
 
 def move_alias(

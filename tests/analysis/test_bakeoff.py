@@ -26,6 +26,7 @@ from analysis.bakeoff.searches import REFERENCE, Rule, rules
 from analysis.bakeoff.simulate import STATISTICS, Candidate, Problem, Search
 from analysis.bakeoff.surrogate import (
     CEILING,
+    STUDIES,
     Drawn,
     Landscape,
     Surrogate,
@@ -37,6 +38,8 @@ from analysis.bakeoff.surrogate import (
     unit_cube,
 )
 from analysis.experiments.landscape import Measured
+from analysis.experiments.readme import write_tables
+from analysis.experiments.results import results_path
 from lander.errors import ConfigError
 from sweeps.estimates import MOST
 from sweeps.study.space import defaults
@@ -572,11 +575,12 @@ def test_the_table_compares_rules_in_the_same_worlds(
     (tmp_path / "results").mkdir()
     numbers = {name: [1.0, 0.5, 1.5] for name in ("worth", "tenth", "regret", "optimism")}
     rows = [
-        {"rule": name, "group": group, "recommend": "its own", "sweeps": 3, "worths": worths}
-        | numbers
-        for name, group, worths in [
-            (REFERENCE, "peers", [10, 20, 30]),
-            ("score: all", "score", [13, 22, 31]),
+        {"rule": name, "group": group, "recommend": way, "sweeps": 3, "worths": worths} | numbers
+        for name, group, way, worths in [
+            (REFERENCE, "peers", "its own", [10, 20, 30]),
+            (REFERENCE, "peers", "model", [10, 20, 33]),
+            ("score: all", "score", "shrunken", [13, 22, 31]),
+            ("score: all", "score", "model", [0, 0, 0]),
         ]
     ]
     (tmp_path / "results" / "bakeoff.json").write_text(json.dumps({"rows": rows}))
@@ -586,9 +590,14 @@ def test_the_table_compares_rules_in_the_same_worlds(
     line = document.read_text().splitlines()[5]
     # 3, 2 and 1 more than the reference
     assert line == (
-        "| all | its own | 1.0 [0.5, 1.5] | 1.0 [0.5, 1.5] | 1.0 [0.5, 1.5] | 1.0 [0.5, 1.5] "
+        "| all | shrunken | 1.0 [0.5, 1.5] | 1.0 [0.5, 1.5] | 1.0 [0.5, 1.5] | 1.0 [0.5, 1.5] "
         "| +2.0 [-0.5, +4.5] | 3 |"
     )
+    assert len(document.read_text().splitlines()) == 8
+    document.write_text("<!-- bakeoff: recommend -->\n<!-- end -->\n")
+    assert main(["tables", str(document)]) == 0
+    (line,) = [line for line in document.read_text().splitlines() if "Optuna" in line]
+    assert line.startswith("| Optuna, rl-zoo | model | ")
     fits = {
         "all": {"error": 41.0, "median": 30.0, "noise": 9.0},
         "good": {"error": 12.0, "median": 8.0, "noise": 7.0},
@@ -601,3 +610,12 @@ def test_the_table_compares_rules_in_the_same_worlds(
     assert "of the 33 that are predicted above 200: 8.0, 12.0 and 7.0." in document.read_text()
     document.write_text("<!-- bakeoff: none -->\n<!-- end -->\n")
     assert main(["tables", str(document)]) == 2
+
+
+def test_the_tables_of_the_page_are_those_of_the_results(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "bakeoff.md"
+    document = tmp_path / "page.md"
+    document.write_text(page.read_text())
+    write_tables(document)
+    assert document.read_text() == page.read_text()
+    assert all(results_path(name).exists() for name in STUDIES)
