@@ -22,6 +22,8 @@ from sweeps.schema import (
     CONFIRMED_ALIAS,
     EXPECTED_ERROR,
     EXPECTED_RETURN,
+    PROMISED_RETURN,
+    RANK,
     REASON,
     ROLE,
     SCORE,
@@ -66,7 +68,7 @@ ARTIFACTS = table("Recorded tags and artifacts", "artifact")
 
 def test_every_recorded_metric_is_a_row_of_the_table_and_no_other_is() -> None:
     confirmed = [name for name in vars(schema).values() if str(name).startswith("confirm/")]
-    scores = [SCORE, EXPECTED_RETURN, EXPECTED_ERROR]
+    scores = [SCORE, EXPECTED_RETURN, EXPECTED_ERROR, PROMISED_RETURN, RANK]
     bests = [BEST_SCORE, BEST_EXPECTED, BEST_EXPECTED_ERROR]
     flights = [CHOICE_RETURN, TEST_RETURN]
     policies = [BEST_POLICY_CHOICE, BEST_POLICY_TEST, BEST_POLICY_SUCCESS_RATE]

@@ -14,13 +14,15 @@ import numpy as np
 from analysis.confirm.figure import confirmation_figure
 from analysis.confirm.judgement import Comparison, Finalist, Judgement, Standing, judgement_of
 from analysis.confirm.words import legend, prediction, tables, verdict
-from analysis.markdown import table
 from analysis.race import report_seeds
 from analysis.stats import Estimate, probability_better
 from lander.errors import ConfigError
 from lander.seeds import TEST_SEED
 from sweeps.charts.style import DPI
 from sweeps.confirm import Training, add_look
+from sweeps.markdown import table
+from sweeps.publish.notes import Leaderboard
+from sweeps.publish.page import describe
 from sweeps.publish.publish import warn
 from sweeps.publish.registry import NOBODY, move_alias, remove_alias
 from sweeps.record.recorder import tolerated
@@ -38,6 +40,7 @@ from sweeps.schema import (
     CONFIRM_SUFFIX,
     CONFIRM_TABLE,
     CONFIRM_WORST_SEED,
+    CONFIRMATION,
     CONFIRMED_ALIAS,
     LANDING_GIF,
     NOTE,
@@ -214,6 +217,8 @@ def settle(sweep: Sweep, confirmation: Sweep, judgement: Judgement) -> str:
     except ConfigError as error:
         raise RuntimeError(f"{alias} and the confirmed trial stay as they are: {error}") from None
     sweep.optuna.set_user_attr(WINNER, swept_trial(sweep, confirmed))
+    sweep.optuna.set_user_attr(CONFIRMATION, verdict(judgement))
+    describe(store.runs(), sweep, Leaderboard(sweep.read_trials()))
     if confirmed is None:
         outcome = "is removed: it is no longer confirmed" if removed else "does not exist"
         return f"{alias} {outcome}"

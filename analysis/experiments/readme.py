@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from analysis.experiments.results import HERE, Outcome, Results, names, read_results
-from analysis.markdown import table
 from analysis.stats import Estimate, mean_estimate
 from lander.dotted import read_text, read_toml
 from lander.errors import ConfigError
 from lander.files import replace_text
 from lander.seeds import final_seeds
+from sweeps.markdown import table
 from sweeps.schema import CONFIRM_TABLE
 from sweeps.study.study import Study, find_study
 

@@ -9,7 +9,6 @@ from optuna.trial import FrozenTrial
 from analysis.charts.curves import curves
 from analysis.confirm.figure import confirmation_figure
 from analysis.confirm.judgement import Judgement
-from analysis.markdown import line
 from analysis.report.contact_sheet import Flight, chosen, contact_sheet, fly_again, fly_at_random
 from analysis.report.document import Block, Picture, drawing
 from analysis.report.records import Records
@@ -27,6 +26,7 @@ from sweeps.charts.search import (
 )
 from sweeps.charts.style import new_axes, solved_line
 from sweeps.confirm import DEFAULTS
+from sweeps.markdown import line
 from sweeps.schema import Chart
 
 BEST = 5

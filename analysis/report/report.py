@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from analysis.markdown import line
 from analysis.report.document import Block, Document, as_html, as_markdown
 from analysis.report.figures import (
     curves_part,
@@ -34,6 +33,7 @@ from analysis.report.tables import (
 )
 from lander.files import inside
 from lander.terminal import say
+from sweeps.markdown import line
 from sweeps.schema import REPORT_FOLDER
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store, quiet

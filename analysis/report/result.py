@@ -10,13 +10,13 @@ from optuna.trial import FrozenTrial
 
 from analysis.confirm.judgement import Finalist, Judgement
 from analysis.confirm.words import prediction, verdict
-from analysis.markdown import box, code, line
 from analysis.report.document import Block
 from analysis.report.records import Records
 from sweeps.confirm import TUNED
 from sweeps.endings import SETTLED
 from sweeps.errors import redacted
 from sweeps.hints import hint
+from sweeps.markdown import box, code, line
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, TRIAL_NUMBER, Ending
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space

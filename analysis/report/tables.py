@@ -10,7 +10,6 @@ from itertools import accumulate
 from optuna.trial import FrozenTrial
 
 from analysis.confirm.words import legend, tables, verdict
-from analysis.markdown import code, line, plain_table
 from analysis.report.document import Block
 from analysis.report.figures import confirmation_picture
 from analysis.report.records import Records
@@ -19,6 +18,7 @@ from lander.options import inactive
 from lander.seeds import CHOICE_SEED, TEST_SEED, checkpoint_seeds, final_seeds, seed_range
 from sweeps.confirm import DEFAULTS
 from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
+from sweeps.markdown import code, line, plain_table
 from sweeps.record.recorder import first_to_last
 from sweeps.run.cores import usable_cores
 from sweeps.run.objective import trial_seeds

@@ -21,7 +21,7 @@ from lander.env import solved_return
 from lander.terminal import say
 from sweeps.publish.flights import CHOICE, TEST, Candidate, Purpose
 from sweeps.publish.models import model_of_training
-from sweeps.publish.page import best_recorded
+from sweeps.publish.notes import Leaderboard
 from sweeps.publish.policies import median_training
 from sweeps.publish.registry import move_alias, registered_model, require_own
 from sweeps.record.recorder import tolerated
@@ -203,7 +203,7 @@ def interval(returns: Sequence[float]) -> tuple[float | None, float | None]:
 
 def not_compared(sweep: Sweep, trials: Trials) -> BestPolicy | None:
     """The policy of the best trial, where returns cannot be compared or nothing can be flown."""
-    best = best_recorded(trials)
+    best = Leaderboard(trials).best_recorded
     if best is None:
         return None
     trial = best.trial

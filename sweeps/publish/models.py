@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
 
 from lander.checkpoint import save
 from sweeps.publish.flights import Candidate
@@ -26,16 +27,20 @@ def model_of_training(client: MlflowClient, candidate: Candidate) -> str | None:
     models = list(client.search_logged_models([experiment], query))
     if models and models[0].status == "READY":
         return required_id(models[0].model_id)
-    logged = (
-        models[0]
-        if models
-        else client.create_logged_model(
-            experiment, MODEL, source_run_id=candidate.run_id, tags={TRAINING: training}
-        )
-    )
+    logged = models[0] if models else create_model(client, candidate)
     with TemporaryDirectory() as temporary:
         weights, folder = Path(temporary) / POLICY_FILE, Path(temporary) / MODEL
         save(weights, candidate.trained.policy.state_dict(), candidate.trained.config)
         save_model(weights, folder)
         upload_model(client, logged, folder, run_id=candidate.run_id)
     return required_id(logged.model_id)
+
+
+def create_model(client: MlflowClient, candidate: Candidate) -> LoggedModel:
+    """The model of a training, without its files."""
+    return client.create_logged_model(
+        candidate.sweep.experiment_id,
+        f"{client.get_run(candidate.run_id).info.run_name}-training-{candidate.training}",
+        source_run_id=candidate.run_id,
+        tags={TRAINING: str(candidate.training)},
+    )

@@ -7,16 +7,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
+from zlib import crc32
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from lander.terminal import say
 from sweeps.endings import SETTLED, SUPERSEDING, ending
 from sweeps.publish.best_policy import metrics, publish_best_policy
-from sweeps.publish.page import best_recorded, describe
+from sweeps.publish.notes import Leaderboard, trial_note
+from sweeps.publish.page import describe
 from sweeps.record.delivery import drain
 from sweeps.record.recorder import tolerated
 from sweeps.schema import (
@@ -29,19 +32,23 @@ from sweeps.schema import (
     EXPECTED_ERROR,
     EXPECTED_RETURN,
     LANDING_GIF,
+    NOTE,
+    PROMISED_RETURN,
+    RANK,
     RUN_ID,
     SCORE,
     SHOWN_EXPECTED,
+    SHOWN_NOTE,
     SHOWN_SCORE,
     TRIALS,
     WARNING,
 )
-from sweeps.scores import expected, parameters
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.retry import RETRY_SECONDS
-from sweeps.store.store import Store
-from sweeps.store.trials import Trials
 from sweeps.sweep import Sweep, open_sweep
+
+DECIMALS: Final = 1
+"""Of the returns in the run table, which shows all digits of a metric."""
 
 
 def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS) -> bool:
@@ -76,13 +83,15 @@ def publish_all(sweep: Sweep) -> tuple[list[str], int]:
     warnings = list[str]()
     sweep = open_sweep(sweep.store, sweep.study.name)  # by now every trial knows its run
     client, trials = sweep.store.runs(), sweep.read_trials()
-    best = best_recorded(trials)
-    if trials.best is not None and (best is None or trials.best != best.trial):
+    board = Leaderboard(trials)
+    best = board.best_recorded
+    if board.rows and board.rows[0] != best:
         warnings.append(
-            f"trial {trials.best.number}, the best, has no run in MLflow: another one is published"
+            f"trial {board.rows[0].trial.number}, the best, has no run in MLflow: another one is "
+            "published"
         )
-    with tolerated(warnings, "a score"):
-        correct_scores(client, sweep.store, trials)
+    with tolerated(warnings, "what a run shows"):
+        show_trials(client, sweep, board)
     with tolerated(warnings, "a figure"), TemporaryDirectory() as folder:
         from sweeps.charts.search import write_figures  # takes seconds, while workers could train
 
@@ -97,7 +106,7 @@ def publish_all(sweep: Sweep) -> tuple[list[str], int]:
             gif = client.download_artifacts(best_run, LANDING_GIF, folder)
             client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / BEST_GIF)))
     with tolerated(warnings, "the summary"):
-        summarise(client, sweep, trials, warnings)
+        summarise(client, sweep, board, warnings)
     return warnings, trials.running
 
 
@@ -106,60 +115,72 @@ def warn(text: str) -> None:
     say(f"sweeps: warning: {text}", error=True)
 
 
-def summarise(client: MlflowClient, sweep: Sweep, trials: Trials, warnings: Sequence[str]) -> None:
+def summarise(
+    client: MlflowClient, sweep: Sweep, board: Leaderboard, warnings: Sequence[str]
+) -> None:
     """Record the best score and the number of trials by ending; close the parent run."""
-    best = best_recorded(trials)
+    best, policy, trials = board.best_recorded, recorded_policy(sweep.optuna), board.trials
+    numbers, tags = dict[str, float](), dict[str, str]()
     if best is not None:
-        log_numbers(
-            client,
-            sweep.run_id,
-            {
-                BEST_SCORE: best.trial.values[0],
-                BEST_EXPECTED: best.likely.value,
-                BEST_EXPECTED_ERROR: best.likely.error,
-            },
-            step=len(trials.all),
-        )
-        client.set_tag(sweep.run_id, BEST_TRIAL, str(best.trial.number))
-    policy = recorded_policy(sweep.optuna)
+        numbers |= {
+            BEST_SCORE: best.trial.values[0],
+            BEST_EXPECTED: best.likely.value,
+            BEST_EXPECTED_ERROR: best.likely.error,
+        }
+        tags[BEST_TRIAL] = str(best.trial.number)
     if policy is not None:
-        log_numbers(client, sweep.run_id, metrics(policy), step=len(trials.all))
-        client.set_tag(sweep.run_id, BEST_POLICY, str(policy))
+        numbers |= metrics(policy)
+        tags[BEST_POLICY] = str(policy)
     count = Counter(map(ending, trials.all))
-    for how in (*SETTLED, *SUPERSEDING):
-        client.set_tag(sweep.run_id, TRIALS + how, str(count[how]))
-    describe(client, sweep, trials)
-    if warnings or WARNING in client.get_run(sweep.run_id).data.tags:
-        client.set_tag(sweep.run_id, WARNING, "; ".join(warnings))
+    tags |= {TRIALS + how: str(count[how]) for how in (*SETTLED, *SUPERSEDING)}
+    before = client.get_run(sweep.run_id).data
+    if warnings or WARNING in before.tags:
+        tags[WARNING] = "; ".join(warnings)
+    new = {name: value for name, value in numbers.items() if before.metrics.get(name) != value}
+    points = points_of(new, step=len(trials.all))
+    client.log_batch(sweep.run_id, points, tags=[RunTag(*tag) for tag in tags.items()])
+    describe(client, sweep, board)
     if not trials.running:  # nor resumed meanwhile: that takes the lock held here
         client.set_terminated(sweep.run_id, "KILLED" if trials.left else "FINISHED")
 
 
-def correct_scores(client: MlflowClient, store: Store, trials: Trials) -> None:
-    """Let all runs with the same parameters show the score of their last trial, and what to expect.
+def show_trials(client: MlflowClient, sweep: Sweep, board: Leaderboard) -> None:
+    """Let the run of every trial that has ended show where it stands, in numbers and in words.
 
-    That score is computed from all their trainings, what to expect from all trials; so MLflow's
-    table begins with the best trial. Runs that an earlier version recorded without them get them.
+    Only what has changed is recorded, in one call for each run.
     """
-    same = {parameters(one.trial): one for one in expected(trials.all)}
-    for trial in trials.all:
-        if trial.state != TrialState.COMPLETE or RUN_ID not in trial.user_attrs:
-            continue
-        score, likely = same[parameters(trial)].trial.values[0], same[parameters(trial)].likely
-        run_id = str(trial.user_attrs[RUN_ID])
-        if trial.user_attrs.get(SHOWN_SCORE) != score:
-            client.log_metric(run_id, SCORE, score, step=0)
-            store.trials().set_late_attr(trial, SHOWN_SCORE, score)
-        if trial.user_attrs.get(SHOWN_EXPECTED) != str(likely):
-            numbers = {EXPECTED_RETURN: likely.value, EXPECTED_ERROR: likely.error}
-            log_numbers(client, run_id, numbers, step=len(trials.all))
-            store.trials().set_late_attr(trial, SHOWN_EXPECTED, str(likely))
+    for trial in board.trials.all:
+        if trial.state.is_finished() and RUN_ID in trial.user_attrs:
+            show_trial(client, sweep, board, trial)
 
 
-def log_numbers(
-    client: MlflowClient, run_id: str, numbers: Mapping[str, float], *, step: int
-) -> None:
-    """Record metrics of a run together; NaN is left out."""
+def show_trial(client: MlflowClient, sweep: Sweep, board: Leaderboard, trial: FrozenTrial) -> None:
+    """`show_trials` for one of them; trials with the same parameters show the same numbers, those
+    of the last."""
+    note = trial_note(sweep, board, trial)
+    shown: dict[str, object] = {SHOWN_NOTE: f"{crc32(note.encode()):08x}"}
+    score, ranked = dict[str, float](), dict[str, float]()
+    if trial.state == TrialState.COMPLETE:
+        (last, likely), rank = board.row(trial), board.rank(trial)
+        score = {SCORE: last.values[0]}
+        ranked = {
+            EXPECTED_RETURN: round(likely.value, DECIMALS),
+            EXPECTED_ERROR: round(likely.error, DECIMALS),
+            PROMISED_RETURN: round(likely.promised, DECIMALS),
+            RANK: rank,
+        }
+        shown |= {SHOWN_SCORE: score[SCORE], SHOWN_EXPECTED: f"{likely}, rank {rank}"}
+    new = {name: value for name, value in shown.items() if trial.user_attrs.get(name) != value}
+    points = points_of(score if SHOWN_SCORE in new else {}, step=0)
+    points += points_of(ranked if SHOWN_EXPECTED in new else {}, step=len(board.trials.all))
+    tags = [RunTag(NOTE, note)] if SHOWN_NOTE in new else []
+    if new:
+        client.log_batch(str(trial.user_attrs[RUN_ID]), points, tags=tags)
+    for name, value in new.items():
+        sweep.store.trials().set_late_attr(trial, name, value)
+
+
+def points_of(numbers: Mapping[str, float], *, step: int) -> list[Metric]:
+    """Metrics at this moment; NaN is left out."""
     now = int(time.time() * 1000)
-    metrics = [Metric(key, value, now, step) for key, value in numbers.items() if value == value]
-    client.log_batch(run_id, metrics=metrics)
+    return [Metric(key, value, now, step) for key, value in numbers.items() if value == value]

@@ -16,8 +16,11 @@ from mlflow.exceptions import MlflowException
 
 from lander.errors import ConfigError
 from lander.metrics import FINAL_RETURN
-from sweeps.schema import SWEEP_ID, TRAINING, TRIAL_NUMBER
-from sweeps.store.presence import UNKNOWN
+from sweeps.markdown import code
+from sweeps.publish.notes import picture
+from sweeps.schema import BEST_ALIAS, LANDING_GIF, SWEEP_ID, TRAINING, TRIAL_NUMBER
+from sweeps.store import presence
+from sweeps.store.presence import UNKNOWN, Presence
 from sweeps.sweep import Sweep
 
 NOBODY: Final = "none"
@@ -34,8 +37,10 @@ def move_alias(
     tags: Mapping[str, str] | None = None,
     model_id: str | None = None,
 ) -> None:
-    """Let models:/STUDY@ALIAS be the model of this run, with this description and these tags of its
-    version; doing so again changes nothing.
+    """Let models:/STUDY@ALIAS be the model of this run, with this description, a landing and these
+    tags of its version; doing so again changes nothing.
+
+    The version that the alias named before says so, unless another alias names it.
 
     `model_id` names the model if it is not the one that the run was recorded with. Hold
     `Store.publication_lock`: two processes would each register it.
@@ -50,8 +55,9 @@ def move_alias(
     else:
         logged = client.get_logged_model(model_id)
     if model is None:
-        text = f"Policies of study {name}: raw observations in, env actions out."
-        model = client.create_registered_model(name, tags=owner(sweep), description=text)
+        model = client.create_registered_model(
+            name, tags=owner(sweep), description=registered_note(name)
+        )
     require_own(sweep, model)
     for key, value in owner(sweep).items():
         if key not in model.tags:
@@ -61,11 +67,31 @@ def move_alias(
         sweep,
         run_id=run_id,
         model=logged,
-        description=description,
+        description=f"{description}\n\n{picture('a landing', run_id, LANDING_GIF)}",
         tags={**origin_tags(client, run_id), **owner(sweep), **(tags or {})},
     )
-    if str(model.aliases.get(alias)) != str(version.version):
+    before = model.aliases.get(alias)
+    if str(before) != str(version.version):
         client.set_registered_model_alias(name, alias, version.version)
+        others = [named for other, named in model.aliases.items() if other != alias]
+        if before is not None and before not in others:
+            retire(client, name, str(before), alias=alias, successor=str(version.version))
+
+
+def registered_note(name: str) -> str:
+    """The description of the registered model of a study."""
+    return f"Policies of study {name}: raw observations in, env actions out.\n\n" + code(
+        f'model = mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")'
+    )
+
+
+def retire(client: MlflowClient, name: str, version: str, *, alias: str, successor: str) -> None:
+    """Say of a version what it is without the alias that another one has now."""
+    run_id = client.get_model_version(name, version).run_id
+    text = f"It was models:/{name}@{alias} before version {successor}."
+    if run_id and presence.find_run(client, run_id).presence != Presence.GONE:
+        text = f"{origin_text(client, run_id)}. {text}"
+    client.update_model_version(name, version, text)
 
 
 def remove_alias(client: MlflowClient, sweep: Sweep, *, alias: str) -> bool:

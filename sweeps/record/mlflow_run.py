@@ -139,7 +139,7 @@ class MlflowRun:
                 if TRAINING not in model.tags:
                     return model
         return self._client.create_logged_model(
-            experiment_id, entry.path, source_run_id=self.run_id, params=entry.params
+            experiment_id, run.info.run_name, source_run_id=self.run_id, params=entry.params
         )
 
     def _note_copy(self, uri: str) -> None:

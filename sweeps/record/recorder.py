@@ -167,10 +167,15 @@ class MlflowRecorder:
             self.outbox.write(File(SEED_CURVES_FILE))
 
     def _model(self, result: TrainResult, *, seed: int) -> None:
-        """The policy of a training as a LoggedModel of the run."""
+        """The policy of a training as a LoggedModel of the run, with its last numbers and the score
+        of the trial."""
         folder = seed_folder(seed, of=self._seeds)
         save_model(self.file(folder + POLICY_FILE), self.file(MODEL))
-        points = [point for point in self._latest.values() if point[-1] == result.env_steps]
+        points = [
+            point
+            for name, point in self._latest.items()
+            if name == SCORE or point[-1] == result.env_steps
+        ]
         self.outbox.write(SavedModel(MODEL, self._params, tuple(points), result.env_steps))
 
     def metrics(self, metrics: Mapping[str, float], *, step: int, under: str = "") -> None:

@@ -27,7 +27,6 @@ from analysis.__main__ import main
 from analysis.confirm.judgement import judgement_of
 from analysis.confirm.record import conclude
 from analysis.confirm.words import tables, verdict
-from analysis.markdown import line, plain_table
 from analysis.report.document import Block, Picture, html
 from analysis.report.figures import flights_part, pilots
 from analysis.report.records import Records, read_records
@@ -38,6 +37,7 @@ from analysis.stats import mean_estimate
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
 from sweeps.lifecycle.start import start_sweep
+from sweeps.markdown import line, plain_table
 from sweeps.publish.best_policy import publish_best_policy
 from sweeps.run.worker import work
 from sweeps.schema import BUDGET, RETURNS, RUN_ID, SEED_SCORES, TimePart

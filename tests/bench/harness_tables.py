@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from analysis.markdown import table
+from sweeps.markdown import table
 from tests.bench.cells import (
     COMPARED,
     MEGABYTE,

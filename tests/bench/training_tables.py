@@ -8,7 +8,7 @@ from math import inf
 from statistics import median
 from typing import Final
 
-from analysis.markdown import table
+from sweeps.markdown import table
 from tests.bench.cells import (
     COMPARED,
     MICRO,

@@ -127,6 +127,11 @@ def published(store: Store, name: str = "tiny") -> tuple[BestPolicy, ModelVersio
     return best, store.runs().get_model_version_by_alias(name, BEST_ALIAS)
 
 
+def landing(run_id: str) -> str:
+    """The picture behind the description of a version."""
+    return f"![a landing](get-artifact?path=landing.gif&run_uuid={run_id})"
+
+
 def trial_of(store: Store, number: int) -> FrozenTrial:
     return open_sweep(store, "tiny").read_trials().all[number]
 
@@ -183,7 +188,7 @@ def test_the_best_on_the_choice_episodes_wins_and_not_the_highest_score(
         f"The policy of trial {other}: the best of 2 policies of the sweep on 5 choice episodes "
         "(reset seeds 6000000 to 6000004), mean return 400.0. On 5 test episodes (reset seeds "
         "4000000 to 4000004), by which nothing was chosen: mean return 480.0 [480.0, 480.0], "
-        "success rate 100 %."
+        f"success rate 100 %.\n\n{landing(policy.run_id)}"
     )
     assert version.tags["sweeps.compared"] == "2"
     assert version.tags["best_policy/test"] == "480.0"
@@ -310,7 +315,7 @@ def test_where_nothing_can_be_flown_the_best_trial_is_registered(
     assert (best.trial, best.compared, best.test) == (best_trial.number, 0, None)
     assert version.description == (
         f"The policy of trial {best_trial.number}, the best by its score: it was compared with no "
-        "other on fresh episodes."
+        f"other on fresh episodes.\n\n{landing(best.run_id)}"
     )
     assert str(best) == f"trial {best_trial.number}, not compared with others"
     assert "best_policy/test" not in version.tags

@@ -23,8 +23,9 @@ from sweeps.endings import COUNTED, ending
 from sweeps.lifecycle.creation import create
 from sweeps.lifecycle.points import fill_points, under_seeds
 from sweeps.lifecycle.start import start_sweep
-from sweeps.publish.page import run_table
+from sweeps.publish.notes import Leaderboard
 from sweeps.publish.publish import summarise
+from sweeps.publish.view import view_states
 from sweeps.record.delivery import deliver_all
 from sweeps.record.trial_run import trial_run
 from sweeps.run.progress import ProgressTable
@@ -126,15 +127,15 @@ def test_every_table_counts_the_same_trials(
     assert dict(spent(records))["beside these"].startswith("1 interrupted, 1 lost: retried")
 
     client = store.runs()
-    summarise(client, mixed, mixed.read_trials(), [])
+    summarise(client, mixed, Leaderboard(mixed.read_trials()), [])
     tags = client.get_run(mixed.run_id).data.tags
     for how in ("finished", "pruned", "failed", "interrupted", "lost"):
         assert tags[f"sweeps.trials_{how}"] == str(COUNTS[Ending(how)])
 
-    table = run_table(mixed, mixed.read_trials())
-    shown_runs = client.search_runs([mixed.experiment_id], str(table["searchFilter"]))
     with_run = [t for t in mixed.read_trials().counted if t.state != TrialState.RUNNING]
-    assert {run.data.tags[TRIAL_NUMBER] for run in shown_runs} == {str(t.number) for t in with_run}
+    for view in view_states(mixed.study, mixed.read_trials()).values():
+        runs = client.search_runs([mixed.experiment_id], str(view["searchFilter"]))
+        assert {run.data.tags[TRIAL_NUMBER] for run in runs} == {str(t.number) for t in with_run}
 
 
 @pytest.mark.parametrize(

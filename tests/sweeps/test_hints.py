@@ -15,6 +15,7 @@ from lander.terminal import program
 from sweeps.commands import conclude
 from sweeps.hints import CHECKOUT, COMMANDS, DEFAULT_STORE, hint, no_sweep, with_extra
 from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.notes import Leaderboard
 from sweeps.publish.page import describe
 from sweeps.store.store import Store
 from sweeps.study.space import suggest
@@ -113,7 +114,7 @@ def test_what_a_sweep_prints_and_notes_at_its_end_names_its_store(
     client, study = store.runs(), sweep.study
     sweep.optuna.optimize(lambda trial: suggest(trial, study.space, study.base).seed, n_trials=1)
     conclude(sweep, sweep.read_trials())
-    describe(client, sweep, sweep.read_trials())
+    describe(client, sweep, Leaderboard(sweep.read_trials()))
     note = client.get_run(sweep.run_id).data.tags["mlflow.note.content"]
     printed = capsys.readouterr().out
     for text, count in ((printed, 4), (note, 3)):

@@ -22,7 +22,7 @@ from sqlalchemy import Engine, create_engine, event, exc, text
 
 from lander.errors import ConfigError
 from sweeps.optuna_private import fix_params, fixed_params, heartbeat, id_of, stored, study_id_of
-from sweeps.publish.page import run_table
+from sweeps.publish.view import view_states
 from sweeps.run.worker import run_next
 from sweeps.schema import BUDGET
 from sweeps.store import mlflow_private, retry
@@ -381,14 +381,19 @@ def test_mlflow_run_table() -> None:
     script = b"".join(
         path.read_bytes() for path in Path(mlflow.__path__[0]).glob("server/js/build/**/*.js")
     )
-    sweep = SimpleNamespace(study=read_study(TINY, source="tiny.toml"))
+    study = read_study(TINY, source="tiny.toml")
     words = {"mlflow.sharedViewState", "mlflow.experimentKind", "viewStateShareKey"}
-    words |= run_table(cast(Any, sweep), Trials([], budget=1)).keys()
+    words |= {"compareRunsMode", "deflate;", "runDateAndNestInfo"}
+    for state in view_states(study, Trials([], budget=1)).values():
+        words |= state.keys()
+        words |= {word for part in state["compareRunSections"] for word in part}
+        words |= {word for chart in state["compareRunCharts"] for word in chart}
+        words |= {state["runsHiddenMode"], *(chart["type"] for chart in state["compareRunCharts"])}
     missing = sorted(word for word in words if word.encode() not in script)
     assert not missing, broken(
         "mlflow",
         f"no longer reads {missing} in its pages, so the printed link opens an unsorted table",
-        see="publish.run_table",
+        see="publish.view",
     )
 
 

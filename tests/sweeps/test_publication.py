@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from optuna.trial import TrialState, create_trial
 
 from lander.errors import ConfigError
@@ -38,6 +39,13 @@ def move(sweep: Sweep, run_id: str, *, alias: str = BEST_ALIAS, description: str
     move_alias(sweep.store.runs(), sweep, run_id=run_id, alias=alias, description=description)
 
 
+def first_line(version: ModelVersion) -> str:
+    """What is behind it is a landing."""
+    text, picture = str(version.description).split("\n\n")
+    assert picture == f"![a landing](get-artifact?path=landing.gif&run_uuid={version.run_id})"
+    return text
+
+
 def test_a_registration_interrupted_at_any_call_is_completed_once(
     finished: Store,
 ) -> None:
@@ -54,7 +62,7 @@ def test_a_registration_interrupted_at_any_call_is_completed_once(
         (version,) = client.search_model_versions("name = 'tiny'")
         assert client.get_model_version_by_alias("tiny", BEST_ALIAS).version == version.version
         assert version.run_id == run_id
-        assert version.description == "Shown on 100 episodes"
+        assert first_line(version) == "Shown on 100 episodes"
         assert version.tags["optuna.trial_number"] == "0"
         if not interrupted:
             break
@@ -65,8 +73,15 @@ def test_a_version_that_is_no_longer_the_best_says_what_it_is(finished: Store) -
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
     for trial in sweep.read_trials().all:
         move(sweep, trial.user_attrs[RUN_ID])
-    numbers = [version.tags["optuna.trial_number"] for version in client.search_model_versions()]
-    assert sorted(numbers) == ["0", "1"]
+    found = {
+        version.tags["optuna.trial_number"]: version for version in client.search_model_versions()
+    }
+    assert set(found) == {"0", "1"}
+    score = client.get_run(str(found["0"].run_id)).data.metrics["final/return_mean"]
+    assert found["0"].description == (
+        f"The policy of trial-0000: final/return_mean {score:.1f}. It was models:/tiny@best before "
+        f"version {found['1'].version}."
+    )
     version = client.search_model_versions()[0]
     client.update_model_version("tiny", version.version, "")  # as older versions left it
     assert [finding.text for finding in examine(finished, dry_run=False)] == [
@@ -83,7 +98,7 @@ def test_two_aliases_name_two_policies_and_one_is_removed_alone(finished: Store)
     aliases = client.get_registered_model("tiny").aliases
     assert set(aliases) == {BEST_ALIAS, CONFIRMED_ALIAS}
     proven = client.get_model_version_by_alias("tiny", CONFIRMED_ALIAS)
-    assert (proven.run_id, proven.description) == (second, "proven")
+    assert (proven.run_id, first_line(proven)) == (second, "proven")
     assert [remove_alias(client, sweep, alias=CONFIRMED_ALIAS) for _ in range(2)] == [True, False]
     assert set(client.get_registered_model("tiny").aliases) == {BEST_ALIAS}
     assert client.get_model_version("tiny", proven.version).run_id == second
@@ -96,7 +111,7 @@ def test_a_version_that_is_shown_again_says_what_was_shown_last(finished: Store)
     for description in ("of 3 policies", "of 8 policies"):
         move(sweep, run_id, description=description)
         version = client.get_model_version_by_alias("tiny", BEST_ALIAS)
-        assert version.description == description
+        assert first_line(version) == description
 
 
 def test_the_alias_of_another_sweep_of_this_name_is_left_alone(

@@ -23,7 +23,8 @@ from lander.options import inactive
 from lander.seeds import FINAL_SEED, seed_range
 from sweeps.endings import ending
 from sweeps.estimates import Expected
-from sweeps.publish.page import run_table, sweep_url
+from sweeps.publish.page import sweep_url
+from sweeps.publish.view import view_states
 from sweeps.run.objective import trial_configs
 from sweeps.schema import RETURNS, RUN_ID
 from sweeps.scores import expected, promise
@@ -86,6 +87,8 @@ def test_curves_and_finals_have_their_documented_names(sweep: Sweep, runs: list[
         "score",
         "expected_return",
         "expected_return_error",
+        "promised_return",
+        "rank",
         "choice/return_mean",
         "test/return_mean",
     }
@@ -171,11 +174,15 @@ def test_the_store_holds_no_pickle(mini: Store) -> None:
 
 def test_the_printed_link_opens_the_table_that_the_experiment_carries(sweep: Sweep) -> None:
     experiment = sweep.store.runs().get_experiment(sweep.experiment_id)
-    view = json.loads(experiment.tags["mlflow.sharedViewState.sweep"])
-    assert view == run_table(sweep, sweep.read_trials())
+    states = view_states(sweep.study, sweep.read_trials())
+    assert set(states) == {"sweep", "fields"}
+    for key, state in states.items():
+        assert json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"]) == state
+    view = states["sweep"]
     assert view["orderByKey"] == "metrics.`expected_return`"
+    assert view["selectedColumns"][:2] == ["metrics.`rank`", "metrics.`expected_return`"]
     unfinished = Trials([], budget=1)  # expected returns are recorded at the end
-    assert run_table(sweep, unfinished)["orderByKey"] == "metrics.`score`"
+    assert view_states(sweep.study, unfinished)["sweep"]["orderByKey"] == "metrics.`score`"
     assert f"params.`{'env.bins'}`" in view["selectedColumns"]
     assert sweep_url(sweep).startswith("http://127.0.0.1:5000/#/experiments/")
 

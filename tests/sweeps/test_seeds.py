@@ -30,7 +30,8 @@ from lander.policy import DeterministicActor
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, UpdateHook, ignore, train
 from sweeps.lifecycle.start import start_sweep
-from sweeps.publish.publish import correct_scores
+from sweeps.publish.notes import Leaderboard
+from sweeps.publish.publish import show_trials
 from sweeps.record.trial_run import trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective, training_seeds, trial_configs, trial_seeds
@@ -234,14 +235,14 @@ def test_mlflows_score_is_the_one_that_makes_a_trial_the_best(recorded: Recorded
     assert recorded.runs[1].data.metrics["score"] == second.values[0]
     for trial in recorded.trials:  # as a version without this metric leaves them
         trial.user_attrs.pop(SHOWN_SCORE)
-    correct_scores(client, recorded.sweep.store, recorded.sweep.read_trials())
+    show_trials(client, recorded.sweep, Leaderboard(recorded.sweep.read_trials()))
     shown = [client.get_run(run.info.run_id).data.metrics for run in recorded.runs]
     assert [metrics[SCORE] for metrics in shown] == [second.values[0]] * 2
     assert first.values[0] != second.values[0]
     best = best_expected(recorded.sweep.read_trials().all)
     assert best is not None
-    assert [metrics[EXPECTED_RETURN] for metrics in shown] == [best.likely.value] * 2
-    assert [metrics[EXPECTED_ERROR] for metrics in shown] == [best.likely.error] * 2
+    assert [metrics[EXPECTED_RETURN] for metrics in shown] == [round(best.likely.value, 1)] * 2
+    assert [metrics[EXPECTED_ERROR] for metrics in shown] == [round(best.likely.error, 1)] * 2
 
 
 def said(sweep: Sweep, which: str) -> tuple[bool, list[str]]:

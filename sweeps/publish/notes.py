@@ -1,0 +1,209 @@
+"""The descriptions that MLflow's UI shows of a sweep and of each of its trials, as Markdown.
+
+The first line says the result: the UI shows no more of a sweep's until a reader unfolds it.
+Pictures are artifacts, at addresses relative to the UI, so that they show wherever it is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlencode
+
+from optuna.trial import FrozenTrial
+
+from sweeps.endings import SUPERSEDING, ending
+from sweeps.hints import hint
+from sweeps.markdown import line, plain_table, table
+from sweeps.schema import (
+    BEST_ALIAS,
+    BEST_GIF,
+    CONFIRMATION,
+    LANDING_GIF,
+    POINT,
+    REASON,
+    RUN_ID,
+    Chart,
+    Ending,
+)
+from sweeps.scores import Ranked, base_among, expected, last_return, parameters, promise
+from sweeps.store.best_policy import recorded_policy
+from sweeps.store.trials import Trials
+from sweeps.study.study import Study
+from sweeps.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """How the finished trials of a sweep stand at one moment."""
+
+    trials: Trials
+
+    @cached_property
+    def rows(self) -> list[Ranked]:
+        """The best first; of trials with the same parameters only the last."""
+        return expected(self.trials.all)
+
+    @cached_property
+    def base(self) -> Ranked | None:
+        """What the base had, once it has finished."""
+        return base_among(self.trials.all, self.rows)
+
+    @property
+    def best_recorded(self) -> Ranked | None:
+        """The best trial that has a run in MLflow; a trial that another tool added has none."""
+        return next((one for one in self.rows if RUN_ID in one.trial.user_attrs), None)
+
+    def rank(self, trial: FrozenTrial) -> int:
+        """Where the parameters of a finished trial stand, from 1."""
+        return self._ranks[parameters(trial)]
+
+    def row(self, trial: FrozenTrial) -> Ranked:
+        """What the parameters of a finished trial had."""
+        return self.rows[self.rank(trial) - 1]
+
+    @cached_property
+    def _ranks(self) -> dict[tuple[tuple[str, object], ...], int]:
+        return {parameters(one.trial): rank for rank, one in enumerate(self.rows, 1)}
+
+
+def sweep_note(sweep: Sweep, board: Leaderboard) -> str:
+    """The description of a sweep's run and of its experiment."""
+    return "\n\n".join(sweep_parts(sweep, board))
+
+
+def sweep_parts(sweep: Sweep, board: Leaderboard) -> Iterator[str]:
+    """Its paragraphs: result, flights and history, what was searched, what to do next."""
+    name, folder = sweep.study.name, sweep.store.folder
+    yield result(sweep, board)
+    if board.best_recorded is not None:
+        yield flights(sweep, board)
+        yield picture("score by trial", sweep.run_id, f"{Chart.HISTORY}.png")
+    yield searched_space(sweep.study, board.trials)
+    policy = recorded_policy(sweep.optuna)
+    if policy is not None:
+        loaded = f'mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")'
+        yield f"Best policy: {policy}: `{loaded}`"
+    if board.rows:
+        yield (
+            "The best of many scores is a lucky one; what to expect is the mean under fresh "
+            "training seeds, with its standard error. To measure it: "
+            f"`{hint('confirm', folder, study=name)}`"
+        )
+        yield f"Reproduce it bit for bit: `{hint('reproduce', folder, study=name, trial='best')}`"
+        yield f"Its config: `{hint('export', folder, study=name, trial='best')}`"
+
+
+def result(sweep: Sweep, board: Leaderboard) -> str:
+    """The first line: the verdict of the confirmation, else what the sweep itself can say."""
+    name, best = sweep.study.name, board.best_recorded or next(iter(board.rows), None)
+    if best is None:
+        return f"**{name}: no trial has finished.**"
+    verdict = sweep.optuna.user_attrs.get(CONFIRMATION)
+    text = f"{name}: {promise(best.trial.number, best.likely)}"
+    base = board.base
+    if base is not None and base.trial.number != best.trial.number:
+        text += f"; the base: promised {base.likely.promised:.1f}, expect {base.likely}"
+    return f"**{text}.**" if verdict is None else f"**{verdict}** {text}."
+
+
+def flights(sweep: Sweep, board: Leaderboard) -> str:
+    """A landing of the best policy, beside one of the base."""
+    policy, base = recorded_policy(sweep.optuna), board.base
+    heads = ["best policy" if policy is None else f"best policy: {policy.name}"]
+    cells = [picture("best policy", sweep.run_id, BEST_GIF)]
+    if base is not None and RUN_ID in base.trial.user_attrs:
+        heads.append(f"the base: trial {base.trial.number}")
+        cells.append(picture("the base", str(base.trial.user_attrs[RUN_ID]), LANDING_GIF))
+    return table([heads, cells])
+
+
+def searched_space(study: Study, trials: Trials) -> str:
+    """What was searched, and how long each trial trains."""
+    steps = max(config.total_steps for config in study.configs)
+    how = "of points that differ in" if study.has_points else "searching"
+    fields = ", ".join(f"`{field}`" for field in study.space)
+    return (
+        f"PPO on `{study.base.env.id}`, {trials.total} trials of {steps:,} environment steps, "
+        f"{how} {fields}."
+    )
+
+
+def trial_note(sweep: Sweep, board: Leaderboard, trial: FrozenTrial) -> str:
+    """The description of an ended trial's run."""
+    name, folder = sweep.study.name, sweep.store.folder
+    parts = [unfinished(sweep.study, trial)]
+    if ending(trial) == Ending.FINISHED:
+        gif = picture("the first final episode", str(trial.user_attrs[RUN_ID]), LANDING_GIF)
+        parts = [finished(board, trial), gif]
+    parts.append(comparison(sweep.study, board, trial))
+    if ending(trial) not in SUPERSEDING:
+        again = hint("reproduce", folder, study=name, trial=trial.number)
+        parts += [
+            f"Retrain it and compare bit for bit: `{again}`",
+            f"Its config: `{hint('export', folder, study=name, trial=trial.number)}`",
+        ]
+    return "\n\n".join(parts)
+
+
+def finished(board: Leaderboard, trial: FrozenTrial) -> str:
+    """What a finished trial promises, and where it stands."""
+    text = promise(trial.number, board.row(trial).likely)
+    return f"**{text[0].upper()}{text[1:]}; rank {board.rank(trial)} of {len(board.rows)}.**"
+
+
+def unfinished(study: Study, trial: FrozenTrial) -> str:
+    """How a trial without a score ended."""
+    how, so_far = ending(trial), last_return(trial)
+    text = f"Trial {trial.number}: {how}"
+    if how == Ending.PRUNED and so_far is not None:
+        report = max(trial.intermediate_values, default=0)
+        text += f" at report {report} of {study.reports}, return so far {so_far:.1f}"
+    if how in SUPERSEDING:
+        text += "; another trial retries it"
+    if how == Ending.FAILED:
+        text += f": {trial.user_attrs.get(REASON)}"
+    return f"**{line(text)}.**"
+
+
+def comparison(study: Study, board: Leaderboard, trial: FrozenTrial) -> str:
+    """A trial, and beside a finished one the base: what they returned, and their parameters."""
+    base = board.base if ending(trial) == Ending.FINISHED else None
+    others = [] if base is None or parameters(base.trial) == parameters(trial) else [base.trial]
+    columns = [facts(study, board, one) for one in (trial, *others)]
+    heads = ["", f"trial {trial.number}", *(f"the base: trial {one.number}" for one in others)]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(column.get(name, "") for column in columns)] for name in names]
+    return plain_table([heads, *rows])
+
+
+def facts(study: Study, board: Leaderboard, trial: FrozenTrial) -> dict[str, str]:
+    """A column of `comparison`; a field without an effect in the trial is left out."""
+    values = dict[str, str]()
+    if ending(trial) == Ending.FINISHED:
+        last, likely = board.row(trial)
+        values = {
+            "rank": str(board.rank(trial)),
+            "expected return": str(likely),
+            "promised return": f"{likely.promised:.1f}",
+            "score": f"{last.values[0]:.1f}",
+        }
+    if study.has_points:
+        values["point"] = str(trial.user_attrs.get(POINT))
+    for field, range_ in study.space.items():
+        if range_.parameter in trial.params:
+            values[f"`{field}`"] = digits(range_.to_field(trial.params[range_.parameter]))
+    return values
+
+
+def digits(value: Any) -> str:
+    """A value of a field, with four digits if it is no whole number."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def picture(alt: str, run_id: str, artifact: str) -> str:
+    """An artifact of a run, shown inline."""
+    query = urlencode({"path": artifact, "run_uuid": run_id})
+    return f"![{alt}](get-artifact?{query})"
