@@ -114,12 +114,12 @@ report: $(STAMP) ## write a report on a sweep to STORE/reports: STUDY= STORE=
 notebooks: $(call with,notebooks) ## run the notebooks on a sweep, pages in STORE/reports/notebooks: STUDY= STORE=
 	@$(SWEEPS) notebooks --study '$(STUDY)' --store '$(STORE)'
 
-ui: $(STAMP) ## serve the MLflow UI on 127.0.0.1, print a link per study: PORT= STORE=
-	@$(SWEEPS) ui --store '$(STORE)' --port $(PORT)
+ui: $(STAMP) ## serve MLflow, reports and a start page on 127.0.0.1, print the links: OPEN=1 PORT= STORE=
+	@$(SWEEPS) ui --store '$(STORE)' --port $(PORT) $(if $(OPEN),--open)
 
 dashboard: PORT = 8080
-dashboard: $(call with,dashboard) ## serve Optuna's dashboard on 127.0.0.1, print a link per study: PORT=8080 STORE=
-	@$(SWEEPS) dashboard --store '$(STORE)' --port $(PORT)
+dashboard: $(call with,dashboard) ## serve the same, print links to Optuna's dashboard: OPEN=1 PORT=8080 STORE=
+	@$(SWEEPS) dashboard --store '$(STORE)' --port $(PORT) $(if $(OPEN),--open)
 
 reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|confirmed|N STORE=
 	@$(SWEEPS) reproduce --study '$(STUDY)' --trial '$(TRIAL)' --store '$(STORE)'

@@ -96,8 +96,14 @@ def figures_arguments(parser: Parser) -> None:
 
 
 def ui_arguments(parser: Parser) -> None:
+    server_arguments(parser, default_port=UI_PORT)
+
+
+def server_arguments(parser: Parser, *, default_port: int) -> None:
     add_store(parser)
-    parser.add_argument("--port", type=port, default=UI_PORT, help=f"[{UI_PORT}]")
+    text = f"port to serve on; if it is in use, the next free one [{default_port}]"
+    parser.add_argument("--port", type=port, default=default_port, help=text)
+    parser.add_argument("--open", action="store_true", help="open it in a browser")
 
 
 def doctor_arguments(parser: Parser) -> None:
@@ -106,8 +112,7 @@ def doctor_arguments(parser: Parser) -> None:
 
 
 def dashboard_arguments(parser: Parser) -> None:
-    add_store(parser)
-    parser.add_argument("--port", type=port, default=DASHBOARD_PORT, help=f"[{DASHBOARD_PORT}]")
+    server_arguments(parser, default_port=DASHBOARD_PORT)
 
 
 COMMANDS = {
@@ -121,10 +126,12 @@ COMMANDS = {
     "export": Command("Print a trial's config as TOML for lander --config.", trial_arguments),
     "trials": Command("Print every trial of a sweep as CSV.", add_study),
     "figures": Command("Copy a sweep's pictures from its record to a folder.", figures_arguments),
-    "ui": Command("Serve the MLflow UI on this machine, print a link per study.", ui_arguments),
+    "ui": Command(
+        "Serve MLflow's UI, reports and Optuna's dashboard on this machine.", ui_arguments
+    ),
     "doctor": Command("Check a store, and repair what is wrong with it.", doctor_arguments),
     "dashboard": Command(
-        "Serve Optuna's dashboard on this machine, print a link per study.", dashboard_arguments
+        "Serve the same, and print links to Optuna's dashboard.", dashboard_arguments
     ),
     "completion": Command(
         'Print tab completion for a shell: eval "$(sweeps completion bash)".', add_shell
@@ -164,6 +171,10 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
         return init
     if command == "run":
         return run
+    if command in ("ui", "dashboard"):
+        import sweeps.publish.ui.commands
+
+        return sweeps.publish.ui.commands.FUNCTIONS[command]
     one_thread()
     if command == "work":
         from sweeps.run.worker import run_worker

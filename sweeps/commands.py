@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import signal
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from mlflow.exceptions import MlflowException
 
@@ -23,11 +21,10 @@ from sweeps.confirm import TRAININGS, minutes_of, seconds_of_training
 from sweeps.doctor.doctor import check_up, doctor
 from sweeps.endings import ending
 from sweeps.errors import one_line
-from sweeps.hints import hint, no_sweep
+from sweeps.hints import hint
 from sweeps.lifecycle.start import start_sweep
-from sweeps.publish.dashboard import serve
-from sweeps.publish.page import HOST, experiment_url, sweep_url
-from sweeps.publish.publish import publish, warn
+from sweeps.publish.page import sweep_url
+from sweeps.publish.publish import publish, show_beginning, warn
 from sweeps.reproduce import reproduce
 from sweeps.run.cores import usable_cores
 from sweeps.run.failures import ENOUGH, repeated_failure
@@ -42,7 +39,6 @@ from sweeps.schema import (
     CONFIRMED_ALIAS,
     EXPECTED_ERROR,
     EXPECTED_RETURN,
-    EXPERIMENT_ID,
     POINT,
     REASON,
     TRACEBACK_FILE,
@@ -52,7 +48,6 @@ from sweeps.schema import (
 from sweeps.scores import Ranked, base_among, expected, last_return, promise
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.disk import reporting_full_disk, require_space
-from sweeps.store.environment import clean_server_environment
 from sweeps.store.presence import require_recorded
 from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
@@ -80,6 +75,7 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
         sweep = start_sweep(
             study, store, trials=args.trials, command=sys.argv[1:], warm_start=args.warm_start
         )
+        show_beginning(sweep)
         trials, finished = sweep.read_trials(), True
         if sweep.grid is not None and trials.total < sweep.grid.size:
             count = f"{trials.total:,} of {sweep.grid.size:,} points of the grid"
@@ -302,54 +298,10 @@ def copy_pictures(sweep: Sweep, folder: Path) -> bool:
     return 0 < copied == len(pictures)
 
 
-def ui(args: argparse.Namespace) -> int:
-    """Print a link per sweep, then become the MLflow server, unless the store has one."""
-    store = Store(args.store)
-    for name in require_sweeps(store):
-        experiment_id = store.load_study(name).user_attrs.get(EXPERIMENT_ID)
-        if experiment_id is not None:  # else its creation was interrupted, and it has no page
-            say(f"{name}: {experiment_url(store, str(experiment_id), port=args.port)}")
-    if not store.tracked_remotely:
-        serve_runs(store, port=args.port)
-    return 0
-
-
-def serve_runs(store: Store, *, port: int) -> NoReturn:
-    """Replace this process by MLflow's server of the runs in a store."""
-    clean_server_environment(hosts=f"{HOST}:{port},localhost:{port}")
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    server = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    server += ["--host", HOST, "--port", str(port)]
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.tracking_uri  # not an argument: `ps` shows those
-    os.execv(sys.executable, server)
-
-
-def dashboard(args: argparse.Namespace) -> int:
-    """Serve Optuna's dashboard of the store."""
-    store = Store(args.store)
-    require_sweeps(store)
-    serve(store, port=args.port)
-    return 0
-
-
-def require_sweeps(store: Store) -> list[str]:
-    """Names of the sweeps in a store, at least one.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    names = store.study_names()
-    if not names:
-        raise ConfigError(no_sweep(store.folder))
-    return names
-
-
 FUNCTIONS = {
     "reproduce": run_reproduce,
     "export": export,
     "trials": trials,
     "figures": figures,
-    "ui": ui,
-    "dashboard": dashboard,
     "doctor": doctor,
 }

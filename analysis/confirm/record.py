@@ -20,7 +20,7 @@ from lander.errors import ConfigError
 from lander.seeds import TEST_SEED
 from sweeps.charts.style import DPI
 from sweeps.confirm import Training, add_look
-from sweeps.markdown import table
+from sweeps.publish.markdown import table
 from sweeps.publish.notes import Leaderboard
 from sweeps.publish.page import describe
 from sweeps.publish.publish import warn

@@ -17,7 +17,7 @@ from lander.dotted import read_text, read_toml
 from lander.errors import ConfigError
 from lander.files import replace_text
 from lander.seeds import final_seeds
-from sweeps.markdown import table
+from sweeps.publish.markdown import table
 from sweeps.schema import CONFIRM_TABLE
 from sweeps.study.study import Study, find_study
 

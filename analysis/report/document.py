@@ -18,7 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from mistune.plugins.table import table
 
-from sweeps.markdown import line
+from sweeps.publish.markdown import line
 
 TEMPLATES = Path(__file__).parent
 MOST_MARKS: Final = 2_000

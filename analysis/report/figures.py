@@ -26,7 +26,7 @@ from sweeps.charts.search import (
 )
 from sweeps.charts.style import new_axes, solved_line
 from sweeps.confirm import DEFAULTS
-from sweeps.markdown import line
+from sweeps.publish.markdown import line
 from sweeps.schema import Chart
 
 BEST = 5

@@ -33,7 +33,7 @@ from analysis.report.tables import (
 )
 from lander.files import inside
 from lander.terminal import say
-from sweeps.markdown import line
+from sweeps.publish.markdown import line
 from sweeps.schema import REPORT_FOLDER
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store, quiet

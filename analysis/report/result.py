@@ -16,7 +16,7 @@ from sweeps.confirm import TUNED
 from sweeps.endings import SETTLED
 from sweeps.errors import redacted
 from sweeps.hints import hint
-from sweeps.markdown import box, code, line
+from sweeps.publish.markdown import box, code, line
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, TRIAL_NUMBER, Ending
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space

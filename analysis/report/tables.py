@@ -18,7 +18,7 @@ from lander.options import inactive
 from lander.seeds import CHOICE_SEED, TEST_SEED, checkpoint_seeds, final_seeds, seed_range
 from sweeps.confirm import DEFAULTS
 from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
-from sweeps.markdown import code, line, plain_table
+from sweeps.publish.markdown import code, line, plain_table
 from sweeps.record.recorder import first_to_last
 from sweeps.run.cores import usable_cores
 from sweeps.run.objective import trial_seeds

@@ -28,6 +28,7 @@ from sweeps.schema import (
     EXPERIMENT_ID,
     ROLE,
     RUN_ID,
+    SCORE,
     SWEEP_ID,
     Role,
 )
@@ -77,6 +78,7 @@ def create(
         direction="maximize",
         load_if_exists=True,
     )
+    created.set_metric_names([SCORE])
     created.set_user_attr(SWEEP_ID, identity)
     created.set_user_attr(DEFINITION, study.text)
     created.set_user_attr(BASE, flatten(study.base))

@@ -16,15 +16,17 @@ from optuna.trial import FrozenTrial
 
 from sweeps.endings import SUPERSEDING, ending
 from sweeps.hints import hint
-from sweeps.markdown import line, plain_table, table
+from sweeps.publish.markdown import line, plain_table, table
 from sweeps.schema import (
     BEST_ALIAS,
     BEST_GIF,
     CONFIRMATION,
     LANDING_GIF,
     POINT,
+    RANK,
     REASON,
     RUN_ID,
+    SCORE,
     Chart,
     Ending,
 )
@@ -100,7 +102,7 @@ def result(sweep: Sweep, board: Leaderboard) -> str:
     """The first line: the verdict of the confirmation, else what the sweep itself can say."""
     name, best = sweep.study.name, board.best_recorded or next(iter(board.rows), None)
     if best is None:
-        return f"**{name}: no trial has finished.**"
+        return f"**{name}: no trial has finished yet.**"
     verdict = sweep.optuna.user_attrs.get(CONFIRMATION)
     text = f"{name}: {promise(best.trial.number, best.likely)}"
     base = board.base
@@ -185,10 +187,10 @@ def facts(study: Study, board: Leaderboard, trial: FrozenTrial) -> dict[str, str
     if ending(trial) == Ending.FINISHED:
         last, likely = board.row(trial)
         values = {
-            "rank": str(board.rank(trial)),
+            RANK: str(board.rank(trial)),
             "expected return": str(likely),
             "promised return": f"{likely.promised:.1f}",
-            "score": f"{last.values[0]:.1f}",
+            SCORE: f"{last.values[0]:.1f}",
         }
     if study.has_points:
         values["point"] = str(trial.user_attrs.get(POINT))
@@ -205,5 +207,9 @@ def digits(value: Any) -> str:
 
 def picture(alt: str, run_id: str, artifact: str) -> str:
     """An artifact of a run, shown inline."""
-    query = urlencode({"path": artifact, "run_uuid": run_id})
-    return f"![{alt}](get-artifact?{query})"
+    return f"![{alt}]({artifact_address(run_id, artifact)})"
+
+
+def artifact_address(run_id: str, artifact: str) -> str:
+    """Its address, relative to the UI."""
+    return f"get-artifact?{urlencode({'path': artifact, 'run_uuid': run_id})}"

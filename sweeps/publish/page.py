@@ -15,6 +15,8 @@ from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 
 HOST = "127.0.0.1"
+RUNS = "/runs/"
+"""Followed by the name of a sweep, in the UI that `make ui` serves: its run table."""
 
 
 def describe(client: MlflowClient, sweep: Sweep, board: Leaderboard) -> None:
@@ -27,16 +29,30 @@ def describe(client: MlflowClient, sweep: Sweep, board: Leaderboard) -> None:
 
 
 def sweep_url(sweep: Sweep, *, port: int = UI_PORT) -> str:
-    """The page of a sweep, on the tracking server or in the UI that `make ui` serves."""
-    return experiment_url(sweep.store, sweep.experiment_id, port=port)
+    """The run table of a sweep, on the tracking server or in the UI that `make ui` serves."""
+    if sweep.store.tracked_remotely:
+        return server_of(sweep.store) + experiment_path(sweep.experiment_id)
+    return runs_url(sweep.study.name, port=port)
 
 
-def experiment_url(
-    store: Store, experiment_id: str, *, port: int, view: str = TABLE, charts: bool = False
-) -> str:
-    """The same for an experiment whose sweep cannot be opened; or another view of it, or charts."""
-    server = redacted(store.tracking_uri) if store.tracked_remotely else f"http://{HOST}:{port}"
+def runs_url(name: str, *, port: int) -> str:
+    """The same in the UI that `make ui` serves."""
+    return f"http://{HOST}:{port}{RUNS}{quote(name)}"
+
+
+def server_of(store: Store) -> str:
+    """The address of the store's tracking server; empty if `make ui` serves the runs."""
+    return redacted(store.tracking_uri).rstrip("/") if store.tracked_remotely else ""
+
+
+def experiment_path(experiment_id: str, *, view: str = TABLE, charts: bool = False) -> str:
+    """What follows the address of a server for the runs of an experiment, as a table or charts."""
     query = {"workflowType": "machine_learning", "viewStateShareKey": view}
     if charts:
         query["compareRunsMode"] = "CHART"
-    return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{urlencode(query)}"
+    return f"/#/experiments/{quote(experiment_id)}/runs?{urlencode(query)}"
+
+
+def run_path(experiment_id: str, run_id: str) -> str:
+    """What follows it for the page of a run."""
+    return f"/#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}"

@@ -69,6 +69,12 @@ def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS) -> bool:
     return delivered
 
 
+def show_beginning(sweep: Sweep) -> None:
+    """Let MLflow's UI show a sweep whose trials begin; if that fails, `publish` does it later."""
+    with tolerated([], "the page"):
+        describe(sweep.store.runs(), sweep, Leaderboard(sweep.read_trials()))
+
+
 def mlflow_answers(sweep: Sweep) -> bool:
     """Whether MLflow can be reached now."""
     try:

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from lander.errors import ConfigError
 from lander.metrics import FINAL_RETURN
-from sweeps.markdown import code
+from sweeps.publish.markdown import code
 from sweeps.publish.notes import picture
 from sweeps.schema import BEST_ALIAS, LANDING_GIF, SWEEP_ID, TRAINING, TRIAL_NUMBER
 from sweeps.store import presence

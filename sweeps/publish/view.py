@@ -39,10 +39,12 @@ COMPRESSED: Final = "deflate;"
 """Begins a compressed value."""
 FIRST_COLUMNS: Final = ("attributes.`Run Name`", "runDateAndNestInfo")
 """The name of a run, and when it began."""
-CHARACTER: Final = 8
+CHARACTER: Final = 7
 """Pixels in the head of a column."""
 MARGIN: Final = 36
 NARROWEST: Final = 80
+WIDEST: Final = 150
+"""So that more columns fit into the window."""
 
 
 def view_tags(study: Study, trials: Trials) -> dict[str, str]:
@@ -108,7 +110,7 @@ def metric(name: str) -> str:
 
 def width(column: str) -> int:
     """Pixels of a column, whose head is the name between its backticks."""
-    return max(NARROWEST, CHARACTER * len(column.split("`")[1]) + MARGIN)
+    return min(max(NARROWEST, CHARACTER * len(column.split("`")[1]) + MARGIN), WIDEST)
 
 
 def parallel_coordinates(fields: Sequence[str]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ UNSERVED: Final = (
     "MLFLOW_WORKSPACE_STORE_URI",
 )
 """Variables of a shared server; the server that `ui` starts serves one store to this machine."""
+ALLOWED_HOSTS: Final = "MLFLOW_SERVER_ALLOWED_HOSTS"
 OFF: Final = ("", "0", "false")
 """Values of a variable that is set and has no effect."""
 NO_PICKLE: Final = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
@@ -77,9 +78,10 @@ def clean_environment(store: Store) -> None:
 
 def clean_server_environment(*, hosts: str) -> None:
     """Remove variables of a shared server before `ui` starts one; it answers to `hosts` unless the
-    shell names others."""
+    shell names others, and runs no jobs."""
     remove_with_warning(dict.fromkeys(UNSERVED, "one store is served, to this machine"))
-    os.environ.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", hosts)
+    os.environ.setdefault(ALLOWED_HOSTS, hosts)
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
 
 
 def remove_with_warning(reasons: dict[str, str]) -> None:

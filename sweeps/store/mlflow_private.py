@@ -6,12 +6,14 @@ tests/sweeps/test_private.py says what an upgrade broke.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 from math import nan
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.utils.rest_utils import http_request_safe
@@ -19,6 +21,9 @@ from sqlalchemy import Engine, bindparam, text
 
 from lander.errors import ConfigError
 from sweeps.store.database_files import MLFLOW_FILE
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
 
 PATH_COLUMNS: Final[Mapping[str, Sequence[str]]] = {
     "experiments": ("artifact_location",),
@@ -46,6 +51,26 @@ CURVES: Final = text(
 Point = tuple[str, int, float]
 """Run id, step and value of a point of a metric's curve."""
 Value = TypeVar("Value")
+
+
+def server_application(tracking_uri: str, *, artifacts: str) -> WSGIApplication:
+    """MLflow's own server of the runs at an address; `artifacts` is where those of new experiments
+    go. One process serves one of them.
+
+    Raises:
+        ConfigError: this version of MLflow starts it in another way.
+    """
+    try:
+        constants = import_module("mlflow.server.constants")  # before it imports the server
+        os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = tracking_uri
+        os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = artifacts
+        application: WSGIApplication = import_module("mlflow.server").app
+    except (ImportError, AttributeError):
+        raise ConfigError(
+            "this version of MLflow has another server: start it by "
+            f"mlflow server --backend-store-uri {tracking_uri}"
+        ) from None
+    return application
 
 
 def engines(client: MlflowClient) -> list[Engine]:

@@ -37,8 +37,8 @@ from analysis.stats import mean_estimate
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
 from sweeps.lifecycle.start import start_sweep
-from sweeps.markdown import line, plain_table
 from sweeps.publish.best_policy import publish_best_policy
+from sweeps.publish.markdown import line, plain_table
 from sweeps.run.worker import work
 from sweeps.schema import BUDGET, RETURNS, RUN_ID, SEED_SCORES, TimePart
 from sweeps.scores import last_return, ranked, seed_scores

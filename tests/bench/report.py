@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sweeps.markdown import table
+from sweeps.publish.markdown import table
 from tests.bench import harness_tables, training_tables
 from tests.bench.cells import COMPARED, Part
 from tests.bench.glance import Results, glance

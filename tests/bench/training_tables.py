@@ -8,7 +8,7 @@ from math import inf
 from statistics import median
 from typing import Final
 
-from sweeps.markdown import table
+from sweeps.publish.markdown import table
 from tests.bench.cells import (
     COMPARED,
     MICRO,

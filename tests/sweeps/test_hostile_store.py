@@ -19,7 +19,6 @@ import analysis.__main__
 import examples.homework
 import lander.__main__
 import sweeps.__main__
-import sweeps.publish.dashboard
 from analysis.flight import best_policy
 from analysis.load import load_trials
 from analysis.notebooks.answer import STORE, STUDY, sweep_here
@@ -29,6 +28,8 @@ from lander.errors import ConfigError
 from lander.resolve import resolve
 from lander.trust import VARIABLE
 from sweeps.doctor.doctor import update_paths
+from sweeps.publish.ui.application import Application
+from sweeps.publish.ui.server import Server
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
 from tests.sweeps.hostile import ID, MODULE, PATH, Hostile, build, named
@@ -145,9 +146,9 @@ def test_a_command_runs_nothing_of_the_store_and_stays_in_it(
     )
     if program not in {"lander", "homework"}:
         argv += ["--store", str(hostile.store.folder)]
-    monkeypatch.setattr("os.execv", lambda *_: None)
-    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
-    monkeypatch.setattr(sweeps.publish.dashboard.Server, "serve_forever", interrupted)
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "")
+    monkeypatch.setattr("sweeps.publish.ui.commands.server_application", lambda *_, **__: None)
+    monkeypatch.setattr("sweeps.publish.ui.commands.serve", visited)
     monkeypatch.setitem(sys.modules, "optuna_dashboard", imitation())
     before = hostile.bystanders()
     capfd.readouterr()
@@ -176,15 +177,17 @@ def unfinished_run(folder: Path) -> None:
     torch.save({"training": training, "curve": []}, folder / "training.pt")
 
 
-def interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
+def visited(server: Server, application: Application, **_: object) -> None:
+    """The start page is read once, and the server stopped."""
+    with server:
+        list(application({"PATH_INFO": "/start", "REQUEST_METHOD": "GET"}, lambda *_: bytes))
 
 
 def imitation() -> ModuleType:
     """Of the dashboard's package."""
     module = ModuleType("optuna_dashboard")
     module.__spec__ = ModuleSpec("optuna_dashboard", None)
-    vars(module)["wsgi"] = lambda storage: None
+    vars(module).update(wsgi=lambda _: None, get_note=lambda _: "", save_note=lambda *_: None)
     return module
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,7 +18,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.publish.notes import Leaderboard, digits, sweep_note, trial_note
-from sweeps.publish.page import experiment_url
+from sweeps.publish.page import experiment_path, run_path, runs_url
 from sweeps.publish.publish import publish
 from sweeps.publish.view import LONGEST, tag_value, view_states
 from sweeps.schema import CONFIRMATION, REASON, RETURNS, RUN_ID, SHOWN_NOTE
@@ -37,7 +38,7 @@ def trial(
     rate: float = 1e-3,
     state: TrialState = TrialState.COMPLETE,
     reports: int = 0,
-    **attributes: object,
+    attributes: Mapping[str, object] | None = None,
 ) -> FrozenTrial:
     made = create_trial(
         state=state,
@@ -45,7 +46,7 @@ def trial(
         params={"ppo.learning_rate": rate},
         distributions={"ppo.learning_rate": LOW_AND_HIGH},
         intermediate_values=dict.fromkeys(range(1, reports + 1), 7.25),
-        user_attrs={RUN_ID: f"run-{number}", **attributes},
+        user_attrs={RUN_ID: f"run-{number}", **(attributes or {})},
     )
     made.number = number
     return made
@@ -56,7 +57,8 @@ def sweep_of(**attributes: object) -> Sweep:
     optuna = SimpleNamespace(user_attrs=attributes)
     store = SimpleNamespace(folder=Path("/data/store"))
     study = read_study(TINY, source="tiny.toml")
-    return cast(Any, SimpleNamespace(study=study, store=store, optuna=optuna, run_id="whole"))
+    fields = SimpleNamespace(study=study, store=store, optuna=optuna, run_id="whole")
+    return cast(Sweep, fields)
 
 
 def board_of(*trials: FrozenTrial) -> Leaderboard:
@@ -108,7 +110,7 @@ def test_the_base_is_not_beside_itself() -> None:
 def test_a_trial_without_a_score_says_how_it_ended(
     state: TrialState, attributes: dict[str, object], first: str
 ) -> None:
-    ended = trial(5, state=state, **attributes)
+    ended = trial(5, state=state, attributes=attributes)
     note = trial_note(sweep_of(), board_of(BASE, BEST, ended), ended)
     assert note.split("\n\n")[0] == first
     assert "the base" not in note
@@ -130,7 +132,7 @@ def test_the_first_line_of_a_sweep_is_its_result() -> None:
     assert sweep_note(sweep_of(), both).split("\n\n")[0] == f"**{promised}.**"
     confirmed = sweep_of(**{CONFIRMATION: "Not confirmed: equal."})
     assert sweep_note(confirmed, both).startswith(f"**Not confirmed: equal.** {promised}.\n\n")
-    assert sweep_note(sweep_of(), board_of()).startswith("**tiny: no trial has finished.**\n\n")
+    assert sweep_note(sweep_of(), board_of()).startswith("**tiny: no trial has finished yet.**\n\n")
 
 
 def test_a_sweep_shows_its_flights_and_its_history() -> None:
@@ -140,7 +142,7 @@ def test_a_sweep_shows_its_flights_and_its_history() -> None:
 
 
 def test_a_trial_that_repeats_another_stands_where_that_does() -> None:
-    again = trial(2, 40.0, rate=0.0025, **{RETURNS: [[40.0]]})
+    again = trial(2, 40.0, rate=0.0025, attributes={RETURNS: [[40.0]]})
     board = board_of(BASE, BEST, again)
     assert [board.rank(one) for one in (BASE, BEST, again)] == [1, 2, 1]
     assert board.base is not None
@@ -187,11 +189,12 @@ def test_a_state_too_long_for_a_tag_is_compressed() -> None:
 
 
 def test_links_open_the_table_or_charts() -> None:
-    store = cast(Any, SimpleNamespace(tracked_remotely=False))
-    page = "http://127.0.0.1:5001/#/experiments/7/runs?workflowType=machine_learning"
-    assert experiment_url(store, "7", port=5001) == f"{page}&viewStateShareKey=sweep"
-    charts = experiment_url(store, "7", port=5001, view="fields", charts=True)
+    page = "/#/experiments/7/runs?workflowType=machine_learning"
+    assert experiment_path("7") == f"{page}&viewStateShareKey=sweep"
+    charts = experiment_path("7", view="fields", charts=True)
     assert charts == f"{page}&viewStateShareKey=fields&compareRunsMode=CHART"
+    assert run_path("7", "ab") == "/#/experiments/7/runs/ab"
+    assert runs_url("lander@confirm", port=5001) == "http://127.0.0.1:5001/runs/lander%40confirm"
 
 
 WRITES = ("log_", "set_", "create_", "update_", "delete_", "finalize_")

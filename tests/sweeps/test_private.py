@@ -22,6 +22,7 @@ from sqlalchemy import Engine, create_engine, event, exc, text
 
 from lander.errors import ConfigError
 from sweeps.optuna_private import fix_params, fixed_params, heartbeat, id_of, stored, study_id_of
+from sweeps.publish.ui.start_page import ASSISTANT_SEEN
 from sweeps.publish.view import view_states
 from sweeps.run.worker import run_next
 from sweeps.schema import BUDGET
@@ -384,6 +385,7 @@ def test_mlflow_run_table() -> None:
     study = read_study(TINY, source="tiny.toml")
     words = {"mlflow.sharedViewState", "mlflow.experimentKind", "viewStateShareKey"}
     words |= {"compareRunsMode", "deflate;", "runDateAndNestInfo"}
+    words.add(ASSISTANT_SEEN.removesuffix("_v1"))
     for state in view_states(study, Trials([], budget=1)).values():
         words |= state.keys()
         words |= {word for part in state["compareRunSections"] for word in part}
@@ -394,6 +396,15 @@ def test_mlflow_run_table() -> None:
         "mlflow",
         f"no longer reads {missing} in its pages, so the printed link opens an unsorted table",
         see="publish.view",
+    )
+
+
+def test_mlflow_server() -> None:
+    folder = Path(mlflow.__path__[0]) / "server"  # to import it takes seconds
+    text = (folder / "constants.py").read_text() + (folder / "__init__.py").read_text()
+    names = ("BACKEND_STORE_URI_ENV_VAR = ", "ARTIFACT_ROOT_ENV_VAR = ", "\napp = Flask(")
+    assert all(name in text for name in names), broken(
+        "mlflow", "starts its server in another way", see="mlflow_private.server_application"
     )
 
 

@@ -73,14 +73,14 @@ def test_a_version_that_is_no_longer_the_best_says_what_it_is(finished: Store) -
     client, sweep = finished.runs(), open_sweep(finished, "tiny")
     for trial in sweep.read_trials().all:
         move(sweep, trial.user_attrs[RUN_ID])
-    found = {
+    by_trial = {
         version.tags["optuna.trial_number"]: version for version in client.search_model_versions()
     }
-    assert set(found) == {"0", "1"}
-    score = client.get_run(str(found["0"].run_id)).data.metrics["final/return_mean"]
-    assert found["0"].description == (
+    assert set(by_trial) == {"0", "1"}
+    score = client.get_run(str(by_trial["0"].run_id)).data.metrics["final/return_mean"]
+    assert by_trial["0"].description == (
         f"The policy of trial-0000: final/return_mean {score:.1f}. It was models:/tiny@best before "
-        f"version {found['1'].version}."
+        f"version {by_trial['1'].version}."
     )
     version = client.search_model_versions()[0]
     client.update_model_version("tiny", version.version, "")  # as older versions left it

@@ -184,7 +184,7 @@ def test_the_printed_link_opens_the_table_that_the_experiment_carries(sweep: Swe
     unfinished = Trials([], budget=1)  # expected returns are recorded at the end
     assert view_states(sweep.study, unfinished)["sweep"]["orderByKey"] == "metrics.`score`"
     assert f"params.`{'env.bins'}`" in view["selectedColumns"]
-    assert sweep_url(sweep).startswith("http://127.0.0.1:5000/#/experiments/")
+    assert sweep_url(sweep) == "http://127.0.0.1:5000/runs/mini"
 
 
 def test_a_second_run_says_that_the_study_is_complete(mini: Store, mini_file: Path) -> None:

@@ -20,6 +20,7 @@ from sweeps.__main__ import main
 from sweeps.errors import redacted
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.page import HOST
+from sweeps.publish.ui.server import Server
 from sweeps.record.outbox import outbox_path
 from sweeps.record.provenance import source_tags
 from sweeps.schema import DEFINITION
@@ -163,13 +164,19 @@ def test_the_ui_serves_this_machine_and_process_lists_show_no_address(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start_sweep(read_study(MINI, source="mini.toml"), store, trials=1, command=["run"])
-    became: list[str] = []
-    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")  # and given back after the test
-    monkeypatch.setattr("os.execv", lambda _, command: became.extend(command))
-    main(["ui", "--store", str(store.folder)])
-    assert became[became.index("--host") + 1] == HOST == "127.0.0.1"
-    assert not [word for word in became if "://" in word]
-    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == store.tracking_uri
+    served: list[tuple[str, str]] = []
+
+    def serve(server: Server, *_: object, **__: object) -> None:
+        with server:
+            served.append((str(server.server_address[0]), " ".join(sys.orig_argv)))
+
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "")  # and given back after the test
+    monkeypatch.setattr("sweeps.publish.ui.commands.server_application", lambda *_, **__: None)
+    monkeypatch.setattr("sweeps.publish.ui.commands.serve", serve)
+    assert main(["ui", "--store", str(store.folder)]) == 0
+    ((address, words),) = served
+    assert address == HOST == "127.0.0.1"
+    assert store.tracking_uri not in words
 
 
 def test_consent_for_a_server_omits_its_password_and_holds_for_all_users(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -13,9 +12,15 @@ import pytest
 import analysis.__main__
 from lander.errors import ConfigError
 from sweeps.__main__ import main
-from sweeps.commands import serve_runs
 from sweeps.store.database import STORAGE_ENV, TRACKING_ENV
-from sweeps.store.environment import NO_PICKLE, UNSERVED, UNUSED, unreadable_variable
+from sweeps.store.environment import (
+    NO_PICKLE,
+    UNSERVED,
+    UNUSED,
+    clean_server_environment,
+    unreadable_variable,
+)
+from sweeps.store.mlflow_private import server_application
 from sweeps.store.store import Store
 
 
@@ -157,15 +162,27 @@ def test_a_value_that_mlflow_cannot_read_is_one_line(monkeypatch: pytest.MonkeyP
 def test_the_ui_serves_one_store_here_whatever_servers_the_shell_names(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("os.execv", lambda *_: sys.exit())
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "sqlite:///other.db")
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
+    monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", "sqlite:///other.db")
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "file:///other")
     for name in UNSERVED:
         monkeypatch.setenv(name, "true")
-    with suppress(SystemExit):
-        serve_runs(store, port=5001)
-    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == store.tracking_uri
+    clean_server_environment(hosts="127.0.0.1:5001,localhost:5001")
+    names = {
+        "BACKEND_STORE_URI_ENV_VAR": "_MLFLOW_SERVER_FILE_STORE",
+        "ARTIFACT_ROOT_ENV_VAR": "_MLFLOW_SERVER_ARTIFACT_ROOT",
+    }
+    modules = {"mlflow.server.constants": names, "mlflow.server": {"app": "the server"}}
+    monkeypatch.setattr(
+        "sweeps.store.mlflow_private.import_module", lambda name: SimpleNamespace(**modules[name])
+    )
+    application = server_application(store.tracking_uri, artifacts=store.artifacts_uri)
+    assert str(application) == "the server"
+    assert os.environ["_MLFLOW_SERVER_FILE_STORE"] == store.tracking_uri
+    assert os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] == store.artifacts_uri
     assert os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] == "127.0.0.1:5001,localhost:5001"
+    assert os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert not [name for name in UNSERVED if name in os.environ]
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[2] for line in lines] == list(UNSERVED)

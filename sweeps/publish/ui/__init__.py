@@ -1,0 +1,1 @@
+"""One server on this machine for all that a store has to show."""
