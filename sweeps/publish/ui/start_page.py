@@ -91,15 +91,15 @@ def links_of(store: Store, study: optuna.Study, *, dashboard: bool) -> Iterator[
     name, server = study.study_name, server_of(store)
     command = hint("report", store.folder, study=name)
     yield Link("Report", report_page(store, name), command=command)
-    experiment = study.user_attrs.get(EXPERIMENT_ID)
-    if experiment is not None:  # else its creation was interrupted, and it has no page
+    experiment = str(study.user_attrs.get(EXPERIMENT_ID, ""))
+    if experiment:  # else its creation was interrupted, and it has no page
         yield Link("Runs", server + experiment_path(experiment))
         yield Link("Curves", server + experiment_path(experiment, charts=True))
         yield Link("Fields", server + experiment_path(experiment, view=FIELDS, charts=True))
     if name + CONFIRM_SUFFIX in store.study_names():
         run_id = store.load_study(name + CONFIRM_SUFFIX).user_attrs.get(RUN_ID)
         if run_id is not None:
-            yield Link("Confirmation", server + run_path(str(experiment), str(run_id)))
+            yield Link("Confirmation", server + run_path(experiment, str(run_id)))
     if dashboard:
         yield Link("Trials", study_path(store, name))
 
@@ -113,5 +113,5 @@ def runs_page(store: Store, name: str) -> str | None:
     if experiment is None:
         return None
     return TEMPLATES.get_template("runs.html.j2").render(
-        name=name, address=experiment_path(experiment), assistant_seen=ASSISTANT_SEEN
+        name=name, address=experiment_path(str(experiment)), assistant_seen=ASSISTANT_SEEN
     )
