@@ -156,6 +156,8 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
     if command == "fly":
         add_policy(parser)
         parser.add_argument("--sampled", action="store_true", help="sample the actions")
+        human = "then watch the episodes in a window, in real time"
+        parser.add_argument("--human", action="store_true", help=human)
     if command == "resume":
         parser.add_argument("run", type=Path, metavar="DIR", help="folder of a training run")
         add_trust(parser)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,9 +23,9 @@ from lander.config import EnvConfig, TrainConfig, whole_rollouts
 from lander.dotted import flatten, reason
 from lander.env import require_limit, solved_return
 from lander.errors import ConfigError
-from lander.evaluation import Evaluation, evaluate, play, random_act_fn
+from lander.evaluation import Evaluation, evaluate, play, random_act_fn, replay
 from lander.files import inside
-from lander.gif import LANDING, save_landing
+from lander.film import LANDING, can_write_mp4, save_landing, save_video
 from lander.interface import EnvFault
 from lander.policy import ActorCritic
 from lander.resolve import UnflyableWarning, dead_zones, resolve
@@ -141,7 +143,8 @@ def finish(config: TrainConfig, folder: RunFolder, *, state: trainer.State | Non
         f"{result.env_steps - first:,} steps in {seconds:.0f} s -> {folder.folder}"
     )
     try:
-        warn(save_landing(folder.folder / LANDING, config.env, result.final))
+        title = f"{config.env.id}, training seed {config.seed}"
+        warn(save_landing(folder.folder / LANDING, config.env, result.final, title=title))
     except KeyboardInterrupt:
         raise Interrupted(f"{folder.folder} is complete but for {LANDING}") from None
 
@@ -159,12 +162,36 @@ class Interrupted(Exception):
 def fly(args: argparse.Namespace) -> None:
     """Fly a trained policy on reset seeds that no training or sweep uses."""
     policy, config = saved_policy(args)
+    if args.human:
+        require_display()
     generator = torch.Generator().manual_seed(args.seed) if args.sampled else None
     seeds = seed_range(args.seed, args.episodes)
     gif = args.gif or inside(args.run, args.run / "flight.gif")
     require_parent("--gif", gif)
     evaluation = evaluate(policy, config.env, seeds=seeds, generator=generator)
     report(evaluation, config.env, gif)
+    if args.human:
+        watch(evaluation, config.env)
+
+
+def require_display() -> None:
+    """Refuse to open a window that nobody can see.
+
+    Raises:
+        ConfigError: there is no display.
+    """
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    if sys.platform == "linux" and not any(map(os.environ.get, named)):
+        raise ConfigError("--human opens a window, and this terminal has no display: see the GIF")
+
+
+def watch(evaluation: Evaluation, env: EnvConfig) -> None:
+    """Play the episodes of an evaluation again in a window, in real time, until Ctrl-C."""
+    print("in a window, one after another; Ctrl-C ends it")
+    with suppress(KeyboardInterrupt):
+        for seed, actions in zip(evaluation.seeds, evaluation.actions, strict=True):
+            *_, last = replay(env, seed=seed, actions=actions, render="human")
+            print(f"reset seed {seed}: return {last.total_reward:.1f}, {last.step} steps")
 
 
 def saved_policy(args: argparse.Namespace) -> tuple[ActorCritic, TrainConfig]:
@@ -195,13 +222,17 @@ def require_parent(option: str, path: Path) -> None:
 
 
 def report(evaluation: Evaluation, env: EnvConfig, gif: Path) -> None:
-    """Print the returns, write the first episode as a GIF."""
+    """Print the returns, write the first episode as a GIF, and as an MP4 if PyAV is installed."""
     print(summary(evaluation, env))
-    trouble = save_landing(gif, env, evaluation)
+    seed, total_reward = evaluation.seeds[0], evaluation.returns[0]
+    title = f"{env.id}, reset seed {seed}"
+    trouble = save_landing(gif, env, evaluation, title=title)
     warn(trouble)
     if trouble is None:
-        seed, total_reward = evaluation.seeds[0], evaluation.returns[0]
         print(f"first episode, reset seed {seed}, return {total_reward:.1f} -> {gif}")
+        if can_write_mp4():
+            video = gif.with_suffix(".mp4")
+            warn(save_video(video, env, evaluation, title=title))
 
 
 def summary(evaluation: Evaluation, env: EnvConfig) -> str:

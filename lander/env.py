@@ -9,7 +9,7 @@ from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +21,10 @@ from lander.errors import ConfigError, nearest
 ActionSpace = Box | Discrete
 AnyEnv = EnvConfig | str
 """An environment as a config has it, or the id of one that takes no arguments."""
+USUAL_FPS: Final = 50.0
+"""Steps per second of an environment that does not say."""
+RenderMode = Literal["rgb_array", "human"]
+"""Gymnasium's names: frames as arrays, or a window."""
 ENDLESS: Final = 100_000
 """Steps after which an evaluated episode ends if nothing else limits it."""
 
@@ -38,6 +42,8 @@ class EnvSpec:
     """The return at which Gymnasium calls it solved (200 for LunarLander); None if not defined."""
     max_episode_steps: int | None
     """Its own time limit."""
+    fps: float
+    """Steps per second, as it is drawn."""
 
 
 _KNOWN: dict[tuple[str, str], tuple[object, EnvSpec]] = {}
@@ -50,9 +56,9 @@ def as_config(env: AnyEnv) -> EnvConfig:
 
 
 def make_env(
-    env: AnyEnv, *, frames: bool = False, time_limit: int | None = None
+    env: AnyEnv, *, render: RenderMode | None = None, time_limit: int | None = None
 ) -> gym.Env[Any, Any]:
-    """One stock Gymnasium environment; `frames` asks for RGB rendering.
+    """One stock Gymnasium environment.
 
     `time_limit` replaces its own limit, in steps.
 
@@ -61,8 +67,8 @@ def make_env(
     """
     config = as_config(env)
     given: dict[str, Any] = dict(config.kwargs)
-    if frames:
-        given["render_mode"] = "rgb_array"  # set only here: some take no such argument
+    if render is not None:
+        given["render_mode"] = render  # set only here: some take no such argument
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "version out of date": the id is the user's choice
@@ -96,12 +102,12 @@ def reason_of(error: Exception) -> str:
     return text if text and isinstance(error, known) else f"{type(error).__name__}: {text}"
 
 
-def make_whole(env: AnyEnv, *, frames: bool = False) -> gym.Env[Any, Any]:
+def make_whole(env: AnyEnv, *, render: RenderMode | None = None) -> gym.Env[Any, Any]:
     """An environment for whole episodes, as in evaluation: with its own time limit, or else with
     `env.time_limit`, so that every episode ends."""
     config = as_config(env)
     own = env_spec(config).max_episode_steps
-    return make_env(config, frames=frames, time_limit=None if own else config.time_limit or ENDLESS)
+    return make_env(config, render=render, time_limit=None if own else config.time_limit or ENDLESS)
 
 
 def env_spec(env: AnyEnv) -> EnvSpec:
@@ -153,7 +159,14 @@ def read_spec(config: EnvConfig) -> EnvSpec:
             deepcopy(action_space),
             env.spec.reward_threshold if env.spec is not None else None,
             time_limit_of(env),
+            drawn_fps(env),
         )
+
+
+def drawn_fps(env: gym.Env[Any, Any]) -> float:
+    """Steps per second, as its drawings are meant to play."""
+    fps = (getattr(env, "metadata", None) or {}).get("render_fps")
+    return float(fps) if isinstance(fps, int | float) and 0 < fps < np.inf else USUAL_FPS
 
 
 def time_limit_of(env: gym.Env[Any, Any]) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lander.config import EnvConfig
-from lander.env import AnyEnv, as_config, env_spec, is_builtin, make_whole, spaces
+from lander.env import AnyEnv, RenderMode, as_config, env_spec, is_builtin, make_whole, spaces
 from lander.graph import GraphCache
 from lander.interface import CheckedEnv, EnvFault, kind_of
 from lander.lunar import LeanLander, Physics, under
@@ -205,22 +205,22 @@ def require_finite(obs: NDArray[np.float32], envs: Sequence[CheckedEnv | LeanLan
             env.require_finite(row)
 
 
-def whole_episode(env: AnyEnv, seed: int, *, frames: bool = False) -> CheckedEnv:
+def whole_episode(env: AnyEnv, seed: int, *, render: RenderMode | None = None) -> CheckedEnv:
     """A new copy for the episode after a reset with `seed`."""
     name = f"{as_config(env).id}, evaluation episode of reset seed {seed}"
-    return CheckedEnv(make_whole(env, frames=frames), name)
+    return CheckedEnv(make_whole(env, render=render), name)
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """An episode played again from its actions."""
+class Moment:
+    """An episode after so many steps."""
 
+    step: int
     total_reward: float
-    length: int
-    """Fewer than the actions if the episode ends before them."""
-    frames: list[NDArray[np.uint8]] = field(repr=False)
-    """RGB (H, W, 3), every `every`-th and the last; empty when none were asked for."""
-    fps: float
+    """So far."""
+    obs: NDArray[np.generic]
+    picture: NDArray[np.uint8] | None = field(repr=False)
+    """RGB (H, W, 3); None if this moment is not drawn."""
 
 
 def replay(
@@ -229,38 +229,33 @@ def replay(
     seed: int,
     actions: NDArray[np.generic],
     every: int | None = None,
-    shrink: int = 1,
-) -> Replay:
-    """Hand recorded actions to a stock environment reset with `seed`.
+    render: RenderMode = "rgb_array",
+) -> Generator[Moment]:
+    """Hand recorded actions to a stock environment reset with `seed`: the moment after the reset,
+    and after each step, to the last action or the end of the episode.
 
-    Most seeded environments are deterministic, so the return is the recorded one, to the bit. Of
-    each `every`-th frame one pixel in `shrink` is kept along both axes.
+    Most seeded environments are deterministic, so the return is the recorded one, to the bit. Each
+    `every`-th moment and the last one are drawn; none by default. In a window (`render` is "human")
+    the environment draws itself, in real time.
 
     >>> evaluation = play(random_act_fn("CartPole-v1", seed=0), "CartPole-v1", seeds=[7])
-    >>> replayed = replay("CartPole-v1", seed=7, actions=evaluation.actions[0])
-    >>> replayed.total_reward == evaluation.returns[0]
+    >>> *_, last = replay("CartPole-v1", seed=7, actions=evaluation.actions[0])
+    >>> last.total_reward == evaluation.returns[0]
     True
     """
-    frames: list[NDArray[np.uint8]] = []
-    total_reward, length, over = 0.0, 0, False
-
-    def picture() -> NDArray[np.uint8]:
-        # copied at once: the whole frames of a long episode are a hundred megabytes
-        return rgb(one.stock.render())[::shrink, ::shrink].copy()
-
-    with closing(whole_episode(env, seed, frames=every is not None)) as one:
-        fps = float(one.stock.metadata.get("render_fps") or 50)
-        one.reset(seed)
-        while length < len(actions) and not over:
-            if every is not None and length % every == 0:
-                frames.append(picture())
-            _, reward, terminated, truncated = one.step(actions[length])
+    drawn = every is not None or render == "human"
+    with closing(whole_episode(env, seed, render=render if drawn else None)) as one:
+        obs, total_reward, over = one.reset(seed), 0.0, False
+        for step in range(len(actions) + 1):
+            over = over or step == len(actions)
+            is_drawn = every is not None and (over or step % every == 0)
+            picture = rgb(one.stock.render()).copy() if is_drawn else None
+            yield Moment(step, total_reward, np.array(obs), picture)
+            if over:
+                return
+            obs, reward, terminated, truncated = one.step(actions[step])
             total_reward += reward
-            length += 1
             over = terminated or truncated
-        if every is not None:
-            frames.append(picture())
-    return Replay(total_reward, length, frames, fps)
 
 
 def rgb(frame: object) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from analysis.notebooks.answer import Answer
 from analysis.notebooks.thrust import ENGINES, engines
 from analysis.stats import mean_estimate, share_estimate
 from lander.evaluation import Evaluation
-from lander.gif import save_landing
+from lander.film import save_landing
 from sweeps.charts.style import (
     BLACK,
     COLOURS,
@@ -92,7 +92,7 @@ def gif(trained: TrainedPolicy, flight: Episode) -> bytes | None:
     )
     with TemporaryDirectory() as folder:
         path = Path(folder) / "flight.gif"
-        save_landing(path, trained.config.env, one)
+        save_landing(path, trained.config.env, one, title=f"trial {trained.trial}")
         return path.read_bytes() if path.is_file() else None
 
 

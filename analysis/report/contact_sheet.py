@@ -1,36 +1,31 @@
-"""One episode flown by a sweep's best, median and worst policies and at random, as one GIF."""
+"""One episode flown at random, by the defaults and by the best policy, side by side as one film."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from analysis.flight import LANDER, retrace
+from analysis.flight import LANDER
 from lander.env import AnyEnv, as_config
-from lander.evaluation import Evaluation, evaluate, play, random_act_fn, replay
-from lander.gif import EVERY, SHRINK, write
+from lander.evaluation import Evaluation, Moment, evaluate, play, random_act_fn
+from lander.film import INK, WIDTH, Pace, can_write_mp4, caption_font, filmed, gif, mp4, pace_of
 from lander.seeds import final_seeds
 from sweeps.publish.policies import policy_of
 from sweeps.schema import RETURNS
 from sweeps.sweep import Sweep
 
 MAX_FRAMES: Final = 150
-"""Frames of a GIF; a longer flight plays faster."""
-MAX_BYTES: Final = 1_500_000
-STRIP: Final = 40
-"""Pixels above each picture, for two lines of text."""
+"""Frames of the GIF; a longer flight has fewer of them per second."""
+MAX_BYTES: Final = 1_400_000
 GAP: Final = 6
 """Pixels between two pictures."""
-INK, PAPER = (0, 0, 0), (255, 255, 255)
+PAPER: Final = (255, 255, 255)
 TOP: Final = 1.5
 """Height in LunarLander's observations above which the craft is outside the picture."""
 
@@ -56,11 +51,10 @@ class Flight:
         return self.evaluation.seeds[0]
 
     @property
-    def label(self) -> str:
+    def title(self) -> str:
+        """Who flies, and the score, beside which the caption has this one episode's return."""
         name = self.role if self.trial is None else f"{self.role}: trial {self.trial}"
-        score = "" if self.score is None else f", score {self.score:.1f}"
-        returned, steps = self.evaluation.returns[0], self.evaluation.lengths[0]
-        return f"{name}{score}\nthis episode {returned:.1f}, {steps} steps"
+        return name if self.score is None else f"{name}, score {self.score:.1f}"
 
     @property
     def is_recorded(self) -> bool | None:
@@ -75,13 +69,10 @@ class Sheet:
     gif: bytes
     still: bytes
     """The last frames, as PNG."""
-
-
-def chosen(ranked: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """The best, the median (the worse of two) and the worst finished trial, each once."""
-    ranks = {"best": 0, "worst": len(ranked) - 1, "median": len(ranked) // 2}
-    roles = {rank: role for role, rank in reversed(ranks.items())} if ranked else {}
-    return {roles[rank]: ranked[rank] for rank in sorted(roles)}
+    mp4: bytes | None
+    """None if PyAV is not installed."""
+    speed: int
+    """How many times faster than real time it plays."""
 
 
 def fly_again(
@@ -105,13 +96,13 @@ def fly_again(
 def fly_at_random(sweep: Sweep) -> Flight:
     """The first final episode, with uniformly random actions."""
     env, seeds = sweep.study.base.env, final_seeds(sweep.study.base)
-    return Flight("at random", play(random_act_fn(env, seed=seeds[0]), env, seeds=seeds[:1]))
+    return Flight("random actions", play(random_act_fn(env, seed=seeds[0]), env, seeds=seeds[:1]))
 
 
 def contact_sheet(env: AnyEnv, flights: Sequence[Flight], *, limit: int = MAX_BYTES) -> Sheet:
-    """Draw flights of the same reset seed on one clock; one that has ended stays on its last frame.
+    """Film flights of the same reset seed on one clock; one that has ended stays on its last frame.
 
-    Frames are left out until the file is smaller than `limit` bytes.
+    Frames are left out until the GIF is smaller than `limit` bytes.
 
     Raises:
         ValueError: the flights have different reset seeds.
@@ -120,75 +111,57 @@ def contact_sheet(env: AnyEnv, flights: Sequence[Flight], *, limit: int = MAX_BY
         seeds = ", ".join(str(flight.seed) for flight in flights)
         raise ValueError(f"flights side by side need one reset seed, got {seeds}")
     longest = max(flight.evaluation.lengths[0] for flight in flights)
-    every = max(EVERY, -(-longest // MAX_FRAMES))
-    columns = []
-    for flight in flights:
-        actions = flight.evaluation.actions[0]
-        flown_in = env if flight.env is None else flight.env
-        replayed = replay(flown_in, seed=flight.seed, actions=actions, every=every, shrink=SHRINK)
-        above = positions_above(flown_in, flight)
-        kept = [*above[:-1:every], above[-1]]
-        columns.append(
-            [
-                labelled(frame, flight.label, above=position)
-                for frame, position in zip(replayed.frames, kept, strict=True)
-            ]
-        )
-    frames = side_by_side(columns)
-    milliseconds = round(1000 * EVERY / replayed.fps)
-    gif = encoded(frames, milliseconds=milliseconds)
-    while len(gif) > limit and len(frames) > 1:
-        frames, milliseconds = [*frames[:-1:2], frames[-1]], 2 * milliseconds
-        gif = encoded(frames, milliseconds=milliseconds)
+    pace = pace_of(env, longest, frames=MAX_FRAMES)
+    frames = side_by_side([list(panels(env, flight, pace)) for flight in flights])
+    steps = [min(i * pace.every, longest) for i in range(len(frames))]
+    film = mp4(frames, rate=pace.rate) if can_write_mp4() else None
     still = BytesIO()
-    Image.fromarray(frames[-1]).quantize(64).save(still, "PNG", optimize=True)
-    return Sheet(gif, still.getvalue())
+    frames[-1].quantize(64).save(still, "PNG", optimize=True)
+    small = gif(frames, pace.milliseconds(steps))
+    while len(small) > limit and len(frames) > 2:
+        frames, steps = [*frames[:-1:2], frames[-1]], [*steps[:-1:2], steps[-1]]
+        small = gif(frames, pace.milliseconds(steps))
+    return Sheet(small, still.getvalue(), film, pace.speed)
 
 
-def positions_above(env: AnyEnv, flight: Flight) -> list[float | None]:
-    """After the reset and each step: the craft's position from 0 (left) to 1 while it is above the
-    picture; None while it is in the picture, or if the environment is not LunarLander."""
-    steps = flight.evaluation.lengths[0]
-    if not as_config(env).id.startswith(LANDER):
-        return [None] * (steps + 1)
-    obs = retrace(env, flight.seed, flight.evaluation.actions[0]).obs
-    across = np.clip((obs[:, 0] + 1) / 2, 0, 1)
-    return [float(x) if y > TOP else None for x, y in zip(across, obs[:, 1], strict=True)]
+def panels(env: AnyEnv, flight: Flight, pace: Pace) -> Iterator[Image.Image]:
+    """The frames of one flight; an arrow points at a craft that is above the picture."""
+    flown_in = env if flight.env is None else flight.env
+    shots = filmed(flown_in, flight.evaluation, flight.title, pace, episode=0, width=WIDTH)
+    for moment, frame in shots:
+        across = above(flown_in, moment)
+        if across is not None:
+            point_at(frame, across)
+        yield frame
 
 
-def labelled(
-    frame: NDArray[np.uint8], text: str, *, above: float | None = None
-) -> NDArray[np.uint8]:
-    """A frame (H, W, 3) under a strip with two lines of text; an arrow points at a craft that is
-    above it."""
-    height, width, _ = frame.shape
-    picture = Image.new("RGB", (width, STRIP + height), PAPER)
-    picture.paste(Image.fromarray(frame), (0, STRIP))
-    font = ImageFont.load_default(14)
-    draw = ImageDraw.Draw(picture)
-    draw.multiline_text((2, 2), text, fill=INK, font=font, spacing=3)
-    if above is not None:
-        x, y = min(max(above * width, 6), width - 6), STRIP + 3
-        draw.polygon([(x, y), (x - 6, y + 10), (x + 6, y + 10)], fill=PAPER)
-        side, anchor = (10, "lt") if above < 0.5 else (-10, "rt")
-        draw.text((x + side, y), "above the picture", fill=PAPER, font=font, anchor=anchor)
-    return np.asarray(picture)
+def above(env: AnyEnv, moment: Moment) -> float | None:
+    """The craft's position from 0 (left) to 1 while it is above the picture; None while it is in
+    the picture, or if the environment is not LunarLander."""
+    if not as_config(env).id.startswith(LANDER) or moment.obs[1] <= TOP:
+        return None
+    return float(np.clip((moment.obs[0] + 1) / 2, 0, 1))
 
 
-def side_by_side(columns: Sequence[Sequence[NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:
+def point_at(frame: Image.Image, across: float) -> None:
+    """Draw an arrow and a word below the caption, at a position from 0 to 1."""
+    font, strip = caption_font(frame.width)
+    x, y = min(max(across * frame.width, 6), frame.width - 6), strip + 3
+    draw = ImageDraw.Draw(frame)
+    draw.polygon([(x, y), (x - 6, y + 10), (x + 6, y + 10)], fill=INK)
+    side, anchor = (10, "lt") if across < 0.5 else (-10, "rt")
+    draw.text((x + side, y), "above the picture", fill=INK, font=font, anchor=anchor)
+
+
+def side_by_side(columns: Sequence[Sequence[Image.Image]]) -> list[Image.Image]:
     """One row of pictures per moment; a short column repeats its last picture."""
-    height = columns[0][0].shape[0]
-    gap = np.full((height, GAP, 3), PAPER, dtype=np.uint8)
+    width = sum(column[0].width for column in columns) + GAP * (len(columns) - 1)
     rows = []
     for moment in range(max(map(len, columns))):
-        pictures = [column[min(moment, len(column) - 1)] for column in columns]
-        rows.append(np.hstack([part for picture in pictures for part in (gap, picture)][1:]))
+        row, x = Image.new("RGB", (width, columns[0][0].height), PAPER), 0
+        for column in columns:
+            picture = column[min(moment, len(column) - 1)]
+            row.paste(picture, (x, 0))
+            x += picture.width + GAP
+        rows.append(row)
     return rows
-
-
-def encoded(frames: Sequence[NDArray[np.uint8]], *, milliseconds: int) -> bytes:
-    """The frames as a looping GIF file."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "sheet.gif"
-        write(path, frames, milliseconds=milliseconds)
-        return path.read_bytes()

@@ -45,6 +45,8 @@ class Picture:
     """Plain text."""
     still: Picture | None = None
     """Printed instead of a moving picture."""
+    mp4: bytes | None = None
+    """A moving picture once more, as a film to share."""
 
     @property
     def file(self) -> str:

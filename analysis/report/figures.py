@@ -9,11 +9,11 @@ from optuna.trial import FrozenTrial
 from analysis.charts.curves import curves
 from analysis.confirm.figure import confirmation_figure
 from analysis.confirm.judgement import Judgement
-from analysis.report.contact_sheet import Flight, chosen, contact_sheet, fly_again, fly_at_random
+from analysis.report.contact_sheet import Flight, contact_sheet, fly_again, fly_at_random
 from analysis.report.document import Block, Picture, drawing
 from analysis.report.records import Records
 from analysis.stats import Estimate
-from lander.gif import as_line
+from lander.film import as_line
 from lander.metrics import EVAL_RETURN
 from sweeps.charts.importance import importances, with_last_return
 from sweeps.charts.search import (
@@ -152,41 +152,44 @@ def flights_part(records: Records) -> list[Block]:
     """The contact sheet, and which policies could not be flown."""
     if not records.ranked:
         return ["No trial has finished: there is no policy to fly yet."]
-    flights: list[Flight] = []
+    flights = [fly_at_random(records.sweep)]
     troubles: list[str] = []
     for role, trial, training in pilots(records):
         try:
             flights.append(fly_again(records.sweep, role, trial, training=training))
         except Exception as error:  # weights can be missing or damaged in many ways
-            troubles.append(f"The {role}, trial {trial.number}, could not be flown: {error}")
-    if not flights:
+            troubles.append(f"{role}, trial {trial.number}, could not be flown: {error}")
+    if len(flights) == 1:
         return [line(trouble) for trouble in troubles]
-    flights.append(fly_at_random(records.sweep))
     try:
         sheet = contact_sheet(records.sweep.study.base.env, flights)
     except Exception as error:  # an environment's rendering may raise anything
         troubles.append(f"The flights cannot be drawn: {as_line(error)}")
         return [line(text) for text in (checked(flights), *troubles) if text]
+    speed = "in real time" if sheet.speed == 1 else f"{sheet.speed} times faster than real time"
     caption = (
-        f"One episode, reset seed {flights[0].seed}, on one clock; a flight that has ended stays "
-        "on its last frame. Policies act deterministically. "
+        f"One episode, reset seed {flights[0].seed}, on one clock, {speed}; a flight that has "
+        "ended stays on its last frame. Policies act deterministically. "
     )
     still = Picture("flights", "png", sheet.still, "", "")
     alt = "The same episode flown by " + ", ".join(flight.role for flight in flights)
-    picture = Picture("flights", "gif", sheet.gif, alt, caption + checked(flights), still)
+    picture = Picture(
+        "flights", "gif", sheet.gif, alt, caption + checked(flights), still, mp4=sheet.mp4
+    )
     return [picture, *(line(trouble) for trouble in troubles)]
 
 
 def pilots(records: Records) -> Iterator[tuple[str, FrozenTrial, int | None]]:
-    """Whose policies are shown, each trial once: the best policy, or before one is published that
-    of the best trial; those of the median and the worst trial, from their median trainings."""
-    roles, policy = chosen([one.trial for one in records.ranked]), records.policy
+    """Whose policies are shown: that of the defaults, from their median training; the best policy,
+    or before one is published that of the best trial. One policy is shown once."""
+    policy, base = records.policy, records.base
+    best, training = records.best, None
     if policy is not None and policy.study == records.name:
-        roles.pop("best")
-        yield "best policy", records.trials.all[policy.trial], policy.training
-        roles = {role: one for role, one in roles.items() if one.number != policy.trial}
-    for role, trial in roles.items():
-        yield role, trial, None
+        best, training = records.trials.all[policy.trial], policy.training
+    if base is not None and best is not None and base.number != best.number:
+        yield "defaults", base, None
+    if best is not None:
+        yield "best, the defaults" if best == base else "best", best, training
 
 
 def checked(flights: Sequence[Flight]) -> str:

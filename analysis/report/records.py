@@ -25,6 +25,7 @@ from sweeps.scores import Ranked, expected, seed_scores
 from sweeps.store.best_policy import BestPolicy, recorded_policy
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
+from sweeps.study.space import defaults
 from sweeps.sweep import Sweep, open_sweep, trial_runs
 
 NEWEST = 1_000
@@ -72,6 +73,13 @@ class Records:
     def best(self) -> FrozenTrial | None:
         """The finished trial with the highest expected return."""
         return self.ranked[0].trial if self.ranked else None
+
+    @cached_property
+    def base(self) -> FrozenTrial | None:
+        """The finished trial of the study's defaults: trial 0, or a later one like it."""
+        wanted = defaults(self.sweep.study.space, self.sweep.study.base)
+        same = (one.trial for one in self.ranked if one.trial.params == wanted)
+        return None if self.sweep.study.has_points else next(same, None)
 
     def count(self, how: Ending) -> int:
         """Trials of the budget with this ending."""

@@ -84,6 +84,8 @@ def write_report(records: Records) -> list[Path]:
         (aside / files).mkdir()
         for picture in document.pictures:
             (aside / files / picture.file).write_bytes(picture.data)
+            if picture.mp4 is not None:
+                (aside / files / picture.file).with_suffix(".mp4").write_bytes(picture.mp4)
         (aside / f"{name}.html").write_text(as_html(document), encoding="utf-8")
         markdown = as_markdown(document, files=files)
         (aside / f"{name}.md").write_text(markdown, encoding="utf-8")

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lander.checkpoint import save
 from lander.dotted import flatten, to_toml
-from lander.gif import save_landing
+from lander.film import save_landing
 from lander.lunar import training_physics
 from lander.metrics import EVAL_RETURN, FINAL_RETURN
 from lander.resolve import Resolved
@@ -71,6 +71,8 @@ class MlflowRecorder:
     """Writes the record of a trial to an outbox, in batches."""
 
     outbox: Outbox
+    title: str = "trial"
+    """The trial's name in its film."""
     seconds: defaultdict[TimePart, float] = field(default_factory=lambda: defaultdict(float))
     """What time was spent on besides training, recorded with the run."""
     warnings: list[str] = field(default_factory=list)
@@ -133,17 +135,17 @@ class MlflowRecorder:
         with self._timed(TimePart.MLFLOW):
             self.metrics({SCORE: score}, step=0)
         with self._timed(TimePart.GIF), tolerated(self.warnings, LANDING_GIF):
-            self._picture(typical)
+            self._film(typical, title=f"{self.title}, score {score:.1f}")
         if len(results) > 1:
             with self._timed(TimePart.MLFLOW):
                 self._seeds_together(results)
         with self._timed(TimePart.MODEL), tolerated(self.warnings, "the model"):
             self._model(typical, seed=median)
 
-    def _picture(self, result: TrainResult) -> None:
+    def _film(self, result: TrainResult, *, title: str) -> None:
         """The first final episode, if the environment can draw it."""
         path = self.file(LANDING_GIF)
-        trouble = save_landing(path, result.config.env, result.final)
+        trouble = save_landing(path, result.config.env, result.final, title=title)
         if trouble is not None:
             self.warnings.append(trouble)
         if path.is_file():

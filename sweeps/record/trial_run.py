@@ -78,7 +78,7 @@ def trial_run(
     If another process closed the trial meanwhile, the run ends as that process has noted.
     """
     outbox = new_outbox(trial, store)
-    recorder = MlflowRecorder(outbox)
+    recorder = MlflowRecorder(outbox, f"{trial.study.study_name}: trial {trial.number}")
     start = int(time.time() * 1000)
     all_tags: dict[str, str] = {
         ROLE: str(role),

@@ -24,7 +24,7 @@ from lander.config import EnvConfig, Scalar, TrainConfig
 from lander.dotted import configure, flatten, from_toml, to_toml
 from lander.env import make_env, solved_return, spaces
 from lander.evaluation import Evaluation, evaluate, play, random_act_fn, replay
-from lander.gif import save_landing
+from lander.film import save_landing
 from lander.heads import GaussianHead
 from lander.interface import CheckedEnv
 from lander.policy import DeterministicActor, make_policy
@@ -43,8 +43,8 @@ WRITTEN = {"config.toml", "curve.csv", "policy.pt", "best.pt", "checkpoints"}
 def again(env: EnvConfig, evaluation: Evaluation) -> list[tuple[float, int]]:
     """Returns and lengths of its episodes from their recorded actions."""
     pairs = zip(evaluation.seeds, evaluation.actions, strict=True)
-    replays = [replay(env, seed=seed, actions=actions) for seed, actions in pairs]
-    return [(flight.total_reward, flight.length) for flight in replays]
+    replays = [list(replay(env, seed=seed, actions=actions)) for seed, actions in pairs]
+    return [(moments[-1].total_reward, moments[-1].step) for moments in replays]
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -260,7 +260,7 @@ def test_a_replay_that_takes_another_course_is_reported(
     assert err.startswith("lander: warning: landing.gif shows another flight, return ")
     assert err.endswith(": odd/NoSeed-v0 does not repeat its episodes\n")
     with Image.open(run / "landing.gif") as picture:
-        assert picture.size == (30, 20)
+        assert picture.format == "GIF"
 
 
 def test_a_picture_that_fails_half_way_leaves_no_file(
@@ -269,9 +269,9 @@ def test_a_picture_that_fails_half_way_leaves_no_file(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     flown = play(random_act_fn("odd/Item-v0", seed=1), "odd/Item-v0", seeds=[1])
-    trouble = save_landing(tmp_path / "landing.gif", "odd/Item-v0", flown)
+    trouble = save_landing(tmp_path / "landing.gif", "odd/Item-v0", flown, title="odd")
     assert trouble == "landing.gif cannot be made: OSError: [Errno 28] No space left on device"
     assert list(tmp_path.iterdir()) == []
 

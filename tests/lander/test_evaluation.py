@@ -54,10 +54,11 @@ def test_flights_repeat_and_replay_to_the_bit(env: EnvConfig, sampled: bool) -> 
     assert flights.seeds == (500, 501, 502)
     assert len(set(flights.returns)) == 3 or env.id == "CartPole-v1"
     for i in range(3):
-        flight = replay(env.id, seed=flights.seeds[i], actions=flights.actions[i])
-        assert flight.total_reward == flights.returns[i]
-        assert flight.length == flights.lengths[i] == len(flights.actions[i])
-        assert flight.frames == []
+        moments = list(replay(env.id, seed=flights.seeds[i], actions=flights.actions[i]))
+        assert moments[-1].total_reward == flights.returns[i]
+        assert [moment.step for moment in moments] == list(range(flights.lengths[i] + 1))
+        assert flights.lengths[i] == len(flights.actions[i])
+        assert all(moment.picture is None for moment in moments)
 
 
 @pytest.mark.parametrize("env", ENVS)
@@ -105,17 +106,13 @@ def test_sampled_and_deterministic_flights_differ() -> None:
 
 def test_frames_leave_the_return_as_it_was() -> None:
     flights = fly(ENVS[0], sampled=True)
-    seen = replay("LunarLander-v3", seed=500, actions=flights.actions[0], every=40)
-    assert seen.total_reward == flights.returns[0]
-    assert seen.length == flights.lengths[0]
-    assert len(seen.frames) == -(-flights.lengths[0] // 40) + 1
-    assert {frame.shape for frame in seen.frames} == {(400, 600, 3)}
-    small = replay(
-        "LunarLander-v3", seed=flights.seeds[0], actions=flights.actions[0], every=40, shrink=3
-    )
-    for whole, part in zip(seen.frames, small.frames, strict=True):
-        assert np.array_equal(part, whole[::3, ::3])
-    for before, after in pairwise(seen.frames):
+    moments = list(replay("LunarLander-v3", seed=500, actions=flights.actions[0], every=40))
+    assert moments[-1].total_reward == flights.returns[0]
+    length = flights.lengths[0]
+    assert [m.step for m in moments if m.picture is not None] == [*range(0, length, 40), length]
+    frames = [moment.picture for moment in moments if moment.picture is not None]
+    assert {frame.shape for frame in frames} == {(400, 600, 3)}
+    for before, after in pairwise(frames):
         assert not np.array_equal(before, after)
 
 

@@ -24,7 +24,7 @@ from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.dotted import from_toml
 from lander.errors import ConfigError
-from lander.gif import save_landing
+from lander.film import save_landing
 from lander.metrics import FINALS
 from lander.policy import DeterministicActor
 from lander.resolve import Resolved
@@ -201,6 +201,7 @@ def test_gif_and_model_are_those_of_the_training_in_the_middle(
     middle = final_means.index(sorted(final_means)[1])
     recorded.files(tmp_path)
     flown = (tmp_path / "landing.gif").read_bytes()
+    title = f"mini: trial 0, score {recorded.trials[0].user_attrs[SHOWN_SCORE]:.1f}"
     (models,) = recorded.sweep.store.runs().search_logged_models(
         [recorded.sweep.experiment_id],
         filter_string=f"source_run_id = '{recorded.runs[0].info.run_id}'",
@@ -209,7 +210,7 @@ def test_gif_and_model_are_those_of_the_training_in_the_middle(
     obs = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
     for seed, result in enumerate(recorded.again):
         path = tmp_path / f"{seed}.gif"
-        save_landing(path, result.config.env.id, result.final)
+        save_landing(path, result.config.env.id, result.final, title=title)
         assert (path.read_bytes() == flown) == (seed == middle)
         with torch.no_grad():
             same = torch.equal(logged(obs), DeterministicActor(result.policy)(obs))
