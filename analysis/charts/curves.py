@@ -39,17 +39,19 @@ def curves(tables: dict[str, pd.DataFrame], axes: Axes, *, label: str, points: i
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel("environment steps")
     axes.set_ylabel(label)
-    axes.legend(fontsize=8, loc="best")
+    axes.legend(fontsize=8, loc="best", frameon=False)
     return axes
 
 
 def averaged(
     table: pd.DataFrame, *, points: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps (P,) and the values at them (trainings, P), up to the shortest training of the table.
+    """Steps (P,) and the values at them (trainings, P).
 
-    The points are the recorded ones if all trainings have theirs at about the same steps, as
-    checkpoints do; if rollouts differ in size, values are interpolated at `points` equal steps.
+    The points are the recorded ones if all trainings have as many, as they have checkpoints: the
+    k-th value of each, at the mean of their steps, which differ by less than a rollout. Otherwise,
+    as when rollouts differ in size, values are interpolated at `points` equal steps, up to the end
+    of the shortest training.
     """
     known = table.dropna(subset=["env_steps", "value"])
     x, y = (known[name].to_numpy(dtype="float64") for name in ("env_steps", "value"))
@@ -57,10 +59,9 @@ def averaged(
     trainings = [(x[index], y[index]) for index in rows if len(index) > 1]
     if not trainings:
         return np.empty(0), np.empty((0, 0))
-    common = min(len(steps) for steps, _ in trainings)
-    each = np.stack([steps[:common] for steps, _ in trainings])
-    if 2 * np.ptp(each, axis=0).max() <= np.diff(each).min():
-        return each.mean(axis=0), np.stack([values[:common] for _, values in trainings])
+    if len({len(steps) for steps, _ in trainings}) == 1:
+        each = np.stack([steps for steps, _ in trainings])
+        return each.mean(axis=0), np.stack([values for _, values in trainings])
     first = max(steps[0] for steps, _ in trainings)
     last = min(steps[-1] for steps, _ in trainings)
     steps = np.linspace(first, last, points)

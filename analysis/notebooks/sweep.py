@@ -26,7 +26,7 @@ from analysis.stats import (
 )
 from lander.errors import ConfigError
 from sweeps.charts.importance import BEST_SHARE, FEWEST, importances, with_last_return
-from sweeps.charts.search import finished, history, importance_bars, parallel_coordinates, slices
+from sweeps.charts.search import finished, history, importance_dots, parallel_coordinates, slices
 from sweeps.charts.style import new_axes
 from sweeps.endings import root
 from sweeps.hints import hint
@@ -101,7 +101,7 @@ def importance(sweep: Sweep) -> Answer:
     return Answer(
         f"`{name}` has the largest share, {weight:.2f}, and comes first in "
         f"{row['first']:.0%} of the resamples of {count} trials{sure}.",
-        importance_bars(table),
+        importance_dots(table),
     )
 
 

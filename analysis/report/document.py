@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Final, Literal
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import mistune
@@ -18,6 +20,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from mistune.plugins.table import table
 
+from sweeps.charts.search import MARKS
 from sweeps.publish.markdown import line
 
 TEMPLATES = Path(__file__).parent
@@ -27,8 +30,11 @@ DPI: Final = 160
 MIME: Final = {"svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
 NUMBER: Final = re.compile(r"[-+]?\d[\d,.:e%+-]*( \[.*\])?|")
 """A number, with its interval if it has one, or nothing."""
+LINK: Final = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+"""A link in Markdown; its group is what is shown."""
 LONG: Final = 24
 """Characters above which a cell may break within a word."""
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,16 @@ Block = str | Picture
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What a page says about a trial wherever a chart has a mark of it."""
+
+    title: str
+    """Plain text."""
+    link: str | None
+    """The trial's run, if it has one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A title, the question that is answered, and the answers."""
 
@@ -72,6 +88,8 @@ class Document:
     """By their headings."""
     written: str
     """The sentence that says when. Like title and question plain text."""
+    marks: Mapping[int, Mark] = field(default_factory=dict)
+    """By the numbers of trials."""
 
     @property
     def pictures(self) -> Iterator[Picture]:
@@ -117,7 +135,9 @@ def as_markdown(document: Document, *, files: str) -> str:
 
 
 def as_html(document: Document) -> str:
-    """The same as one page that loads nothing and runs nothing."""
+    """The same as one page that loads nothing and runs only its own script, known by its hash."""
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -127,7 +147,65 @@ def as_html(document: Document) -> str:
     )
     environment.filters["html"] = html
     environment.filters["line"] = line
-    return environment.get_template("report.html.j2").render(document=document)
+    environment.filters["drawn"] = lambda picture: drawn(picture, document.marks)
+    return environment.get_template("report.html.j2").render(
+        document=document, script=Markup(script), digest=digest
+    )
+
+
+def drawn(picture: Picture, marks: Mapping[int, Mark]) -> Markup:
+    """A chart as part of the page: every mark of a trial has its title and leads to its run.
+
+    Of an SVG matplotlib wrote; its ids get the name of the picture before them, as a page has more
+    than one.
+    """
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    root = ElementTree.fromstring(picture.data)
+    for metadata in root.findall(f"{{{SVG}}}metadata"):
+        root.remove(metadata)
+    width, height = (root.attrib.pop(side).removesuffix("pt") for side in ("width", "height"))
+    root.attrib |= {"role": "img", "aria-label": picture.alt, "class": "chart"}
+    root.set("viewBox", f"0 0 {width} {height}")
+    for element in root.iter():
+        rename_ids(element, f"{picture.name}-")
+        if element.get("id", "").startswith(f"{picture.name}-{MARKS}-"):
+            name_marks(element, marks)
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def rename_ids(element: ElementTree.Element, prefix: str) -> None:
+    """Put a prefix before the element's id and before those that it refers to."""
+    for name, value in list(element.attrib.items()):
+        if name == "id":
+            element.set(name, prefix + value)
+        elif name == f"{{{XLINK}}}href":
+            element.set(name, value.replace("#", f"#{prefix}", 1))
+        elif "url(#" in value:
+            element.set(name, value.replace("url(#", f"url(#{prefix}"))
+
+
+def name_marks(group: ElementTree.Element, marks: Mapping[int, Mark]) -> None:
+    """Wrap each mark of a group, whose id lists the trials in the order of their marks, in a link
+    with a title."""
+    numbers = group.attrib.pop("id").partition(f"{MARKS}-")[2].split("-")
+    shapes = {f"{{{SVG}}}use", f"{{{SVG}}}path"}
+    parents = [(parent, child) for parent in group.iter() for child in parent]
+    drawn_shapes = [
+        (parent, child)
+        for parent, child in parents
+        if child.tag in shapes and parent.tag != f"{{{SVG}}}defs"
+    ]
+    for (parent, child), number in zip(drawn_shapes, numbers, strict=False):
+        mark = marks.get(int(number))
+        if mark is None:
+            continue
+        link = ElementTree.Element(f"{{{SVG}}}a", {"class": "mark", "data-trial": number})
+        if mark.link is not None:
+            link.attrib |= {"href": mark.link, "target": "_blank", "rel": "noopener"}
+        ElementTree.SubElement(link, f"{{{SVG}}}title").text = mark.title
+        parent[list(parent).index(child)] = link
+        link.append(child)
 
 
 def html(markdown: str) -> Markup:
@@ -169,7 +247,7 @@ def align_numbers(_: mistune.Markdown, state: mistune.BlockState) -> None:
         for column in zip(*(row["children"] for row in (head, *body["children"])), strict=True):
             for cell in column:
                 cell["text"] = cell["text"].replace(r"\|", "|")
-            texts = [cell["text"] for cell in column[1:]]
+            texts = [LINK.sub(r"\1", cell["text"]) for cell in column[1:]]
             if any(texts) and all(map(NUMBER.fullmatch, texts)):
                 for cell in column:
                     cell["attrs"]["align"] = "right"

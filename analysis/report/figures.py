@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from optuna.trial import FrozenTrial
 
 from analysis.charts.curves import curves
+from analysis.charts.intervals import seeds_and_mean
 from analysis.confirm.figure import confirmation_figure
 from analysis.confirm.judgement import Judgement
 from analysis.report.contact_sheet import Flight, contact_sheet, fly_again, fly_at_random
@@ -19,15 +20,14 @@ from sweeps.charts.importance import importances, with_last_return
 from sweeps.charts.search import (
     finished,
     history,
-    importance_bars,
+    importance_dots,
     parallel_coordinates,
     slices,
     thinned,
 )
 from sweeps.charts.style import new_axes, solved_line
-from sweeps.confirm import DEFAULTS
 from sweeps.publish.markdown import line
-from sweeps.schema import Chart
+from sweeps.schema import RETURNS, Chart
 
 BEST = 5
 """Number of trials whose learning curves are compared with those of the other finished ones."""
@@ -39,14 +39,10 @@ def history_part(records: Records) -> list[Block]:
     if not begun:
         return ["No trial has begun."]
     caption = (
-        "Each trial's score, for a pruned trial its return so far; the line is the highest score "
-        "so far."
+        "Each trial's score; a pruned trial has none, its cross is the return at its last "
+        "checkpoint. The line is the highest score so far. The best is named by its expected "
+        "return, which need not be the highest score."
     )
-    first = next((trial for trial in finished(records.counted) if trial.number == DEFAULTS), None)
-    if first is not None:
-        caption += f" The defaults, trial {first.number}, scored {first.values[0]:.1f}."
-    if records.best is not None and records.best != first:
-        caption += f" The best, trial {records.best.number}: {records.best.values[0]:.1f}."
     return [
         drawing(
             history(begun, env=records.sweep.study.base.env),
@@ -55,6 +51,38 @@ def history_part(records: Records) -> list[Block]:
             caption=caption,
         )
     ]
+
+
+def comparison_part(records: Records) -> list[Block]:
+    """The best trial's final episodes beside those of the defaults."""
+    best, base = records.best, records.base
+    if best is None:
+        return []
+    if base is None:
+        return ["The defaults have not finished a trial, so there is nothing to compare with."]
+    if base.number == best.number:
+        return ["The best trial has the parameters of the defaults."]
+    figure, axes = new_axes(9, 2.3)
+    rows = {f"best\ntrial {best.number}": best, f"defaults\ntrial {base.number}": base}
+    for y, trial in enumerate(reversed(rows.values())):
+        episodes = [value for returns in trial.user_attrs.get(RETURNS, []) for value in returns]
+        label = "one episode" if y == 0 else None
+        seeds_and_mean(axes, episodes, records.summary(trial), y, seed_label=label)
+    axes.set_yticks(range(len(rows)), list(reversed(rows)))
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(visible=False)
+    axes.set_xlabel("return of a final episode")
+    solved_line(axes, records.sweep.study.base.env, upright=True)
+    figure.legend(loc="outside upper left", fontsize=8, ncols=2, frameon=False)
+    trainings = max(len(records.scores(one)) for one in (best, base))
+    each = "one training each, so the difference may be luck" if trainings == 1 else "all trainings"
+    caption = (
+        f"The final episodes of trial {best.number} and of the defaults, {each}. Dot: their mean; "
+        f"bar: its 95 % interval over {'episodes' if trainings == 1 else 'trainings'}. What holds "
+        "under fresh seeds is measured by a confirmation."
+    )
+    alt = f"Returns of the best trial, {best.number}, and of the defaults, {base.number}"
+    return [drawing(figure, "comparison", alt=alt, caption=caption)]
 
 
 def importance_part(records: Records) -> list[Block]:
@@ -72,7 +100,7 @@ def importance_part(records: Records) -> list[Block]:
     )
     return [
         drawing(
-            importance_bars(table),
+            importance_dots(table),
             Chart.IMPORTANCES,
             alt="Importance of each field",
             caption=caption,
@@ -87,8 +115,8 @@ def slices_part(records: Records) -> list[Block]:
     study = records.sweep.study
     figure = slices(records.counted, list(study.space.values()), env=study.base.env)
     caption = (
-        "Score over each field by itself, across the range that was searched. Grey crosses: pruned "
-        "trials, at their return so far."
+        "Score over each field by itself, across the range that was searched; under a choice the "
+        "number of trials that had it. Grey crosses: pruned trials, at their last checkpoint."
     )
     return [drawing(figure, Chart.SLICES, alt="Score over each searched field", caption=caption)]
 
@@ -100,10 +128,10 @@ def parallel_part(records: Records) -> list[Block]:
         return []
     ranges = list(records.sweep.study.space.values())
     figure = parallel_coordinates(records.counted, ranges)
-    caption = "One line per finished trial across all fields; bright lines are good trials."
+    caption = "One line per finished trial across all fields; dark lines are good trials."
     if thinned(count):
         caption = (
-            f"Lines are finished trials across all fields; bright ones are good. {thinned(count)}."
+            f"Lines are finished trials across all fields; dark ones are good. {thinned(count)}."
         )
     alt = "Parallel coordinates of the finished trials"
     return [drawing(figure, Chart.PARALLEL_COORDINATES, alt=alt, caption=caption)]
@@ -125,11 +153,12 @@ def curves_part(records: Records) -> list[Block]:
         if numbers
     }
     figure, axes = new_axes(9, 4.2)
-    curves(tables, axes, label=EVAL_RETURN)
+    curves(tables, axes, label=f"mean return at the checkpoint\n{EVAL_RETURN}")
     solved_line(axes, records.sweep.study.base.env)
     caption = (
-        f"Mean return of the checkpoints' deterministic episodes, `{EVAL_RETURN}`. Line: mean over "
-        "trainings; band: its 95 % interval (Student's). The best: "
+        f"Mean return of the checkpoints' deterministic episodes, `{EVAL_RETURN}`; between two "
+        "checkpoints nothing is known. Line: mean over trainings; band: its 95 % interval "
+        "(Student's). The best: "
         f"{', '.join(map(str, best))}, selected by their final return, so a gap at the end is "
         "expected. Pruned trials are left out."
     )

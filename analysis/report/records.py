@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
@@ -20,7 +21,9 @@ from analysis.stats import Estimate, bootstrap_estimate, mean_estimate
 from lander.errors import ConfigError
 from lander.metrics import EVAL_RETURN
 from sweeps.endings import ending
-from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, RETURNS, Ending
+from sweeps.hints import DEFAULT_STORE, UI_PORT, store_option
+from sweeps.publish.page import HOST, run_path, server_of
+from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, RETURNS, RUN_ID, Ending
 from sweeps.scores import Ranked, expected, seed_scores
 from sweeps.store.best_policy import BestPolicy, recorded_policy
 from sweeps.store.store import Store
@@ -122,6 +125,26 @@ class Records:
             return Estimate(trial.values[0], float("nan"), float("nan"))
         iqm = self.sweep.study.settings.score == "iqm"
         return bootstrap_estimate(scores) if iqm else mean_estimate(scores)
+
+    def summary(self, trial: FrozenTrial) -> Estimate:
+        """The mean return of a finished trial, with an interval over its trainings, or if it has
+        only one over its final episodes."""
+        return self.episodes(trial) or self.estimate(trial)
+
+    def run_link(self, trial: FrozenTrial) -> str | None:
+        """The page of a trial's run in MLflow; None if it has no run."""
+        run_id = trial.user_attrs.get(RUN_ID)
+        if run_id is None:
+            return None
+        server = server_of(self.sweep.store) or f"http://{HOST}:{UI_PORT}"
+        return server + run_path(self.sweep.experiment_id, str(run_id))
+
+    @property
+    def shown_store(self) -> Path:
+        """The store by its name alone: a report is shared, and a path says too much about a
+        machine."""
+        folder = self.sweep.store.folder
+        return DEFAULT_STORE if store_option(folder) is None else Path(folder.name)
 
     def episodes(self, trial: FrozenTrial) -> Estimate | None:
         """Mean over the final episodes of a trial with one training; None if the trial has several

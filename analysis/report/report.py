@@ -10,8 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from analysis.report.document import Block, Document, as_html, as_markdown
+from optuna.trial import FrozenTrial
+
+from analysis.report.document import Block, Document, Mark, as_html, as_markdown
 from analysis.report.figures import (
+    comparison_part,
     curves_part,
     flights_part,
     history_part,
@@ -20,7 +23,7 @@ from analysis.report.figures import (
     slices_part,
 )
 from analysis.report.records import Records, read_records
-from analysis.report.result import question, result_part
+from analysis.report.result import question, receipt_part, result_part, values_in
 from analysis.report.tables import (
     best_part,
     budget_part,
@@ -33,8 +36,11 @@ from analysis.report.tables import (
 )
 from lander.files import inside
 from lander.terminal import say
+from sweeps.charts.style import human
+from sweeps.endings import ending
 from sweeps.publish.markdown import line
-from sweeps.schema import REPORT_FOLDER
+from sweeps.schema import REPORT_FOLDER, Ending
+from sweeps.scores import last_return
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store, quiet
 from sweeps.store.trials import collector_paused
@@ -43,19 +49,21 @@ Part = Callable[[Records], list[Block]]
 
 SECTIONS: Final[Mapping[str, Sequence[Part]]] = {
     "Result": (result_part,),
-    "Search space": (space_part,),
-    "Budget and time": (budget_part,),
-    "Seeds": (seeds_part,),
+    "Flights": (flights_part,),
+    "Best against the defaults": (comparison_part, space_part),
     "History": (history_part,),
     "What mattered": (importance_part, slices_part, parallel_part),
     "Learning curves": (curves_part,),
     "Confirmation": (confirmation_part,),
     "Best trials": (best_part,),
     "Failures": (failures_part,),
-    "Flights": (flights_part,),
-    "Origin": (origin_part,),
     "All trials": (trials_part,),
+    "Check it and fly it": (receipt_part,),
+    "Seeds": (seeds_part,),
+    "Budget and time": (budget_part,),
+    "Origin": (origin_part,),
 }
+"""What people look for first stands first."""
 FOLDER: Final = "reports"
 
 
@@ -104,7 +112,39 @@ def compose(records: Records) -> Document:
         for title, parts in SECTIONS.items()
     }
     asked = question(records)
-    return Document(f"Study {records.name}", asked, sections, f"Written {now:%Y-%m-%d %H:%M} UTC.")
+    written = f"Written {now:%Y-%m-%d %H:%M} UTC."
+    return Document(f"Study {records.name}", asked, sections, written, marks_of(records))
+
+
+def marks_of(records: Records) -> dict[int, Mark]:
+    """What charts say about each trial: how it ended, its score and its parameters."""
+    space = records.sweep.study.space
+    return {
+        trial.number: Mark(
+            "\n".join(
+                [
+                    f"trial {trial.number}: {outcome(trial)}",
+                    *(
+                        f"{human(name)} {value}"
+                        for name, value in zip(space, values_in(trial.params, space), strict=True)
+                    ),
+                ]
+            ),
+            records.run_link(trial),
+        )
+        for trial in records.counted
+        if trial.params
+    }
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """How a trial ended, in words that do not take a checkpoint for a score."""
+    value, how = last_return(trial), ending(trial)
+    if value is None:
+        return how
+    if how == Ending.PRUNED:
+        return f"pruned, {value:.1f} at its last checkpoint"
+    return f"score {value:.1f}"
 
 
 def attempted(part: Part, records: Records) -> list[Block]:

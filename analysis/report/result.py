@@ -87,16 +87,15 @@ def values_in(params: Mapping[str, Any], space: Space) -> list[str]:
 
 def next_step(records: Records, target: str, *, trial: int | str | None = None) -> str:
     """The `make` command for a target, about this sweep."""
-    return hint(target, records.sweep.store.folder, study=records.name, trial=trial)
+    return hint(target, records.shown_store, study=records.name, trial=trial)
 
 
 def result_part(records: Records) -> list[Block]:
-    """The box with the result, its receipt and how to fly it."""
+    """The box with the result."""
     best, judgement = records.best, records.judgement
     if best is None:
         return [box("No trial has finished yet", [line(state(records))])]
     shown = None if judgement is None else judgement.shown
-    number: int | None = best.number
     if judgement is None or shown is None:
         open_ = records.count(Ending.RUNNING) + records.count(Ending.WAITING)
         so_far = " so far" if open_ else ""
@@ -107,8 +106,18 @@ def result_part(records: Records) -> list[Block]:
         word = "Measured so far" if judgement.waiting else word
         headline = f"{word}: {shown.name}, return {shown.mean}"
         sentences = confirmed_sentences(records, judgement, shown)
-        number = None if shown.number == TUNED else shown.number
-    return [box(headline, [*map(line, sentences), *receipt(records, number), *flying(records)])]
+    return [box(headline, list(map(line, sentences)))]
+
+
+def receipt_part(records: Records) -> list[Block]:
+    """The commands that reproduce the result, and how to fly it."""
+    best, judgement = records.best, records.judgement
+    if best is None:
+        return ["No trial has finished yet."]
+    number: int | None = best.number
+    if judgement is not None and judgement.shown is not None:
+        number = None if judgement.shown.number == TUNED else judgement.shown.number
+    return [*receipt(records, number), *flying(records)]
 
 
 def state(records: Records) -> str:
@@ -161,8 +170,9 @@ def receipt(records: Records, number: int | None) -> Iterator[str]:
     lines = [] if number is None else [next_step(records, "reproduce", trial=number)]
     shown = None if records.judgement is None else records.judgement.shown
     if shown is not None:
-        study, folder = records.name + CONFIRM_SUFFIX, records.sweep.store.folder
-        lines.append(hint("reproduce", folder, study=study, trial=shown.median.trial))
+        study = records.name + CONFIRM_SUFFIX
+        again = hint("reproduce", records.shown_store, study=study, trial=shown.median.trial)
+        lines.append(again)
     yield line(
         "The receipt: these commands train it again and compare every recorded number, bit for bit."
     )
@@ -192,7 +202,7 @@ def flying(records: Records) -> Iterator[str]:
         FLY.format(
             tracking=redacted(store.tracking_uri)
             if store.tracked_remotely
-            else f"sqlite:///{store.folder}/mlflow.db",
+            else f"sqlite:///{records.shown_store}/mlflow.db",
             name=records.name,
             alias=BEST_ALIAS,
             env_id=env.id,

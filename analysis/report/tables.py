@@ -16,9 +16,11 @@ from analysis.report.records import Records
 from analysis.report.result import brief, next_step, searched, state, values_in
 from lander.options import inactive
 from lander.seeds import CHOICE_SEED, TEST_SEED, checkpoint_seeds, final_seeds, seed_range
+from sweeps.charts.style import human
 from sweeps.confirm import DEFAULTS
 from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
-from sweeps.publish.markdown import code, line, plain_table
+from sweeps.publish.markdown import cell, code, line, plain_table
+from sweeps.publish.markdown import table as markdown_table
 from sweeps.record.recorder import first_to_last
 from sweeps.run.cores import usable_cores
 from sweeps.run.objective import trial_seeds
@@ -40,7 +42,7 @@ def space_part(records: Records) -> list[Block]:
     flat = flat_base(study.space, study.base)
     idle = inactive(flat)
     columns = [
-        ["field", *(f"`{name}`" for name in study.space)],
+        ["field", *(f"{human(name)} `{name}`" for name in study.space)],
         ["searched", *(searched(range_)[0] for range_ in study.space.values())],
         ["scale", *(searched(range_)[1] for range_ in study.space.values())],
         ["default", *(brief(None if name in idle else flat[name]) for name in study.space)],
@@ -180,15 +182,22 @@ def best_part(records: Records) -> list[Block]:
     space = records.sweep.study.space
     if not records.ranked:
         return ["No trial has finished."]
-    table = [["trial", "score", "expected", *(f"`{name}`" for name in space), "time"]]
+    head = ["trial", "score", "expected", *map(heading, space), "time"]
+    table = [list(map(cell, head))]
     for trial, likely in records.ranked[:TOP]:
         value = f"{trial.values[0]:.1f}"
         if records.sweep.study.settings.seeds_per_trial > 1:
             value = str(records.estimate(trial))
-        numbers = [str(trial.number), value, str(likely)]
-        table.append([*numbers, *values_in(trial.params, space), took(trial)])
+        rest = [value, str(likely), *values_in(trial.params, space), took(trial)]
+        table.append([linked(records, trial), *map(cell, rest)])
     caption = "Expected: the likely mean under fresh training seeds, and its standard error."
-    return [plain_table(table), line(caption)]
+    return [markdown_table(table), line(caption)]
+
+
+def linked(records: Records, trial: FrozenTrial) -> str:
+    """A trial's number as Markdown, leading to its run."""
+    link = records.run_link(trial)
+    return str(trial.number) if link is None else f"[{trial.number}]({link})"
 
 
 def took(trial: FrozenTrial) -> str:
@@ -215,21 +224,30 @@ def trials_part(records: Records) -> list[Block]:
     begun = [trial for trial in records.counted if trial.datetime_start is not None]
     if not begun:
         return ["No trial has begun."]
-    table = [["trial", "state", "score", "of the budget", *(f"`{n}`" for n in study.space), "time"]]
+    head = ["trial", "state", "score", "of the budget", *map(heading, study.space), "time"]
+    table = [list(map(cell, head))]
     for trial in begun[:LISTED]:
         value = last_return(trial)
         table.append(
             [
-                str(trial.number),
+                linked(records, trial),
                 ending(trial),
                 "" if value is None else f"{value:.1f}",
                 f"{max(trial.intermediate_values, default=0) / study.reports:.0%}",
-                *values_in(trial.params, study.space),
+                *map(cell, values_in(trial.params, study.space)),
                 took(trial),
             ]
         )
-    caption = "Score: of a pruned trial its return so far."
-    return [plain_table(table), line(caption), *rest(records, len(begun))]
+    caption = (
+        "Score: of a pruned trial, which has none, the return at its last checkpoint. A trial's "
+        "number leads to its run in MLflow, while that is served."
+    )
+    return [markdown_table(table), line(caption), *rest(records, len(begun))]
+
+
+def heading(field: str) -> str:
+    """The head of a field's column."""
+    return f"{human(field)} `{field}`"
 
 
 def rest(records: Records, count: int) -> list[Block]:
@@ -261,6 +279,9 @@ def origin_part(records: Records) -> list[Block]:
     ]
     made = [records.parent, *([records.confirmation] if records.confirmation else [])]
     commands = [run.data.tags[COMMAND] for run in made if COMMAND in run.data.tags]
+    commands = [
+        one.replace(str(records.sweep.store.folder), str(records.shown_store)) for one in commands
+    ]
     commands.append(next_step(records, "report"))
     return [
         plain_table(table),

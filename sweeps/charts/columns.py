@@ -15,6 +15,7 @@ from matplotlib.ticker import NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from sweeps.charts.style import human
 from sweeps.study.ranges import Range
 
 
@@ -22,7 +23,7 @@ from sweeps.study.ranges import Range
 class Column:
     """The values of one field, or of the score, in the order of the trials."""
 
-    label: str
+    field: str
     values: list[float]
     """Choices by their index; NaN where the field did nothing."""
     log: bool
@@ -30,6 +31,11 @@ class Column:
     """Names of the choices, by index; None for numbers."""
     searched: tuple[float, float]
     """Both ends of the searched range."""
+
+    @property
+    def label(self) -> str:
+        """The field's name for people, and as it is typed; of the score its name alone."""
+        return f"{human(self.field)}\n{self.field}" if "." in self.field else self.field
 
     @property
     def known(self) -> list[float]:
@@ -59,8 +65,9 @@ def column_of(trials: Sequence[FrozenTrial], range_: Range) -> Column:
     return Column(range_.field, values, log, None, (low, high))
 
 
-def set_x_axis(axes: Axes, column: Column) -> None:
-    """Give the x axis the column's scale, its choices as ticks, and the whole searched range."""
+def set_x_axis(axes: Axes, column: Column, tried: Sequence[float]) -> None:
+    """Give the x axis the column's scale, its choices as ticks, each with how many of the values in
+    `tried` have it, and the whole searched range."""
     if column.log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -68,7 +75,9 @@ def set_x_axis(axes: Axes, column: Column) -> None:
     margin = (high / low) ** 0.05 if column.log else 0.05 * (high - low) or 0.5
     axes.set_xlim(*((low / margin, high * margin) if column.log else (low - margin, high + margin)))
     if column.names is not None:
-        axes.set_xticks(range(len(column.names)), column.names)
+        counts = [sum(value == i for value in tried) for i in range(len(column.names))]
+        names = [f"{name}\n({n})" for name, n in zip(column.names, counts, strict=True)]
+        axes.set_xticks(range(len(names)), names)
 
 
 def heights(column: Column, values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -27,6 +27,6 @@ def seed_curves(points: Sequence[Sequence[tuple[int, float]]], *, env: AnyEnv) -
     solved_line(axes, env)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel("environment steps")
-    axes.set_ylabel(EVAL_RETURN)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.set_ylabel(f"mean return at the checkpoint\n{EVAL_RETURN}")
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
     return figure

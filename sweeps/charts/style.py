@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -20,9 +22,14 @@ COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
 BLUE, ORANGE, SKY, BLACK = COLOURS[0], COLOURS[1], COLOURS[5], COLOURS[6]
 GREY: Final = "#999999"
+SOFT: Final = "#5C5C5C"
+"""Colour of notes within a chart."""
+PALE: Final = "#E4E4E4"
+"""Colour of lines that only guide the eye."""
 WHITE: Final = "#FFFFFF"
-GRADIENT: Final = "viridis"
-"""Colour map of values that have an order, such as the numbers of trials."""
+GRADIENT: Final = ListedColormap(colormaps["viridis"](np.linspace(0.9, 0.0, 256)), "gradient")
+"""Colour map of values that have an order, such as the numbers of trials: the largest are dark, as
+those that matter most must be legible on white."""
 HEAT: Final = "cividis"
 """Colour map of the cells of a table."""
 STYLES: Final = ("-", "--", "-.", ":")
@@ -33,6 +40,16 @@ DPI: Final = 110
 """Resolution of a chart among the artifacts of a run."""
 
 
+SYMBOLS: Final = {
+    "ppo.clip_range": "clip range \u03b5",
+    "ppo.gae_lambda": "GAE \u03bb",
+    "ppo.gamma": "discount \u03b3",
+    "ppo.update_epochs": "update epochs K",
+    "env.id": "environment",
+}
+"""Names of fields for people, where they are more than the field's own words."""
+
+
 def new_figure(width: float, height: float) -> Figure:
     """A new figure without Axes; sizes are in inches."""
     return Figure(figsize=(width, height), layout="constrained")
@@ -41,7 +58,28 @@ def new_figure(width: float, height: float) -> Figure:
 def new_axes(width: float = 8, height: float = 4.2) -> tuple[Figure, Axes]:
     """A new figure and its only Axes; sizes are in inches."""
     figure = new_figure(width, height)
-    return figure, figure.subplots()
+    return figure, plain(figure.subplots())
+
+
+def plain(axes: Axes) -> Axes:
+    """The same Axes without a box: no line above and on the right, and pale ones elsewhere."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GREY)
+    axes.tick_params(color=GREY)
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def human(field: str) -> str:
+    """A field's name for people.
+
+    >>> human("ppo.learning_rate"), human("ppo.clip_range")
+    ('learning rate', 'clip range \u03b5')
+    """
+    return SYMBOLS.get(field, field.rpartition(".")[2].replace("_", " "))
 
 
 def marker_size(usual: float, count: int) -> float:
@@ -54,15 +92,25 @@ def whole_numbers() -> MaxNLocator:
     return MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10])
 
 
-def solved_line(axes: Axes, env: AnyEnv, *, upright: bool = False) -> None:
-    """Draw a thin line at the return that solves the environment, if it has one.
+def solved_line(axes: Axes, env: AnyEnv, *, upright: bool = False, named: bool = True) -> None:
+    """Draw a thin line at the return that solves the environment, if it has one, with its name.
 
     `upright`: returns are on the x axis.
     """
     threshold = threshold_of(env)
-    if threshold is not None:
-        draw = axes.axvline if upright else axes.axhline
-        draw(threshold, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+    if threshold is None:
+        return
+    draw = axes.axvline if upright else axes.axhline
+    draw(threshold, color=GREY, linewidth=1, linestyle=":", zorder=0)
+    if not named:
+        return
+    text = axes.text(1, threshold, f"solved: {threshold:g}", fontsize=8, color=SOFT, ha="right")
+    text.set_verticalalignment("bottom")
+    text.set_transform(axes.get_yaxis_transform())
+    if upright:
+        text.set_position((threshold, 1))
+        text.set_horizontalalignment("center")
+        text.set_transform(axes.get_xaxis_transform())
 
 
 def threshold_of(env: AnyEnv) -> float | None:
