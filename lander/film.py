@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import imageio.v3 as iio
 import numpy as np
@@ -244,7 +244,8 @@ def mp4(frames: Iterable[Image.Image], *, rate: float) -> bytes:
         raise ModuleNotFoundError("an MP4 needs PyAV: pip install '.[video]'", name="av")
     buffer = BytesIO()
     options = {"plugin": "pyav", "extension": ".mp4", "container": "mp4"}
-    with iio.imopen(buffer, "w", **options) as film:
+    with iio.imopen(buffer, "w", **options) as opened:
+        film: Any = opened  # imageio declares only what all its plugins have
         film.init_video_stream("libx264", fps=rate, pixel_format="yuv420p")
         frame = None
         for image in frames:

@@ -6,7 +6,6 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from secrets import randbelow
 
@@ -16,10 +15,10 @@ from lander.terminal import filtered, program, say_rows
 from lander.trust import agree
 from sweeps.cli import (
     DEFAULT_STUDY,
-    GROUP,
     Command,
     add_store,
     add_study,
+    added_commands,
     command_parser,
     exit_code,
     hours,
@@ -59,6 +58,8 @@ def run_arguments(parser: Parser) -> None:
     parser.add_argument("--address", help=address)
     warm_start = "begin a new sweep with the best trials of this one"
     parser.add_argument("--warm-start", metavar="STUDY", help=warm_start)
+    no_report = "do not write the report at the end"
+    parser.add_argument("--no-report", action="store_true", help=no_report)
 
 
 def work_arguments(parser: Parser) -> None:
@@ -144,10 +145,8 @@ def commands_for(argv: Sequence[str]) -> dict[str, Command]:
     takes a moment, if it is none of our own."""
     if COMMANDS.keys() & argv[:1]:
         return COMMANDS
-    every: dict[str, Command] = {}
-    for point in entry_points(group=GROUP):
-        every |= point.load()
-    return COMMANDS | {name: command for name, command in every.items() if name not in COMMANDS}
+    added = added_commands().items()
+    return COMMANDS | {name: command for name, command in added if name not in COMMANDS}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from math import isfinite
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,12 @@ class Command:
     perform: Callable[[argparse.Namespace], int] | None = None
     """What runs it, if another package adds it to `sweeps`; its arguments have those of `add_store`
     among them."""
+
+
+def added_commands() -> dict[str, Command]:
+    """The commands that other packages add to `sweeps`."""
+    tables = (point.load() for point in entry_points(group=GROUP))
+    return {name: command for table in tables for name, command in table.items()}
 
 
 def parse_command(

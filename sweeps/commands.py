@@ -17,6 +17,7 @@ from lander.env import require_limit
 from lander.errors import ConfigError
 from lander.resolve import dead_zones
 from lander.terminal import listed, say, say_rows
+from sweeps.cli import added_commands
 from sweeps.confirm import TRAININGS, minutes_of, seconds_of_training
 from sweeps.doctor.doctor import check_up, doctor
 from sweeps.endings import ending
@@ -25,6 +26,7 @@ from sweeps.hints import hint
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.page import sweep_url
 from sweeps.publish.publish import publish, show_beginning, warn
+from sweeps.record.recorder import tolerated
 from sweeps.reproduce import reproduce
 from sweeps.run.cores import usable_cores
 from sweeps.run.failures import ENOUGH, repeated_failure
@@ -90,7 +92,26 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
     if not finished:
         return 130
     print_end(sweep, args, was_complete=not trials.left)
+    if not args.no_report:
+        write_report(sweep, args)
     return 0 if delivered else 1
+
+
+def write_report(sweep: Sweep, args: argparse.Namespace) -> None:
+    """Let the command `report`, if a package adds one, write the page of a sweep.
+
+    If it cannot, there is a warning: the sweep is published without it.
+    """
+    report = added_commands().get("report")
+    if report is None or report.perform is None or not sweep.read_trials().counted:
+        return
+    warnings = list[str]()
+    with tolerated(warnings, "the report"):
+        report.perform(
+            argparse.Namespace(**{**vars(args), "command": "report", "study": sweep.study.name})
+        )
+    for warning in warnings:
+        warn(warning)
 
 
 def print_end(sweep: Sweep, args: argparse.Namespace, *, was_complete: bool) -> None:

@@ -34,7 +34,13 @@ def python_m(
     environ: Mapping[str, str] | None = None,
 ) -> Completed:
     """Run `python -m MODULE ARGS` to its end, however it ends."""
-    return python("-m", module, *map(str, args), cwd=cwd, environ=environ)
+    return python("-m", *without_report(module, *map(str, args)), cwd=cwd, environ=environ)
+
+
+def without_report(module: str, *args: str) -> list[str]:
+    """A command; a sweep leaves out its report, which takes seconds and has tests of its own."""
+    leaves_out = module == "sweeps" and args[:1] == ("run",)
+    return [module, *args, *(["--no-report"] if leaves_out else [])]
 
 
 def python_c(
@@ -79,7 +85,7 @@ def starting() -> Generator[Start]:
         environ: Mapping[str, str] | None = None,
     ) -> Process:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, args)],
+            [sys.executable, "-m", *without_report(module, *map(str, args))],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -14,7 +14,18 @@ from PIL import Image, ImageDraw
 from analysis.flight import LANDER
 from lander.env import AnyEnv, as_config
 from lander.evaluation import Evaluation, Moment, evaluate, play, random_act_fn
-from lander.film import INK, WIDTH, Pace, can_write_mp4, caption_font, filmed, gif, mp4, pace_of
+from lander.film import (
+    INK,
+    PAPER,
+    WIDTH,
+    Pace,
+    can_write_mp4,
+    caption_font,
+    filmed,
+    gif,
+    mp4,
+    pace_of,
+)
 from lander.seeds import final_seeds
 from sweeps.publish.policies import policy_of
 from sweeps.schema import RETURNS
@@ -25,7 +36,6 @@ MAX_FRAMES: Final = 150
 MAX_BYTES: Final = 1_400_000
 GAP: Final = 6
 """Pixels between two pictures."""
-PAPER: Final = (255, 255, 255)
 TOP: Final = 1.5
 """Height in LunarLander's observations above which the craft is outside the picture."""
 

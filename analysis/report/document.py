@@ -28,8 +28,8 @@ MOST_MARKS: Final = 2_000
 """A drawing with more marks is kept as pixels."""
 DPI: Final = 160
 MIME: Final = {"svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
-NUMBER: Final = re.compile(r"[-+]?\d[\d,.:e%+-]*( \[.*\])?|")
-"""A number, with its interval if it has one, or nothing."""
+NUMBER: Final = re.compile(r"\(?[-+]?\d[\d,.:e%+-]*\)?( \[.*\]| \+- [\d.,]+)?|")
+"""A number, with its interval if it has one, or in brackets, or nothing."""
 LINK: Final = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 """A link in Markdown; its group is what is shown."""
 LONG: Final = 24

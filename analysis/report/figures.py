@@ -212,13 +212,16 @@ def pilots(records: Records) -> Iterator[tuple[str, FrozenTrial, int | None]]:
     """Whose policies are shown: that of the defaults, from their median training; the best policy,
     or before one is published that of the best trial. One policy is shown once."""
     policy, base = records.policy, records.base
-    best, training = records.best, None
+    best, role = records.best, "best"
+    training: int | None = None
     if policy is not None and policy.study == records.name:
         best, training = records.trials.all[policy.trial], policy.training
-    if base is not None and best is not None and base.number != best.number:
+        role = "best policy"
+    if best is None:
+        return
+    if base is not None and base.number != best.number:
         yield "defaults", base, None
-    if best is not None:
-        yield "best, the defaults" if best == base else "best", best, training
+    yield f"{role}, the defaults" if best == base else role, best, training
 
 
 def checked(flights: Sequence[Flight]) -> str:

@@ -61,5 +61,5 @@ for (const table of document.querySelectorAll("table")) {
 function number(text) {
   const clock = /^(\d+):(\d\d)(?::(\d\d))?$/.exec(text);
   if (clock) return clock.slice(1).filter(Boolean).reduce((sum, part) => 60 * sum + Number(part), 0);
-  return parseFloat(text.replaceAll(",", ""));
+  return parseFloat(text.replace(/[(),]/g, ""));
 }

@@ -38,6 +38,7 @@ from lander.files import inside
 from lander.terminal import say
 from sweeps.charts.style import human
 from sweeps.endings import ending
+from sweeps.hints import CHECKOUT
 from sweeps.publish.markdown import line
 from sweeps.schema import REPORT_FOLDER, Ending
 from sweeps.scores import last_return
@@ -68,14 +69,14 @@ FOLDER: Final = "reports"
 
 
 def report(args: argparse.Namespace) -> int:
-    """Write the report of a sweep and print its paths; the exit code."""
+    """Write the report of a sweep and print the page's address; the exit code."""
     quiet()
     store = Store(args.store)
     with collector_paused():  # the records of a large sweep are many objects, and all are kept
         records = read_records(store, args.study)
         require_recorded(store, records.sweep.optuna)  # the report is an artifact of its run
-        for path in write_report(records):
-            print(path)
+        page, _ = write_report(records)
+    print(f"report: {page.resolve().as_uri()}")
     return 0
 
 
@@ -94,14 +95,25 @@ def write_report(records: Records) -> list[Path]:
             (aside / files / picture.file).write_bytes(picture.data)
             if picture.mp4 is not None:
                 (aside / files / picture.file).with_suffix(".mp4").write_bytes(picture.mp4)
-        (aside / f"{name}.html").write_text(as_html(document), encoding="utf-8")
+        (aside / f"{name}.html").write_text(shareable(as_html(document), records), encoding="utf-8")
         markdown = as_markdown(document, files=files)
-        (aside / f"{name}.md").write_text(markdown, encoding="utf-8")
+        (aside / f"{name}.md").write_text(shareable(markdown, records), encoding="utf-8")
         records.sweep.store.runs().log_artifacts(records.sweep.run_id, str(aside), REPORT_FOLDER)
         shutil.rmtree(folder / files, ignore_errors=True)  # a folder cannot be replaced by another
         for path in sorted(aside.iterdir()):
             path.replace(folder / path.name)
     return [folder / f"{name}.html", folder / f"{name}.md"]
+
+
+def shareable(text: str, records: Records) -> str:
+    """Text without the paths of this machine, which recorded commands and errors may name."""
+    store = records.sweep.store.folder
+    names = {str(store.resolve()): str(records.shown_store), str(store): str(records.shown_store)}
+    names |= {str(CHECKOUT): ".", str(Path.home()): "~"}
+    for path, name in names.items():
+        if len(Path(path).parts) > 1 and Path(path).is_absolute():
+            text = text.replace(path, name)
+    return text
 
 
 def compose(records: Records) -> Document:

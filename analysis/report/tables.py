@@ -227,22 +227,29 @@ def trials_part(records: Records) -> list[Block]:
     head = ["trial", "state", "score", "of the budget", *map(heading, study.space), "time"]
     table = [list(map(cell, head))]
     for trial in begun[:LISTED]:
-        value = last_return(trial)
         table.append(
             [
                 linked(records, trial),
                 ending(trial),
-                "" if value is None else f"{value:.1f}",
+                shown_return(trial),
                 f"{max(trial.intermediate_values, default=0) / study.reports:.0%}",
                 *map(cell, values_in(trial.params, study.space)),
                 took(trial),
             ]
         )
     caption = (
-        "Score: of a pruned trial, which has none, the return at its last checkpoint. A trial's "
-        "number leads to its run in MLflow, while that is served."
+        "In brackets: a pruned trial has no score, this is the return at its last checkpoint. A "
+        "trial's number leads to its run in MLflow, while that is served."
     )
     return [markdown_table(table), line(caption), *rest(records, len(begun))]
+
+
+def shown_return(trial: FrozenTrial) -> str:
+    """A trial's score; in brackets the last return of a pruned one, which is no score."""
+    value = last_return(trial)
+    if value is None:
+        return ""
+    return f"({value:.1f})" if ending(trial) == Ending.PRUNED else f"{value:.1f}"
 
 
 def heading(field: str) -> str:
@@ -279,9 +286,6 @@ def origin_part(records: Records) -> list[Block]:
     ]
     made = [records.parent, *([records.confirmation] if records.confirmation else [])]
     commands = [run.data.tags[COMMAND] for run in made if COMMAND in run.data.tags]
-    commands = [
-        one.replace(str(records.sweep.store.folder), str(records.shown_store)) for one in commands
-    ]
     commands.append(next_step(records, "report"))
     return [
         plain_table(table),

@@ -156,7 +156,7 @@ def marks_of(trials: Sequence[FrozenTrial]) -> str:
 
 def importance_dots(table: pd.DataFrame) -> Figure:
     """The table of `importances` as dots with intervals, the most important field on top."""
-    figure, axes = new_axes(8, 0.5 * len(table) + 1.2)
+    figure, axes = new_axes(9, 0.42 * len(table) + 1)
     table = table.iloc[::-1]
     heights = np.arange(len(table))
     low, high = table["low"], table["high"]
@@ -198,13 +198,13 @@ def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEn
         points = axes.scatter(x, y, large, c=numbers, cmap=GRADIENT, vmin=0, vmax=last(complete))
         points.set_gid(marks_of(drawn))
         axes.set_xlabel(column.label)
-        solved_line(axes, env, named=axes is grid.flat[0])
+        solved_line(axes, env, named=axes is grid[0, -1])
         if early and axes is grid.flat[0]:
             figure.legend([crosses], [CROSSES], loc="outside upper left", fontsize=8, frameon=False)
     for axes in grid.flat[len(ranges) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_ylabel(SCORE_LABEL + cut_off(floor, returns))
+        axes.set_ylabel((SCORE_LABEL + cut_off(floor, returns)).replace("; ", "\n"))
     if points is not None and complete:
         bar = figure.colorbar(points, ax=grid, label="trial", pad=0.01, ticks=whole_numbers())
         bar.outline.set_visible(False)
@@ -228,7 +228,7 @@ def last(trials: Sequence[FrozenTrial]) -> int:
 
 def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range]) -> Figure:
     """A line per finished trial across all fields; the best are drawn on top, and dark."""
-    figure, axes = new_axes(1.7 * (len(ranges) + 1) + 1.5, 4.8)
+    figure, axes = new_axes(1.35 * (len(ranges) + 1) + 1, 4.4)
     axes.grid(visible=False)
     complete = finished(trials)
     floor = floor_of(returns_of(complete))

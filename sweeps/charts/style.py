@@ -104,13 +104,13 @@ def solved_line(axes: Axes, env: AnyEnv, *, upright: bool = False, named: bool =
     draw(threshold, color=GREY, linewidth=1, linestyle=":", zorder=0)
     if not named:
         return
-    text = axes.text(1, threshold, f"solved: {threshold:g}", fontsize=8, color=SOFT, ha="right")
-    text.set_verticalalignment("bottom")
-    text.set_transform(axes.get_yaxis_transform())
+    name = f"solved: {threshold:g}"
     if upright:
-        text.set_position((threshold, 1))
-        text.set_horizontalalignment("center")
+        text = axes.text(threshold, 1, name, ha="center", va="bottom", fontsize=8, color=SOFT)
         text.set_transform(axes.get_xaxis_transform())
+    else:
+        text = axes.text(1.01, threshold, name, ha="left", va="center", fontsize=8, color=SOFT)
+        text.set_transform(axes.get_yaxis_transform())
 
 
 def threshold_of(env: AnyEnv) -> float | None:

@@ -110,7 +110,7 @@ def test_a_short_column_rests_on_its_last_picture() -> None:
     assert rows[0].size == (2 + GAP + 2, 2)
 
 
-def test_a_title_has_the_trials_score_beside_which_the_caption_has_this_flights_return(
+def test_a_title_has_the_score_which_is_not_this_flights_return(
     flights: list[Flight],
 ) -> None:
     evaluation = flights[0].evaluation

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from mlflow import MlflowClient
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import analysis.load
 import analysis.report.records
@@ -30,12 +32,13 @@ from analysis.confirm.words import tables, verdict
 from analysis.report.document import Block, Picture, html
 from analysis.report.figures import flights_part, pilots
 from analysis.report.records import Records, read_records
-from analysis.report.report import SECTIONS, compose, write_report
+from analysis.report.report import SECTIONS, compose, outcome, write_report
 from analysis.report.result import brief, next_step, question, result_part, searched
 from analysis.report.tables import budget_part, covered
 from analysis.stats import mean_estimate
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
+from sweeps.hints import CHECKOUT
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.best_policy import publish_best_policy
 from sweeps.publish.markdown import line, plain_table
@@ -70,7 +73,12 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: list[tuple[str, str]] = []
+        self.outside: list[tuple[str, str]] = []
+        """Attributes outside of drawings."""
         self.style = ""
+        self.script = ""
+        self.marks: list[tuple[str, str]] = []
+        """Trial and title of every mark in a chart."""
         self.text: dict[str, str] = {}
         """By section."""
         self.paragraphs: list[str] = []
@@ -83,6 +91,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
+        if "svg" not in self._open:
+            self.outside += [(name, value or "") for name, value in attrs]
+        if ("class", "mark") in attrs:
+            self.marks.append((str(dict(attrs)["data-trial"]), ""))
         if tag not in {"img", "meta", "wbr"}:
             self._open.append(tag)
         tables = self.tables.setdefault(self._section, [])
@@ -101,8 +113,15 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        if "svg" in self._open:
+            if "title" in self._open:
+                trial, title = self.marks[-1]
+                self.marks[-1] = trial, title + data
+            return
         if "style" in self._open:
             self.style += data
+        elif "script" in self._open:
+            self.script += data
         elif "h2" in self._open:
             self._section += data
         else:
@@ -118,8 +137,9 @@ class Page(HTMLParser):
 
 
 def read_plain(markdown: str) -> str:
-    """Without the marks of code and escapes."""
-    return re.sub(r"\\(\W)|`", lambda match: match[1] or "", markdown)
+    """Without the marks of code, links and escapes."""
+    shown = re.sub(r"\[(\d+)\]\(http[^)]*\)", r"\1", markdown)
+    return re.sub(r"\\(\W)|`", lambda match: match[1] or "", shown)
 
 
 def tables_of(markdown: str) -> dict[str, list[list[list[str]]]]:
@@ -208,6 +228,7 @@ def confirmed(swept: Sweep, report: Written) -> Written:
 def test_every_trial_stands_there_with_its_value_as_recorded(swept: Sweep, report: Written) -> None:
     head, *rows = report.page.tables["All trials"][0]
     assert head[:4] == ["trial", "state", "score", "of the budget"]
+    head = [*head[:4], *(name.split()[-1] for name in head[4:])]  # after its name for people
     assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
     for trial, row in zip(swept.read_trials().all, rows, strict=True):
         cells = dict(zip(head, row, strict=True))
@@ -223,30 +244,82 @@ def test_every_trial_stands_there_with_its_value_as_recorded(swept: Sweep, repor
 
 def test_a_field_that_did_nothing_is_not_used(report: Written) -> None:
     head, *lines = report.page.tables["All trials"][0]
-    head_column, bins_column = head.index("policy.head"), head.index("env.bins")
+    head_column, bins_column = head.index("head policy.head"), head.index("bins env.bins")
     used = {(line[head_column], line[bins_column] == "not used") for line in lines}
     assert used == {("categorical", False), ("gaussian", True)}
 
 
-def test_the_page_loads_nothing_and_runs_nothing(report: Written) -> None:
+def test_the_page_loads_nothing_and_runs_only_its_own_script(report: Written) -> None:
     page = report.page
+    run = f"http://127.0.0.1:5000/#/experiments/{report.records.sweep.experiment_id}/runs/"
     for value in page.values("src", "href", "srcset", "poster", "data", "action", "background"):
-        assert value.startswith(("data:image/", "#"))
-    assert page.tags <= {
+        assert value.startswith(("data:image/", "#", run))
+    for value in page.values("xlink:href", "clip-path"):
+        assert value.startswith(("#", "url(#"))
+    digest = b64encode(sha256(page.script.encode()).digest()).decode()
+    (policy,) = [value for value in page.values("content") if "default-src" in value]
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert len(re.findall("<script", report.html)) == 1
+    drawn = {"svg", "g", "path", "use", "defs", "clippath", "rect", "title", "a", "style"}
+    assert page.tags - drawn <= {
+        *("button", "script"),
         *("html", "head", "meta", "title", "style", "body", "nav", "a", "section", "h1", "h2"),
         *("p", "pre", "code", "wbr", "strong", "div", "figure", "figcaption", "img"),
         *("table", "thead", "tbody", "tr", "th", "td"),
     }
-    assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert not [name for name, _ in page.outside if name == "style"]
     assert "url(" not in page.style
     assert "@import" not in page.style
-    assert "default-src 'none'" in " ".join(page.values("content"))
+
+
+def test_what_people_look_for_first_stands_first() -> None:
+    titles = list(SECTIONS)
+    assert titles[:4] == ["Result", "Flights", "Best against the defaults", "History"]
+    assert titles[-3:] == ["Seeds", "Budget and time", "Origin"]
+
+
+def test_every_mark_of_a_trial_says_which_it_is(report: Written) -> None:
+    trials = {trial.number: trial for trial in report.records.counted}
+    assert {int(number) for number, _ in report.page.marks} == set(trials)
+    assert Counter(number for number, _ in report.page.marks)["0"] >= 3  # history, slices, lines
+    for number, title in report.page.marks:
+        first, *parameters = title.split("\n")
+        if int(number) == FAILS:
+            assert first == f"trial {number}: failed"
+        else:
+            assert first == f"trial {number}: score {last_return(trials[int(number)]):.1f}"
+        assert len(parameters) == len(report.records.sweep.study.space)
+        assert parameters[0].startswith("learning rate ")
+
+
+def test_every_trial_leads_to_its_run(report: Written) -> None:
+    runs = {str(trial.user_attrs[RUN_ID]) for trial in report.records.counted}
+    links = [value for value in report.page.values("href") if "/runs/" in value]
+    assert {link.rpartition("/")[2] for link in links} == runs
+
+
+def test_a_page_can_be_shared(report: Written, swept: Sweep) -> None:
+    for text in (report.html, report.markdown):
+        assert str(swept.store.folder) not in text
+        assert str(Path.home()) + "/" not in text
+        assert str(CHECKOUT) not in text
+    assert len(report.html) < 3_000_000
+    assert "prefers-color-scheme: dark" in report.page.style
+    ids = report.page.values("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_a_pruned_trial_has_no_score_in_any_words() -> None:
+    trial = create_trial(state=TrialState.PRUNED, value=12.34, intermediate_values={1: 12.34})
+    assert outcome(trial) == "pruned, 12.3 at its last checkpoint"
 
 
 def test_every_link_within_the_page_leads_somewhere(report: Written) -> None:
     links = [value for value in report.page.values("href") if value.startswith("#")]
-    assert len(links) == 13
-    assert {link.removeprefix("#") for link in links} == set(report.page.values("id"))
+    assert len(links) == len(SECTIONS)
+    assert {link.removeprefix("#") for link in links} <= set(report.page.values("id"))
 
 
 def test_the_words_of_an_error_are_shown_and_never_obeyed(report: Written) -> None:
@@ -255,7 +328,8 @@ def test_the_words_of_an_error_are_shown_and_never_obeyed(report: Written) -> No
     assert r"\<script>" in report.markdown
     outside_code = re.sub(r"```.*?```", "", report.markdown, flags=re.DOTALL)
     assert not re.search(r"(?<!\\)<", outside_code)
-    assert "](http" not in outside_code
+    links = re.findall(r"\]\((http[^)]*)\)", outside_code)
+    assert all(link.startswith("http://127.0.0.1:5000/#/experiments/") for link in links)
 
 
 def test_markdown_has_the_same_tables_and_the_same_text(report: Written) -> None:
@@ -268,18 +342,19 @@ def test_markdown_has_the_same_tables_and_the_same_text(report: Written) -> None
 
 
 def test_pictures_are_the_same_in_the_page_and_beside_the_markdown(report: Written) -> None:
-    inside = [b64decode(uri.partition("base64,")[2]) for uri in report.page.values("src")]
+    film, still = (b64decode(uri.partition("base64,")[2]) for uri in report.page.values("src"))
     names = re.findall(r"!\[.*?\]\((.*?)\)", report.markdown)
-    assert [Path(name).stem for name in names] == [
-        *("history", "importances", "slices", "parallel_coordinates", "curves", "flights")
-    ]
-    assert [(report.folder / name).read_bytes() for name in names] == inside[:-1]
-    assert {path.name for path in (report.folder / "tiny_files").iterdir()} == {
-        Path(name).name for name in names
-    }
-    assert inside[-2].startswith(b"GIF89a")
-    assert inside[-1].startswith(b"\x89PNG")  # of the flights, for paper
-    assert all(report.page.values("alt"))
+    charts = ["history", "importances", "slices", "parallel_coordinates", "curves"]
+    shown = [Path(name).stem for name in names]
+    assert [name for name in shown if name != "comparison"] == ["flights", *charts]
+    assert (report.folder / "tiny_files" / "flights.gif").read_bytes() == film
+    beside = {path.name for path in (report.folder / "tiny_files").iterdir()}
+    assert beside - {"flights.mp4"} == {Path(name).name for name in names}
+    assert film.startswith(b"GIF89a")
+    assert still.startswith(b"\x89PNG")  # of the flights, for paper
+    assert len(report.page.values("alt")) == 2
+    assert len(report.page.values("aria-label")) == len(names) - 1
+    assert all(report.page.values("alt", "aria-label"))
 
 
 def test_nothing_failed_to_be_drawn(report: Written, confirmed: Written) -> None:
@@ -313,17 +388,18 @@ def test_the_box_has_the_best_score_its_interval_and_what_to_type(
     swept: Sweep, report: Written
 ) -> None:
     best = ranked(swept.read_trials().all)[0]
-    box, folder = report.page.text["Result"], swept.store.folder
+    box, check = report.page.text["Result"], report.page.text["Check it and fly it"]
+    assert swept.store.folder.name == "store"
     assert f"Best: trial {best.number}, score {mean_estimate(seed_scores(best))}" in box
     assert "5 trials: 4 finished, 0 pruned, 1 failed." in box
-    assert f"It is not confirmed yet: make confirm STUDY=tiny STORE={folder} measures it." in box
-    assert f"make reproduce STUDY=tiny TRIAL={best.number} STORE={folder}" in box
+    assert "It is not confirmed yet: make confirm STUDY=tiny STORE=store measures it." in box
+    assert f"make reproduce STUDY=tiny TRIAL={best.number} STORE=store" in check
     policy = recorded_policy(swept.optuna)
     assert policy is not None
-    assert f"Best policy: {policy}." in box
-    assert f"models:/tiny@best is the policy of trial-{policy.trial:04d}." in box
-    assert f'set_tracking_uri("sqlite:///{folder}/mlflow.db")' in box
-    assert f"make confirm STUDY=tiny STORE={folder}" in report.page.text["Confirmation"]
+    assert f"Best policy: {policy}." in check
+    assert f"models:/tiny@best is the policy of trial-{policy.trial:04d}." in check
+    assert 'set_tracking_uri("sqlite:///store/mlflow.db")' in check
+    assert "make confirm STUDY=tiny STORE=store" in report.page.text["Confirmation"]
 
 
 def test_a_store_in_its_usual_place_is_not_named(report: Written) -> None:
@@ -390,7 +466,7 @@ def test_a_report_reads_each_kind_of_record_once(
             (analysis.load, "histories"),
         )
     }
-    without_flights = {k: v for k, v in SECTIONS.items() if k != "Flights"}  # four, at most
+    without_flights = {k: v for k, v in SECTIONS.items() if k != "Flights"}  # three, at most
     monkeypatch.setattr(analysis.report.report, "SECTIONS", without_flights)
     compose(read_records(swept.store, "tiny"))
     counts = {name: len(calls) for name, calls in called.items()}
@@ -441,26 +517,27 @@ def test_all_flights_on_the_sheet_share_a_seed_and_return_the_record(
     text = " ".join(report.page.text["Flights"].split())
     assert "One episode, reset seed 2000000, on one clock;" in text
     shown = [role for role, *_ in pilots(report.records)]
-    assert shown[0] == "best policy"
+    assert shown[-1].startswith("best policy")
     assert (
         f"Flown anew from the recorded weights, all final episodes of {', '.join(shown)} returned "
         "what is recorded, to the last bit." in text
     )
 
 
-def test_the_sheet_shows_the_best_policy_and_each_trial_once(report: Written) -> None:
-    records, ranked = report.records, [one.trial for one in report.records.ranked]
-    policy = records.policy
+def test_the_sheet_shows_the_defaults_and_the_best_policy_once(report: Written) -> None:
+    records, policy = report.records, report.records.policy
     assert policy is not None
-    first, *others = pilots(records)
-    assert first == ("best policy", records.trials.all[policy.trial], policy.training)
-    assert {trial.number for _, trial, _ in others}.isdisjoint({policy.trial})
-    before = list(pilots(replace(records, policy=None)))
-    assert before == [
-        ("best", ranked[0], None),
-        ("median", ranked[2], None),
-        ("worst", ranked[3], None),
-    ]
+    base = records.base
+    assert base is not None
+    assert base.number == 0
+    own = ("best policy", records.trials.all[policy.trial], policy.training)
+    if policy.trial == 0:
+        assert list(pilots(records)) == [("best policy, the defaults", *own[1:])]
+    else:
+        assert list(pilots(records)) == [("defaults", base, None), own]
+    other = next(one.trial for one in records.ranked if one.trial.number != 0)
+    before = replace(records, policy=None, ranked=[r for r in records.ranked if r.trial == other])
+    assert list(pilots(before)) == [("best", other, None)]
 
 
 def test_where_it_was_made_comes_from_the_tags(report: Written) -> None:
@@ -483,8 +560,9 @@ def test_a_confirmed_sweep_shows_table_figure_and_verdict(swept: Sweep, confirme
     assert verdict(judgement) in box
     assert verdict(judgement) in confirmed.page.text["Confirmation"]
     assert "confirmation.svg" in confirmed.markdown
-    assert "make reproduce STUDY=tiny@confirm TRIAL=" in box
-    assert "is the policy of trial-000" in box  # the best policy stays what it is
+    check = confirmed.page.text["Check it and fly it"]
+    assert "make reproduce STUDY=tiny@confirm TRIAL=" in check
+    assert "is the policy of trial-000" in check  # the best policy stays what it is
     assert "make confirm" not in confirmed.page.text["Confirmation"]
     assert "python -m sweeps confirm --study tiny" in confirmed.page.text["Origin"]
 
@@ -496,8 +574,7 @@ def test_the_command_prints_both_files_and_leaves_nothing_else(
     (folder / "tiny_files" / "older.png").touch()
     store = str(folder.parent)
     assert main(["report", "--study", "tiny", "--store", store]) == 0
-    printed = capsys.readouterr().out.split()
-    assert printed == [str(folder / "tiny.html"), str(folder / "tiny.md")]
+    assert capsys.readouterr().out == f"report: file://{folder / 'tiny.html'}\n"
     assert sorted(path.name for path in folder.iterdir()) == [
         *("tiny.html", "tiny.md", "tiny_files")
     ]
@@ -546,20 +623,22 @@ def test_a_sweep_of_which_nothing_has_finished_has_a_report(swept: Sweep) -> Non
 def test_a_policy_that_is_missing_is_said_and_the_others_fly(report: Written) -> None:
     records, policy = report.records, report.records.policy
     assert policy is not None
-    others = [role for role, *_ in pilots(records)][1:]
+    *others, role = [role for role, *_ in pilots(records)]
     run = records.sweep.store.runs().get_run(policy.run_id)
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     for weights in artifacts.glob("seed_*/policy.pt"):
         weights.rename(weights.with_suffix(".gone"))
     try:
-        picture, said = flights_part(records)
+        *pictures, said = flights_part(records)
     finally:
         for weights in artifacts.glob("seed_*/policy.gone"):
             weights.rename(weights.with_suffix(".pt"))
-    assert isinstance(picture, Picture)
-    assert picture.alt == "The same episode flown by " + ", ".join([*others, "at random"])
+    for picture in pictures:
+        assert isinstance(picture, Picture)
+        assert picture.alt == "The same episode flown by " + ", ".join(["random actions", *others])
+    assert len(pictures) == len(others)  # at random alone is no comparison
     assert isinstance(said, str)
-    assert said.startswith(f"The best policy, trial {policy.trial}, could not be flown: ")
+    assert said.startswith(f"{role}, trial {policy.trial}, could not be flown: ")
     assert "policy.pt" in said
 
 

@@ -9,14 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.charts.search import drawn_lines, history, parallel_coordinates, slices, thinned
+from sweeps.charts.search import (
+    CROSSES,
+    drawn_lines,
+    history,
+    importance_dots,
+    marks_of,
+    named,
+    parallel_coordinates,
+    slices,
+    thinned,
+)
 from sweeps.charts.seeds import seed_curves
 from sweeps.charts.style import floor_of, marker_size, solved_line
 from sweeps.schema import RETURNS
@@ -79,7 +90,7 @@ def test_the_solved_line_is_that_of_the_environment(env_id: str, line: list[floa
 def test_returns_far_below_zero_are_drawn_as_they_are() -> None:
     for figure in charts(PENDULUM, "Pendulum-v1"):
         assert sorted(points(figure.axes[0])) == sorted(PENDULUM)
-        assert figure.axes[0].get_ylabel() == "score"
+        assert figure.axes[0].get_ylabel() == "score: mean return"
 
 
 def test_one_crash_does_not_flatten_the_chart_and_the_axis_says_so() -> None:
@@ -88,7 +99,8 @@ def test_one_crash_does_not_flatten_the_chart_and_the_axis_says_so() -> None:
     assert floor == -75.0 - (250.0 + 75.0)
     for figure in charts(values, "LunarLander-v3"):
         assert min(points(figure.axes[0])) == floor
-        assert figure.axes[0].get_ylabel() == "score; below -400 drawn there"
+        label = figure.axes[0].get_ylabel().replace("\n", "; ")
+        assert label == "score: mean return; below -400 drawn there"
 
 
 @pytest.mark.parametrize(
@@ -118,16 +130,15 @@ def test_a_trial_pruned_between_trainings_has_its_mean_as_value() -> None:
 
 def test_the_score_axis_and_the_crosses_are_named() -> None:
     some = [*trials([1.0, 2.0]), trial(2, 0.0, pruned=True)]
-    lines = history(some, env="Pendulum-v1").axes[0]
-    legend = lines.get_legend()
-    assert legend is not None
-    assert "pruned: its return so far" in [text.get_text() for text in legend.get_texts()]
+    (legend,) = history(some, env="Pendulum-v1").legends
+    assert CROSSES == "pruned: return at its last checkpoint"
+    assert CROSSES in [text.get_text() for text in legend.get_texts()]
     panels = slices(some, RANGES, env="Pendulum-v1")
     (legend,) = panels.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["pruned: its return so far"]
+    assert [text.get_text() for text in legend.get_texts()] == [CROSSES]
     parallel = parallel_coordinates(some, RANGES).axes[0]
     labels = [label.get_text() for label in parallel.get_xticklabels()]
-    assert labels == [FIELD, "score"]  # the field, not Optuna's 1 - field
+    assert labels == [f"GAE \u03bb\n{FIELD}", "score"]  # the field, not Optuna's 1 - field
 
 
 def test_the_highest_so_far_falls_when_its_repetition_scores_less() -> None:
@@ -179,7 +190,7 @@ def sizes(axes: Axes) -> set[float]:
 
 def test_many_marks_are_smaller_and_few_are_as_they_were() -> None:
     few, many = (trials([float(i % 9) for i in range(count)]) for count in (250, 500))
-    for some, history_size, slice_sizes in ((few, 36.0, {14.0, 22.0}), (many, 18.0, {7.0, 11.0})):
+    for some, history_size, slice_sizes in ((few, 36.0, {16.0, 28.0}), (many, 18.0, {8.0, 14.0})):
         assert sizes(history(some, env="Pendulum-v1").axes[0]) == {history_size}
         assert sizes(slices(some, RANGES, env="Pendulum-v1").axes[0]) == slice_sizes
     assert marker_size(36.0, 10_000) == 2.0  # smaller ones would be invisible
@@ -198,6 +209,59 @@ def test_a_line_per_trial_up_to_500_then_the_best_and_every_nth() -> None:
     assert drawn[399] == 900.0
     assert len(set(drawn)) == 500
     assert thinned(500) == ""
+
+
+def test_the_defaults_and_the_best_are_named() -> None:
+    some = trials([5.0, 1.0, 9.0])
+    assert [(one.number, name) for one, name in named(some)] == [
+        (0, "defaults"),
+        (2, "best, trial 2"),
+    ]
+    texts = [text.get_text() for text in history(some, env="Pendulum-v1").axes[0].texts]
+    assert texts == ["defaults: 5.0", "best, trial 2: 9.0"]
+    assert [name for _, name in named(trials([5.0, 1.0]))] == ["best, trial 0"]
+    assert named([]) == []
+
+
+def test_under_each_choice_stands_how_many_trials_had_it() -> None:
+    bins = Range("env.bins", CategoricalDistribution((3, 5, 7)))
+    some = [
+        create_trial(
+            value=1.0, params={"env.bins": n}, distributions={"env.bins": bins.distribution}
+        )
+        for n in (3, 3, 7)
+    ]
+    axes = slices(some, [bins], env="Pendulum-v1").axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["3\n(2)", "5\n(0)", "7\n(1)"]
+
+
+def test_a_chart_has_no_box_and_names_what_is_solved() -> None:
+    axes = history(trials([5.0, 1.0]), env="CartPole-v1").axes[0]
+    assert not axes.spines["top"].get_visible()
+    assert not axes.spines["right"].get_visible()
+    assert "solved: 475" in [text.get_text() for text in axes.texts]
+
+
+def test_an_importance_is_a_dot_beside_its_interval_not_a_bar() -> None:
+    table = pd.DataFrame(
+        {"share": [0.03, 0.97], "low": [0.01, 0.2], "high": [0.75, 0.99]},
+        index=["ppo.gamma", "env.bins"],
+    )
+    axes = importance_dots(table).axes[0]
+    assert not axes.patches
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "bins\nenv.bins",
+        "discount \u03b3\nppo.gamma",
+    ]
+    (dots,) = (drawn for drawn in axes.collections if isinstance(drawn, PathCollection))
+    assert np.asarray(dots.get_offsets())[:, 0].tolist() == [0.97, 0.03]
+
+
+def test_a_group_of_marks_lists_its_trials_in_order() -> None:
+    some = [trial(4, 1.0), trial(2, 2.0), trial(3, 0.0, pruned=True)]
+    assert marks_of(some) == "trials-4-2-3"
+    drawn = [drawn.get_gid() for drawn in history(some, env="Pendulum-v1").axes[0].collections]
+    assert drawn == ["trials-3", "trials-4-2"]
 
 
 COLOURED = {"color", "c", "fc", "ec", "cmap", "ecolor", "facecolor", "edgecolor", "colors"}

@@ -60,5 +60,5 @@ def test_a_single_choice_stands_in_the_middle_and_a_missing_one_nowhere() -> Non
 
 def test_slices_have_a_panel_per_field() -> None:
     figure = slices(TRIALS, RANGES, env="CartPole-v1")
-    shown = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+    shown = [axes.get_xlabel().split("\n")[1] for axes in figure.axes if axes.get_xlabel()]
     assert shown == [range_.field for range_ in RANGES]

@@ -15,6 +15,7 @@ import pytest
 
 import lander.__main__
 import sweeps.__main__
+import sweeps.cli
 from sweeps.cli import GROUP, Command, add_store
 from sweeps.hints import CHECKOUT
 
@@ -26,7 +27,7 @@ ADDED = PROJECT["entry-points"][GROUP]
 def installed(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
     """The entry points of an installation; the tests run in a checkout as well."""
     points = [EntryPoint(name=name, value=value, group=GROUP) for name, value in ADDED.items()]
-    monkeypatch.setattr(sweeps.__main__, "entry_points", lambda *, group: points)
+    monkeypatch.setattr(sweeps.cli, "entry_points", lambda *, group: points)
     return points
 
 
@@ -82,7 +83,7 @@ def test_another_package_adds_a_command_and_replaces_none(
 
 
 def test_a_command_of_its_own_looks_for_no_other_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps.__main__, "entry_points", pytest.fail)
+    monkeypatch.setattr(sweeps.cli, "entry_points", pytest.fail)
     assert sweeps.__main__.parse(["status"]).command == "status"
 
 
