@@ -264,8 +264,10 @@ MODEL: Final = "policy"
 """The policy as a LoggedModel, which is named after the run."""
 
 BASE_FILE: Final = "base.toml"
-"""Of a sweep, as are the next four: `BASE`, as a file."""
+"""Of a sweep, as are the next five: `BASE`, as a file."""
 BEST_GIF: Final = "best.gif"
+FLIGHTS_GIF: Final = "flights.gif"
+"""Random actions, the defaults and the best policy in one episode."""
 REPORT_FOLDER: Final = "report"
 
 

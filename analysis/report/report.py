@@ -40,7 +40,7 @@ from sweeps.charts.style import human
 from sweeps.endings import ending
 from sweeps.hints import CHECKOUT
 from sweeps.publish.markdown import line
-from sweeps.schema import REPORT_FOLDER, Ending
+from sweeps.schema import FLIGHTS_GIF, REPORT_FOLDER, Ending
 from sweeps.scores import last_return
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store, quiet
@@ -98,7 +98,10 @@ def write_report(records: Records) -> list[Path]:
         (aside / f"{name}.html").write_text(shareable(as_html(document), records), encoding="utf-8")
         markdown = as_markdown(document, files=files)
         (aside / f"{name}.md").write_text(shareable(markdown, records), encoding="utf-8")
-        records.sweep.store.runs().log_artifacts(records.sweep.run_id, str(aside), REPORT_FOLDER)
+        client = records.sweep.store.runs()
+        client.log_artifacts(records.sweep.run_id, str(aside), REPORT_FOLDER)
+        if (aside / files / FLIGHTS_GIF).is_file():  # where `figures` and the UI look for pictures
+            client.log_artifact(records.sweep.run_id, str(aside / files / FLIGHTS_GIF))
         shutil.rmtree(folder / files, ignore_errors=True)  # a folder cannot be replaced by another
         for path in sorted(aside.iterdir()):
             path.replace(folder / path.name)
