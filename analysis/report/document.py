@@ -169,7 +169,7 @@ def drawn(picture: Picture, marks: Mapping[int, Mark]) -> Markup:
     root.set("viewBox", f"0 0 {width} {height}")
     for element in root.iter():
         rename_ids(element, f"{picture.name}-")
-        if element.get("id", "").startswith(f"{picture.name}-{MARKS}-"):
+        if element.get("id", "").startswith(f"{picture.name}-{MARKS}"):
             name_marks(element, marks)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
@@ -188,7 +188,7 @@ def rename_ids(element: ElementTree.Element, prefix: str) -> None:
 def name_marks(group: ElementTree.Element, marks: Mapping[int, Mark]) -> None:
     """Wrap each mark of a group, whose id lists the trials in the order of their marks, in a link
     with a title."""
-    numbers = group.attrib.pop("id").partition(f"{MARKS}-")[2].split("-")
+    _, *numbers = group.attrib.pop("id").partition(MARKS)[2].split("-")
     shapes = {f"{{{SVG}}}use", f"{{{SVG}}}path"}
     parents = [(parent, child) for parent in group.iter() for child in parent]
     drawn_shapes = [

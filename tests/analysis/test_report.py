@@ -23,9 +23,11 @@ import analysis.load
 import analysis.report.records
 import analysis.report.report
 import analysis.stats
+import sweeps.__main__
+import sweeps.commands
 import sweeps.run.objective
 import sweeps.study.study
-from analysis.__main__ import main
+from analysis.__main__ import IN_SWEEPS, main
 from analysis.confirm.judgement import judgement_of
 from analysis.confirm.record import conclude
 from analysis.confirm.words import tables, verdict
@@ -52,7 +54,7 @@ from sweeps.study.ranges import read_range
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.races import begun_race
-from tests.studies import REPORTED, changed
+from tests.studies import REPORTED, TINY, changed
 
 torch.set_num_threads(1)
 quiet()
@@ -255,13 +257,13 @@ def test_the_page_loads_nothing_and_runs_only_its_own_script(report: Written) ->
     for value in page.values("src", "href", "srcset", "poster", "data", "action", "background"):
         assert value.startswith(("data:image/", "#", run))
     for value in page.values("xlink:href", "clip-path"):
-        assert value.startswith(("#", "url(#"))
+        assert value.startswith(("#", "url(#", "data:image/png"))  # a colour bar is pixels
     digest = b64encode(sha256(page.script.encode()).digest()).decode()
     (policy,) = [value for value in page.values("content") if "default-src" in value]
     assert f"script-src 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
     assert len(re.findall("<script", report.html)) == 1
-    drawn = {"svg", "g", "path", "use", "defs", "clippath", "rect", "title", "a", "style"}
+    drawn = {"svg", "g", "path", "use", "defs", "clippath", "rect", "title", "image"}
     assert page.tags - drawn <= {
         *("button", "script"),
         *("html", "head", "meta", "title", "style", "body", "nav", "a", "section", "h1", "h2"),
@@ -515,7 +517,7 @@ def test_all_flights_on_the_sheet_share_a_seed_and_return_the_record(
     report: Written,
 ) -> None:
     text = " ".join(report.page.text["Flights"].split())
-    assert "One episode, reset seed 2000000, on one clock;" in text
+    assert "One episode, reset seed 2000000, on one clock, in real time;" in text
     shown = [role for role, *_ in pilots(report.records)]
     assert shown[-1].startswith("best policy")
     assert (
@@ -783,3 +785,31 @@ def test_as_long_as_trials_are_left_the_best_is_the_best_so_far(
     best = ranked(swept.read_trials().all)[0].number
     assert headline.startswith(f"> **Best so far: trial {best}, score ")
     assert state == "> 8 trials: 4 finished, 0 pruned, 1 failed, 3 waiting."
+
+
+def test_a_sweep_ends_with_its_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, store = tmp_path / "tiny.toml", tmp_path / "store"
+    file.write_text(TINY)
+    monkeypatch.setattr(sweeps.commands, "added_commands", lambda: IN_SWEEPS)
+    run = ["run", "--study", str(file), "--store", str(store), "--workers", "1"]
+    assert sweeps.__main__.main([*run, "--no-report"]) == 0
+    assert not (store / "reports").exists()
+    capsys.readouterr()
+    assert sweeps.__main__.main(run) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    page = store / "reports" / "tiny.html"
+    assert last == f"report: {page.as_uri()}"
+    assert page.is_file()
+    sweep = open_sweep(Store(store), "tiny")
+    shown = {artifact.path for artifact in sweep.store.runs().list_artifacts(sweep.run_id)}
+    assert {"flights.gif", "report"} <= shown
+
+    def torn(_: object) -> int:
+        raise OSError("torn")
+
+    broken = {"report": replace(IN_SWEEPS["report"], perform=torn)}
+    monkeypatch.setattr(sweeps.commands, "added_commands", lambda: broken)
+    assert sweeps.__main__.main(run) == 0
+    assert "sweeps: warning: the report is missing: OSError: torn" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from sweeps.publish.publish import publish
 from sweeps.run.worker import work
 from sweeps.store.store import Store, quiet
 from sweeps.study.study import read_study
+from tests.processes import without_report
 from tests.studies import TINY
 
 quiet()  # again: tests/conftest.py did it before MLflow was imported here
@@ -42,7 +43,8 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 
     def run(*args: str | Path) -> Done:
         capsys.readouterr()
-        code = sweeps.__main__.main([*map(str, args)])
+        _, *words = without_report("sweeps", *map(str, args))
+        code = sweeps.__main__.main(words)
         return Done(code, *capsys.readouterr())
 
     return run

@@ -220,7 +220,7 @@ def said(
     """What `run` prints, to both channels, when its time is up before it begins."""
     file = tmp_path / "x.toml"
     file.write_text(text)
-    where = ["--store", str(store.folder), "--hours", "1e-9"]
+    where = ["--store", str(store.folder), "--hours", "1e-9", "--no-report"]
     assert main(["run", "--study", str(file), *where, *options]) == 0
     printed = capsys.readouterr()
     return printed.out, printed.err

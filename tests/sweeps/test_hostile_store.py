@@ -263,7 +263,7 @@ def test_a_folder_that_is_a_link_is_not_followed(
     (store / folder).symlink_to(victim)
     file = tmp_path / "honest.toml"
     file.write_text(named("honest"))
-    argv = ["run", "--study", str(file), "--workers", "1", "--store", str(store)]
+    argv = ["run", "--no-report", "--study", str(file), "--workers", "1", "--store", str(store)]
     if folder == "reports":
         MAINS["sweeps"]([*argv[:-4], "--workers", "0", "--hours", "0.000001", *argv[-2:]])
         capsys.readouterr()

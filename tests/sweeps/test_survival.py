@@ -56,7 +56,7 @@ def at_work(store: Store) -> dict[int, int]:
 
 def finish(store: Store, study: Path) -> Sweep:
     """Take the sweep up again and bring it to its end."""
-    options = ("--store", str(store.folder), "--workers", "1")
+    options = ("--store", str(store.folder), "--workers", "1", "--no-report")
     assert main(["run", "--study", str(study), *options]) == 0
     return require_whole(store)
 
