@@ -46,12 +46,11 @@ def curves(tables: dict[str, pd.DataFrame], axes: Axes, *, label: str, points: i
 def averaged(
     table: pd.DataFrame, *, points: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps (P,) and the values at them (trainings, P).
+    """Steps (P,) and the values at them (trainings, P), up to the shortest training of the table.
 
-    The points are the recorded ones if all trainings have as many, as they have checkpoints: the
-    k-th value of each, at the mean of their steps, which differ by less than a rollout. Otherwise,
-    as when rollouts differ in size, values are interpolated at `points` equal steps, up to the end
-    of the shortest training.
+    The points are the recorded ones if all trainings have as many, as they have checkpoints, or
+    have theirs at about the same steps: the k-th value of each, at the mean of their steps.
+    Otherwise, as when rollouts differ in size, values are interpolated at `points` equal steps.
     """
     known = table.dropna(subset=["env_steps", "value"])
     x, y = (known[name].to_numpy(dtype="float64") for name in ("env_steps", "value"))
@@ -59,9 +58,11 @@ def averaged(
     trainings = [(x[index], y[index]) for index in rows if len(index) > 1]
     if not trainings:
         return np.empty(0), np.empty((0, 0))
-    if len({len(steps) for steps, _ in trainings}) == 1:
-        each = np.stack([steps for steps, _ in trainings])
-        return each.mean(axis=0), np.stack([values for _, values in trainings])
+    counts = {len(steps) for steps, _ in trainings}
+    common = min(counts)
+    each = np.stack([steps[:common] for steps, _ in trainings])
+    if len(counts) == 1 or 2 * np.ptp(each, axis=0).max() <= np.diff(each).min():
+        return each.mean(axis=0), np.stack([values[:common] for _, values in trainings])
     first = max(steps[0] for steps, _ in trainings)
     last = min(steps[-1] for steps, _ in trainings)
     steps = np.linspace(first, last, points)

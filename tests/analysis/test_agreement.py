@@ -67,7 +67,7 @@ def test_what_matters_most_is_the_same_field_everywhere(mostly_pruned: Sweep) ->
         .axes[0]
         .get_yticklabels()
     )
-    assert labels[-1].get_text() == first  # the bar on top
+    assert labels[-1].get_text().split("\n")[1] == first  # the dot on top
     assert sweep_answers.importance(sweep).sentence.startswith(f"`{first}` has the largest share")
     assert f"`{first}`, which matters most," in sweep_answers.good_values(sweep).sentence
     records = cast(Records, SimpleNamespace(counted=sweep.read_trials().counted, sweep=sweep))
@@ -81,10 +81,9 @@ def test_the_picture_of_importances_has_the_intervals_of_the_table(mostly_pruned
     (axes,) = figures_of(mostly_pruned.study, mostly_pruned.read_trials().counted)[
         "importances"
     ].axes
-    (bars,) = [container for container in axes.containers if hasattr(container, "patches")]
-    widths = [patch.get_width() for patch in bars.patches]
-    assert widths == table["share"].tolist()[::-1]
-    (whiskers,) = axes.collections
+    whiskers, dots = axes.collections
+    values = np.asarray(dots.get_offsets())[:, 0].tolist()
+    assert values == table["share"].tolist()[::-1]
     assert isinstance(whiskers, LineCollection)
     ends = [segment[:, 0].tolist() for segment in whiskers.get_segments()]
     assert np.allclose(ends, table[["low", "high"]].to_numpy()[::-1])
@@ -130,6 +129,13 @@ def test_curves_of_other_rollouts_are_read_at_equal_steps() -> None:
     _, axes = new_axes()
     curves({"both": table(one, other)}, axes, label="return")
     assert axes.get_lines()[0].get_marker() in ("", "None")
+
+
+def test_equally_many_checkpoints_at_other_steps_are_drawn_as_they_are() -> None:
+    """Rollouts of different size: nothing is known between two checkpoints."""
+    steps, values = averaged(table([(8, 1.0), (20, 2.0)], [(16, 3.0), (32, 4.0)]), points=9)
+    assert steps.tolist() == [12, 26]
+    assert values.tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
 def test_a_training_that_ended_early_ends_the_mean_curve() -> None:
