@@ -34,6 +34,14 @@ function hide() {
   for (const mark of marks) mark.classList.remove("same");
 }
 
+// served by `make ui` on another port than the usual one, the page leads to runs on its own
+for (const link of document.querySelectorAll("a[href^='http://127.0.0.1:']")) {
+  if (location.hostname === "127.0.0.1") {
+    const path = link.getAttribute("href").replace(/^http:\/\/[^/]*/, "");
+    link.setAttribute("href", location.origin + path);
+  }
+}
+
 // sorts a table by the column whose head is chosen; numbers by their value, empty cells last
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0];
