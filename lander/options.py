@@ -231,3 +231,22 @@ def describe() -> dict[str, str]:
     for condition in CONDITIONS:
         docs[condition.field] += f" Only with {condition}."
     return docs
+
+
+SYMBOLS: Final = {
+    "ppo.clip_range": "clip range \u03b5",
+    "ppo.gae_lambda": "GAE \u03bb",
+    "ppo.gamma": "discount \u03b3",
+    "ppo.update_epochs": "update epochs K",
+    "env.id": "environment",
+}
+"""Names of fields for people, where they are more than the field's own words."""
+
+
+def human(field: str) -> str:
+    """A field's name for people.
+
+    >>> human("ppo.learning_rate"), human("ppo.clip_range")
+    ('learning rate', 'clip range \u03b5')
+    """
+    return SYMBOLS.get(field, field.rpartition(".")[2].replace("_", " "))

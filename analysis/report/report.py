@@ -35,8 +35,8 @@ from analysis.report.tables import (
     trials_part,
 )
 from lander.files import inside
+from lander.options import human
 from lander.terminal import say
-from sweeps.charts.style import human
 from sweeps.endings import ending
 from sweeps.hints import CHECKOUT
 from sweeps.publish.markdown import line

@@ -14,9 +14,8 @@ from analysis.report.document import Block
 from analysis.report.figures import confirmation_picture
 from analysis.report.records import Records
 from analysis.report.result import brief, next_step, searched, state, values_in
-from lander.options import inactive
+from lander.options import human, inactive
 from lander.seeds import CHOICE_SEED, TEST_SEED, checkpoint_seeds, final_seeds, seed_range
-from sweeps.charts.style import human
 from sweeps.confirm import DEFAULTS
 from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
 from sweeps.publish.markdown import cell, code, line, plain_table

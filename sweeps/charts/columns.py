@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from sweeps.charts.style import human
+from lander.options import human
 from sweeps.study.ranges import Range
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.env import AnyEnv
+from lander.options import human
 from sweeps.charts.columns import Column, column_of, heights, set_x_axis, ticks
 from sweeps.charts.importance import importances, with_last_return
 from sweeps.charts.style import (
@@ -33,7 +34,6 @@ from sweeps.charts.style import (
     at_least,
     cut_off,
     floor_of,
-    human,
     marker_size,
     new_axes,
     new_figure,

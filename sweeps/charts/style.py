@@ -40,16 +40,6 @@ DPI: Final = 110
 """Resolution of a chart among the artifacts of a run."""
 
 
-SYMBOLS: Final = {
-    "ppo.clip_range": "clip range \u03b5",
-    "ppo.gae_lambda": "GAE \u03bb",
-    "ppo.gamma": "discount \u03b3",
-    "ppo.update_epochs": "update epochs K",
-    "env.id": "environment",
-}
-"""Names of fields for people, where they are more than the field's own words."""
-
-
 def new_figure(width: float, height: float) -> Figure:
     """A new figure without Axes; sizes are in inches."""
     return Figure(figsize=(width, height), layout="constrained")
@@ -71,15 +61,6 @@ def plain(axes: Axes) -> Axes:
     axes.grid(axis="y", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     return axes
-
-
-def human(field: str) -> str:
-    """A field's name for people.
-
-    >>> human("ppo.learning_rate"), human("ppo.clip_range")
-    ('learning rate', 'clip range \u03b5')
-    """
-    return SYMBOLS.get(field, field.rpartition(".")[2].replace("_", " "))
 
 
 def marker_size(usual: float, count: int) -> float:
