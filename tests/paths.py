@@ -196,9 +196,9 @@ def commands(folder: Path) -> Iterator[list[str]]:
     """Create the sweep, train its trial, publish it."""
     file, store = folder / f"{NAME}.toml", ["--store", str(folder / "mlruns")]
     file.write_text(STUDY)
-    yield ["run", "--study", str(file), *store, "--hours", "1e-9"]
+    yield ["run", "--study", str(file), *store, "--no-report", "--hours", "1e-9"]
     yield ["work", "--study", NAME, *store]
-    yield ["run", "--study", str(file), *store]
+    yield ["run", "--study", str(file), *store, "--no-report"]
 
 
 def follow_apart(root: Path, thing: str) -> list[str]:

@@ -77,5 +77,6 @@ def test_a_step_counts_once_and_turns_back_if_it_leads_to_a_known_file() -> None
 def test_the_path_of_a_hyperparameter_stays_as_short_as_it_is() -> None:
     stations = follow_apart(ROOT, "ppo.clip_range")
     assert "lander/surrogates.py" in stations
-    # trial_rows and importance do what Optuna's own code did before, covering what it does not
-    assert len(set(stations)) <= 15
+    # trial_rows and importance do what Optuna's own code did before, covering what it does not;
+    # notes shows the value in the trial's description
+    assert len(set(stations)) <= 16

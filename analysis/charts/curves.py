@@ -39,7 +39,8 @@ def curves(tables: dict[str, pd.DataFrame], axes: Axes, *, label: str, points: i
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel("environment steps")
     axes.set_ylabel(label)
-    axes.legend(fontsize=8, loc="best", frameon=False)
+    if axes.get_legend_handles_labels()[0]:  # else matplotlib warns
+        axes.legend(fontsize=8, loc="best", frameon=False)
     return axes
 
 
