@@ -92,6 +92,7 @@ ADDS_fast      := EnvPool
 ADDS_notebooks := nbconvert and a kernel for Jupyter
 ADDS_servers   := a PostgreSQL to test with
 ADDS_test      := pytest, Hypothesis, nbconvert and a kernel for Jupyter
+ADDS_video     := PyAV, which writes films as MP4
 
 $(call with,$(patsubst ADDS_%,%,$(filter ADDS_%,$(.VARIABLES)))): $(STAMP)-%: $(STAMP)
 	@echo 'adding to .venv, once: $(ADDS_$*)'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from math import erfc, sqrt
@@ -245,7 +246,8 @@ def test_defect_11_the_command_line_uses_the_defaults_of_the_config(
     for name, default in flatten(TrainConfig()).items():
         typed = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
         shown = typed.lower() if default is None or isinstance(default, bool) else typed
-        option = help_.split(f"\n  --{name.replace('_', '-')} X")[1].split("\n  --")[0]
+        option = help_.split(f"\n  --{name.replace('_', '-')} X")[1]
+        option = re.split(r"\n  --|\n\n", option)[0]
         assert option.rstrip().endswith(f"[{shown}]")
 
 

@@ -57,7 +57,7 @@ def test_a_moved_store_is_refused_until_its_paths_are_updated(
     shutil.copytree(mini.folder, moved)
     refused = command("trials", "--study", "mini", "--store", moved)
     assert refused.returncode == 2
-    assert f"-m sweeps doctor --store '{moved}' updates its paths" in refused.stderr
+    assert f"sweeps doctor --store '{moved}' updates its paths" in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert command("status", "--store", moved).returncode == 0
 
