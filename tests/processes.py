@@ -23,6 +23,9 @@ ROOT: Final = Path(__file__).parents[1]
 DEADLINE: Final = 300.0
 """Seconds until a condition counts as never met."""
 
+HEADER: Final = ("study ", "searched ", "steps ", "workers ", "store ")
+"""How the lines begin that `sweeps run` prints before it reads any database."""
+
 Completed = subprocess.CompletedProcess[str]
 Process = subprocess.Popen[str]
 

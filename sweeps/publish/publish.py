@@ -143,7 +143,7 @@ def summarise(
     if warnings or WARNING in before.tags:
         tags[WARNING] = "; ".join(warnings)
     new = {name: value for name, value in numbers.items() if before.metrics.get(name) != value}
-    points = points_of(new, step=len(trials.all))
+    points = points_of(new, step=trials.ended)
     client.log_batch(sweep.run_id, points, tags=[RunTag(*tag) for tag in tags.items()])
     describe(client, sweep, board)
     if not trials.running:  # nor resumed meanwhile: that takes the lock held here
@@ -178,7 +178,7 @@ def show_trial(client: MlflowClient, sweep: Sweep, board: Leaderboard, trial: Fr
         shown |= {SHOWN_SCORE: score[SCORE], SHOWN_EXPECTED: f"{likely}, rank {rank}"}
     new = {name: value for name, value in shown.items() if trial.user_attrs.get(name) != value}
     points = points_of(score if SHOWN_SCORE in new else {}, step=0)
-    points += points_of(ranked if SHOWN_EXPECTED in new else {}, step=len(board.trials.all))
+    points += points_of(ranked if SHOWN_EXPECTED in new else {}, step=board.trials.ended)
     tags = [RunTag(NOTE, note)] if SHOWN_NOTE in new else []
     if new:
         client.log_batch(str(trial.user_attrs[RUN_ID]), points, tags=tags)

@@ -35,6 +35,11 @@ class Trials:
         return [trial for trial in self.all if counts(trial)]
 
     @property
+    def ended(self) -> int:
+        """How many have ended, in any way: it only grows, and with it what is known of a sweep."""
+        return sum(trial.state.is_finished() for trial in self.all)
+
+    @property
     def total(self) -> int:
         """How many trials count when the sweep is over."""
         return max(self.budget, len(self.counted))

@@ -27,7 +27,7 @@ from sweeps.sweep import open_sweep
 from tests.cluster.conftest import TOKEN, TRACKING, kept_by
 from tests.cluster.hosts import LIMIT, Host
 from tests.cluster.postgres import Postgres, programs
-from tests.processes import TrackingServer, output_of, until
+from tests.processes import HEADER, TrackingServer, output_of, until
 from tests.studies import MINI, changed
 from tests.sweeps.test_survival import at_work, require_whole
 
@@ -154,13 +154,14 @@ def test_a_host_that_has_seen_nothing_confirms(
     mlflow.pytorch.load_model("models:/mini@best")
 
 
-def test_artifacts_are_with_the_server_and_folders_keep_logs_only(
+def test_artifacts_are_with_the_server_and_folders_keep_logs_and_pages(
     swept: Swept, mlflow_server: TrackingServer
 ) -> None:
     assert len(list(mlflow_server.artifacts.rglob("policy.pt"))) >= TOTAL
     for host in (swept.first, swept.second, swept.third):
         left = {path.relative_to(host.folder) for path in host.folder.rglob("*") if path.is_file()}
-        assert {path.parts[:2] for path in left} <= {("mlruns", "logs"), ("mlruns", "spool")}
+        kept = {("mlruns", folder) for folder in ("logs", "reports", "spool")}
+        assert {path.parts[:2] for path in left} <= kept
         assert {path.name for path in left if "spool" in path.parts} <= {".lock"}
     assert {path.read_text() for path in swept.store.folder.glob("logs/*")} == {""}
 
@@ -231,9 +232,10 @@ def test_a_wrong_address_is_one_line_without_its_password(
     name = {"run": str(study), "work": "mini"}[command]
     assert main([command, "--study", name, "--store", str(tmp_path / "store")]) == code
     output, error = capfd.readouterr()
-    assert (output, error.count("\n")) == ("", 1), error
+    assert all(row.startswith(HEADER) for row in output.splitlines()), output
+    assert error.count("\n") == 1, error
     assert message in error
-    assert server.password not in error
+    assert server.password not in output + error
     gc.collect()  # with the connections of a storage that did not come about
 
 

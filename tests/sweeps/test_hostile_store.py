@@ -32,6 +32,7 @@ from sweeps.publish.ui.application import Application
 from sweeps.publish.ui.server import Server
 from sweeps.store.store import Store
 from sweeps.sweep import open_sweep
+from tests.processes import HEADER
 from tests.sweeps.hostile import ID, MODULE, PATH, Hostile, build, named
 
 CONTROL = re.compile(r"[^\n\x20-\x7e\xa1-\uffff]|[\u202a-\u202e\u2066-\u2069]")
@@ -114,9 +115,6 @@ def test_every_command_that_reads_a_store_is_tried_here() -> None:
     }
     tried = {case[0].split()[1] for case in CASES} | {"notebooks"}
     assert names - tried <= OTHERS
-
-
-HEADER = ("study ", "searched ", "steps ", "workers ", "store ")
 
 
 @pytest.mark.parametrize(("line", "code", "refusal"), CASES, ids=[case[0] for case in CASES])
