@@ -214,7 +214,7 @@ def next_rows(sweep: Sweep, *, workers: int | None) -> Iterator[tuple[str, str]]
     if WINNER not in sweep.optuna.user_attrs:
         yield "check", hint("confirm", folder, study=name)
         yield "", f"is it better, or was it lucky? {confirmation_takes(sweep, workers)}"
-    yield "repeat", f"{hint('reproduce', folder, study=name, trial='best')}"
+    yield "repeat", hint("reproduce", folder, study=name, trial="best")
     yield "", "trains it again, and compares every number bit for bit"
 
 
