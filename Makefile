@@ -33,7 +33,7 @@ with    = $(patsubst %,$(STAMP)-%,$(1))
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:  # half of a .venv is none
 .PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
-        bakeoff bench test test-slow test-wheel test-cluster cluster-demo check format clean
+        bakeoff bench docs test test-slow test-wheel test-cluster cluster-demo check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -88,10 +88,11 @@ ADDS_bench     := Stable-Baselines3 and cmaes
 ADDS_cluster   := Ray and psycopg
 ADDS_dashboard := the dashboard of Optuna
 ADDS_dev       := mypy, ruff, pytest, Ray, a PostgreSQL to test with
+ADDS_docs      := MkDocs and its theme Material
 ADDS_fast      := EnvPool
 ADDS_notebooks := nbconvert and a kernel for Jupyter
 ADDS_servers   := a PostgreSQL to test with
-ADDS_test      := pytest, Hypothesis, nbconvert and a kernel for Jupyter
+ADDS_test      := pytest, Hypothesis, MkDocs, nbconvert and a kernel for Jupyter
 ADDS_video     := PyAV, which writes films as MP4
 
 $(call with,$(patsubst ADDS_%,%,$(filter ADDS_%,$(.VARIABLES)))): $(STAMP)-%: $(STAMP)
@@ -137,6 +138,12 @@ bakeoff: $(call with,bench) ## simulate sweeps on the landscape by every rule, h
 
 bench: $(call with,dev bench fast) ## measure beside Stable-Baselines3 and an earlier commit, on an idle machine, more than an hour: BESIDE=
 	@$(BIN)/python -m tests.bench $(if $(BESIDE),--beside '$(BESIDE)')
+
+docs: export NO_MKDOCS_2_WARNING = 1  # Material is maintained until May 2027
+docs: PORT = 8000
+docs: $(call with,docs) ## build the documentation in site/, or show it on 127.0.0.1 while it is edited: SERVE=1 PORT=8000
+	@$(BIN)/python -m mkdocs $(if $(SERVE),serve --livereload --dev-addr 127.0.0.1:$(PORT),--quiet build)
+	@$(if $(SERVE),,echo 'the documentation begins at site/index.html')
 
 test: $(call with,test) ## run the tests, including one real miniature sweep
 	$(BIN)/python -m pytest -m 'not slow and not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
