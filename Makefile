@@ -1,21 +1,39 @@
 # Every target creates .venv if it is missing, and updates it if its requirements have changed.
 
-STUDY   = lander
-TRIALS  =
+## a study by its name, or your own file
+STUDY = lander
+## how many trials count in all [the study's]
+TRIALS =
+## worker processes [one per usable core]
 WORKERS =
-TRIAL   = best
-TOP     =
+## best, confirmed, or a number
+TRIAL = best
+## how many of the best trials race [4]
+TOP =
+## trainings of a confirmation altogether, at most [40]
 TRAININGS =
-STORE   = mlruns
-NAME    = heads
-BESIDE  = b642153
-PORT    = 5000
-PYTHON  =
-EXTRAS  =
+## folder of the records
+STORE = mlruns
+## a study with points
+NAME = heads
+## commit to measure beside; empty: none
+BESIDE = b642153
+## port on 127.0.0.1; if it is in use, the next free one
+PORT = 5000
+## 1: open a browser
+OPEN =
+## 1: show the documentation while you edit it
+SERVE =
+## the Python that .venv is made with [the first that fits]
+PYTHON =
+## extras of pyproject.toml to install
+EXTRAS =
+## more arguments for the installer
 PIP_ARGS =
 
 OLDEST  := 11
 NEWEST  := 13
+## the installer uv, if it is on the PATH; empty: pip
 UV      := $(shell command -v uv 2>/dev/null)
 BIN     := .venv/bin
 STAMP   := .venv/.installed
@@ -35,9 +53,11 @@ with    = $(patsubst %,$(STAMP)-%,$(1))
 .PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
         bakeoff bench docs test test-slow test-wheel test-cluster cluster-demo check format clean
 
-help: ## list the targets
+help: ## list the targets and the variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
-	@echo "variables: STUDY=$(STUDY) TRIALS= WORKERS= TRIAL=$(TRIAL) TOP= TRAININGS= STORE=$(STORE) PORT=$(PORT) PYTHON= PIP_ARGS="
+	@echo
+	@awk -F ' *:?= *' '/^## / { text = substr($$0, 4) } /^[A-Z_]+ *:?=/ && text { \
+		printf "%-17s %s\n", $$1 "=" ($$2 ~ /^\$$/ ? "" : $$2), text; text = "" }' Makefile
 
 define CREATE_VENV
 fits() {

@@ -145,8 +145,8 @@ def script(shell: str) -> str:
     return completion(parser, "lander", shell)
 
 
-def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
-    """Arguments of the commands that do not start a training."""
+def command_parser(command: str) -> Parser:
+    """The parser of a command that does not start a training."""
     parser = Parser(
         prog=f"{program('lander')} {command}", description=COMMANDS[command], allow_abbrev=False
     )
@@ -163,14 +163,21 @@ def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
         add_trust(parser)
     if command == "random":
         add_fields(parser, ("env.id", "env.time_limit", KWARGS))
-        argv = add_kwargs(parser, argv)
     if command in {"fly", "random"}:
-        parser.add_argument("--episodes", type=between(1, 100_000), default=100, metavar="N")
+        parser.add_argument(
+            "--episodes", type=between(1, 100_000), default=100, metavar="N", help="how many [100]"
+        )
         parser.add_argument(
             "--seed", type=reset_seed, default=FLIGHT_SEED, help=f"first reset seed [{FLIGHT_SEED}]"
         )
         parser.add_argument("--gif", type=Path, help="where to write the first episode")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def parse_command(command: str, argv: Sequence[str]) -> argparse.Namespace:
+    """Arguments of the commands that do not start a training."""
+    parser = command_parser(command)
+    args = parser.parse_args(add_kwargs(parser, argv) if command == "random" else argv)
     if command == "random":
         args.typed = typed_config(None, given_fields(args))
     return args

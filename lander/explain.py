@@ -145,7 +145,7 @@ def alternatives(part: Any, limits: Mapping[str, float]) -> list[str]:
         return [f"list, each a {element}"]
     if arguments:
         return [word for each in arguments for word in alternatives(each, limits)]
-    return [f"{KINDS[part]}{within(**limits)}"]
+    return [KINDS[part] + (within(**limits) if part in (int, float) else "")]
 
 
 def limits_in(rules: Iterable[Any]) -> dict[str, float]:
