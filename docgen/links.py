@@ -23,7 +23,7 @@ CODE = re.compile(
     r"^ *(?P<fence>`{3,}|~{3,}).*?^ *(?P=fence)|(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)",
     re.M | re.S,
 )
-LINK = re.compile(r"""(?<=\]\()[^()\s#]+|(?<=\bsrc=")[^"#]+|(?<=\bhref=")[^"#]+""")
+LINK = re.compile(r"""(?<=\]\()[^()\s]+|(?<=\bsrc=")[^"]+|(?<=\bhref=")[^"]+""")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Tree:
 
     def linked(self, uri: str, markdown: str) -> Iterator[str]:
         """The files out of docs/ that a page needs in the site."""
-        for link in LINK.findall(CODE.sub("", markdown)):
+        for link in links(markdown):
             path = self.resolved(uri, link)
             if path and self.site_uri(path).startswith(f"{SOURCE}/"):
                 yield path
@@ -43,15 +43,17 @@ class Tree:
         """A page whose links to files of the tree point at what they are in the site."""
 
         def moved(hit: re.Match[str]) -> str:
-            path = self.resolved(uri, hit[0])
-            return relpath(self.site_uri(path), PurePosixPath(uri).parent) if path else hit[0]
+            path, (_, *anchor) = self.resolved(uri, hit[0]), hit[0].partition("#")
+            if path is None:
+                return hit[0]
+            return "".join([relpath(self.site_uri(path), PurePosixPath(uri).parent), *anchor])
 
         return outside_code(markdown, lambda text: LINK.sub(moved, text))
 
     def resolved(self, uri: str, link: str) -> str | None:
         """The file of the tree that a link of a page means, or None if there is no such file."""
         page = {shared: path for path, shared in SHARED.items()}.get(uri, join(DOCS, uri))
-        path = normpath(join(PurePosixPath(page).parent, link))
+        path = normpath(join(PurePosixPath(page).parent, link.partition("#")[0]))
         known = not path.startswith(("..", "/")) and (self.root / path).is_file()
         return path if known else None
 
@@ -67,6 +69,11 @@ class Tree:
         language = LANGUAGES.get(PurePosixPath(path).suffix, "text")
         code = (self.root / path).read_text()
         return f"# {path}\n\n`````{{.{language} linenums=1}}\n{code}\n`````\n"
+
+
+def links(markdown: str) -> list[str]:
+    """Every link of a page, and what it shows, with their anchors."""
+    return LINK.findall(CODE.sub("", markdown))
 
 
 def outside_code(markdown: str, change: Callable[[str], str]) -> str:

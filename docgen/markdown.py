@@ -11,7 +11,7 @@ from lander.explain import RUN
 
 TOKEN: Final = re.compile(
     r"(?P<code>`[^`]+`)|(?P<field>(?<![\w./-])[a-z]+(?:[._]\w+)+)|(?P<paper>arXiv:[\d.]+\d)"
-    r"|(?P<special>[\\*_|<>\[\]])"
+    r"|(?P<special>[\\*|<>\[\]])"
 )
 
 
@@ -31,7 +31,7 @@ def token(match: re.Match[str]) -> str:
         case "code":
             return field(word.strip("`"))
         case "field":
-            return field(word) if page_of(word) else word.replace("_", r"\_")
+            return field(word) if page_of(word) else word
         case "paper":
             return f"[{word}](https://arxiv.org/abs/{word.partition(':')[2]})"
         case _:

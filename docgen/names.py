@@ -49,10 +49,10 @@ def names() -> list[Name]:
                 case ast.ClassDef(name=name):
                     yield from documented(statement.body, name)
                 case (
-                    ast.AnnAssign(value=ast.Constant(value=text))
-                    | ast.Assign(value=ast.Constant(value=text))
+                    ast.AnnAssign(value=ast.Constant(value=str(text)))
+                    | ast.Assign(value=ast.Constant(value=str(text)))
                 ):
-                    file = f"{text}.png" if owner == schema.Chart.__name__ else str(text)
+                    file = f"{text}.png" if owner == schema.Chart.__name__ else text
                     yield Name(section[-1], owner, file, docstring(behind))
 
     return list(documented(ast.parse(source).body, ""))

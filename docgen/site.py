@@ -41,6 +41,8 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
+            if name == "class" and "mermaid" in (value or "").split():
+                self.foreign.append("the script that draws mermaid")
             if name == "id" or (tag, name) == ("a", "name"):
                 self.anchors.add(value or "")
             fetched = (tag, name) in FETCHED

@@ -22,23 +22,23 @@ CURVES: Final[dict[str, str]] = {
     "again when it learns to land.",
     EVAL_RETURN: "Mean return of the checkpoint's deterministic episodes. Healthy: ends above 200.",
     EVAL_STD: "Standard deviation over those episodes. Healthy: shrinks at the end.",
-    "loss/policy": "Surrogate, sign turned; with clip: -mean(min(r A, clip(r, 1 - epsilon, 1 + "
-    "epsilon) A)). Healthy: small and noisy around zero; it shows no progress.",
-    VALUE_LOSS: "mean((V - R)^2) / 2, in scaled-reward units. Healthy: jumps when the policy finds "
-    "new rewards, then falls.",
-    "policy/entropy": "Mean entropy of pi(.|s), nats, summed over action dimensions. Healthy: "
+    "loss/policy": "Surrogate, sign turned; with clip: `-mean(min(r A, clip(r, 1 - epsilon, "
+    "1 + epsilon) A))`. Healthy: small and noisy around zero; it shows no progress.",
+    VALUE_LOSS: "`mean((V - R)^2) / 2`, in scaled-reward units. Healthy: jumps when the policy "
+    "finds new rewards, then falls.",
+    "policy/entropy": "Mean entropy of `pi(.|s)`, nats, summed over action dimensions. Healthy: "
     "falls slowly; a cliff means a policy that stopped exploring.",
-    "policy/approx_kl": "mean(r - 1 - log r), an estimate of KL(old || new), the minibatch at "
+    "policy/approx_kl": "`mean(r - 1 - log r)`, an estimate of `KL(old || new)`, the minibatch at "
     "which ppo.kl_stop ended the update included. Healthy: below about 0.05; spikes mean too large "
     "a step.",
-    "policy/clip_fraction": "Share of samples with |r - 1| > epsilon; with ppo.surrogate = clip "
+    "policy/clip_fraction": "Share of samples with `|r - 1| > epsilon`; with ppo.surrogate = clip "
     "only. Healthy: 0.05 to 0.3; zero means that the clip never acts.",
     "policy/kl_coef": "beta of the KL penalty; with ppo.surrogate = kl_adaptive only. Healthy: "
     "settles, within a factor of a few.",
     "policy/gradient_steps": "Gradient steps until the KL divergence ended the update; with "
     "ppo.kl_stop only. Healthy: below K times the minibatches when it acts.",
-    "value/explained_variance": "1 - Var[R - V_old] / Var[R], unless all R are the same. Healthy: "
-    "towards 1; below 0 the critic is worse than a constant.",
+    "value/explained_variance": "`1 - Var[R - V_old] / Var[R]`, unless all R are the same. "
+    "Healthy: towards 1; below 0 the critic is worse than a constant.",
     "time/env_steps_per_second": "Environment steps per second of collecting and updating. "
     "Healthy: flat.",
 }

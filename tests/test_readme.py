@@ -6,91 +6,10 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from lander.metrics import CURVES, FINALS
-from sweeps import schema
-from sweeps.endings import SETTLED, SUPERSEDING
-from sweeps.schema import (
-    BEST_ALIAS,
-    BEST_EXPECTED,
-    BEST_EXPECTED_ERROR,
-    BEST_POLICY_CHOICE,
-    BEST_POLICY_SUCCESS_RATE,
-    BEST_POLICY_TEST,
-    BEST_SCORE,
-    CHOICE_RETURN,
-    CONFIRM_SUFFIX,
-    CONFIRMED_ALIAS,
-    EXPECTED_ERROR,
-    EXPECTED_RETURN,
-    PROMISED_RETURN,
-    RANK,
-    REASON,
-    ROLE,
-    SCORE,
-    SECONDS,
-    SUPERSEDED,
-    TEST_RETURN,
-    TRIALS,
-    VERDICT,
-    Chart,
-    Reason,
-    Role,
-    TimePart,
-    Verdict,
-)
 from sweeps.study.study import find_study, read_study, shipped_studies
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-
-
-CONSTANTS = {value for name, value in vars(schema).items() if name.isupper()}
-PARTS = {CONFIRM_SUFFIX, BEST_ALIAS, CONFIRMED_ALIAS}
-RECORDED = CONSTANTS - PARTS | {f"{chart}.png" for chart in Chart}
-"""But for parts of a study's and a model's name."""
-
-
-def table(section: str, head: str) -> dict[str, str]:
-    """The rows of a table by the name in their first cell, where `version.*` stands for `version.`
-    with something behind it."""
-    text = (
-        README.partition(f"\n### {section}\n")[2].partition(f"\n| {head} |")[2].partition("\n\n")[0]
-    )
-    rows = re.findall(r"^\| `([^`]+)` \|(.*)", text, re.M)
-    assert len(rows) == len(dict(rows)) == text.count("\n") - 1
-    return {name.removesuffix("*"): row for name, row in rows}
-
-
-METRICS = table("Recorded metrics", "metric")
-TAGS = table("Recorded tags and artifacts", "attribute or tag")
-ARTIFACTS = table("Recorded tags and artifacts", "artifact")
-
-
-def test_every_recorded_metric_is_a_row_of_the_table_and_no_other_is() -> None:
-    confirmed = [name for name in vars(schema).values() if str(name).startswith("confirm/")]
-    scores = [SCORE, EXPECTED_RETURN, EXPECTED_ERROR, PROMISED_RETURN, RANK]
-    bests = [BEST_SCORE, BEST_EXPECTED, BEST_EXPECTED_ERROR]
-    flights = [CHOICE_RETURN, TEST_RETURN]
-    policies = [BEST_POLICY_CHOICE, BEST_POLICY_TEST, BEST_POLICY_SUCCESS_RATE]
-    listed = [*CURVES, *FINALS, *scores, *bests, *flights, *policies, *confirmed]
-    assert list(METRICS) == listed
-
-
-def test_every_recorded_name_is_a_row_of_a_table_and_no_other_is() -> None:
-    assert {*METRICS, *TAGS, *ARTIFACTS} - {*CURVES, *FINALS} == RECORDED
-
-
-def test_every_value_of_our_own_is_named_beside_its_tag() -> None:
-    values = {
-        ROLE: Role,
-        REASON: Reason,
-        VERDICT: Verdict,
-        SECONDS: TimePart,
-        SUPERSEDED: SUPERSEDING,
-        TRIALS: (*SETTLED, *SUPERSEDING),
-    }
-    for tag, words in values.items():
-        assert set(re.findall(r"`\.?([^`]+)`", TAGS[tag])) == {*words}
 
 
 def test_every_searched_field_of_the_default_study_is_explained() -> None:
