@@ -2,8 +2,12 @@
 
 Candidates are trained under the same choice seeds, one after another. After a look, those that are
 plainly worse than the leader are out, and what they would have cost goes to the others. The best of
-the candidates besides the base and the base itself are then trained under report seeds, by which
-nothing was chosen: this one comparison is the verdict.
+them and the study's base, which nothing has to choose, are then trained under report seeds: this
+one comparison is the verdict.
+
+It is by ranks: does a training of the winner return more than one of the base more often than not?
+Some configurations crash in one training of ten, and a single crash widens the interval of a mean
+so much that a dozen seeds prove nothing.
 
 A candidate is out if Welch's one-sided t-test against the leader gives a p below LOSS / (rivals x
 looks). Bonferroni over rivals and looks: in all looks together the best candidate is eliminated
@@ -17,12 +21,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite, nan, sqrt
+from math import inf, isfinite, sqrt
 from typing import Final
 
-import scipy
+import scipy  # imports scipy.optimize once it is used
 
-from analysis.stats import welch
+from analysis.stats import chance_error, welch
 
 LEVEL: Final = 0.05
 """Probability that any look at equal finalists proves one of them better, at most."""
@@ -32,6 +36,8 @@ LOSS: Final = 0.1
 """Probability that the best candidate is eliminated, at most."""
 POWER: Final = 0.8
 """Probability with which the smallest difference that is promised is detected."""
+CHOOSING: Final = 3
+"""One in so many trainings may choose, or what the first look takes if that is more."""
 FIRST: Final = 3
 """Choice seeds before anybody can be eliminated."""
 LOOKS: Final = 3
@@ -45,12 +51,12 @@ Scores = Mapping[int, Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long a race may take. Half of it chooses at most, and all the rest measures: in
+    """How long a race may take. A small part of it chooses, and all the rest measures: in
     simulations more choice seeds bring the choice less than they take from the verdict."""
 
     trainings: int = 40
     """All of them together."""
-    choosing: int = 20
+    choosing: int = 40 // CHOOSING
     """Those on choice seeds, at most."""
     first: int = FIRST
     looks: int = LOOKS
@@ -89,16 +95,15 @@ class Course:
         return sum(self.wanted.values())
 
 
-def course_of(scores: Scores, plan: Plan, *, base: int) -> Course:
+def course_of(scores: Scores, plan: Plan) -> Course:
     """The course of a race by the scores of the trainings that have ended.
 
-    It is over when one candidate besides the base is in, or when the trainings for choosing are
-    used up.
+    It is over when one candidate is in, or when the trainings for choosing are used up.
     """
     limit = LOSS / (max(1, len(scores) - 1) * plan.looks)
     wanted, out, seeds = dict.fromkeys(scores, 0), dict[int, Elimination](), 0
     racing = list(scores)
-    while len([one for one in racing if one != base]) > 1:
+    while len(racing) > 1:
         target = plan.first if seeds == 0 else seeds + 1
         cost = (target - seeds) * len(racing)
         if target > plan.first + plan.looks or sum(wanted.values()) + cost > plan.choosing:
@@ -115,13 +120,11 @@ def course_of(scores: Scores, plan: Plan, *, base: int) -> Course:
     return Course(wanted, seeds, out, over=True, order=order)
 
 
-def run_race(
-    train: Callable[[int, int], float], candidates: Sequence[int], plan: Plan, *, base: int
-) -> Course:
+def run_race(train: Callable[[int, int], float], candidates: Sequence[int], plan: Plan) -> Course:
     """The course of a whole race; `train` gives the score of a candidate under a choice seed."""
     scores: dict[int, list[float]] = {one: [] for one in candidates}
     while True:
-        course = course_of(scores, plan, base=base)
+        course = course_of(scores, plan)
         if course.over:
             return course
         for one, wanted in course.wanted.items():
@@ -154,13 +157,6 @@ def p_worse(values: Sequence[float], others: Sequence[float]) -> float:
     return float(scipy.special.stdtr(freedom, gain / error))
 
 
-def p_different(values: Sequence[float], others: Sequence[float]) -> float:
-    """Two-sided p of Welch's test that the means are equal; NaN for a single value."""
-    if min(len(values), len(others)) < 2:
-        return nan
-    return min(1.0, 2 * min(p_worse(values, others), p_worse(others, values)))
-
-
 def level_of(look: int) -> float:
     """The level of a look at the verdict, from 0: they add up to `LEVEL`."""
     return LEVEL * SPENT * (1 - SPENT) ** look
@@ -171,24 +167,36 @@ def report_seeds(plan: Plan, *, used: int) -> int:
     return max(0, plan.trainings - used) // 2
 
 
-def smallest_difference(deviation: float, seeds: int, *, level: float) -> float:
-    """The difference of two means of `seeds` values with this standard deviation that a two-sided
-    test at this level detects with probability `POWER`; infinite for less than two seeds."""
+def smallest_chance(seeds: int, *, level: float) -> float:
+    """The probability that a training of one is better than one of the other which a two-sided test
+    at this level detects with probability `POWER` by `seeds` trainings of each; 1 if none.
+
+    theta - 1/2 = z(1 - level / 2) error(1/2) + z(POWER) error(theta)
+    """
     if seeds < 2:
-        return inf
-    freedom = 2 * (seeds - 1)
-    needed = scipy.special.stdtrit(freedom, 1 - level / 2) + scipy.special.stdtrit(freedom, POWER)
-    return float(needed * deviation * sqrt(2 / seeds))
+        return 1.0
+    needed = scipy.special.ndtri(1 - level / 2) * chance_error(0.5, seeds, seeds)
+
+    def missing(theta: float) -> float:
+        reach = needed + scipy.special.ndtri(POWER) * chance_error(theta, seeds, seeds)
+        return float(theta - 0.5 - reach)
+
+    return float(scipy.optimize.brentq(missing, 0.5, 1.0)) if missing(1.0) > 0 else 1.0
 
 
-def seeds_needed(
-    difference: float, deviation: float, *, level: float, most: int = 1000
-) -> int | None:
-    """How many seeds each of two needs to detect this difference; None beyond `most`."""
+def smallest_difference(deviation: float, seeds: int, *, level: float) -> float:
+    """`smallest_chance` as a difference of means, if scores vary normally with this standard
+    deviation: deviation sqrt(2) z(theta). Infinite if none is detected."""
+    chance = smallest_chance(seeds, level=level)
+    return deviation * sqrt(2) * float(scipy.special.ndtri(chance))
+
+
+def seeds_needed(chance: float, *, level: float, most: int = 1000) -> int | None:
+    """How many seeds each of two needs to detect this `smallest_chance`; None beyond `most`."""
     numbers = range(2, most + 1)
 
     def detected(seeds: int) -> bool:
-        return smallest_difference(deviation, seeds, level=level) <= difference
+        return smallest_chance(seeds, level=level) <= chance
 
-    first = bisect_left(numbers, True, key=detected)  # more seeds detect smaller differences
+    first = bisect_left(numbers, True, key=detected)  # more seeds detect smaller chances
     return numbers[first] if first < len(numbers) else None

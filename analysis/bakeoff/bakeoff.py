@@ -46,7 +46,7 @@ from sweeps.study.study import Study, find_study
 
 SWEEPS: Final = 500
 """Simulated sweeps of each rule."""
-BUDGET: Final = 32.0
+BUDGET: Final = 25.0
 """Whole trainings that each of them costs."""
 STUDY: Final = "lander"
 RESAMPLES: Final = 999

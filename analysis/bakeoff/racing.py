@@ -13,9 +13,6 @@ from analysis.bakeoff.surrogate import Drawn
 from analysis.race import Plan, report_seeds, run_race
 from sweeps.study.space import defaults
 
-BASE = 0
-"""The base's number in the race; the others have the rank that the sweep gave them."""
-
 
 def report(training: Drawn) -> float:
     """The score of a training in a race: the mean of many episodes by which no sweep chose."""
@@ -29,7 +26,7 @@ def winner(sweep: Finished) -> Floats:
 
 @dataclass(frozen=True)
 class RaceAfter:
-    """A sweep, and a race between the `top` best of it and the study's base."""
+    """A sweep, and a race between the `top` best of it, whose winner meets the study's base."""
 
     search: Search
     score: Score
@@ -44,19 +41,18 @@ class RaceAfter:
         order = ranked(sweep, self.recommend(sweep))
         base = defaults(problem.study.space, problem.study.base)
         best = [each for each in (sweep.candidates[i] for i in order) if each.params != base]
-        racing = [Candidate(base, problem.point(base)), *best[: self.top]]
+        racing = best[: self.top]
         plan = replace(Plan(), first=self.first)
 
         def train(number: int, _seed: int) -> float:
             return report(problem.world.train(racing[number].point, rng))
 
-        course = run_race(train, range(len(racing)), plan, base=BASE)
-        chosen = next(number for number in course.order if number != BASE)
+        course = run_race(train, range(len(racing)), plan)
         seeds = report_seeds(plan, used=course.used)
         return [
             replace(
-                racing[number],
-                trainings=[problem.world.train(racing[number].point, rng) for _ in range(seeds)],
+                finalist,
+                trainings=[problem.world.train(finalist.point, rng) for _ in range(seeds)],
             )
-            for number in (chosen, BASE)
+            for finalist in (racing[course.order[0]], Candidate(base, problem.point(base)))
         ]

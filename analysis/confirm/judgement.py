@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from typing import Final
 
 import numpy as np
 
@@ -14,11 +14,10 @@ from analysis.race import (
     Plan,
     course_of,
     level_of,
-    p_different,
     report_seeds,
     seeds_needed,
 )
-from analysis.stats import Estimate, difference, mean_estimate
+from analysis.stats import Estimate, difference, mean_estimate, probability_better
 from lander.env import solved_return
 from sweeps.confirm import (
     DEFAULTS,
@@ -37,6 +36,9 @@ from sweeps.scores import expected, iqm, median_index
 from sweeps.store.store import Store
 from sweeps.study.study import FIRST_CHOICE, FIRST_REPORT
 from sweeps.sweep import open_sweep
+
+EQUAL: Final = 0.5
+"""How often a training of one of two equals is better than one of the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +109,16 @@ class Finalist:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The best candidate besides the base, compared with the base."""
+    """The winner of the race, compared with the study's base."""
 
     rival: Finalist
     base: Finalist
     look: int
     """How many looks at the verdict came before."""
+    chance: Estimate
+    """The probability that a training of the rival is better than one of the base."""
     gain: Estimate
-    """The rival's mean minus the base's."""
-    p: float
+    """The rival's mean minus the base's, with an interval of the same confidence."""
 
     @property
     def level(self) -> float:
@@ -125,21 +128,29 @@ class Comparison:
     @property
     def better(self) -> Finalist | None:
         """The finalist that is proven better; None if neither is. One of whose trainings some have
-        failed never is."""
-        if self.gain.low > 0 and not self.rival.failed:
+        failed never is, nor one whose mean is lower."""
+        if self.contradicts:
+            return None
+        if self.chance.low > EQUAL and not self.rival.failed:
             return self.rival
-        return self.base if self.gain.high < 0 and not self.base.failed else None
+        return self.base if self.chance.high < EQUAL and not self.base.failed else None
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the ranks prove one better whose mean is lower: it fails rarely, but badly."""
+        chance, gain = self.chance, self.gain.value
+        return (chance.low > EQUAL and gain < 0) or (chance.high < EQUAL and gain > 0)
 
     @property
     def seeds_to_decide(self) -> int | None:
-        """Report seeds of each with which the next look would probably prove the difference seen;
-        None if it is proven, if they are too many, or if a failure rules it out."""
+        """Report seeds of each with which the next look would probably prove the chance seen; None
+        if it is proven, if they are too many, or if a failure rules it out."""
         seeds = len(self.rival.finished)
-        if self.better or self.rival.failed or self.base.failed or seeds < 2 or not self.gain.value:
+        failed = self.rival.failed or self.base.failed
+        if self.better or failed or self.contradicts or seeds < 2:
             return None
-        variances = [np.var(one.scores, ddof=1) for one in (self.rival, self.base)]
-        deviation = sqrt(float(np.mean(variances)))
-        needed = seeds_needed(abs(self.gain.value), deviation, level=level_of(self.look + 1))
+        seen = max(self.chance.value, 1 - self.chance.value)
+        needed = seeds_needed(seen, level=level_of(self.look + 1))
         return needed and max(needed, seeds + 1)
 
 
@@ -150,10 +161,12 @@ class Judgement:
     plan: Plan
     course: Course
     standings: tuple[Standing, ...]
-    """The best first, once the race is over."""
+    """Of those that race. The best first, once the race is over."""
+    base: Standing
+    """The study's base, which only runs under report seeds."""
     finalists: tuple[Standing, Standing] | None
-    """The best candidate besides the base, and the base. None before the race is over, and if every
-    other candidate failed."""
+    """The winner of the race, and the base. None before the race is over, and if every candidate
+    failed."""
     final: Comparison | None
     """None before both finalists have a finished training under report seeds."""
     look: int
@@ -168,13 +181,9 @@ class Judgement:
 
     @property
     def shown(self) -> Finalist | None:
-        """The finalist whose numbers are recorded: the confirmed one, or else the one that the
-        choice seeds prefer, as its numbers under report seeds owe nothing to being chosen."""
-        if self.final is None:
-            return None
-        first = next(one for one in self.standings if one in (self.finalists or ()))
-        preferred = self.final.base if first.number == DEFAULTS else self.final.rival
-        return self.confirmed or preferred
+        """The finalist whose numbers are recorded: the confirmed one, or else the winner of the
+        race, as its numbers under report seeds owe nothing to being chosen."""
+        return None if self.final is None else self.confirmed or self.final.rival
 
     @property
     def trainings_to_decide(self) -> int | None:
@@ -189,9 +198,9 @@ def name_of(number: int) -> str:
 
 
 def course_by(candidates: Sequence[Confirmed], plan: Plan) -> Course:
-    """The course of a race by the trainings of its candidates."""
-    scores = {one.number: [training.score for training in one.choice] for one in candidates}
-    return course_of(scores, plan, base=DEFAULTS)
+    """The course of a race by the trainings of its candidates, among whom the base is not."""
+    racing = [one for one in candidates if one.number != DEFAULTS]
+    return course_of({one.number: [each.score for each in one.choice] for one in racing}, plan)
 
 
 def wanted_trainings(race: Race, candidates: Sequence[Confirmed]) -> dict[tuple[int, int], Params]:
@@ -202,7 +211,7 @@ def wanted_trainings(race: Race, candidates: Sequence[Confirmed]) -> dict[tuple[
     wanted = [
         (FIRST_CHOICE + seed, number)
         for seed in range(max(course.wanted.values()))
-        for number in race.candidates
+        for number in course.wanted
         if seed < course.wanted[number]
     ]
     rival = rival_of(course, candidates)
@@ -213,11 +222,11 @@ def wanted_trainings(race: Race, candidates: Sequence[Confirmed]) -> dict[tuple[
 
 
 def rival_of(course: Course, candidates: Sequence[Confirmed]) -> int | None:
-    """The candidate that is compared with the base; None before the race is over, or if every
-    candidate but the base failed."""
+    """The winner of a race, which is compared with the base; None before it is over, or if every
+    candidate failed."""
     failed = {one.number for one in candidates if any(each.failed for each in one.choice)}
-    others = [number for number in course.order if number not in {DEFAULTS, *failed}]
-    return others[0] if course.over and others else None
+    unharmed = [number for number in course.order if number not in failed]
+    return unharmed[0] if course.over and unharmed else None
 
 
 def judge(
@@ -246,11 +255,11 @@ def judge(
         look = looks.index(seeds) if seeds in looks else look
         if all(finished(one) for one in finalists):
             final = compare(*finalists, look=look, threshold=threshold)
-    order = course.order or list(standings)
     return Judgement(
         plan=plan,
         course=course,
-        standings=tuple(standings[number] for number in order),
+        standings=tuple(standings[number] for number in course.order or course.wanted),
+        base=standings[DEFAULTS],
         finalists=finalists,
         final=final,
         look=look,
@@ -260,7 +269,7 @@ def judge(
 
 def standing(candidate: Confirmed, course: Course, *, promise: Expected | None) -> Standing:
     """A candidate's part in a race."""
-    trainings = candidate.choice[: course.wanted[candidate.number]]
+    trainings = candidate.choice[: course.wanted.get(candidate.number, 0)]  # of the base none
     failed = any(training.failed for training in trainings)
     scores = [training.score for training in trainings]
     mean = None if failed or not scores else mean_estimate(scores)
@@ -277,8 +286,9 @@ def compare(rival: Standing, base: Standing, *, look: int, threshold: float | No
     """Two finalists by their trainings under report seeds."""
     level = level_of(look)
     one, other = (finalist(each, level=level, threshold=threshold) for each in (rival, base))
+    chance = probability_better(one.scores, other.scores, confidence=1 - level)
     gain = difference(one.scores, other.scores, confidence=1 - level)
-    return Comparison(one, other, look, gain, p=p_different(one.scores, other.scores))
+    return Comparison(one, other, look, chance, gain)
 
 
 def finalist(standing: Standing, *, level: float, threshold: float | None) -> Finalist:

@@ -11,17 +11,18 @@ from optuna.trial import FrozenTrial
 
 from analysis.confirm.judgement import Judgement
 from analysis.race import (
+    CHOOSING,
     FIRST,
     POWER,
     Plan,
     level_of,
     report_seeds,
     run_race,
+    smallest_chance,
     smallest_difference,
 )
 from lander.errors import ConfigError
 from sweeps.confirm import (
-    DEFAULTS,
     TOP,
     TRAININGS,
     Confirmed,
@@ -52,7 +53,7 @@ def define(
     if confirmation is None or race is None:
         top = TOP if top is None else top
         chosen = candidates(sweep, top=top)
-        plan = plan_of(TRAININGS if trainings is None else trainings, candidates=len(chosen))
+        plan = plan_of(TRAININGS if trainings is None else trainings, candidates=len(chosen) - 1)
         return Race(top, chosen, asdict(plan))
     if top not in (None, race.top):
         raise ConfigError(
@@ -63,7 +64,7 @@ def define(
     if trainings is None or trainings == plan.trainings:
         return race
     if not any(one.report for one in read_candidates(confirmation, race)):
-        return replace(race, plan=asdict(plan_of(trainings, candidates=len(race.candidates))))
+        return replace(race, plan=asdict(plan_of(trainings, candidates=len(race.candidates) - 1)))
     if trainings < plan.trainings:
         raise ConfigError(
             f"the race of {name} has {plan.trainings} trainings, of which some are measured: it "
@@ -73,27 +74,27 @@ def define(
 
 
 def plan_of(trainings: int, *, candidates: int) -> Plan:
-    """The plan of a race of so many candidates, the base among them.
+    """The plan of a race of so many candidates.
 
     Raises:
         ConfigError: the trainings are too few.
     """
-    choosing = FIRST * candidates if candidates > 2 else 0  # one besides the base: no choice
+    choosing = FIRST * candidates if candidates > 1 else 0
     least = max(4, 2 * choosing)
     if trainings < least:
         raise ConfigError(
             f"a race of {candidates} candidates takes at least {least} trainings, got {trainings}: "
             f"give --trainings {least}, or a smaller --top"
         )
-    return Plan(trainings=trainings, choosing=trainings // 2)
+    return Plan(trainings=trainings, choosing=max(choosing, trainings // CHOOSING))
 
 
 def forecast(
     sweep: Sweep, confirmation: Sweep, judgement: Judgement, *, workers: int
 ) -> Iterator[str]:
     """How many trainings are left, how long they take at most, and what they can prove."""
-    plan, candidates = judgement.plan, [row.candidate for row in judgement.standings]
-    names = [row.name for row in judgement.standings]
+    plan, rows = judgement.plan, judgement.standings
+    candidates = [row.candidate for row in (*rows, judgement.base)]
     ended = sum(len(one.choice) + len(one.report) for one in candidates)
     each = seconds_of_training(confirmation) or seconds_of_training(sweep)
     takes = f"{plan.trainings} trainings"
@@ -102,17 +103,30 @@ def forecast(
     if each is not None:
         minutes = minutes_of(plan.trainings - ended, each=each, workers=workers)
         takes += f", at most {minutes} minutes with {workers} workers"
-    yield f"candidates: {', '.join(names)}; {takes}"
+    names = ", ".join(row.name for row in rows)
+    yield f"candidates: {names}; the best of them then meets the base; {takes}"
     seeds, look = least_report_seeds(judgement), judgement.look
     deviation = deviation_in_race(candidates)
     if np.isnan(deviation):
         deviation = deviation_in_sweep(sweep)
-    if deviation > 0:
-        smallest = smallest_difference(deviation, seeds, level=level_of(look))
-        yield (
-            f"{seeds} report seeds each, or more, prove a difference of {smallest:.0f} with power "
-            f"{POWER}, if scores vary over seeds by {deviation:.0f} as so far"
-        )
+    yield proof(seeds, level=level_of(look), deviation=deviation)
+
+
+def proof(seeds: int, *, level: float, deviation: float) -> str:
+    """What so many report seeds of each finalist can prove at this level."""
+    chance = smallest_chance(seeds, level=level)
+    if chance == 1:
+        return f"{seeds} report seeds each can prove nothing: give --trainings more"
+    text = (
+        f"{seeds} report seeds each, or more, prove with power {POWER} what returns more than the "
+        f"base in {chance:.0%} of all pairs of trainings"
+    )
+    if not deviation > 0:
+        return text
+    smallest = smallest_difference(deviation, seeds, level=level)
+    return (
+        f"{text}: {smallest:.0f} on average, if scores vary over seeds by {deviation:.0f} as so far"
+    )
 
 
 def least_report_seeds(judgement: Judgement) -> int:
@@ -120,7 +134,7 @@ def least_report_seeds(judgement: Judgement) -> int:
     plan, course = judgement.plan, judgement.course
     if not course.over:
         numbers = [row.number for row in judgement.standings]
-        course = run_race(lambda *_: 0.0, numbers, plan, base=DEFAULTS)
+        course = run_race(lambda *_: 0.0, numbers, plan)
     return report_seeds(plan, used=course.used)
 
 

@@ -15,7 +15,7 @@ from analysis.confirm.figure import confirmation_figure
 from analysis.confirm.judgement import Comparison, Finalist, Judgement, Standing, judgement_of
 from analysis.confirm.words import legend, prediction, tables, verdict
 from analysis.race import report_seeds
-from analysis.stats import Estimate, probability_better
+from analysis.stats import Estimate
 from lander.errors import ConfigError
 from lander.seeds import TEST_SEED
 from sweeps.charts.style import DPI
@@ -114,8 +114,8 @@ def json_final(final: Comparison) -> dict[str, Any]:
     return {
         "look": final.look,
         "level": final.level,
+        "chance": json_interval(final.chance),
         "gain": json_interval(final.gain),
-        "p": final.p if np.isfinite(final.p) else None,
         "finalists": [
             {
                 "trial": one.number,
@@ -160,7 +160,7 @@ def shown_metrics(judgement: Judgement) -> Mapping[str, float]:
     if shown.success_rate is not None:
         metrics[CONFIRM_SUCCESS_RATE] = shown.success_rate
     if shown is final.rival:
-        metrics[CONFIRM_P_BETTER] = probability_better(shown.scores, final.base.scores).value
+        metrics[CONFIRM_P_BETTER] = final.chance.value
         metrics[CONFIRM_GAIN] = final.gain.value
     if shown.gap is not None:
         metrics[CONFIRM_OPTIMISM_GAP] = shown.gap

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from analysis.confirm.judgement import Comparison, Judgement, Standing
+from analysis.confirm.judgement import EQUAL, Comparison, Judgement, Standing
 from analysis.race import report_seeds
 from analysis.stats import Estimate
 from lander.seeds import CHOICE_SEED, TEST_SEED
@@ -29,7 +29,7 @@ def verdict(judgement: Judgement) -> str:
             f"after {course.seeds} choice seeds."
         )
     if judgement.finalists is None:
-        return "Not confirmed: every candidate but the base failed."
+        return "Not confirmed: every candidate failed."
     rival, _ = judgement.finalists
     if judgement.waiting:
         total = 2 * report_seeds(judgement.plan, used=course.used)
@@ -45,13 +45,11 @@ def verdict(judgement: Judgement) -> str:
 def final_verdict(final: Comparison) -> str:
     """The verdict of a complete race."""
     rival, base = final.rival, final.base
-    over = f"over {len(rival.finished)} report seeds each ({percent(1 - final.level)} interval)"
     if final.better is rival:
-        return f"Confirmed: {rival.name}, better than the base by {final.gain} {over}."
+        return f"Confirmed: {rival.name}, better than the base. {compared(final)}"
     if final.better is base:
-        gain = Estimate(-final.gain.value, -final.gain.high, -final.gain.low)
-        others = f"{rival.name}, the best of the others,"
-        return f"Confirmed: the base, better than {others} by {gain} {over}."
+        others = f"{rival.name}, the winner of the race"
+        return f"Confirmed: the base, better than {others}. {compared(final)}"
     failed = [
         f"{one.failed} of {len(one.standing.candidate.report)} trainings of {one.name}"
         for one in (rival, base)
@@ -59,10 +57,30 @@ def final_verdict(final: Comparison) -> str:
     ]
     if failed:
         return f"Not confirmed: {' and '.join(failed)} failed under report seeds."
-    unproven = f"Not confirmed: {rival.name} minus the base is {final.gain} {over}."
+    return f"Not confirmed. {compared(final)} {outlook(final)}"
+
+
+def compared(final: Comparison) -> str:
+    """The chance and the gain in a sentence, as of the finalist that more often returns more."""
+    first, second, chance, gain = final.rival, final.base, final.chance, final.gain
+    if chance.value < EQUAL:
+        first, second = second, first
+        chance = Estimate(1 - chance.value, 1 - chance.high, 1 - chance.low)
+        gain = Estimate(-gain.value, -gain.high, -gain.low)
+    return (
+        f"A training of {first.name} returns more than one of {second.name} with probability "
+        f"{chance:.2f}, and {gain} more on average ({percent(1 - final.level)} intervals, "
+        f"{len(final.rival.finished)} report seeds each)."
+    )
+
+
+def outlook(final: Comparison) -> str:
+    """What would decide a comparison that proves nobody better."""
+    if final.contradicts:
+        return "Its mean is lower all the same, so neither is called better."
     if final.seeds_to_decide is None:
-        return f"{unproven} To decide that would take more than 1000 seeds each: call them equal."
-    return f"{unproven} If that is the difference, {final.seeds_to_decide} seeds each decide."
+        return "To decide that would take more than 1000 seeds each: call them equal."
+    return f"If that is the probability, {final.seeds_to_decide} seeds each decide."
 
 
 def prediction(judgement: Judgement) -> str:
@@ -157,8 +175,9 @@ def legend() -> str:
         "Each configuration trained anew under seeds that the sweep never used, each training "
         f"flown deterministically on {TEST_EPISODES} episodes: under choice seeds on reset seeds "
         f"{CHOICE_SEED} and up, under report seeds, by which nothing was chosen, on {TEST_SEED} "
-        "and up. Out: Welch's test against the leader, corrected for rivals and looks. Means with "
-        "Student's interval over trainings; those of the finalists hold together. Promised: the "
+        "and up. Out: Welch's test against the leader, corrected for rivals and looks. The "
+        "verdict: Mann and Whitney's test, over trainings. Means with Student's interval over "
+        "trainings; those of the finalists hold together. Promised: the "
         "return in the sweep; expected: the return to expect, with its standard error; optimism "
         "gap: what was promised minus the mean under report seeds."
     )

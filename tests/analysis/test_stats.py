@@ -171,6 +171,20 @@ def test_the_probability_is_the_share_of_pairs_won_with_newcombes_interval(
     assert (observed.low, observed.high) == pytest.approx((low, high), abs=2e-6)
 
 
+@pytest.mark.parametrize("confidence", [0.95, 0.96, 0.992])
+def test_the_interval_leaves_out_one_half_where_mann_and_whitney_reject(confidence: float) -> None:
+    rng = np.random.default_rng(3)
+    rejected = 0
+    for _ in range(200):
+        values, others = rng.normal(0.8, 1, 12).tolist(), rng.normal(0, 1, 12).tolist()
+        test = stats.mannwhitneyu(values, others, method="asymptotic", use_continuity=False)
+        estimate = probability_better(values, others, confidence=confidence)
+        proven = estimate.low > 0.5 or estimate.high < 0.5
+        assert proven == (test.pvalue < 1 - confidence)
+        rejected += proven
+    assert 20 < rejected < 180
+
+
 def test_ten_seeds_wholly_above_ten_others_leave_a_doubt() -> None:
     above, below = [10.0 + i for i in range(10)], [float(i) for i in range(10)]
     won, lost = probability_better(above, below), probability_better(below, above)

@@ -19,7 +19,7 @@ from optuna.trial import TrialState, create_trial
 
 from analysis.__main__ import main
 from analysis.confirm.judgement import judgement_of
-from analysis.confirm.plan import define, forecast, seed_deviation
+from analysis.confirm.plan import define, forecast, proof, seed_deviation
 from analysis.confirm.record import conclude
 from analysis.confirm.run import run_race
 from analysis.confirm.words import verdict
@@ -92,8 +92,8 @@ def swept(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 @pytest.fixture(scope="module")
 def said(swept: Sweep) -> str:
-    """What `make confirm TOP=1 TRAININGS=4` prints."""
-    done = confirm(swept.store.folder, "--top", "1", "--trainings", "4")
+    """What `make confirm TOP=1 TRAININGS=8` prints."""
+    done = confirm(swept.store.folder, "--top", "1", "--trainings", "8")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -162,25 +162,22 @@ def test_a_study_file_cannot_ask_for_the_seeds_of_a_race(seeds: str) -> None:
         read_study(text, source="mini.toml")
 
 
-# a race of two, trained
+# a race of one, trained
 
 
 def test_the_base_and_the_best_are_trained_once_per_report_seed(
     swept: Sweep, confirmation: Sweep
 ) -> None:
     trials = confirmation.read_trials().all
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 8
     best = best_other(swept)
     assert [seed_and_point(trial) for trial in trials] == [
-        (2000, best),
-        (2000, DEFAULTS),
-        (2001, best),
-        (2001, DEFAULTS),
+        (2000 + seed, one) for seed in range(4) for one in (best, DEFAULTS)
     ]
     assert trials[0].params == trials[2].params == swept.read_trials().all[best].params
     seeds = [trial_seeds(trial, confirmation.study) for trial in trials]
     first, second = (confirmation_seed(STUDY.settings.seed, index) for index in (2000, 2001))
-    assert seeds == [[first], [first], [second], [second]]
+    assert seeds[:4] == [[first], [first], [second], [second]]
 
 
 def test_a_training_is_recorded_under_its_seed_and_scored_on_test_episodes(
@@ -204,7 +201,9 @@ def test_the_judgement_is_printed_and_recorded(
 ) -> None:
     judgement = judgement_of(swept.store, "mini")
     assert verdict(judgement) in said
-    assert f"candidates: the base, trial {best_other(swept)}; 4 trainings, at most " in said
+    assert (
+        f"candidates: trial {best_other(swept)}; the best of them then meets the base; 8 " in said
+    )
     files = {artifact.path for artifact in client.list_artifacts(confirmation.run_id)}
     assert {"confirm.md", "confirm.json", "confirm.png", "winner.gif"} <= files
     path = client.download_artifacts(confirmation.run_id, "confirm.json", str(tmp_path))
@@ -223,7 +222,7 @@ def test_the_judgement_is_printed_and_recorded(
     assert run.info.status == "FINISHED"
     assert judgement.shown is not None
     assert run.data.metrics["confirm/mean"] == judgement.shown.mean.value
-    assert read_looks(confirmation) == [2]
+    assert read_looks(confirmation) == [4]
 
 
 def test_pictures_and_table_of_the_confirmation_are_copied_too(
@@ -255,7 +254,7 @@ def test_of_one_that_is_done_nothing_is_trained_again(
     assert verdict(judgement_of(swept.store, "mini")) in said
     assert "candidates: " not in said
     assert len(confirmation.read_trials().all) == count
-    assert read_looks(confirmation) == [2]  # the same look again
+    assert read_looks(confirmation) == [4]  # the same look again
 
 
 def registered(client: MlflowClient) -> str | None:
@@ -264,6 +263,9 @@ def registered(client: MlflowClient) -> str | None:
         return client.get_model_version_by_alias("mini", CONFIRMED_ALIAS).run_id
     except MlflowException:
         return None
+
+
+BADLY, WELL = [10.0, 11.0, 12.0, 13.0], [250.0, 251.0, 252.0, 253.0]
 
 
 def rescored(monkeypatch: pytest.MonkeyPatch, best: Sequence[float], base: Sequence[float]) -> None:
@@ -285,25 +287,25 @@ def test_the_alias_exists_only_while_something_is_proven(
     swept: Sweep, confirmation: Sweep, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = best_other(swept)
-    rescored(monkeypatch, best=[250.0, 251.0], base=[10.0, 11.0])
+    rescored(monkeypatch, best=WELL, base=BADLY)
     _, outcome = conclude(swept.store, "mini")
     assert outcome.startswith(f"models:/mini@confirmed is the policy of trial {best}'s median")
-    trial = confirmation.read_trials().all[0]  # of two the worse
+    trial = confirmation.read_trials().all[2]  # the second of four: of the middle two the worse
     assert registered(client) == trial.user_attrs[RUN_ID]
     version = client.get_model_version_by_alias("mini", CONFIRMED_ALIAS)
-    assert f"Confirmed: trial {best}, better than the base by 240.0 [" in str(version.description)
+    assert f"Confirmed: trial {best}, better than the base. A training" in str(version.description)
     assert open_sweep(swept.store, "mini").optuna.user_attrs[WINNER] == best
     assert client.get_run(confirmation.run_id).data.tags[WINNER] == str(best)
     assert find_trial(swept.optuna, "confirmed").number == best
     status = python_m("sweeps", "status", "--store", swept.store.folder)
     assert f"confirmed: trial {best}" in status.stdout
 
-    rescored(monkeypatch, best=[10.0, 11.0], base=[250.0, 251.0])
+    rescored(monkeypatch, best=BADLY, base=WELL)
     conclude(swept.store, "mini")
     assert open_sweep(swept.store, "mini").optuna.user_attrs[WINNER] == DEFAULTS
-    assert registered(client) == confirmation.read_trials().all[1].user_attrs[RUN_ID]
+    assert registered(client) == confirmation.read_trials().all[3].user_attrs[RUN_ID]
 
-    rescored(monkeypatch, best=[10.0, 11.0], base=[11.0, 10.0])
+    rescored(monkeypatch, best=BADLY, base=BADLY[::-1])
     _, outcome = conclude(swept.store, "mini")
     assert outcome == "models:/mini@confirmed is removed: it is no longer confirmed"
     assert registered(client) is None
@@ -319,7 +321,7 @@ def test_a_confirmation_needs_no_picture_but_an_alias_needs_a_policy(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rescored(monkeypatch, best=[250.0, 251.0], base=[10.0, 11.0])
+    rescored(monkeypatch, best=WELL, base=BADLY)
     monkeypatch.setattr("analysis.confirm.record.LANDING_GIF", "nothing.gif")
     for _ in range(2):  # it can be repeated
         assert conclude(swept.store, "mini")[1].startswith("models:/mini@confirmed is the policy")
@@ -345,7 +347,7 @@ def test_a_confirmation_needs_no_picture_but_an_alias_needs_a_policy(
         (["--study", "other"], "unknown study in"),
         (["--study", "mini@confirm"], "mini@confirm is a confirmation itself: give mini"),
         (["--study", "mini", "--top", "2"], "the race of mini began with its best 1"),
-        (["--study", "mini", "--trainings", "3"], "the race of mini has 4 trainings"),
+        (["--study", "mini", "--trainings", "3"], "the race of mini has 8 trainings"),
         (["--study", "mini", "--seeds", "3"], "--seeds: was replaced by --trainings"),
     ],
 )
@@ -400,42 +402,43 @@ def test_tuned_defaults_outside_the_space_do_not_race(quick: Sweep) -> None:
     assert sorted(candidates(quick, top=1)) == [DEFAULTS, 3]
 
 
-@pytest.mark.parametrize(("top", "least"), [(1, 4), (2, 18), (3, 24)])
+@pytest.mark.parametrize(("top", "least"), [(1, 4), (2, 12), (3, 18)])
 def test_a_race_takes_some_trainings_at_least(quick: Sweep, top: int, least: int) -> None:
     with pytest.raises(ConfigError, match=f"takes at least {least} trainings, got {least - 1}"):
         define(quick, None, top=top, trainings=least - 1)
     assert "mini@confirm" not in quick.store.study_names()
-    assert Plan(**define(quick, None, top=top, trainings=least).plan).choosing == least // 2
+    assert (
+        Plan(**define(quick, None, top=top, trainings=least).plan).choosing
+        == {4: 1, 12: 6, 18: 9}[least]
+    )
 
 
-# a race of three, ended by scores instead of trainings
+# a race of two, ended by scores instead of trainings
 
 
 def test_candidates_race_and_the_winner_meets_the_base_under_report_seeds(quick: Sweep) -> None:
     confirmation = begun_race(quick.store, "mini", top=2, trainings=20)
-    first = end_stage(confirmation, steady({0: 10.0, 3: 40.0, 2: 200.0}))
-    assert first == [(1000 + seed, one) for seed in range(3) for one in (0, 3, 2)]
+    first = end_stage(confirmation, steady({3: 40.0, 2: 200.0}))
+    assert first == [(1000 + seed, one) for seed in range(3) for one in (3, 2)]
     judgement = judgement_of(quick.store, "mini")
-    assert [row.number for row in judgement.standings] == [2, 3, 0]
-    assert sorted(judgement.course.out) == [0, 3]
+    assert [row.number for row in judgement.standings] == [2, 3]
+    assert sorted(judgement.course.out) == [3]
     configs = [trial_configs(trial, confirmation.study) for trial in confirmation.read_trials().all]
-    assert [config.final_seeds for (config,) in configs] == ["choice"] * 9 + ["test"] * 10
-    assert conclude(quick.store, "mini")[1].startswith("10 trainings are missing: run the same")
+    assert [config.final_seeds for (config,) in configs] == ["choice"] * 6 + ["test"] * 14
+    assert conclude(quick.store, "mini")[1].startswith("14 trainings are missing: run the same")
     assert read_looks(confirmation) == []
     second = end_stage(confirmation, steady({0: 10.0, 2: 200.0}))
-    assert second == [(2000 + seed, one) for seed in range(5) for one in (2, 0)]
+    assert second == [(2000 + seed, one) for seed in range(7) for one in (2, 0)]
     assert confirmation.read_trials().left == 0
     assert verdict(judgement_of(quick.store, "mini")).startswith("Confirmed: trial 2, better than")
 
 
 def test_the_race_goes_on_among_those_that_are_in(quick: Sweep) -> None:
-    confirmation = begun_race(quick.store, "mini", top=3, trainings=30)
-    wild = {1: [1.0, 300.0, 200.0, 1.0], 2: [300.0, 1.0, 220.0, 1.0], 3: [100.0, 100.1, 100.2]}
-    wild[0] = [400.0, 401.0, 400.5, 400.0]
+    confirmation = begun_race(quick.store, "mini", top=3, trainings=36)
+    wild = {1: [290.0, 300.0, 310.0, 1.0], 2: [291.0, 301.0, 311.0, 1.0], 3: [1.0, 2.0, 3.0]}
     end_stage(confirmation, lambda index, one: wild[one][index - 1000])
     assert sorted(judgement_of(quick.store, "mini").course.out) == [3]
     assert end_stage(confirmation, lambda index, one: wild[one][index - 1000]) == [
-        (1003, 0),
         (1003, 2),
         (1003, 1),
     ]
@@ -470,14 +473,14 @@ def test_before_anything_is_measured_fewer_trainings_may_be_asked_for(quick: Swe
     begun_race(quick.store, "mini", top=2, trainings=20)
     assert require_race(confirmation).plan == {
         "trainings": 20,
-        "choosing": 10,
+        "choosing": 6,
         "first": 3,
         "looks": 3,
     }
     end_stage(confirmation, steady({0: 10.0, 3: 40.0, 2: 200.0}))
-    assert confirmation.read_trials().left == 10
+    assert confirmation.read_trials().left == 14
     begun_race(quick.store, "mini", top=2, trainings=18)
-    assert confirmation.read_trials().left == 8  # the others are withdrawn
+    assert confirmation.read_trials().left == 12  # the others are withdrawn
 
 
 def test_candidates_stay_whatever_the_sweep_does_later(quick: Sweep) -> None:
@@ -502,7 +505,7 @@ def test_two_commands_that_fill_a_race_enqueue_each_training_once(quick: Sweep) 
     confirmation = begun_race(quick.store, "mini", top=2, trainings=20)
     begun_race(quick.store, "mini", top=2, trainings=20)
     trials = given(confirmation.read_trials().counted)
-    assert len(trials) == len({seed_and_point(trial) for trial in trials}) == 9
+    assert len(trials) == len({seed_and_point(trial) for trial in trials}) == 6
 
 
 class Nobody:
@@ -565,10 +568,9 @@ def test_an_elimination_is_said_once(
     monkeypatch.setattr("analysis.confirm.run.run_trials_left", train)
     assert run_race(confirmation, Nobody(), workers=1)
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("candidates: the base, trial 3, trial 2; 20 trainings")
-    assert said[1:] == [
-        "out after 3 choice seeds: trial 3, 41.0 against 201.0 of trial 2, p 2e-09 < 0.017",
-        "out after 3 choice seeds: the base, 11.0 against 201.0 of trial 2, p 1e-09 < 0.017",
+    assert said[0].startswith("candidates: trial 3, trial 2; the best of them then meets the base;")
+    assert said[2:] == [
+        "out after 3 choice seeds: trial 3, 41.0 against 201.0 of trial 2, p 2e-09 < 0.033",
     ]
 
 
@@ -578,18 +580,32 @@ def test_an_elimination_is_said_once(
 def test_time_and_power_are_said_beforehand(quick: Sweep) -> None:
     confirmation = begun_race(quick.store, "mini", top=2, trainings=20)
     judgement = judgement_of(quick.store, "mini")
-    (line,) = forecast(quick, confirmation, judgement, workers=2)
-    assert line.startswith("candidates: the base, trial 3, trial 2; 20 trainings, at most ")
+    first, second = forecast(quick, confirmation, judgement, workers=2)
+    meets = "candidates: trial 3, trial 2; the best of them then meets the base; "
+    assert first.startswith(f"{meets}20 trainings, at most ")
+    proven = (
+        "7 report seeds each, or more, prove with power 0.8 what returns more than the base in "
+    )
+    assert second == f"{proven}90% of all pairs of trainings"
     end_stage(confirmation, lambda index, one: {0: 10.0, 2: 20.0, 3: 30.0}[one] + 40 * (index % 2))
     judgement = judgement_of(quick.store, "mini")
     first, second = forecast(quick, confirmation, judgement, workers=2)
-    assert "; 11 of 20 trainings are left, at most " in first
-    # three groups of x, x + 40, x: deviation sqrt(1067 / 2); (20 - 9) // 2 report seeds each
-    # t(0.98, 8) + t(0.8, 8) = 2.4490 + 0.8889; times 23.09 sqrt(2 / 5)
+    assert first.startswith(f"{meets}14 of 20 trainings are left, at most ")
+    # two groups of x, x + 40, x: deviation sqrt(1067 / 2) = 23.09
     assert second == (
-        "5 report seeds each, or more, prove a difference of 49 with power 0.8, if scores vary "
-        "over seeds by 23 as so far"
+        f"{proven}90% of all pairs of trainings: 42 on average, if scores vary over seeds by 23 as "
+        "so far"
     )
+
+
+def test_a_race_too_short_to_prove_anything_says_so() -> None:
+    """Three above three others is no proof: z(0.98) error(1/2) = 2.0537 sqrt(7 / 108) > 1/2."""
+    said = [proof(seeds, level=0.04, deviation=1.0) for seeds in (0, 3, 4)]
+    assert said[:2] == [
+        "0 report seeds each can prove nothing: give --trainings more",
+        "3 report seeds each can prove nothing: give --trainings more",
+    ]
+    assert said[2].startswith("4 report seeds each, or more, prove with power 0.8")
 
 
 def test_the_deviation_is_pooled_over_groups() -> None:
@@ -642,8 +658,8 @@ def test_an_interrupted_race_says_where_it_stands_and_how_to_resume(
     options = ("--study", "mini", "--store", str(store.folder), "--top", "2", "--trainings", "20")
     assert main(["confirm", *options]) == 130
     said = capsys.readouterr().out
-    assert "The race is on: 3 of 3 candidates are in after 0 choice seeds." in said
-    assert said.endswith("8 trainings are missing: run the same command to resume\n")
+    assert "The race is on: 2 of 2 candidates are in after 0 choice seeds." in said
+    assert said.endswith("5 trainings are missing: run the same command to resume\n")
     run_id = open_sweep(store, "mini@confirm").run_id
     assert store.runs().get_run(run_id).info.status == "KILLED"
 
