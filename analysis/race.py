@@ -157,6 +157,11 @@ def p_worse(values: Sequence[float], others: Sequence[float]) -> float:
     return float(scipy.special.stdtr(freedom, gain / error))
 
 
+def trainings_to_choose(trainings: int, *, candidates: int, first: int = FIRST) -> int:
+    """How many trainings of a race choose at most: one in `CHOOSING`, or the first look of all."""
+    return max(first * candidates if candidates > 1 else 0, trainings // CHOOSING)
+
+
 def level_of(look: int) -> float:
     """The level of a look at the verdict, from 0: they add up to `LEVEL`."""
     return LEVEL * SPENT * (1 - SPENT) ** look

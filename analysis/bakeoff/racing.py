@@ -10,7 +10,7 @@ from analysis.bakeoff.estimate import Finished, Recommend, ranked
 from analysis.bakeoff.process import Floats
 from analysis.bakeoff.simulate import Candidate, Problem, Score, Search
 from analysis.bakeoff.surrogate import Drawn
-from analysis.race import Plan, report_seeds, run_race
+from analysis.race import Plan, report_seeds, run_race, trainings_to_choose
 from sweeps.study.space import defaults
 
 
@@ -42,7 +42,9 @@ class RaceAfter:
         base = defaults(problem.study.space, problem.study.base)
         best = [each for each in (sweep.candidates[i] for i in order) if each.params != base]
         racing = best[: self.top]
-        plan = replace(Plan(), first=self.first)
+        total = Plan().trainings
+        choosing = trainings_to_choose(total, candidates=len(racing), first=self.first)
+        plan = Plan(total, choosing, first=self.first)
 
         def train(number: int, _seed: int) -> float:
             return report(problem.world.train(racing[number].point, rng))

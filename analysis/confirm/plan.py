@@ -11,7 +11,6 @@ from optuna.trial import FrozenTrial
 
 from analysis.confirm.judgement import Judgement
 from analysis.race import (
-    CHOOSING,
     FIRST,
     POWER,
     Plan,
@@ -20,6 +19,7 @@ from analysis.race import (
     run_race,
     smallest_chance,
     smallest_difference,
+    trainings_to_choose,
 )
 from lander.errors import ConfigError
 from sweeps.confirm import (
@@ -79,14 +79,13 @@ def plan_of(trainings: int, *, candidates: int) -> Plan:
     Raises:
         ConfigError: the trainings are too few.
     """
-    choosing = FIRST * candidates if candidates > 1 else 0
-    least = max(4, 2 * choosing)
+    least = max(4, 2 * FIRST * candidates if candidates > 1 else 0)
     if trainings < least:
         raise ConfigError(
             f"a race of {candidates} candidates takes at least {least} trainings, got {trainings}: "
             f"give --trainings {least}, or a smaller --top"
         )
-    return Plan(trainings=trainings, choosing=max(choosing, trainings // CHOOSING))
+    return Plan(trainings, trainings_to_choose(trainings, candidates=candidates))
 
 
 def forecast(

@@ -222,7 +222,7 @@ def settle(sweep: Sweep, confirmation: Sweep, judgement: Judgement) -> str:
     if confirmed is None:
         outcome = "is removed: it is no longer confirmed" if removed else "does not exist"
         return f"{alias} {outcome}"
-    return f"{alias} is the policy of {confirmed.name}'s median training under report seeds"
+    return f"{alias} is the policy of the median training of {confirmed.name} under report seeds"
 
 
 def swept_trial(sweep: Sweep, finalist: Finalist | None) -> int | None:
