@@ -149,9 +149,9 @@ reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STU
 doctor: $(STAMP) ## check a store, and repair what is wrong with it: STORE=
 	@$(SWEEPS) doctor --store '$(STORE)'
 
-figures: $(STAMP) ## update the pictures in README from a sweep: STUDY= STORE=
+figures: $(STAMP) ## update the pictures and tables of README and docs from a sweep: STUDY= STORE=
 	@$(SWEEPS) figures --study '$(STUDY)' --store '$(STORE)' --out analysis/figures
-	@$(BIN)/python -m lander random --env.id LunarLanderContinuous-v3 --gif analysis/figures/random.gif
+	@$(ANALYSIS) tables
 
 bakeoff: $(call with,bench) ## simulate sweeps on the landscape by every rule, half an hour: WORKERS=
 	@$(ANALYSIS) bakeoff $(if $(WORKERS),--workers $(WORKERS))
@@ -185,8 +185,8 @@ experiment: $(STAMP) ## train what is missing of a study with points, export its
 	@$(SWEEPS) run --study '$(NAME)' --store '$(STORE)' $(if $(WORKERS),--workers $(WORKERS))
 	@$(ANALYSIS) export '$(NAME)' --store '$(STORE)'
 
-tables: $(STAMP) ## update README's tables from analysis/experiments/results
-	@$(ANALYSIS) tables README.md
+tables: $(STAMP) ## update the tables of README and docs from analysis/experiments/results
+	@$(ANALYSIS) tables
 
 check: $(call with,dev) ## check format, lint, types and import contracts
 	$(BIN)/ruff format --check .

@@ -32,7 +32,7 @@ from sweeps.store.trials import collector_paused
 
 def confirm_arguments(parser: Parser) -> None:
     add_study(parser)
-    parser.add_argument("--top", type=positive, help="how many of the best trials race [4]")
+    parser.add_argument("--top", type=positive, help="how many of the best trials race [3]")
     parser.add_argument("--trainings", type=positive, help="trainings altogether, at most [40]")
     parser.add_argument("--seeds", type=replaced, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
@@ -65,7 +65,7 @@ def bakeoff_arguments(parser: Parser) -> None:
 
 
 def tables_arguments(parser: Parser) -> None:
-    parser.add_argument("file", type=Path, nargs="?", default=Path("README.md"), help="[README.md]")
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="*", help="[README.md docs/*.md]")
 
 
 COMMANDS = {
@@ -87,7 +87,7 @@ COMMANDS = {
         "Simulate sweeps on the landscape: which search finds the best, which rule recognises it.",
         bakeoff_arguments,
     ),
-    "tables": Command("Write the experiments' tables into a document.", tables_arguments),
+    "tables": Command("Write what was measured into the pages that show it.", tables_arguments),
 }
 
 
@@ -145,14 +145,15 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
             return 0
 
         return simulated
-    from analysis.experiments.readme import write_tables
+    from analysis.experiments.documents import documents, write_tables
 
     def print_exported(args: argparse.Namespace) -> int:
         print(export(Store(args.store), args.name))
         return 0
 
     def write(args: argparse.Namespace) -> int:
-        write_tables(args.file)
+        for path in args.files or documents():
+            write_tables(path)
         return 0
 
     def compare(args: argparse.Namespace) -> int:

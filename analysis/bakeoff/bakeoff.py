@@ -35,7 +35,7 @@ from analysis.bakeoff.surrogate import (
     predicted_apart,
     read_landscape,
 )
-from analysis.experiments.readme import BAKEOFF, SOLVED, fit_sentence
+from analysis.experiments.documents import BAKEOFF, SOLVED, fit_sentence
 from analysis.experiments.results import HERE
 from analysis.stats import mean_estimate
 from lander.errors import ConfigError, unknown

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from optuna.distributions import CategoricalDistribution
 
-from analysis.experiments.readme import order_sentence
+from analysis.experiments.documents import order_sentence
 from analysis.experiments.results import Results, read_results
 from analysis.flight import best_policy, fly
 from analysis.load import load_trials

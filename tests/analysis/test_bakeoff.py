@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 
 import analysis.bakeoff.bakeoff as bakeoff
-import analysis.experiments.readme
+import analysis.experiments.documents
 from analysis.__main__ import main
 from analysis.bakeoff.bakeoff import Outcome, head_of, simulated, summary
 from analysis.bakeoff.estimate import Finished, observed, ranked, repeated, resampled
@@ -38,7 +38,7 @@ from analysis.bakeoff.surrogate import (
     unit_cube,
 )
 from analysis.experiments.landscape import Measured
-from analysis.experiments.readme import write_tables
+from analysis.experiments.documents import write_tables
 from analysis.experiments.results import results_path
 from lander.errors import ConfigError
 from sweeps.estimates import MOST
@@ -528,7 +528,7 @@ def two_rules(
     monkeypatch.setattr(bakeoff, "BUDGET", 3)
     monkeypatch.setattr(bakeoff, "PATH", tmp_path / "results" / "bakeoff.json")
     monkeypatch.setattr(bakeoff, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
-    monkeypatch.setattr(analysis.experiments.readme, "HERE", tmp_path)
+    monkeypatch.setattr(analysis.experiments.documents, "HERE", tmp_path)
     (tmp_path / "results").mkdir()
     return two
 
@@ -571,7 +571,7 @@ def test_the_head_says_what_the_worlds_are_drawn_from() -> None:
 def test_the_table_compares_rules_in_the_same_worlds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(analysis.experiments.readme, "HERE", tmp_path)
+    monkeypatch.setattr(analysis.experiments.documents, "HERE", tmp_path)
     (tmp_path / "results").mkdir()
     numbers = {name: [1.0, 0.5, 1.5] for name in ("worth", "tenth", "regret", "optimism")}
     rows = [

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-import analysis.experiments.readme
+import analysis.experiments.documents
 import analysis.experiments.results
 import sweeps.study.study
 from analysis.__main__ import main
-from analysis.experiments.readme import (
+from analysis.experiments.documents import (
     bench_tables,
     confirm_table,
     references,
@@ -99,7 +99,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "poles.toml").write_text(POLES)
     (tmp_path / "reference.toml").write_text("")
     monkeypatch.setattr(analysis.experiments.results, "HERE", tmp_path)
-    monkeypatch.setattr(analysis.experiments.readme, "HERE", tmp_path)
+    monkeypatch.setattr(analysis.experiments.documents, "HERE", tmp_path)
     monkeypatch.setattr(sweeps.study.study, "SHIPPED", tmp_path)
     return tmp_path
 

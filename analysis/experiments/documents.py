@@ -1,17 +1,16 @@
-"""Writes the results of experiments into a document, so that nobody types a number."""
+"""Writes what was measured into README and the pages of docs, so that nobody types a number."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.experiments.results import HERE, Outcome, Results, names, read_results
+from analysis.experiments.results import HERE, Outcome, Results, read_results
 from analysis.stats import Estimate, mean_estimate
 from lander.dotted import read_text, read_toml
 from lander.errors import ConfigError
@@ -26,6 +25,12 @@ Row = Sequence[str]
 
 BAKEOFF = "bakeoff.json"
 """The file with the results of `python -m analysis bakeoff`."""
+BENCH = "bench.md"
+"""The document that `make bench` writes."""
+TO_SB3 = "training at rl-zoo's settings, to Stable-Baselines3"
+"""A line of its main figures."""
+FIGURES = HERE.parent / "figures"
+"""Pictures of a sweep and of its confirmation, and the latter's table, in a checkout."""
 ITS_OWN = "its own"
 SHOWN = (ITS_OWN, "shrunken", "its winner")
 """How a rule recommends in the tables: a tool as it does, a sweep as this one does, a race."""
@@ -35,43 +40,69 @@ SOLVED = 200.0
 """The return at which Gymnasium calls LunarLander solved."""
 
 
+DOCUMENTS = ("README.md", "docs/*.md")
+"""The pages with numbers, in a checkout; a block may stand on any of them."""
+MARKED = re.compile(
+    r"(<!-- (experiment|bakeoff|bench|speed|confirm)(?:: ([a-z-]+))? -->\n).*?(?=<!-- end -->)",
+    re.DOTALL,
+)
+
+
+def documents() -> list[Path]:
+    """The pages of the checkout that this runs in.
+
+    Raises:
+        ConfigError: this is no checkout.
+    """
+    paths = [path for pattern in DOCUMENTS for path in sorted(Path().glob(pattern))]
+    if not paths:
+        raise ConfigError("no README.md and no docs here: run it in a checkout, or name a file")
+    return paths
+
+
 def write_tables(path: Path) -> None:
-    """Replace what stands between `<!-- experiment: NAME -->` and `<!-- end -->` by its table, and
-    after `<!-- bakeoff: GROUP -->` by that of these rules, after `<!-- bench -->` by what `make
-    bench` has measured, after `<!-- confirm -->` by the table of the confirmation whose pictures
-    `make figures` has copied.
+    """Replace every block of a page, from its mark to `<!-- end -->`, by what was measured.
+
+    Marks: `<!-- experiment: NAME -->`, `<!-- bakeoff: GROUP -->`, `<!-- bench -->` for what `make
+    bench` has measured and `<!-- speed -->` for the gist of it, `<!-- confirm -->` for the
+    confirmation whose pictures `make figures` has copied.
 
     Raises:
         ConfigError: no such file, or results that are not complete.
     """
     text = read_text(path)
-    for name in names():
-        text = replaced(text, f"<!-- experiment: {name} -->\n", partial(table_of, name))
-    for group in re.findall(r"<!-- bakeoff: ([a-z-]+) -->", text):
-        text = replaced(text, f"<!-- bakeoff: {group} -->\n", partial(bakeoff_table, group))
-    text = replaced(text, "<!-- bench -->\n", bench_tables)
-    text = replaced(text, "<!-- confirm -->\n", confirm_table)
-    replace_text(path, text)
+    replace_text(path, MARKED.sub(lambda block: block[1] + content(block[2], block[3]), text))
 
 
-def replaced(text: str, mark: str, write: Callable[[], str]) -> str:
-    """`text` with what stands between `mark` and the next end written anew, if it has the mark."""
-    before, marked, rest = text.partition(mark)
-    if not marked:
-        return text
-    _, end, after = rest.partition("<!-- end -->")
-    return before + mark + write() + end + after
+def content(kind: str, name: str) -> str:
+    """What stands between a mark and its end."""
+    if kind == "experiment":
+        return table_of(name)
+    if kind == "bakeoff":
+        return bakeoff_table(name)
+    return {"bench": bench_tables, "speed": speed_sentence, "confirm": confirm_table}[kind]()
 
 
 def bench_tables() -> str:
-    """The benchmark's document, a level down and without its title."""
-    _, _, body = read_text(HERE / "results" / "bench.md").partition("\n")
-    return body.replace("\n## ", "\n### ") + "\n"
+    """The benchmark's document without its title."""
+    _, _, body = read_text(HERE / "results" / BENCH).partition("\n")
+    return body + "\n"
+
+
+def speed_sentence() -> str:
+    """The main figures of the benchmark."""
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|", bench_tables(), re.MULTILINE)
+    now = dict(reversed(rows))  # the first table of a name counts: that of the main figures
+    return (
+        f"\nA default sweep of 40 trials takes {now['a default sweep, s']} s with two workers, for "
+        f"{now['its environment steps']} environment steps. At the hyperparameters of rl-zoo, "
+        f"training is {now[TO_SB3]} times as fast as Stable-Baselines3.\n\n"
+    )
 
 
 def confirm_table() -> str:
     """Table, legend and verdict of the confirmation."""
-    return "\n" + read_text(HERE.parent / "figures" / CONFIRM_TABLE) + "\n"
+    return "\n" + read_text(FIGURES / CONFIRM_TABLE) + "\n"
 
 
 def table_of(name: str) -> str:
