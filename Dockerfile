@@ -1,7 +1,7 @@
 # The programs sweeps, lander and mlflow, for one machine or for the workers of many:
 #   docker build --tag lander-sweeps .
 #   docker run --rm --volume sweeps:/store lander-sweeps run --study smoke
-# PyPI has torch for Linux with CUDA. For the CPU build, 3 GB less (README, "CPU only"):
+# PyPI has torch for Linux with CUDA. For the CPU build, 3 GB less (docs/install.md, "CPU only"):
 #   docker build --tag lander-sweeps --build-arg PIP_ARGS='--extra-index-url ADDRESS' .
 FROM python:3.13-slim
 

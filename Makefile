@@ -87,7 +87,7 @@ fi
 echo "setting up .venv, once, with $${chosen:-a Python that uv fetches}: PyTorch, MLflow, Optuna, Gymnasium and what they need"
 echo 'that is 0.4 GB to download and 1.5 GB on disk, and takes about 3 minutes'
 if [ "$$machine" = 'Linux x86_64' ] && [ -z '$(PIP_ARGS)' ]; then
-    echo 'and 3 GB more where PyTorch for Linux comes with CUDA, which nothing here uses: README, "CPU only"'
+    echo 'and 3 GB more where PyTorch for Linux comes with CUDA, which nothing here uses: docs/install.md, "CPU only"'
 fi
 if [ '$(UV)' ]; then
     '$(UV)' venv --quiet --seed --clear --python "$${chosen:-3.$(NEWEST)}" .venv

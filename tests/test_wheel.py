@@ -13,7 +13,7 @@ from analysis.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 NOT_READ = {"analysis/figures", "analysis/experiments/results"}
-"""Pictures of README; of the results only what notebooks read is needed."""
+"""Pictures of README and docs; of the results only what notebooks read is needed."""
 
 
 def test_the_wheel_holds_every_file_that_the_program_reads() -> None:

@@ -1,1 +1,1 @@
-"""Experiments whose results README quotes."""
+"""Experiments whose results README and docs show."""

@@ -42,9 +42,9 @@ SOLVED = 200.0
 
 DOCUMENTS = ("README.md", "docs/*.md")
 """The pages with numbers, in a checkout; a block may stand on any of them."""
+KINDS = ("experiment", "bakeoff", "bench", "speed", "confirm", "verdict")
 MARKED = re.compile(
-    r"(<!-- (experiment|bakeoff|bench|speed|confirm)(?:: ([a-z-]+))? -->\n).*?(?=<!-- end -->)",
-    re.DOTALL,
+    rf"(<!-- ({'|'.join(KINDS)})(?:: ([a-z-]+))? -->\n).*?(?=<!-- end -->)", re.DOTALL
 )
 
 
@@ -65,7 +65,7 @@ def write_tables(path: Path) -> None:
 
     Marks: `<!-- experiment: NAME -->`, `<!-- bakeoff: GROUP -->`, `<!-- bench -->` for what `make
     bench` has measured and `<!-- speed -->` for the gist of it, `<!-- confirm -->` for the
-    confirmation whose pictures `make figures` has copied.
+    confirmation whose pictures `make figures` has copied and `<!-- verdict -->` for its end.
 
     Raises:
         ConfigError: no such file, or results that are not complete.
@@ -80,7 +80,13 @@ def content(kind: str, name: str) -> str:
         return table_of(name)
     if kind == "bakeoff":
         return bakeoff_table(name)
-    return {"bench": bench_tables, "speed": speed_sentence, "confirm": confirm_table}[kind]()
+    writers = {
+        "bench": bench_tables,
+        "speed": speed_sentence,
+        "confirm": confirm_table,
+        "verdict": verdict_table,
+    }
+    return writers[kind]()
 
 
 def bench_tables() -> str:
@@ -101,8 +107,15 @@ def speed_sentence() -> str:
 
 
 def confirm_table() -> str:
-    """Table, legend and verdict of the confirmation."""
+    """Tables, legend and verdict of the confirmation."""
     return "\n" + read_text(FIGURES / CONFIRM_TABLE) + "\n"
+
+
+def verdict_table() -> str:
+    """The table of its finalists, which is the last one, and the verdict below the legend."""
+    parts = read_text(FIGURES / CONFIRM_TABLE).strip().split("\n\n")
+    last = max(index for index, part in enumerate(parts) if part.startswith("|"))
+    return "\n" + "\n\n".join([parts[last], *parts[last + 2 :]]) + "\n\n"
 
 
 def table_of(name: str) -> str:

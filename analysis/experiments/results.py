@@ -1,4 +1,4 @@
-"""Results that README quotes: what the trainings of a study with named points came to.
+"""Results that the documentation shows: what the trainings of a study with named points came to.
 
 `python -m analysis export NAME` writes them from the records of the study, a line of JSON for each
 training. A line holds all that is needed to train it again without the records: `python -m analysis

@@ -22,10 +22,10 @@ UNUSED: Final = {
     "MLFLOW_EXPERIMENT_ID": "every study has an experiment of its own",
     "MLFLOW_EXPERIMENT_NAME": "every study has an experiment of its own",
     "MLFLOW_ACTIVE_MODEL_ID": "every trial has a model of its own",
-    "MLFLOW_RUN_CONTEXT": "a run has the tags that README names",
+    "MLFLOW_RUN_CONTEXT": "a run has the tags that the reference names",
     "MLFLOW_REGISTRY_URI": "models are registered where runs are recorded",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "records are on disk before they are sent",
-    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "a run has the metrics that README names",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "a run has the metrics that the reference names",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "no pickle is loaded",
     "OPTUNA_STORAGE": "SWEEPS_STORAGE names the server of the trials",
 }

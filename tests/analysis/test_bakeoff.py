@@ -38,7 +38,6 @@ from analysis.bakeoff.surrogate import (
     unit_cube,
 )
 from analysis.experiments.landscape import Measured
-from analysis.experiments.documents import write_tables
 from analysis.experiments.results import results_path
 from lander.errors import ConfigError
 from sweeps.estimates import MOST
@@ -612,10 +611,5 @@ def test_the_table_compares_rules_in_the_same_worlds(
     assert main(["tables", str(document)]) == 2
 
 
-def test_the_tables_of_the_page_are_those_of_the_results(tmp_path: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "bakeoff.md"
-    document = tmp_path / "page.md"
-    document.write_text(page.read_text())
-    write_tables(document)
-    assert document.read_text() == page.read_text()
+def test_the_results_behind_the_landscape_are_in_the_repository() -> None:
     assert all(results_path(name).exists() for name in STUDIES)

@@ -1,4 +1,4 @@
-"""Results of studies with points: what is exported, trained again, and shown by README."""
+"""Results of studies with points: what is exported, trained again, and shown by a page."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ import analysis.experiments.results
 import sweeps.study.study
 from analysis.__main__ import main
 from analysis.experiments.documents import (
-    bench_tables,
+    TO_SB3,
     confirm_table,
     references,
+    speed_sentence,
     table_of,
+    verdict_table,
     write_tables,
 )
 from analysis.experiments.results import (
@@ -313,25 +315,37 @@ def test_the_interval_of_a_mean_is_students() -> None:
     assert np.isfinite(estimate.low)
 
 
-def test_readme_shows_what_the_benchmark_measured() -> None:
-    shown = (ROOT / "README.md").read_text().partition("<!-- bench -->\n")[2]
-    assert shown.partition("<!-- end -->")[0] == bench_tables()
-
-
-def test_readme_shows_the_confirmation_whose_pictures_it_shows(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
-    shown = text.partition("<!-- confirm -->\n")[2].partition("<!-- end -->")[0]
-    assert shown == confirm_table()
-    assert "optimism gap" in shown
+def test_the_blocks_of_a_page_are_replaced_and_nothing_else(tmp_path: Path) -> None:
     document = tmp_path / "document.md"
-    document.write_text("before\n<!-- confirm -->\nold\n<!-- end -->\nafter\n")
+    document.write_text(
+        "a\n<!-- confirm -->\nold\n<!-- end -->\nb\n<!-- verdict -->\n<!-- end -->\nc\n"
+    )
     write_tables(document)
     assert document.read_text() == (
-        f"before\n<!-- confirm -->\n{confirm_table()}<!-- end -->\nafter\n"
+        f"a\n<!-- confirm -->\n{confirm_table()}<!-- end -->\n"
+        f"b\n<!-- verdict -->\n{verdict_table()}<!-- end -->\nc\n"
     )
 
 
-@pytest.mark.parametrize("name", ["ancestors", "heads", "tuned"])
-def test_readme_shows_the_recorded_outcomes(name: str) -> None:
-    shown = (ROOT / "README.md").read_text().partition(f"<!-- experiment: {name} -->\n")[2]
-    assert shown.partition("<!-- end -->")[0] == table_of(name)
+def test_a_verdict_is_the_last_table_and_what_follows_its_legend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "| choice |\n|---|\n\n| report |\n|---|\n\n*legend*\n\n**verdict**\n\nlast\n"
+    (tmp_path / "confirm.md").write_text(text)
+    monkeypatch.setattr(analysis.experiments.documents, "FIGURES", tmp_path)
+    assert verdict_table() == "\n| report |\n|---|\n\n**verdict**\n\nlast\n\n"
+
+
+def test_the_speed_of_the_whole_is_that_of_the_main_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"a default sweep, s": "200", "its environment steps": "5,000", TO_SB3: "3.5"}
+    lines = "".join(f"| {name} | {now} | 1 | 2 |\n" for name, now in rows.items())
+    later = "## Later\n| a default sweep, s | 7 | 8 | 9 |\n"
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "bench.md").write_text(f"# Benchmark\n{lines}{later}")
+    monkeypatch.setattr(analysis.experiments.documents, "HERE", tmp_path)
+    assert speed_sentence() == (
+        "\nA default sweep of 40 trials takes 200 s with two workers, for 5,000 environment steps. "
+        "At the hyperparameters of rl-zoo, training is 3.5 times as fast as Stable-Baselines3.\n\n"
+    )

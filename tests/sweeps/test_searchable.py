@@ -1,4 +1,4 @@
-"""Every field that README promises can stand in [space] can, with words, numbers, lists or none."""
+"""Every field that docs promise can stand in [space] can, with words, numbers, lists or none."""
 
 from __future__ import annotations
 
