@@ -18,6 +18,13 @@ SHARED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 PAGES = {"README.md": "index.md", **SHARED}
 SOURCE = "source"
 PICTURES = {".gif", ".jpg", ".mp4", ".png", ".svg", ".webp"}
+ALONE = """---
+hide: [navigation, toc]
+search:
+  exclude: true
+---
+"""
+"""Begins a page that is reached by links only."""
 LANGUAGES = {".py": "python", ".sh": "bash", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
 CODE = re.compile(
     r"^ *(?P<fence>`{3,}|~{3,}).*?^ *(?P=fence)|(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)",
@@ -65,10 +72,10 @@ class Tree:
         return PAGES.get(path, f"{SOURCE}/{path}{suffix}")
 
     def code_page(self, path: str) -> str:
-        """A file of the tree as a page of code with numbered lines."""
+        """A file of the tree as a page of code with numbered lines, as wide as the window."""
         language = LANGUAGES.get(PurePosixPath(path).suffix, "text")
         code = (self.root / path).read_text()
-        return f"# {path}\n\n`````{{.{language} linenums=1}}\n{code}\n`````\n"
+        return f"{ALONE}# {path}\n\n`````{{.{language} linenums=1}}\n{code}\n`````\n"
 
 
 def links(markdown: str) -> list[str]:

@@ -40,7 +40,8 @@ class Links(HTMLParser):
         self.feed(self.text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
+        addresses = ("rel", "canonical") in attrs  # only says where the page is
+        for name, value in [] if addresses else attrs:
             if name == "class" and "mermaid" in (value or "").split():
                 self.foreign.append("the script that draws mermaid")
             if name == "id" or (tag, name) == ("a", "name"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docgen.links import Tree, outside_code
+from docgen.links import ALONE, Tree, outside_code
 
 
 @pytest.fixture
@@ -72,6 +72,6 @@ def test_all_but_code_is_changed() -> None:
 
 
 def test_a_file_becomes_a_page_of_code_with_numbered_lines(tree: Tree) -> None:
-    assert tree.code_page("lander/agent.py") == (
+    assert tree.code_page("lander/agent.py") == ALONE + (
         "# lander/agent.py\n\n`````{.python linenums=1}\ntext of lander/agent.py\n\n`````\n"
     )

@@ -48,6 +48,7 @@ def test_a_warning_ends_the_build(tmp_path: Path) -> None:
 
 def test_the_code_behind_a_link_is_a_page_with_its_lines(site: Path) -> None:
     page = (site / "source" / "lander" / "agent.py.html").read_text()
+    assert "source/lander/agent.py" not in (site / "search" / "search_index.json").read_text()
     assert "def</span>" in page
     assert 'name="__codelineno-0-1"' in page
     assert 'href="source/lander/agent.py.html' in (site / "algorithm.html").read_text()
@@ -82,7 +83,7 @@ GOOD = '<h1 id="top">a</h1><a href="#top">b</a><a href="https://elsewhere.org">c
     ],
 )
 def test_a_wrong_link_of_a_page_is_named(tmp_path: Path, html: str, problem: str) -> None:
-    (tmp_path / "b.html").write_text(GOOD)
+    (tmp_path / "b.html").write_text(GOOD + '<link rel="canonical" href="http://a.org/b.html">')
     (tmp_path / "a.html").write_text(GOOD + '<a href="b.html#top">d</a>')
     assert list(problems(tmp_path)) == []
     (tmp_path / "a.html").write_text(GOOD + html)
