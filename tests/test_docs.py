@@ -41,6 +41,11 @@ def test_readme_and_contributing_stay_short() -> None:
     assert len(TEXTS["CONTRIBUTING.md"].splitlines()) <= 80
 
 
+def test_the_default_study_has_as_many_trials_as_its_command_says() -> None:
+    said = re.findall(r"make sweep  .*# (\d+) trials of the default study", EVERYTHING)
+    assert said == [str(find_study("lander").settings.trials)] * 3
+
+
 @pytest.mark.parametrize(
     ("page", "names"), [("README.md", ["mine"]), ("docs/studies.md", ["mine", "trunks"])]
 )

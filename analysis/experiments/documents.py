@@ -100,9 +100,9 @@ def speed_sentence() -> str:
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|", bench_tables(), re.MULTILINE)
     now = dict(reversed(rows))  # the first table of a name counts: that of the main figures
     return (
-        f"\nA default sweep of 40 trials takes {now['a default sweep, s']} s with two workers, for "
-        f"{now['its environment steps']} environment steps. At the hyperparameters of rl-zoo, "
-        f"training is {now[TO_SB3]} times as fast as Stable-Baselines3.\n\n"
+        f"\nA default sweep of {now['trials']} trials takes {now['a default sweep, s']} s with two "
+        f"workers, for {now['its environment steps']} environment steps. At the hyperparameters of "
+        f"rl-zoo, training is {now[TO_SB3]} times as fast as Stable-Baselines3.\n\n"
     )
 
 

@@ -136,7 +136,7 @@ def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
     axes.xaxis.set_major_locator(whole_numbers())
     axes.set_xlabel("trial, in the order in which they began")
     axes.set_ylabel(SCORE_LABEL + cut_off(floor, returns))
-    figure.legend(loc="outside upper left", fontsize=8, ncols=4, frameon=False)
+    figure.legend(loc="outside lower left", fontsize=8, ncols=4, frameon=False)
     return figure
 
 

@@ -339,13 +339,18 @@ def test_a_verdict_is_the_last_table_and_what_follows_its_legend(
 def test_the_speed_of_the_whole_is_that_of_the_main_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {"a default sweep, s": "200", "its environment steps": "5,000", TO_SB3: "3.5"}
+    rows = {
+        "a default sweep, s": "200",
+        "its environment steps": "5,000",
+        "trials": "9",
+        TO_SB3: "3.5",
+    }
     lines = "".join(f"| {name} | {now} | 1 | 2 |\n" for name, now in rows.items())
     later = "## Later\n| a default sweep, s | 7 | 8 | 9 |\n"
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "bench.md").write_text(f"# Benchmark\n{lines}{later}")
     monkeypatch.setattr(analysis.experiments.documents, "HERE", tmp_path)
     assert speed_sentence() == (
-        "\nA default sweep of 40 trials takes 200 s with two workers, for 5,000 environment steps. "
+        "\nA default sweep of 9 trials takes 200 s with two workers, for 5,000 environment steps. "
         "At the hyperparameters of rl-zoo, training is 3.5 times as fast as Stable-Baselines3.\n\n"
     )

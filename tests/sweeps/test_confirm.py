@@ -289,7 +289,9 @@ def test_the_alias_exists_only_while_something_is_proven(
     best = best_other(swept)
     rescored(monkeypatch, best=WELL, base=BADLY)
     _, outcome = conclude(swept.store, "mini")
-    assert outcome.startswith(f"models:/mini@confirmed is the policy of the median training of trial {best}")
+    assert outcome.startswith(
+        f"models:/mini@confirmed is the policy of the median training of trial {best}"
+    )
     trial = confirmation.read_trials().all[2]  # the second of four: of the middle two the worse
     assert registered(client) == trial.user_attrs[RUN_ID]
     version = client.get_model_version_by_alias("mini", CONFIRMED_ALIAS)
