@@ -15,6 +15,7 @@ from lander.terminal import filtered, program
 from lander.trust import agree
 from sweeps.cli import (
     Command,
+    add_no_report,
     add_store,
     add_study,
     exit_code,
@@ -36,6 +37,7 @@ def confirm_arguments(parser: Parser) -> None:
     parser.add_argument("--trainings", type=positive, help="trainings altogether, at most [40]")
     parser.add_argument("--seeds", type=replaced, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
+    add_no_report(parser)
 
 
 def race_arguments(parser: Parser) -> None:

@@ -16,6 +16,7 @@ from lander.trust import agree
 from sweeps.cli import (
     DEFAULT_STUDY,
     Command,
+    add_no_report,
     add_store,
     add_study,
     added_commands,
@@ -58,8 +59,7 @@ def run_arguments(parser: Parser) -> None:
     parser.add_argument("--address", help=address)
     warm_start = "begin a new sweep with the best trials of this one"
     parser.add_argument("--warm-start", metavar="STUDY", help=warm_start)
-    no_report = "do not write the report at the end"
-    parser.add_argument("--no-report", action="store_true", help=no_report)
+    add_no_report(parser)
 
 
 def work_arguments(parser: Parser) -> None:

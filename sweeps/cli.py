@@ -131,6 +131,13 @@ def study_name(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def add_no_report(parser: argparse.ArgumentParser) -> None:
+    """Add the option to leave out the page of a sweep."""
+    parser.add_argument(
+        "--no-report", action="store_true", help="do not write the report at the end"
+    )
+
+
 def hours(text: str) -> float:
     """A positive number of hours."""
     try:

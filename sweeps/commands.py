@@ -92,17 +92,17 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
     if not finished:
         return 130
     print_end(sweep, args, was_complete=not trials.left)
-    if not args.no_report:
-        write_report(sweep, args)
+    write_report(sweep, args)
     return 0 if delivered else 1
 
 
 def write_report(sweep: Sweep, args: argparse.Namespace) -> None:
-    """Let the command `report`, if a package adds one, write the page of a sweep.
+    """Let the command `report`, if a package adds one, write the page of a sweep at the end of a
+    command with `add_no_report`.
 
     If it cannot, there is a warning: the sweep is published without it.
     """
-    report = added_commands().get("report")
+    report = None if args.no_report else added_commands().get("report")
     if report is None or report.perform is None or not sweep.read_trials().counted:
         return
     warnings = list[str]()
@@ -111,7 +111,8 @@ def write_report(sweep: Sweep, args: argparse.Namespace) -> None:
             argparse.Namespace(**{**vars(args), "command": "report", "study": sweep.study.name})
         )
     for warning in warnings:
-        warn(warning)
+        again = hint("report", sweep.store.folder, study=sweep.study.name)
+        warn(f"{warning}; to write it: {again}")
 
 
 def print_end(sweep: Sweep, args: argparse.Namespace, *, was_complete: bool) -> None:
@@ -143,7 +144,7 @@ def print_end(sweep: Sweep, args: argparse.Namespace, *, was_complete: bool) -> 
         resume = hint("sweep", folder, study=args.study, trials=asked)
         why = "time is up: " if args.hours else ""
         print(f"{why}{trials.left} of {trials.total} trials are left; resume: {resume}")
-    conclude(sweep, trials, workers=args.workers)
+    conclude(sweep, trials, workers=args.workers, report=not args.no_report)
 
 
 def dead_zones_of(study: Study) -> list[str]:
@@ -165,9 +166,14 @@ def launching(args: argparse.Namespace, server: ForkServer) -> Generator[Launche
         yield LocalLauncher(server)
 
 
-def conclude(sweep: Sweep, trials: Trials, *, workers: int | None = None) -> None:
-    """Print the result first: the best trial beside the base, the best policy, and what to do
-    next."""
+def conclude(
+    sweep: Sweep, trials: Trials, *, workers: int | None = None, report: bool = True
+) -> None:
+    """Print the result first: the best trial beside the base, the best policy, and what to do next.
+
+    Without a `report`, which is otherwise the next thing that the caller writes, also how to get
+    one.
+    """
     ranks = expected(trials.all)
     if not ranks:
         failed = [trial for trial in trials.all if ending(trial) == Ending.FAILED]
@@ -176,7 +182,7 @@ def conclude(sweep: Sweep, trials: Trials, *, workers: int | None = None) -> Non
         return
     say_rows([*best_rows(sweep, trials, ranks), *policy_rows(sweep)])
     print()
-    say_rows(next_rows(sweep, workers=workers))
+    say_rows(next_rows(sweep, workers=workers, report=report))
 
 
 def best_rows(sweep: Sweep, trials: Trials, ranks: Sequence[Ranked]) -> Iterator[tuple[str, str]]:
@@ -204,13 +210,14 @@ def policy_rows(sweep: Sweep) -> Iterator[tuple[str, str]]:
         yield "confirmed", f"trial {winner}: models:/{name}@{CONFIRMED_ALIAS}"
 
 
-def next_rows(sweep: Sweep, *, workers: int | None) -> Iterator[tuple[str, str]]:
+def next_rows(sweep: Sweep, *, workers: int | None, report: bool) -> Iterator[tuple[str, str]]:
     """What to do next, as commands."""
     name, folder = sweep.study.name, sweep.store.folder
     if not sweep.store.tracked_remotely:
         yield "look", hint("ui", folder)
     yield "" if not sweep.store.tracked_remotely else "look", sweep_url(sweep)
-    yield "report", hint("report", folder, study=name)
+    if not report:
+        yield "report", hint("report", folder, study=name)
     if WINNER not in sweep.optuna.user_attrs:
         yield "check", hint("confirm", folder, study=name)
         yield "", f"is it better, or was it lucky? {confirmation_takes(sweep, workers)}"

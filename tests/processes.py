@@ -41,8 +41,9 @@ def python_m(
 
 
 def without_report(module: str, *args: str) -> list[str]:
-    """A command; a sweep leaves out its report, which takes seconds and has tests of its own."""
-    leaves_out = module == "sweeps" and args[:1] == ("run",)
+    """A command; a sweep and a confirmation leave out their report, which takes seconds and has
+    tests of its own."""
+    leaves_out = module in ("sweeps", "analysis") and args[:1] in (("run",), ("confirm",))
     return [module, *args, *(["--no-report"] if leaves_out else [])]
 
 

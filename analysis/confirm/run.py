@@ -16,6 +16,7 @@ from analysis.confirm.plan import define, forecast
 from analysis.confirm.record import conclude
 from analysis.confirm.words import elimination_line, legend, prediction, tables, verdict
 from lander.terminal import printable, say, unfiltered
+from sweeps.commands import write_report
 from sweeps.confirm import fill_confirmation, start_confirmation
 from sweeps.doctor.doctor import check_up
 from sweeps.hints import hint
@@ -50,6 +51,8 @@ def confirm(args: argparse.Namespace) -> int:
     more = judgement.trainings_to_decide
     if more is not None:
         print(f"to extend it: {hint('confirm', store.folder, study=name, trainings=more)}")
+    if finished:
+        write_report(open_sweep(store, name), args)
     return 0 if finished else 130
 
 

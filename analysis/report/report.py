@@ -98,13 +98,15 @@ def write_report(records: Records) -> list[Path]:
         (aside / f"{name}.html").write_text(shareable(as_html(document), records), encoding="utf-8")
         markdown = as_markdown(document, files=files)
         (aside / f"{name}.md").write_text(shareable(markdown, records), encoding="utf-8")
-        client = records.sweep.store.runs()
-        client.log_artifacts(records.sweep.run_id, str(aside), REPORT_FOLDER)
-        if (aside / files / FLIGHTS_GIF).is_file():  # where `figures` and the UI look for pictures
-            client.log_artifact(records.sweep.run_id, str(aside / files / FLIGHTS_GIF))
-        shutil.rmtree(folder / files, ignore_errors=True)  # a folder cannot be replaced by another
-        for path in sorted(aside.iterdir()):
-            path.replace(folder / path.name)
+        with store.publication_lock:  # two commands may end a confirmation at once
+            client = store.runs()
+            client.log_artifacts(records.sweep.run_id, str(aside), REPORT_FOLDER)
+            flights = aside / files / FLIGHTS_GIF
+            if flights.is_file():  # where `figures` and the UI look for pictures
+                client.log_artifact(records.sweep.run_id, str(flights))
+            shutil.rmtree(folder / files, ignore_errors=True)  # no folder replaces another
+            for path in sorted(aside.iterdir()):
+                path.replace(folder / path.name)
     return [folder / f"{name}.html", folder / f"{name}.md"]
 
 

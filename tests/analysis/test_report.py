@@ -40,7 +40,7 @@ from analysis.report.tables import budget_part, covered
 from analysis.stats import mean_estimate
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
-from sweeps.hints import CHECKOUT
+from sweeps.hints import CHECKOUT, hint
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.best_policy import publish_best_policy
 from sweeps.publish.markdown import line, plain_table
@@ -812,4 +812,6 @@ def test_a_sweep_ends_with_its_page(
     broken = {"report": replace(IN_SWEEPS["report"], perform=torn)}
     monkeypatch.setattr(sweeps.commands, "added_commands", lambda: broken)
     assert sweeps.__main__.main(run) == 0
-    assert "sweeps: warning: the report is missing: OSError: torn" in capsys.readouterr().err
+    again = f"to write it: {hint('report', store, study='tiny')}"
+    said = f"sweeps: warning: the report is missing: OSError: torn; {again}\n"
+    assert capsys.readouterr().err == said

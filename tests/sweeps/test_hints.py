@@ -113,7 +113,7 @@ def test_what_a_sweep_prints_and_notes_at_its_end_names_its_store(
     sweep = start_sweep(find_study("smoke"), store, trials=1, command=["run"])
     client, study = store.runs(), sweep.study
     sweep.optuna.optimize(lambda trial: suggest(trial, study.space, study.base).seed, n_trials=1)
-    conclude(sweep, sweep.read_trials())
+    conclude(sweep, sweep.read_trials(), report=False)
     describe(client, sweep, Leaderboard(sweep.read_trials()))
     note = client.get_run(sweep.run_id).data.tags["mlflow.note.content"]
     printed = capsys.readouterr().out

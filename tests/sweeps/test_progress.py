@@ -19,6 +19,7 @@ from lander.terminal import listed
 from sweeps.__main__ import main
 from sweeps.commands import conclude
 from sweeps.confirm import minutes_of
+from sweeps.hints import hint
 from sweeps.lifecycle.creation import create
 from sweeps.run.header import header
 from sweeps.run.live import ASCII, sparkline
@@ -289,14 +290,18 @@ def test_the_summary_has_the_result_first(ended: Sweep, capsys: pytest.CaptureFi
     assert base == f"defaults  {BASE}"
     assert caveat.strip() == "one training each: the difference may be luck"
     assert params == "with      ppo.learning_rate 0.0011, ppo.update_epochs 2"
-    assert [line.split()[0] for line in rest if line[:1].strip()] == [
-        "look",
-        "report",
-        "check",
-        "repeat",
-    ]
+    assert [line.split()[0] for line in rest if line[:1].strip()] == ["look", "check", "repeat"]
     (takes,) = (line for line in rest if "trainings" in line)  # 40 of a minute each, by two workers
     assert takes.strip() == "is it better, or was it lucky? 40 trainings, about 20 min"
+
+
+def test_a_summary_that_no_page_follows_says_how_to_get_one(
+    ended: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    conclude(ended, ended.read_trials(), report=False)
+    command = hint("report", ended.store.folder, study="mini")
+    assert f"\nreport    {command}\n" in capsys.readouterr().out
 
 
 def test_the_time_of_a_confirmation_is_rounded_up() -> None:
