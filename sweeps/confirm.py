@@ -34,13 +34,8 @@ from sweeps.scores import ranked, seed_scores
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
-from sweeps.study.study import FIRST_CHOICE, FIRST_REPORT, Study
+from sweeps.study.study import DEFAULTS, FIRST_CHOICE, FIRST_REPORT, TUNED, Study
 from sweeps.sweep import Sweep, open_sweep
-
-DEFAULTS = 0
-"""Number of the trial that trains the study's base."""
-TUNED = -1
-"""Stands for the tuned defaults of `lander`, which no trial of the sweep trains."""
 
 TOP = 3
 """How many of the sweep's best trials race, besides the base and the tuned defaults."""

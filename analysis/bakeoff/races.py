@@ -29,7 +29,8 @@ from analysis.race import level_of, report_seeds, run_race
 from analysis.stats import chance_error, share_estimate
 from lander.files import write_aside
 from lander.terminal import say
-from sweeps.confirm import DEFAULTS, Confirmed, Training
+from sweeps.confirm import Confirmed, Training
+from sweeps.study.study import DEFAULTS
 
 MOST: Final = 60
 """Report seeds of each finalist up to which a race is extended."""

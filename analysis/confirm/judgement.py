@@ -20,8 +20,6 @@ from analysis.race import (
 from analysis.stats import Estimate, difference, mean_estimate, probability_better
 from lander.env import solved_return
 from sweeps.confirm import (
-    DEFAULTS,
-    TUNED,
     Confirmed,
     Race,
     Training,
@@ -34,7 +32,7 @@ from sweeps.estimates import Expected
 from sweeps.lifecycle.points import Params
 from sweeps.scores import expected, iqm, median_index
 from sweeps.store.store import Store
-from sweeps.study.study import FIRST_CHOICE, FIRST_REPORT
+from sweeps.study.study import DEFAULTS, FIRST_CHOICE, FIRST_REPORT, candidate_name
 from sweeps.sweep import open_sweep
 
 EQUAL: Final = 0.5
@@ -60,7 +58,7 @@ class Standing:
 
     @property
     def name(self) -> str:
-        return name_of(self.number)
+        return candidate_name(self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +188,6 @@ class Judgement:
         """How many trainings the race must be extended to; None if that would not help."""
         seeds = None if self.waiting or self.final is None else self.final.seeds_to_decide
         return None if seeds is None else self.course.used + 2 * seeds
-
-
-def name_of(number: int) -> str:
-    """A candidate's name within a sentence."""
-    return {DEFAULTS: "the base", TUNED: "the tuned defaults"}.get(number, f"trial {number}")
 
 
 def course_by(candidates: Sequence[Confirmed], plan: Plan) -> Course:

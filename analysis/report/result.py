@@ -12,7 +12,6 @@ from analysis.confirm.judgement import Finalist, Judgement
 from analysis.confirm.words import prediction, verdict
 from analysis.report.document import Block
 from analysis.report.records import Records
-from sweeps.confirm import TUNED
 from sweeps.endings import SETTLED
 from sweeps.errors import redacted
 from sweeps.hints import hint
@@ -20,6 +19,7 @@ from sweeps.publish.markdown import box, code, line
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, TRIAL_NUMBER, Ending
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space
+from sweeps.study.study import TUNED
 
 CHOICES = "choices"
 

@@ -16,7 +16,6 @@ from analysis.report.records import Records
 from analysis.report.result import brief, next_step, searched, state, values_in
 from lander.options import human, inactive
 from lander.seeds import CHOICE_SEED, TEST_SEED, checkpoint_seeds, final_seeds, seed_range
-from sweeps.confirm import DEFAULTS
 from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
 from sweeps.publish.markdown import cell, code, line, plain_table
 from sweeps.publish.markdown import table as markdown_table
@@ -24,10 +23,19 @@ from sweeps.record.recorder import first_to_last
 from sweeps.run.cores import usable_cores
 from sweeps.run.objective import trial_seeds
 from sweeps.run.progress import clock
-from sweeps.schema import COMMAND, COMMIT, REASON, SECONDS, VERSION, WORKER, Ending, TimePart
+from sweeps.schema import (
+    COMMAND,
+    COMMIT,
+    REASON,
+    SECONDS,
+    VERSION,
+    WORKER,
+    Ending,
+    TimePart,
+)
 from sweeps.scores import last_return
 from sweeps.study.space import flat_base
-from sweeps.study.study import TEST_EPISODES
+from sweeps.study.study import DEFAULTS, TEST_EPISODES
 
 TOP = 10
 """Rows of the table of the best trials."""

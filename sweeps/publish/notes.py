@@ -27,13 +27,14 @@ from sweeps.schema import (
     REASON,
     RUN_ID,
     SCORE,
+    SEED_INDEX,
     Chart,
     Ending,
 )
 from sweeps.scores import Ranked, base_among, expected, last_return, parameters, promise
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.trials import Trials
-from sweeps.study.study import Study
+from sweeps.study.study import FIRST_CHOICE, FIRST_REPORT, Study, candidate_name
 from sweeps.sweep import Sweep
 
 
@@ -133,13 +134,18 @@ def searched_space(study: Study, trials: Trials) -> str:
     )
 
 
-def trial_note(sweep: Sweep, board: Leaderboard, trial: FrozenTrial) -> str:
-    """The description of an ended trial's run."""
+def trial_note(sweep: Sweep, board: Leaderboard | None, trial: FrozenTrial) -> str:
+    """The description of an ended trial's run; without a `board` only what no other trial changes.
+
+    A trial that MLflow has no run for yet has no picture.
+    """
     name, folder = sweep.study.name, sweep.store.folder
     parts = [unfinished(sweep.study, trial)]
     if ending(trial) == Ending.FINISHED:
-        gif = picture("the first final episode", str(trial.user_attrs[RUN_ID]), LANDING_GIF)
-        parts = [finished(board, trial), gif]
+        parts = [finished(sweep.study, board, trial)]
+        if RUN_ID in trial.user_attrs:
+            run_id = str(trial.user_attrs[RUN_ID])
+            parts.append(picture("the first final episode", run_id, LANDING_GIF))
     parts.append(comparison(sweep.study, board, trial))
     if ending(trial) not in SUPERSEDING:
         again = hint("reproduce", folder, study=name, trial=trial.number)
@@ -150,16 +156,31 @@ def trial_note(sweep: Sweep, board: Leaderboard, trial: FrozenTrial) -> str:
     return "\n\n".join(parts)
 
 
-def finished(board: Leaderboard, trial: FrozenTrial) -> str:
-    """What a finished trial promises, and where it stands."""
+def finished(study: Study, board: Leaderboard | None, trial: FrozenTrial) -> str:
+    """What a finished trial promises, and where it stands; without a `board` its score."""
+    if board is None:
+        return f"**{name_of(study, trial)}: score {trial.values[0]:.1f}.**"
     text = promise(trial.number, board.row(trial).likely)
     return f"**{text[0].upper()}{text[1:]}; rank {board.rank(trial)} of {len(board.rows)}.**"
+
+
+def name_of(study: Study, trial: FrozenTrial) -> str:
+    """A trial at the start of a sentence; that of a confirmation with its candidate and seed."""
+    name = f"Trial {trial.number}"
+    if not study.confirms:
+        return name
+    index, kind = int(trial.user_attrs[SEED_INDEX]), "seed"  # of an earlier version
+    for first, named in ((FIRST_REPORT, "report seed"), (FIRST_CHOICE, "choice seed")):
+        if index >= first:
+            index, kind = index - first, named
+            break
+    return f"{name}, {candidate_name(trial.user_attrs[POINT])} under {kind} {index + 1}"
 
 
 def unfinished(study: Study, trial: FrozenTrial) -> str:
     """How a trial without a score ended."""
     how, so_far = ending(trial), last_return(trial)
-    text = f"Trial {trial.number}: {how}"
+    text = f"{name_of(study, trial)}: {how}"
     if how == Ending.PRUNED and so_far is not None:
         report = max(trial.intermediate_values, default=0)
         text += f" at report {report} of {study.reports}, return so far {so_far:.1f}"
@@ -170,9 +191,9 @@ def unfinished(study: Study, trial: FrozenTrial) -> str:
     return f"**{line(text)}.**"
 
 
-def comparison(study: Study, board: Leaderboard, trial: FrozenTrial) -> str:
+def comparison(study: Study, board: Leaderboard | None, trial: FrozenTrial) -> str:
     """A trial, and beside a finished one the base: what they returned, and their parameters."""
-    base = board.base if ending(trial) == Ending.FINISHED else None
+    base = board.base if board is not None and ending(trial) == Ending.FINISHED else None
     others = [] if base is None or parameters(base.trial) == parameters(trial) else [base.trial]
     columns = [facts(study, board, one) for one in (trial, *others)]
     heads = ["", f"trial {trial.number}", *(f"the base: trial {one.number}" for one in others)]
@@ -181,10 +202,12 @@ def comparison(study: Study, board: Leaderboard, trial: FrozenTrial) -> str:
     return plain_table([heads, *rows])
 
 
-def facts(study: Study, board: Leaderboard, trial: FrozenTrial) -> dict[str, str]:
+def facts(study: Study, board: Leaderboard | None, trial: FrozenTrial) -> dict[str, str]:
     """A column of `comparison`; a field without an effect in the trial is left out."""
     values = dict[str, str]()
-    if ending(trial) == Ending.FINISHED:
+    if ending(trial) == Ending.FINISHED and board is None:
+        values[SCORE] = f"{trial.values[0]:.1f}"
+    elif ending(trial) == Ending.FINISHED and board is not None:
         last, likely = board.row(trial)
         values = {
             RANK: str(board.rank(trial)),
@@ -192,7 +215,7 @@ def facts(study: Study, board: Leaderboard, trial: FrozenTrial) -> dict[str, str
             "promised return": f"{likely.promised:.1f}",
             SCORE: f"{last.values[0]:.1f}",
         }
-    if study.has_points:
+    if study.has_points and not study.confirms:
         values["point"] = str(trial.user_attrs.get(POINT))
     for field, range_ in study.space.items():
         if range_.parameter in trial.params:

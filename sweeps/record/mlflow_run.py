@@ -19,7 +19,7 @@ from mlflow.models import Model
 
 from sweeps.record.entries import Batch, End, Entry, File, KnownRun, RunBegun, SavedModel
 from sweeps.record.files import file_inside, folder_inside, local_folder
-from sweeps.schema import RECORD_KEY, TRAINING
+from sweeps.schema import NOTE, RECORD_KEY, TRAINING
 from sweeps.store.mlflow_errors import Undeliverable, required_id
 
 
@@ -101,11 +101,15 @@ class MlflowRun:
             raise Undeliverable(f"run {run_id} is not that of this trial")
 
     def _batch(self, entry: Batch) -> None:
+        tags = entry.tags
+        if self.redelivery and NOTE in tags:  # a later description may have replaced it
+            known = self._client.get_run(self.run_id).data.tags
+            tags = {name: tag for name, tag in tags.items() if name != NOTE or name not in known}
         self._client.log_batch(
             self.run_id,
             [Metric(*point) for point in entry.points],
             [Param(*item) for item in entry.params.items()],
-            [RunTag(*item) for item in entry.tags.items()],
+            [RunTag(*item) for item in tags.items()],
         )
 
     def _file(self, path: str) -> None:

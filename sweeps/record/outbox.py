@@ -3,7 +3,7 @@
 This is a transactional outbox. The folder, STORE/spool/STUDY-NUMBER, holds `records.jsonl`, an
 entry a line, and the files that entries name. An entry that may have arrived is delivered again,
 which changes nothing: the run is known by its key, a point of a curve by name, step, time and
-value, and everything else replaces itself.
+value, a description that the run has stays, and everything else replaces itself.
 
 An entry that can never be delivered does not block the others: after them it is set aside in
 STUDY-NUMBER.refused, with the files it names.

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from lander.agent import Divergence
 from sweeps.errors import one_line, redacted
 from sweeps.optuna_private import stored
-from sweeps.record.entries import RunBegun
+from sweeps.record.entries import Batch, RunBegun
 from sweeps.record.files import set_aside
 from sweeps.record.outbox import Outbox, outbox_path
-from sweeps.record.recorder import MlflowRecorder
+from sweeps.record.recorder import MlflowRecorder, tolerated
 from sweeps.schema import (
+    NOTE,
     PARENT_RUN,
     POINT,
     REASON,
@@ -30,6 +32,7 @@ from sweeps.schema import (
     ROLE,
     RUN_ID,
     SEED_INDEX,
+    SHOWN_SCORE,
     TRIAL_NUMBER,
     Reason,
     Role,
@@ -72,8 +75,10 @@ def trial_run(
     parent_run_id: str,
     role: Role,
     tags: Mapping[str, str],
+    describe: Callable[[FrozenTrial], str],
 ) -> Generator[MlflowRecorder]:
-    """Record a trial in an MLflow run; close the run with the outcome of the block.
+    """Record a trial in an MLflow run; close the run with the outcome of the block, and with a
+    description of the trial as it ended.
 
     If another process closed the trial meanwhile, the run ends as that process has noted.
     """
@@ -99,13 +104,30 @@ def trial_run(
             recorder.traceback(how.traceback)
         raise
     finally:
-        if is_taken_away(trial):
-            recorder.abandon(stored(trial))
+        known = stored(trial)
+        if known.state.is_finished():
+            recorder.abandon(known)
         else:
             if how.reason:
                 with suppress(UpdateFinishedTrialError):  # closed by another process just now
                     trial.set_user_attr(REASON, how.reason)
+            with tolerated(recorder.warnings, "the description"):
+                outbox.write(Batch(tags={NOTE: describe(as_ended(known, how))}))
             recorder.close(how.state, how.reason)
+
+
+def as_ended(trial: FrozenTrial, how: Outcome) -> FrozenTrial:
+    """A running trial as Optuna will have it once it is closed in this way."""
+    closed = copy.copy(trial)
+    closed.state, closed.user_attrs = how.state, {**trial.user_attrs}
+    reports = trial.intermediate_values
+    if how.state == TrialState.COMPLETE:
+        closed.value = trial.user_attrs.get(SHOWN_SCORE)
+    elif how.state == TrialState.PRUNED and reports:
+        closed.value = reports[max(reports)]
+    if how.reason:
+        closed.user_attrs[REASON] = how.reason
+    return closed
 
 
 def new_outbox(trial: optuna.Trial, store: Store) -> Outbox:

@@ -25,6 +25,7 @@ from sweeps.endings import ending
 from sweeps.hints import hint
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.optuna_private import heartbeat, stored, study_id_of
+from sweeps.publish.notes import trial_note
 from sweeps.record.delivery import deliver_all, drain
 from sweeps.record.provenance import environment, source_tags
 from sweeps.record.trial_run import is_taken_away, trial_run
@@ -125,6 +126,7 @@ def objective_of(sweep: Sweep, *, check: Callable[[], None]) -> Objective:
         parent_run_id=sweep.run_id,
         role=Role.CONFIRMATION_TRIAL if sweep.study.confirms else Role.TRIAL,
         tags=environment() | source_tags(sys.argv[1:]),
+        describe=partial(trial_note, sweep, None),
     )
     return Objective(sweep.study, open_record, check)
 

@@ -48,6 +48,16 @@ are of earlier versions, which chose and measured by the same seeds."""
 FIRST_REPORT = 2_000
 """Index of the first training seed of a confirmation by which nothing is chosen."""
 
+DEFAULTS = 0
+"""The candidate of a confirmation that trains the base: number of the sweep's trial that does."""
+TUNED = -1
+"""The candidate that has the tuned defaults of `lander`, which no trial of the sweep trains."""
+
+
+def candidate_name(number: int) -> str:
+    """A candidate of a confirmation within a sentence: it has the number of a sweep's trial."""
+    return {DEFAULTS: "the base", TUNED: "the tuned defaults"}.get(number, f"trial {number}")
+
 
 @dataclass(frozen=True)
 class Study:

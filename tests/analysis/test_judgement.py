@@ -16,8 +16,9 @@ from analysis.confirm.words import elimination_line, prediction, tables, verdict
 from analysis.race import LOSS, Plan
 from lander.config import TrainConfig
 from sweeps.charts.style import new_axes
-from sweeps.confirm import TUNED, Confirmed, Race, Training
+from sweeps.confirm import Confirmed, Race, Training
 from sweeps.estimates import Expected
+from sweeps.study.study import TUNED
 
 THRESHOLD = 200.0
 PLAN = Plan(trainings=16, choosing=6)

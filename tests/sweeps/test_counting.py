@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.report.records import read_records
 from analysis.report.result import state
@@ -30,7 +30,18 @@ from sweeps.record.delivery import deliver_all
 from sweeps.record.trial_run import trial_run
 from sweeps.run.progress import ProgressTable
 from sweeps.run.worker import run_next
-from sweeps.schema import REASON, RETRY_OF, TRIAL_NUMBER, Ending, Reason, Role
+from sweeps.schema import (
+    NOTE,
+    REASON,
+    RETRY_OF,
+    RUN_ID,
+    SHOWN_SCORE,
+    TRIAL_NUMBER,
+    Ending,
+    Reason,
+    Role,
+)
+from sweeps.scores import last_return
 from sweeps.store.store import Store
 from sweeps.study.space import defaults, suggest
 from sweeps.study.study import read_study
@@ -50,6 +61,11 @@ COUNTS = {
 }
 """Of a budget of seven: the interrupted trial was tried again and has finished, the lost one was
 not yet."""
+
+
+def words(trial: FrozenTrial) -> str:
+    """A description with all that depends on how a trial ended."""
+    return f"{ending(trial)} {last_return(trial)}"
 
 
 def end(error: BaseException | None) -> Callable[[optuna.Trial], float]:
@@ -79,9 +95,11 @@ def mixed(store: Store) -> Sweep:
             parent_run_id=sweep.run_id,
             role=Role.TRIAL,
             tags={},
+            describe=words,
         ):
             suggest(trial, study.space, study.base)
-            trial.report(1.0, step=1)
+            trial.set_user_attr(SHOWN_SCORE, 1.0)
+            trial.report(0.5, step=1)
             return act(trial)
 
     with pytest.raises(KeyboardInterrupt):
@@ -96,6 +114,22 @@ def mixed(store: Store) -> Sweep:
         {Ending.WAITING: 2}
     )
     return open_sweep(store, "mini")
+
+
+def test_a_trial_is_described_as_it_is_stored_once_it_has_ended(mixed: Sweep) -> None:
+    client, described = mixed.store.runs(), dict[str, str]()
+    for trial in mixed.read_trials().all:
+        if RUN_ID in trial.user_attrs:
+            tags = client.get_run(trial.user_attrs[RUN_ID]).data.tags
+            described[ending(trial)] = tags.get(NOTE, "")
+            assert described[ending(trial)] in ("", words(trial))
+    assert described == {
+        Ending.FINISHED: "finished 1.0",
+        Ending.PRUNED: "pruned 0.5",
+        Ending.FAILED: "failed None",
+        Ending.INTERRUPTED: "interrupted None",
+        Ending.LOST: "",
+    }
 
 
 def test_every_table_counts_the_same_trials(

@@ -57,7 +57,13 @@ def run_one(store: FakeStore, names: list[str]) -> optuna.Study:
 
     def objective(trial: optuna.Trial) -> float:
         opened = trial_run(
-            trial, store=store.store, experiment_id="1", parent_run_id="p", role=Role.TRIAL, tags={}
+            trial,
+            store=store.store,
+            experiment_id="1",
+            parent_run_id="p",
+            role=Role.TRIAL,
+            tags={},
+            describe=lambda trial: "",
         )
         with opened as record:
             record.file("seed_0/policy.pt").write_text("weights")

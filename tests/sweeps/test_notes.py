@@ -17,11 +17,13 @@ from mlflow import MlflowClient
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.notes import Leaderboard, digits, sweep_note, trial_note
 from sweeps.publish.page import experiment_path, run_path, runs_url
 from sweeps.publish.publish import publish
 from sweeps.publish.view import LONGEST, tag_value, view_states
-from sweeps.schema import CONFIRMATION, REASON, RETURNS, RUN_ID, SHOWN_NOTE
+from sweeps.run.worker import work
+from sweeps.schema import CONFIRMATION, POINT, REASON, RETURNS, RUN_ID, SEED_INDEX, SHOWN_NOTE
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.study.study import read_study
@@ -116,6 +118,49 @@ def test_a_trial_without_a_score_says_how_it_ended(
     assert "the base" not in note
     assert "landing.gif" not in note
     assert ("reproduce" in note) == ("failed" in first)
+
+
+def test_before_it_is_published_a_trial_says_only_what_no_other_trial_changes() -> None:
+    first, gif, rows, *receipts = trial_note(sweep_of(), None, BEST).split("\n\n")
+    assert first == "**Trial 1: score 30.1.**"
+    assert gif == "![the first final episode](get-artifact?path=landing.gif&run_uuid=run-1)"
+    assert rows == (
+        "|  | trial 1 |\n|---|---|\n| score | 30.1 |\n| `ppo.learning_rate` | 0.001235 |"
+    )
+    assert receipts == trial_note(sweep_of(), board_of(BASE, BEST), BEST).split("\n\n")[-2:]
+    unknown = create_trial(value=30.06, params=BEST.params, distributions=BEST.distributions)
+    assert "get-artifact" not in trial_note(sweep_of(), None, unknown)
+
+
+@pytest.mark.parametrize(
+    ("point", "index", "name"),
+    [
+        (0, 1000, "the base under choice seed 1"),
+        (-1, 1002, "the tuned defaults under choice seed 3"),
+        (7, 2000, "trial 7 under report seed 1"),
+        (7, 4, "trial 7 under seed 5"),
+    ],
+)
+def test_a_training_of_a_confirmation_names_its_candidate_and_its_seed(
+    point: int, index: int, name: str
+) -> None:
+    one = trial(3, 30.06, attributes={POINT: point, SEED_INDEX: index})
+    sweep = sweep_of()
+    sweep = cast(Sweep, SimpleNamespace(**{**vars(sweep), "study": sweep.study.confirming()}))
+    note = trial_note(sweep, None, one)
+    assert note.startswith(f"**Trial 3, {name}: score 30.1.**\n\n![")
+    assert "| point |" not in note
+    assert re.search(r"reproduce .*(STUDY=|--study )'?tiny@confirm", note)
+
+
+def test_a_trial_is_described_when_it_ends(store: Store) -> None:
+    start_sweep(read_study(TINY, source="tiny.toml"), store, trials=1, command=["run"])
+    work(store, "tiny", index=0, seconds=None)
+    sweep = open_sweep(store, "tiny")
+    (ended,) = sweep.read_trials().all
+    note = store.runs().get_run(ended.user_attrs[RUN_ID]).data.tags["mlflow.note.content"]
+    assert note == trial_note(sweep, None, ended)
+    assert note.startswith(f"**Trial 0: score {ended.values[0]:.1f}.**\n\n![the first final")
 
 
 def test_a_pruned_trial_says_when_and_at_which_return() -> None:

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sweeps.record.delivery import close_run, deliver_all, strays, undelivered
 from sweeps.record.entries import Batch, End, File, RunBegun, SavedModel, as_line, read_entry
 from sweeps.record.outbox import OUTBOXES, RECORDS, Outbox, outbox_path
-from sweeps.schema import RUN_ID
+from sweeps.schema import NOTE, RUN_ID
 from tests.sweeps.faithful import FakeMlflow, FakeRun, FakeStore
 
 SECRET = "not for MLflow"
@@ -132,6 +132,19 @@ def arrived(mlflow: FakeMlflow, number: int) -> FakeRun:
 
 def lines_of(folder: Path) -> list[bytes]:
     return (folder / RECORDS).read_bytes().splitlines()
+
+
+def test_a_description_that_was_published_meanwhile_stays(
+    store: FakeStore, mlflow: FakeMlflow
+) -> None:
+    outbox = Outbox(outbox_path(store.store, "mini", 0), store.runs(), link=lambda _: None)
+    outbox.write(Batch(tags={NOTE: "at its end", "late": "yes"}))
+    assert outbox.deliver()  # again, as far as this process knows
+    (run,) = mlflow.runs.values()
+    assert run.tags[NOTE] == "at its end"
+    run.tags[NOTE] = "published"
+    assert Outbox(outbox.folder, store.runs(), link=lambda _: None).deliver()
+    assert (run.tags[NOTE], run.tags["late"]) == ("published", "yes")
 
 
 @pytest.mark.parametrize("line", NO_RECORDS, ids=lambda line: repr(line[:50]))
