@@ -18,7 +18,15 @@ from lander.errors import ConfigError
 from lander.metrics import FINAL_RETURN
 from sweeps.publish.markdown import code
 from sweeps.publish.notes import picture
-from sweeps.schema import BEST_ALIAS, LANDING_GIF, SWEEP_ID, TRAINING, TRIAL_NUMBER
+from sweeps.schema import (
+    BEST_ALIAS,
+    BEST_GIF,
+    CONFIRMED_ALIAS,
+    LANDING_GIF,
+    SWEEP_ID,
+    TRAINING,
+    TRIAL_NUMBER,
+)
 from sweeps.store import presence
 from sweeps.store.presence import UNKNOWN, Presence
 from sweeps.sweep import Sweep
@@ -56,7 +64,7 @@ def move_alias(
         logged = client.get_logged_model(model_id)
     if model is None:
         model = client.create_registered_model(
-            name, tags=owner(sweep), description=registered_note(name)
+            name, tags=owner(sweep), description=registered_note(sweep)
         )
     require_own(sweep, model)
     for key, value in owner(sweep).items():
@@ -78,11 +86,18 @@ def move_alias(
             retire(client, name, str(before), alias=alias, successor=str(version.version))
 
 
-def registered_note(name: str) -> str:
-    """The description of the registered model of a study."""
-    return f"Policies of study {name}: raw observations in, env actions out.\n\n" + code(
-        f'model = mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")'
-    )
+def registered_note(sweep: Sweep) -> str:
+    """The description of the registered model of a study, which no later version makes wrong."""
+    name = sweep.study.name
+    parts = [
+        f"Policies of study {name}: raw observations in, env actions out.",
+        picture("a landing of the best policy", sweep.run_id, BEST_GIF),
+        code(f'model = mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")'),
+        f"`@{BEST_ALIAS}` flew best on fresh episodes. `@{CONFIRMED_ALIAS}` appears once a "
+        "confirmation proves a configuration better, and is a policy of that one. Each version "
+        "says how it was chosen.",
+    ]
+    return "\n\n".join(parts)
 
 
 def retire(client: MlflowClient, name: str, version: str, *, alias: str, successor: str) -> None:

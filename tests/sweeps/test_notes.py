@@ -120,7 +120,7 @@ def test_a_trial_without_a_score_says_how_it_ended(
     assert ("reproduce" in note) == ("failed" in first)
 
 
-def test_before_it_is_published_a_trial_says_only_what_no_other_trial_changes() -> None:
+def test_an_unpublished_trial_says_only_what_no_other_trial_changes() -> None:
     first, gif, rows, *receipts = trial_note(sweep_of(), None, BEST).split("\n\n")
     assert first == "**Trial 1: score 30.1.**"
     assert gif == "![the first final episode](get-artifact?path=landing.gif&run_uuid=run-1)"
@@ -280,6 +280,13 @@ def test_every_trial_of_a_published_sweep_is_described(finished: Store) -> None:
         assert tags["mlflow.note.content"].startswith(f"**Trial {one.number}, promised ")
     experiment = client.get_experiment(sweep.experiment_id)
     assert experiment.tags["mlflow.note.content"].startswith("**tiny: trial ")
+
+
+def test_the_registered_model_shows_the_best_policy_whichever_it_is(finished: Store) -> None:
+    sweep = open_sweep(finished, "tiny")
+    note = str(finished.runs().get_registered_model("tiny").description)
+    assert f"](get-artifact?path=best.gif&run_uuid={sweep.run_id})" in note
+    assert 'load_model("models:/tiny@best")' in note
 
 
 def test_a_model_is_named_after_its_trial_and_carries_its_score(finished: Store) -> None:

@@ -117,6 +117,11 @@ def test_the_start_page_leads_to_all_that_is_there(filled: Store) -> None:
     assert 'src="http' not in page
 
 
+def test_the_start_page_says_what_the_confirmation_says_of_a_sweep(filled: Store) -> None:
+    filled.load_study("smoke").set_user_attr("sweeps.confirmation", "Not confirmed: <equal>.")
+    assert "<p>Not confirmed: &lt;equal&gt;.</p>" in asked(Application(filled), "/start")[2]
+
+
 def test_what_is_missing_is_a_command_on_the_start_page(filled: Store) -> None:
     (filled.folder / "reports" / "smoke.html").unlink()
     (filled.folder / "reports" / "notebooks" / "01_sweep.html").unlink()

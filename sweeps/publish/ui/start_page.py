@@ -17,7 +17,7 @@ from sweeps.publish.page import experiment_path, run_path, server_of
 from sweeps.publish.ui.dashboard import study_path
 from sweeps.publish.ui.files import notebook_pages, report_page
 from sweeps.publish.view import FIELDS
-from sweeps.schema import BEST_GIF, CONFIRM_SUFFIX, EXPERIMENT_ID, RUN_ID
+from sweeps.schema import BEST_GIF, CONFIRM_SUFFIX, CONFIRMATION, EXPERIMENT_ID, RUN_ID
 from sweeps.status import parts, summary
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.store import Store
@@ -83,7 +83,9 @@ def card(store: Store, name: str, *, dashboard: bool) -> Card:
     picture = ""
     if recorded_policy(study) is not None and not store.tracked_remotely:
         picture = "/" + artifact_address(str(study.user_attrs[RUN_ID]), BEST_GIF)
-    return Card(name, list(parts(summary(study))), links, picture)
+    verdict = study.user_attrs.get(CONFIRMATION)
+    lines = [*parts(summary(study)), *([] if verdict is None else [str(verdict)])]
+    return Card(name, lines, links, picture)
 
 
 def links_of(store: Store, study: optuna.Study, *, dashboard: bool) -> Iterator[Link]:
