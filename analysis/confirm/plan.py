@@ -37,7 +37,6 @@ from sweeps.endings import ending
 from sweeps.estimates import noise_variance
 from sweeps.schema import Ending
 from sweeps.scores import observed, parameters
-from sweeps.study.study import DEFAULTS
 from sweeps.sweep import Sweep
 
 
