@@ -51,7 +51,7 @@ with    = $(patsubst %,$(STAMP)-%,$(1))
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:  # half of a .venv is none
 .PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
-        bakeoff bench docs test test-slow test-wheel test-cluster cluster-demo check format clean
+        bakeoff bench docs test test-slow test-wheel test-browser test-cluster cluster-demo check format clean
 
 help: ## list the targets and the variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -105,6 +105,7 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 ADDS_bench     := Stable-Baselines3 and cmaes
+ADDS_browser   := Playwright, which drives a browser, and what tests need
 ADDS_cluster   := Ray and psycopg
 ADDS_dashboard := the dashboard of Optuna
 ADDS_dev       := mypy, ruff, pytest, Ray, a PostgreSQL to test with
@@ -166,7 +167,7 @@ docs: $(call with,docs) ## build the documentation in site/, or show it on 127.0
 	@$(if $(SERVE),,echo 'the documentation begins at site/index.html')
 
 test: $(call with,test) ## run the tests, including one real miniature sweep
-	$(BIN)/python -m pytest -m 'not slow and not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not slow and not cluster and not browser' --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(call with,dev bench fast) ## run the slow tests, such as every head landing on LunarLander: a quarter of an hour
 	$(BIN)/python -m pytest -m slow
@@ -174,6 +175,9 @@ test-slow: $(call with,dev bench fast) ## run the slow tests, such as every head
 
 test-wheel: $(STAMP) ## build the wheel, and use it outside of this folder
 	$(BIN)/python -m tests.wheel
+
+test-browser: $(call with,browser) ## look at every page of a small sweep in a headless Chromium
+	@$(BIN)/python -m tests.browser
 
 test-cluster: $(call with,dev) ## test PostgreSQL, an MLflow server and Ray, and their failures, on this machine
 	$(BIN)/python -m pytest -m cluster tests/cluster

