@@ -60,8 +60,10 @@ def view_states(study: Study, trials: Trials) -> dict[str, dict[str, Any]]:
         parallel_coordinates(list(study.space)),
     ]
     return {
-        TABLE: view_state(study, trials, charts=curves, runs="FIRST_10_RUNS"),
-        FIELDS: view_state(study, trials, charts=list(map(scatter, study.space)), runs="SHOW_ALL"),
+        TABLE: view_state(study, trials, charts=curves, runs="FIRST_10_RUNS", columns=1),
+        FIELDS: view_state(
+            study, trials, charts=list(map(scatter, study.space)), runs="SHOW_ALL", columns=3
+        ),
     }
 
 
@@ -74,16 +76,22 @@ def tag_value(state: Mapping[str, Any]) -> str:
 
 
 def view_state(
-    study: Study, trials: Trials, *, charts: Sequence[Mapping[str, Any]], runs: str
+    study: Study,
+    trials: Trials,
+    *,
+    charts: Sequence[Mapping[str, Any]],
+    runs: str,
+    columns: int,
 ) -> dict[str, Any]:
-    """Trials that count, best first, with searched parameters; and charts of some of these runs.
+    """Trials that count, best first, with searched parameters; and charts of some of these runs,
+    so many side by side: the names of all fields are written over one of them.
 
     While trials are missing they are sorted by score: the expected return is recorded at the end.
     """
     order, *others = map(metric, (EXPECTED_RETURN, EXPECTED_ERROR, PROMISED_RETURN))
     if trials.left or trials.running:
         order, others = metric(SCORE), []
-    columns = [metric(RANK), order, *others, *(f"params.`{field}`" for field in study.space)]
+    shown = [metric(RANK), order, *others, *(f"params.`{field}`" for field in study.space)]
     return {
         "searchFilter": f"tags.`{ROLE}` = '{Role.TRIAL}' and tags.`{SUPERSEDED}` IS NULL",
         "orderByKey": order,
@@ -92,13 +100,16 @@ def view_state(
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": columns,
-        "columnOrder": [*FIRST_COLUMNS, *columns],
-        "columnWidths": {column: width(column) for column in columns},
+        "selectedColumns": shown,
+        "columnOrder": [*FIRST_COLUMNS, *shown],
+        "columnWidths": {column: width(column) for column in shown},
         "runsExpanded": {},
         "runsHiddenMode": runs,
         "compareRunCharts": charts,
-        "compareRunSections": [section(TABLE, is_open=True), *map(section, closed_sections())],
+        "compareRunSections": [
+            section(TABLE, display=True, columns=columns),
+            *map(section, closed_sections()),
+        ],
         "isAccordionReordered": True,  # or they are sorted by name
     }
 
@@ -142,9 +153,9 @@ def chart(kind: str, name: str, **contents: object) -> dict[str, Any]:
     }
 
 
-def section(name: str, *, is_open: bool = False) -> dict[str, Any]:
+def section(name: str, *, display: bool = False, **layout: object) -> dict[str, Any]:
     """A section of charts; the UI fills those that are closed."""
-    return {"uuid": name, "name": name, "display": is_open, "isReordered": False}
+    return {"uuid": name, "name": name, "display": display, "isReordered": False, **layout}
 
 
 def closed_sections() -> list[str]:
