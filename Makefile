@@ -14,6 +14,8 @@ TOP =
 TRAININGS =
 ## folder of the records
 STORE = mlruns
+## folder that gets every notebook as a page in Markdown, for the documentation
+MARKDOWN =
 ## a study with points
 NAME = heads
 ## commit to measure beside; empty: none
@@ -50,7 +52,7 @@ with    = $(patsubst %,$(STAMP)-%,$(1))
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:  # half of a .venv is none
-.PHONY: help install sweep confirm report notebooks ui dashboard reproduce doctor figures experiment tables \
+.PHONY: help install sweep confirm report notebooks lab ui dashboard reproduce doctor figures experiment tables \
         bakeoff bench docs test test-slow test-wheel test-browser test-cluster cluster-demo check format clean
 
 help: ## list the targets and the variables
@@ -111,6 +113,7 @@ ADDS_dashboard := the dashboard of Optuna
 ADDS_dev       := mypy, ruff, pytest, Ray, a PostgreSQL to test with
 ADDS_docs      := MkDocs and its theme Material
 ADDS_fast      := EnvPool
+ADDS_lab       := JupyterLab
 ADDS_notebooks := nbconvert and a kernel for Jupyter
 ADDS_servers   := a PostgreSQL to test with
 ADDS_test      := pytest, Hypothesis, MkDocs, nbconvert and a kernel for Jupyter
@@ -134,8 +137,13 @@ confirm: $(STAMP) ## race a sweep's best trials, its base and the tuned defaults
 report: $(STAMP) ## write a report on a sweep to STORE/reports: STUDY= STORE=
 	@$(SWEEPS) report --study '$(STUDY)' --store '$(STORE)'
 
-notebooks: $(call with,notebooks) ## run the notebooks on a sweep, pages in STORE/reports/notebooks: STUDY= STORE=
-	@$(SWEEPS) notebooks --study '$(STUDY)' --store '$(STORE)'
+notebooks: $(call with,notebooks) ## run the notebooks on a sweep, pages in STORE/reports/notebooks: STUDY= STORE= MARKDOWN=
+	@$(SWEEPS) notebooks --study '$(STUDY)' --store '$(STORE)' $(if $(MARKDOWN),--markdown '$(MARKDOWN)')
+
+lab: $(call with,lab) ## open the notebooks in JupyterLab, on 127.0.0.1 and a free port
+	@$(BIN)/python -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir='$(CURDIR)' --log-level=ERROR \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url= \
+		analysis/notebooks/00_start.ipynb
 
 ui: $(STAMP) ## serve MLflow, reports and a start page on 127.0.0.1, print the links: OPEN=1 PORT= STORE=
 	@$(SWEEPS) ui --store '$(STORE)' --port $(PORT) $(if $(OPEN),--open)

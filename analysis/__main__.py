@@ -44,6 +44,13 @@ def race_arguments(parser: Parser) -> None:
     parser.add_argument("--races", type=positive, default=4_000, help="of each setting [4000]")
 
 
+def notebooks_arguments(parser: Parser) -> None:
+    add_study(parser)
+    parser.add_argument(
+        "--markdown", type=Path, metavar="DIR", help="write each as Markdown to DIR as well"
+    )
+
+
 def replaced(_: str) -> NoReturn:
     """Refuse an option of earlier versions, and name the one that took its part."""
     raise argparse.ArgumentTypeError("was replaced by --trainings, the number of all trainings")
@@ -81,7 +88,9 @@ COMMANDS = {
     ),
     "report": Command("Write a report about a sweep, as one HTML page and as Markdown.", add_study),
     "notebooks": Command(
-        "Run the notebooks on a sweep, write each as an HTML page.", add_study, trains=True
+        "Run the notebooks on a sweep, write each as an HTML page.",
+        notebooks_arguments,
+        trains=True,
     ),
     "export": Command("Write the results of a study's points as lines of JSON.", export_arguments),
     "check": Command("Retrain an exported result and compare every number.", check_arguments),

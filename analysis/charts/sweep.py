@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -45,19 +45,20 @@ def endings(trials: pd.DataFrame, axes: Axes, *, reports: int) -> Axes:
     axes.set_xlabel("share of the budget at which a trial ended [%]")
     axes.set_ylabel("trials")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8, loc="best")
+    if below.any():
+        axes.legend(fontsize=8, loc="best")
     return axes
 
 
-def predictions(shares: Sequence[float], estimates: Sequence[Estimate], axes: Axes) -> Axes:
-    """Rank correlation with the final return, over the share of the budget (0 to 1) at which trials
+def predictions(orders: Mapping[float, Estimate], axes: Axes) -> Axes:
+    """Rank correlation with the final return, by the share of the budget (0 to 1) at which trials
     were compared."""
-    values = np.array([estimate.value for estimate in estimates])
-    low = np.array([estimate.low for estimate in estimates])
-    high = np.array([estimate.high for estimate in estimates])
+    values = np.array([estimate.value for estimate in orders.values()])
+    low = np.array([estimate.low for estimate in orders.values()])
+    high = np.array([estimate.high for estimate in orders.values()])
     reach = np.nan_to_num([values - low, high - values])
     axes.errorbar(
-        100 * np.asarray(shares), values, yerr=reach, marker="o", capsize=4, color=COLOURS[0]
+        100 * np.array(list(orders)), values, yerr=reach, marker="o", capsize=4, color=COLOURS[0]
     )
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_ylim(-1.05, 1.05)
@@ -86,7 +87,7 @@ def times(parts: pd.DataFrame, axes: Axes) -> Axes:
         below += parts[name].to_numpy()
     axes.set_xlabel("trial")
     axes.set_ylabel("time [s]")
-    axes.set_ylim(0, 1.25 * below.max() or 1)
+    axes.set_ylim(0, 1.25 * below.max(initial=0) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, loc="upper right", ncols=len(parts.columns))
     return axes

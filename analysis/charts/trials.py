@@ -27,7 +27,8 @@ def learning(tables: Mapping[str, pd.DataFrame], axes: Axes, *, label: str) -> A
             colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
             steps, values = table["env_steps"], table["value"]
             axes.scatter(steps, values, color=colour, marker=marker, label=name)
-    axes.legend(fontsize=8, loc="best")
+    if axes.get_legend_handles_labels()[0]:  # else matplotlib warns
+        axes.legend(fontsize=8, loc="best")
     return axes
 
 
@@ -42,6 +43,10 @@ def metric_panels(
 ) -> Figure:
     """One panel per metric with a note above it; in it, per group of trials, the mean of its tables
     of `load_curves` with the 95 % interval."""
+    if not panels:
+        figure = new_figure(3.4, 0.4)
+        figure.subplots().set_axis_off()  # without Axes, a notebook would show it as text
+        return figure
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(3.4 * columns, 2.9 * rows + 0.4)
@@ -59,9 +64,13 @@ def metric_panels(
     return figure
 
 
-def paired_episodes(one: pd.Series, other: pd.Series, axes: Axes) -> Axes:
-    """Returns of two candidates in the same episodes, sorted by the first one's, with their means
-    as lines; the names of the series label them."""
+def paired_episodes(pair: pd.DataFrame, axes: Axes) -> Axes:
+    """Returns of two candidates, the columns, in the same episodes, sorted by the first one's, with
+    their means as lines."""
+    axes.set_ylabel("return")
+    if len(pair.columns) < 2:
+        return axes
+    one, other = pair.iloc[:, 0], pair.iloc[:, 1]
     order = one.sort_values().index
     x = np.arange(len(order))
     for i, values in enumerate((one[order], other[order])):
@@ -71,7 +80,6 @@ def paired_episodes(one: pd.Series, other: pd.Series, axes: Axes) -> Axes:
         axes.axhline(values.mean(), color=colour, linestyle=STYLES[i], linewidth=1)
     axes.vlines(x, one[order], other[order], color=GREY, linewidth=0.7, zorder=0)
     axes.set_xlabel(f"episode, in the order of the returns of {one.name}")
-    axes.set_ylabel("return")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, loc="best")
     return axes

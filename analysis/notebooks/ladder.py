@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from analysis.charts.curves import curves
 from analysis.charts.intervals import seeds_and_mean
 from analysis.experiments.results import UNSEEN, Outcome, Results, read_results
-from analysis.notebooks.answer import Answer
 from analysis.stats import difference, mean_estimate
 from lander.config import TrainConfig
 from lander.dotted import flatten
@@ -25,7 +24,7 @@ from lander.env import AnyEnv
 from lander.errors import ConfigError, unknown
 from lander.evaluation import play, random_act_fn
 from lander.options import inactive
-from sweeps.charts.style import new_axes, solved_line
+from sweeps.charts.style import solved_line
 from sweeps.study.study import find_study
 
 POINTS: Final = 12
@@ -112,20 +111,6 @@ def pilot_sentence(ladder: Ladder, rung: str) -> str:
     ]
     change = mean_estimate([probable - sampled for probable, sampled in pairs])
     return f"{rung}, most probable minus sampled actions: {change:+.1f} of return."
-
-
-def step(ladder: Ladder, rung: str) -> Answer:
-    """How did this rung learn beside the one below, and what is it worth?"""
-    figure, axes = new_axes()
-    learning(ladder, rung, axes)
-    return Answer(sentence(ladder, rung), figure)
-
-
-def whole(ladder: Ladder) -> Answer:
-    """Where does every rung end, and how far is it from the first to the last?"""
-    figure, axes = new_axes()
-    overview(ladder, axes)
-    return Answer(sentence(ladder, ladder.rungs[-1], below=ladder.rungs[0]), figure)
 
 
 def learning(ladder: Ladder, rung: str, axes: Axes) -> Axes:

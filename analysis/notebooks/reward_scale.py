@@ -7,7 +7,7 @@ values of its own size, whatever s is, and enters every advantage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any, Final
 
@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.charts.trials import disagreements
-from analysis.notebooks.answer import Answer
 from analysis.stats import mean_estimate
 from lander.config import TrainConfig
 from lander.distributions import Distribution
@@ -25,7 +23,6 @@ from lander.env import AnyEnv, make_whole
 from lander.policy import make_policy
 from lander.resolve import resolve
 from lander.trainer import Progress, train
-from sweeps.charts.style import new_axes
 
 WITHOUT: Final = "no critic, normalised"
 SEPARATE: Final = "separate trunks, normalised"
@@ -63,29 +60,25 @@ class Enough(Exception):
     """Raised to end a training that has had its steps."""
 
 
-def answer(base: TrainConfig, *, steps: int, seeds: int = 3) -> Answer:
+def sentence(measured: Mapping[str, Mapping[str, Sequence[float]]], *, steps: int) -> str:
     """Where does the reward scale act?"""
-    measured = measure(base, steps=steps, seeds=seeds)
-    figure, axes = new_axes(8.5, 4)
-    disagreements(measured, axes)
     share = {
         (setup, which): f"{mean_estimate(values):.2f}"
         for setup, group in measured.items()
         for which, values in group.items()
     }
     same = "equal to the bit" if max(measured[WITHOUT][BY_SCALE]) == 0 else "float error grows"
-    return Answer(
+    return (
         f"After {steps:,} steps, policies that learned from rewards times 1/64 and times 1 differ "
         f"in a share of {share[WITHOUT, BY_SCALE]} of their actions without a critic ({same}), "
         f"{share[SEPARATE, BY_SCALE]} with separate trunks and normalised advantages, and "
         f"{share[SHARED, BY_SCALE]} with a shared trunk and plain advantages. Policies of two "
         f"seeds differ in {share[SEPARATE, BY_SEED]} with separate trunks and in "
-        f"{share[SHARED, BY_SEED]} with a shared one.",
-        figure,
+        f"{share[SHARED, BY_SEED]} with a shared one."
     )
 
 
-def measure(base: TrainConfig, *, steps: int, seeds: int) -> dict[str, dict[str, list[float]]]:
+def measure(base: TrainConfig, *, steps: int, seeds: int = 3) -> dict[str, dict[str, list[float]]]:
     """Per setup, how much policies disagree that differ in scale, or in seed: a value per seed."""
     obs = random_states(base.env)
     measured = {}

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
+import json
 import os
+import re
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Generator, Sequence
+from base64 import b64decode
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import BytesIO
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -23,10 +30,10 @@ from jupyter_client.manager import AsyncKernelManager
 from markupsafe import Markup
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbconvert import HTMLExporter
+from nbconvert import HTMLExporter, MarkdownExporter
 from nbformat import NotebookNode
+from PIL import Image
 
-from analysis.notebooks.answer import STORE, STUDY
 from lander.errors import ConfigError
 from lander.files import inside, replace_text
 from lander.trust import inherited
@@ -39,6 +46,8 @@ from sweeps.study.study import find_study
 HERE: Final = Path(__file__).parent
 FOLDER: Final = Path("reports") / "notebooks"
 """Folder of the pages in a store."""
+COLOURS: Final = 128
+"""Colours of a chart on a page of the documentation."""
 STAND_IN: Final = "smoke"
 """The study that is swept if the store has none of the name asked for."""
 
@@ -68,13 +77,15 @@ def notebooks(args: argparse.Namespace) -> int:
         for path in notebook_paths():
             started = time.monotonic()
             try:
-                notebook = executed(path, store=store, study=study)
+                notebook = executed(path, store=store, values=values_of(store, study))
             except CellFailed as error:
                 print(f"analysis: {error}", file=sys.stderr, flush=True)
                 failed = True
                 continue
             page = pages / f"{path.stem}.html"
             replace_text(page, as_html(notebook, study=study))
+            if args.markdown is not None:
+                write_markdown(path, notebook, args.markdown)
             print(f"{path.name}: {time.monotonic() - started:.0f} s, {page}", flush=True)
     return 1 if failed else 0
 
@@ -108,8 +119,14 @@ def sweep_for(folder: Path, study: str) -> Generator[tuple[Store, str]]:
         yield store, STAND_IN
 
 
-def executed(path: Path, *, store: Store, study: str) -> NotebookNode:
-    """A notebook with its outputs, run from top to bottom in its folder; the file stays unchanged.
+def values_of(store: Store, study: str) -> dict[str, object]:
+    """What the first cell of a notebook sets."""
+    return {"STORE": str(store.folder), "STUDY": study}
+
+
+def executed(path: Path, *, store: Store, values: Mapping[str, object]) -> NotebookNode:
+    """A notebook with its outputs, run from top to bottom in the current folder with these values
+    in its first cell; the file stays unchanged.
 
     Raises:
         CellFailed: at the first cell that fails.
@@ -117,6 +134,8 @@ def executed(path: Path, *, store: Store, study: str) -> NotebookNode:
     """
     read: Any = nbformat.read  # not typed
     notebook: NotebookNode = read(path, as_version=4)
+    first = first_code(notebook)
+    first.source = with_values(first.source, values)
     begun: list[int] = []
     with TemporaryDirectory() as folder:
         client = NotebookClient(
@@ -128,13 +147,11 @@ def executed(path: Path, *, store: Store, study: str) -> NotebookNode:
             ),
             timeout=None,
             coalesce_streams=True,  # printed lines stay together
-            resources={"metadata": {"path": str(path.parent)}},
+            resources={"metadata": {"path": str(Path.cwd())}},
             on_cell_start=lambda **event: begun.append(event["cell_index"]),
         )
         paths = [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environ = os.environ | {
-            STORE: str(store.folder.resolve()),
-            STUDY: study,
             **inherited(store.origin),
             "PYTHONPATH": os.pathsep.join(paths),  # importable without an installation
             "IPYTHONDIR": folder,  # no start-up files, no history
@@ -166,6 +183,23 @@ async def run(client: NotebookClient, environ: dict[str, str]) -> None:
     # replaces nbclient's handlers, which kill the kernel and do not cancel this task
     client.on_notebook_start = handle_signals
     await client.async_execute(env=environ, cleanup_kc=True)
+
+
+def first_code(notebook: NotebookNode) -> NotebookNode:
+    """The first cell of code, in which a reader changes what the notebook is about."""
+    cell: NotebookNode = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    return cell
+
+
+def with_values(source: str, values: Mapping[str, object]) -> str:
+    """A cell with other values of those of its constants that are named, each on a line."""
+    lines = source.splitlines()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in values:
+            line, value = lines[node.lineno - 1], values[ast.unparse(node.targets[0])]
+            before, after = line[: node.value.col_offset], line[node.value.end_col_offset :]
+            lines[node.lineno - 1] = before + json.dumps(value) + after
+    return "\n".join(lines)
 
 
 def where(path: Path, notebook: NotebookNode, begun: Sequence[int]) -> str:
@@ -207,3 +241,43 @@ def as_html(notebook: NotebookNode, *, study: str) -> str:
         colours=Markup("\n".join(resources["inlining"]["css"])),
         origin=f"Study {study}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
     )
+
+
+def write_markdown(path: Path, notebook: NotebookNode, folder: Path) -> None:
+    """Write an executed notebook as a page of the documentation: NAME.md, and its pictures in the
+    folder NAME. Code is that of the file: what the first cell was given names folders of one
+    machine."""
+    read: Any = nbformat.read  # not typed
+    first_code(notebook).source = first_code(read(path, as_version=4)).source
+    make: Any = MarkdownExporter  # not typed
+    pictures = folder / path.stem
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir(parents=True)
+    text, resources = make().from_notebook_node(
+        notebook, {"unique_key": "picture", "output_files_dir": path.stem}
+    )
+    for name, data in resources["outputs"].items():
+        with_palette(data, folder / name)
+    films = count(1)
+
+    def filed(picture: re.Match[str]) -> str:
+        name = f"{path.stem}/flight_{next(films)}.gif"
+        (folder / name).write_bytes(b64decode(picture[1]))
+        return f"![A flight]({name})"
+
+    def titled(picture: re.Match[str]) -> str:
+        cells = notebook.cells[: int(picture[1])]
+        titles = [title for cell in cells for title in headings(cell)]
+        return f"![{titles[-1]}]"
+
+    text = re.sub(r'<img alt="a flight" src="data:image/gif;base64,([^"]+)">', filed, text)
+    text = re.sub(r"!\[png\](?=\([^)]*_(\d+)_\d+\.png\))", titled, text)
+    text = re.sub(r"<style scoped>.*?</style>\n", "", text, flags=re.DOTALL)
+    text = text.replace('<table border="1" class="dataframe">', "<table>")
+    replace_text(folder / f"{path.stem}.md", "\n".join(map(str.rstrip, text.splitlines())) + "\n")
+
+
+def with_palette(png: bytes, path: Path) -> None:
+    """Write a chart with the few colours that it has, in a quarter of the bytes."""
+    with Image.open(BytesIO(png)) as picture:
+        picture.convert("RGB").quantize(COLOURS).save(path, optimize=True)

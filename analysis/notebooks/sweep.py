@@ -1,8 +1,9 @@
-"""The answers of notebook 01, from a sweep's records: what mattered, what was pruned, where did the
-time go?"""
+"""The answers of notebook 01, from tables of a sweep's records: what mattered, what was pruned,
+where did the time go?"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -10,12 +11,10 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from analysis.charts import sweep as charts
-from analysis.charts.intervals import forest
+from analysis.charts.sweep import STATES
 from analysis.confirm.judgement import judgement_of
 from analysis.confirm.words import verdict
 from analysis.load import load_checkpoints, load_episodes, load_trials
-from analysis.notebooks.answer import Answer
 from analysis.stats import (
     Estimate,
     Floats,
@@ -25,35 +24,33 @@ from analysis.stats import (
     rank_correlation,
 )
 from lander.errors import ConfigError
-from sweeps.charts.importance import BEST_SHARE, FEWEST, importances, with_last_return
-from sweeps.charts.search import finished, history, importance_dots, parallel_coordinates, slices
-from sweeps.charts.style import new_axes
+from sweeps.charts.importance import BEST_SHARE, FEWEST
 from sweeps.endings import root
 from sweeps.hints import hint
 from sweeps.schema import CONFIRM_SUFFIX, SECONDS, WORKER, TimePart
 from sweeps.scores import last_return
 from sweeps.sweep import Sweep, trial_runs
 
+ENDED = ("COMPLETE", "PRUNED")
 
-def with_return(sweep: Sweep) -> pd.DataFrame:
+
+def with_return(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of `load_trials` that ended with a return: finished, or pruned at a checkpoint."""
-    numbers = [trial.number for trial in with_last_return(sweep.read_trials().counted)]
-    return load_trials(sweep).loc[numbers]
+    return trials[trials["state"].isin(ENDED)].dropna(subset="last_return")
 
 
-def progress(sweep: Sweep) -> Answer:
+def progress(sweep: Sweep) -> str:
     """Did the search get anywhere?"""
     trials = sweep.read_trials()
     begun = [trial for trial in trials.counted if trial.params]
     if not begun:
-        return Answer("No trial has begun yet.")
-    figure, best = history(begun, env=sweep.study.base.env), trials.best
+        return "No trial has begun yet."
+    best = trials.best
     if best is None:
-        return Answer(f"None of {len(begun)} trials has finished, so there is no best one.", figure)
+        return f"None of {len(begun)} trials has finished, so there is no best one."
     first = next((trial for trial in begun if root(trial) == 0), None)
     score = f"The best of {len(begun)} trials, trial {best.number}, scored {best.values[0]:.1f}"
-    comparison = against_defaults(sweep, best, first)
-    return Answer(f"{score}, {comparison}; {confirmed(sweep)}.", figure)
+    return f"{score}, {against_defaults(sweep, best, first)}; {confirmed(sweep)}."
 
 
 def against_defaults(sweep: Sweep, best: FrozenTrial, first: FrozenTrial | None) -> str:
@@ -69,9 +66,11 @@ def against_defaults(sweep: Sweep, best: FrozenTrial, first: FrozenTrial | None)
         return f"and the defaults {ends.get(first.state, 'are still running')}{at}"
     gain = lead(load_episodes(sweep), best.number, first.number)
     if gain is not None:
-        return f"{gain.estimate} above the defaults over {gain.over}"
+        return f"{gain.estimate:+.1f} against the defaults over {gain.over}"
     difference = best.values[0] - first.values[0]
-    return f"{difference:.1f} above the defaults, without an interval as no episodes are recorded"
+    return (
+        f"{difference:+.1f} against the defaults, without an interval as no episodes are recorded"
+    )
 
 
 def confirmed(sweep: Sweep) -> str:
@@ -88,45 +87,39 @@ def confirmed(sweep: Sweep) -> str:
     return f"on fresh seeds **{verdict(judgement).rstrip('.')}**{missing}"
 
 
-def importance(sweep: Sweep) -> Answer:
-    """Which parameter matters?"""
-    counted = sweep.read_trials().counted
-    count = len(with_last_return(counted))
-    table = importances(counted, sweep.study.space)
+def importance(table: pd.DataFrame, ended: pd.DataFrame) -> str:
+    """Which parameter matters? By the table of `importances` of the ended trials."""
     if table.empty:
-        return Answer(too_few(count))
+        return too_few(ended)
     name, row = table.index[0], table.iloc[0]
     weight = Estimate(row["share"], row["low"], row["high"])
     sure = "" if row["first"] >= 0.95 else ", so the order is not certain"
-    return Answer(
+    return (
         f"`{name}` has the largest share, {weight:.2f}, and comes first in "
-        f"{row['first']:.0%} of the resamples of {count} trials{sure}.",
-        importance_dots(table),
+        f"{row['first']:.0%} of the resamples of {len(ended)} trials{sure}."
     )
 
 
-def too_few(count: int) -> str:
+def too_few(ended: pd.DataFrame) -> str:
     """Why there is no best quarter."""
-    return f"A best quarter needs {FEWEST} trials that ended with a return; there are {count}."
+    return f"A best quarter needs {FEWEST} trials that ended with a return; there are {len(ended)}."
 
 
-def good_values(sweep: Sweep) -> Answer:
-    """Where are good values?"""
-    trials = with_return(sweep)
-    if trials.empty:
-        return Answer("No trial has ended with a return.")
-    study, counted = sweep.study, sweep.read_trials().counted
-    figure = slices(counted, list(study.space.values()), env=study.base.env)
-    if len(trials) < FEWEST:
-        return Answer(too_few(len(trials)), figure)
-    name = str(importances(counted, study.space).index[0])
-    order = trials.sort_values("last_return", ascending=False)[name]
-    size = int(np.ceil(BEST_SHARE * len(order)))
-    good, rest = order.iloc[:size].dropna(), order.iloc[size:].dropna()
-    return Answer(
-        f"In the best quarter of {len(order)} trials `{name}`, which matters most, "
-        f"{apart(good, rest)}.",
-        figure,
+def best_quarter(ended: pd.DataFrame) -> pd.DataFrame:
+    """The trials with the highest returns, the best first."""
+    order = ended.sort_values("last_return", ascending=False)
+    return order.head(int(np.ceil(BEST_SHARE * len(order))))
+
+
+def good_values(ended: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Where are good values? Of the first field in the table of `importances`."""
+    if table.empty:
+        return too_few(ended)
+    name, best = str(table.index[0]), best_quarter(ended)
+    good, rest = best[name].dropna(), ended.drop(best.index)[name].dropna()
+    return (
+        f"In the best quarter of {len(ended)} trials `{name}`, which matters most, "
+        f"{apart(good, rest)}."
     )
 
 
@@ -153,24 +146,24 @@ def median(samples: Floats) -> Floats:
     return np.asarray(np.median(samples, axis=-1))
 
 
-def together(sweep: Sweep) -> Answer:
-    """How do values go together?"""
-    complete = finished(sweep.read_trials().counted)
-    if len(complete) < 2:
-        return Answer(f"A comparison needs two finished trials; there are {len(complete)}.")
-    figure = parallel_coordinates(complete, list(sweep.study.space.values()))
-    trials = load_trials(sweep).loc[[trial.number for trial in complete]]
-    names = [name for name in sweep.study.space if is_measured(trials[name])]
+def correlations(trials: pd.DataFrame, fields: Collection[str]) -> dict[tuple[str, str], Estimate]:
+    """Rank correlation of each pair of numeric fields that act together in four trials or more."""
+    names = [name for name in fields if is_measured(trials[name])]
     every = {pair: correlated(trials, *pair) for pair in combinations(names, 2)}
-    pairs = {pair: rho for pair, rho in every.items() if np.isfinite(rho.low)}
+    return {pair: rho for pair, rho in every.items() if np.isfinite(rho.low)}
+
+
+def together(pairs: Mapping[tuple[str, str], Estimate], finished: pd.DataFrame) -> str:
+    """How do values go together? By the correlations of the finished trials."""
+    if len(finished) < 2:
+        return f"A comparison needs two finished trials; there are {len(finished)}."
     if not pairs:
-        return Answer("No two numeric fields act together in four finished trials.", figure)
+        return "No two numeric fields act together in four finished trials."
     one, other = max(pairs, key=lambda pair: abs(pairs[pair].value))
-    return Answer(
-        f"Over {len(complete)} finished trials `{one}` and `{other}` go together most, rank "
+    return (
+        f"Over {len(finished)} finished trials `{one}` and `{other}` go together most, rank "
         f"correlation {pairs[one, other]:.2f}, the largest of {len(pairs)} pairs (one pair in "
-        "twenty excludes zero by chance).",
-        figure,
+        "twenty excludes zero by chance)."
     )
 
 
@@ -180,48 +173,43 @@ def correlated(trials: pd.DataFrame, one: str, other: str) -> Estimate:
     return rank_correlation(rows[one].tolist(), rows[other].tolist())
 
 
-def directions(sweep: Sweep) -> Answer:
-    """Which way does each field pull?"""
-    trials = with_return(sweep)
-    names = [name for name in sweep.study.space if is_measured(trials[name])]
-    every = {name: correlated(trials, name, "last_return") for name in names}
-    fields = {name: rho for name, rho in every.items() if np.isfinite(rho.value)}
-    if not fields:
-        return Answer("No numeric field has several values in trials that ended with a return.")
-    figure, axes = new_axes(8, 1.2 + 0.4 * len(fields))
-    label = "rank correlation with the trial's last return, and its 95 % interval"
-    forest(fields, axes, label=label, middle=0.0)
-    axes.set_xlim(-1, 1)
-    name = max(fields, key=lambda name: abs(fields[name].value))
-    clear = sum(rho.low > 0 or rho.high < 0 for rho in fields.values())
-    return Answer(
-        f"`{name}` pulls most, rank correlation {fields[name]:.2f} over {len(trials)} trials; "
-        f"the interval excludes zero for {clear} of {len(fields)} numeric fields.",
-        figure,
+def directions(ended: pd.DataFrame, fields: Collection[str]) -> dict[str, Estimate]:
+    """Rank correlation of each numeric field that has several values with the last return."""
+    names = [name for name in fields if is_measured(ended[name])]
+    every = {name: correlated(ended, name, "last_return") for name in names}
+    return {name: rho for name, rho in every.items() if np.isfinite(rho.value)}
+
+
+def strongest(pulls: Mapping[str, Estimate], ended: pd.DataFrame) -> str:
+    """Which way does each field pull? By the correlations of the ended trials."""
+    if not pulls:
+        return "No numeric field has several values in trials that ended with a return."
+    name = max(pulls, key=lambda name: abs(pulls[name].value))
+    clear = sum(rho.low > 0 or rho.high < 0 for rho in pulls.values())
+    return (
+        f"`{name}` pulls most, rank correlation {pulls[name]:.2f} over {len(ended)} trials; "
+        f"the interval excludes zero for {clear} of {len(pulls)} numeric fields."
     )
 
 
-def pruning(sweep: Sweep) -> Answer:
+def pruning(trials: pd.DataFrame) -> str:
     """What was pruned, and when?"""
-    trials = load_trials(sweep)
-    done = trials[trials["state"].isin(list(charts.STATES))]
+    done = trials[trials["state"].isin(list(STATES))]
     if done.empty:
-        return Answer("No trial has ended yet.")
-    figure, axes = new_axes()
-    charts.endings(done, axes, reports=sweep.study.reports)
+        return "No trial has ended yet."
     pruned = done["state"] == "PRUNED"
     if not pruned.any():
-        return Answer(f"None of the {len(done)} trials was pruned.", figure)
+        return f"None of the {len(done)} trials was pruned."
     saved = mean_estimate((100 * (1 - done["share"]).where(pruned, 0.0)).tolist())
-    return Answer(
+    return (
         f"{pruned.sum()} of {len(done)} trials were pruned, which saved {saved:.0f} % of "
-        "the environment steps.",
-        figure,
+        "the environment steps."
     )
 
 
-def foresight(sweep: Sweep) -> Answer:
-    """Was it right?"""
+def agreement(sweep: Sweep) -> dict[float, Estimate]:
+    """Rank correlation of the finished trials' returns at a checkpoint with their scores, by the
+    share of the budget at that checkpoint."""
     trials, points = load_trials(sweep), load_checkpoints(sweep)
     final = trials.loc[trials["state"] == "COMPLETE", "value"]
     points = points[points["trial"].isin(final.index)]
@@ -229,67 +217,68 @@ def foresight(sweep: Sweep) -> Answer:
         so_far = points.groupby("trial")["return_mean"].expanding().mean()
         points = points.assign(return_mean=so_far.to_numpy())
     every = {
-        int(checkpoint): rank_correlation(
+        int(checkpoint) / sweep.study.reports: rank_correlation(
             rows["return_mean"].tolist(), final[rows["trial"]].tolist()
         )
         for checkpoint, rows in points.groupby("checkpoint")
     }
-    by_checkpoint = {k: rho for k, rho in every.items() if np.isfinite(rho.value)}
-    if not by_checkpoint:
-        return Answer(
+    return {share: rho for share, rho in every.items() if np.isfinite(rho.value)}
+
+
+def foresight(orders: Mapping[float, Estimate], trials: pd.DataFrame) -> str:
+    """Was it right? By the agreement of the order at each share of the budget."""
+    finished = (trials["state"] == "COMPLETE").sum()
+    if not orders:
+        return (
             "A rank correlation needs two finished trials with different returns; there are "
-            f"{len(final)} finished."
+            f"{finished} finished."
         )
-    figure, axes = new_axes()
-    reports = sweep.study.reports
-    shares = [k / reports for k in by_checkpoint]
-    charts.predictions(shares, list(by_checkpoint.values()), axes)
     pruned = trials.loc[trials["state"] == "PRUNED", "share"]
-    k = min(by_checkpoint)
+    share, moment = min(orders), "the first report"
     if len(pruned):  # the checkpoint nearest to the first pruning
-        k = min(by_checkpoint, key=lambda k: abs(k / reports - pruned.min()))
-    moment = "where pruning began" if len(pruned) else "the first report"
-    return Answer(
-        f"At {k / reports:.0%} of the budget, {moment}, the order of the {len(final)} trials that "
-        f"finished had a rank correlation of {by_checkpoint[k]:.2f} with the final order; what "
-        "the pruned trials would have reached is unknown.",
-        figure,
+        share = min(orders, key=lambda share: abs(share - pruned.min()))
+        moment = "where pruning began"
+    return (
+        f"At {share:.0%} of the budget, {moment}, the order of the {finished} trials that "
+        f"finished had a rank correlation of {orders[share]:.2f} with the final order; what "
+        "the pruned trials would have reached is unknown."
     )
 
 
-def times(sweep: Sweep) -> Answer:
-    """Where did the time go?"""
-    trials = load_trials(sweep)
-    trials = trials[trials["seconds"].notna()]
-    if trials.empty:
-        return Answer("No trial has ended yet.")
-    parts = seconds_by_part(sweep, trials)
-    figure, axes = new_axes(9, 4.2)
-    charts.times(parts, axes)
-    busy = f"workers were busy for {busy_share(sweep, trials):.0%} of their time"
+def times(parts: pd.DataFrame, busy: float) -> str:
+    """Where did the time go? By the seconds of each part, and the share of their time in which
+    workers were busy."""
+    if parts.empty:
+        return "No trial has ended yet."
+    workers = f"workers were busy for {busy:.0%} of their time"
     if "training" not in parts:
-        return Answer(f"How a trial's time divides is not recorded; {busy}.", figure)
+        return f"How a trial's time divides is not recorded; {workers}."
     total = parts.sum(axis="columns")
     training = mean_estimate((100 * parts["training"] / total).tolist())
     rest = parts.drop(columns="training").sum() / total.sum()
-    return Answer(
+    return (
         f"Training took {training:.0f} % of a trial's time; {rest.idxmax()}, the largest of the "
-        f"rest, took {rest.max():.0%}; {busy}.",
-        figure,
+        f"rest, took {rest.max():.0%}; {workers}."
     )
 
 
-def seconds_by_part(sweep: Sweep, trials: pd.DataFrame) -> pd.DataFrame:
-    """A row per trial and a column per part of its time, training first; a single column if the
-    parts are not recorded."""
-    recorded = recorded_parts(sweep)
+def seconds_by_part(sweep: Sweep) -> pd.DataFrame:
+    """A row per ended trial and a column per part of its time, training first; a single column if
+    the parts are not recorded."""
+    trials = ended_at(load_trials(sweep))
+    recorded = recorded_parts(sweep) if len(trials) else {}
     rows = {number: recorded[run] for number, run in trials["run_id"].items() if run in recorded}
     if not rows:
         return trials[["seconds"]].rename(columns={"seconds": "whole trial"})
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(TimePart))
     training = trials["seconds"].loc[table.index] - table.sum(axis="columns")
     table.insert(0, "training", training.clip(lower=0))
-    return table
+    return table.rename_axis("trial")
+
+
+def ended_at(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that have ended, however."""
+    return trials[trials["seconds"].notna()]
 
 
 def recorded_parts(sweep: Sweep) -> dict[str, list[float]]:
@@ -302,9 +291,10 @@ def recorded_parts(sweep: Sweep) -> dict[str, list[float]]:
     return seconds
 
 
-def busy_share(sweep: Sweep, trials: pd.DataFrame) -> float:
+def busy_share(sweep: Sweep) -> float:
     """Share of the workers' time that they spent in trials; a worker's time runs from its first
     trial to the end of its last."""
+    trials = ended_at(load_trials(sweep))
     counted = sweep.read_trials().counted
     worker = {trial.number: trial.user_attrs.get(WORKER, "") for trial in counted}
     total = 0.0

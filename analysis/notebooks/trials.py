@@ -6,22 +6,19 @@ search that it trains again, under their numbers there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.charts import trials as charts
 from analysis.load import load_curves, load_episodes, load_trials
-from analysis.notebooks.answer import Answer
-from analysis.stats import by_training, lead, probability_better, seed_spread
-from lander.metrics import CURVES, EVAL_RETURN, TRAIN_LENGTH, VALUE_LOSS
-from sweeps.charts.style import new_axes, solved_line
+from analysis.stats import Estimate, by_training, lead, probability_better, seed_spread
+from lander.metrics import CURVES, TRAIN_LENGTH, VALUE_LOSS
 from sweeps.hints import hint
 from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.sweep import Sweep, open_sweep
 
-METRIC = EVAL_RETURN
 PANELS = 6
 GOOD, BAD = "good third", "bad third"
 
@@ -40,41 +37,56 @@ def best_median_worst(sweep: Sweep) -> list[int]:
     return [int(order[rank]) for rank in ranks]
 
 
-def learning(sweep: Sweep, candidates: Sequence[int], *, metric: str = METRIC) -> Answer:
+def learning(sweep: Sweep, candidates: Sequence[int]) -> str:
     """How did they learn?"""
-    points, ended = load_curves(sweep, metric), scores(sweep)
-    tables = {
-        f"trial {number}": rows
-        for number in dict.fromkeys(candidates)
-        if len(rows := points[points["candidate"] == number])
-    }
-    if not tables:
-        return Answer(f"None of the trials {list(candidates)} has a point of `{metric}`.")
-    figure, axes = new_axes(9, 4.4)
-    charts.learning(tables, axes, label=metric)
-    if metric.endswith("return_mean"):
-        solved_line(axes, sweep.study.base.env)
+    if not candidates:
+        return "No trial has ended yet."
     one, other = candidates[0], candidates[-1]
     ahead = None if one == other else lead(load_episodes(sweep), one, other)
     if ahead is not None:
-        sentence = f"Trial {one} ended {ahead.estimate} above trial {other}, over {ahead.over}."
-        return Answer(sentence, figure)
-    ends = [f"trial {number} at {ended[number]:.1f}" for number in candidates if number in ended]
-    return Answer(
+        return f"Trial {one} ended {ahead.estimate} above trial {other}, over {ahead.over}."
+    returns = scores(sweep)
+    ends = [f"trial {each} at {returns[each]:.1f}" for each in candidates if each in returns]
+    return (
         f"They ended with these returns: {', '.join(ends) or 'none'}; an interval needs recorded "
-        "final episodes of both trials.",
-        figure,
+        "final episodes of both trials."
     )
 
 
-def explanations(sweep: Sweep) -> Answer:
-    """Which metric explains a bad trial?"""
+@dataclass(frozen=True, slots=True)
+class Thirds:
+    """The good and the bad third of the trials, compared by every metric that differs."""
+
+    ended: int
+    """Trials that ended."""
+    size: int
+    """Trials in a third."""
+    steps: int
+    """Environment steps that all of them reached."""
+    panels: Mapping[str, Mapping[str, pd.DataFrame]]
+    """By metric, the clearest first: curves of each third."""
+    better: Mapping[str, Estimate]
+    """By metric, the clearest first: how probably a good trial's mean lies above a bad one's."""
+
+    @property
+    def drawn(self) -> dict[str, Mapping[str, pd.DataFrame]]:
+        """The clearest panels."""
+        return {name: self.panels[name] for name in list(self.panels)[:PANELS]}
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What stands above a panel."""
+        return {name: f"P(good > bad) = {p.value:.2f}" for name, p in self.better.items()}
+
+
+def thirds(sweep: Sweep) -> Thirds:
+    """Compare the good and the bad third of the trials, over the steps that all of them reached."""
     order = scores(sweep).index
     third = len(order) // 3
     if third < 2:
-        return Answer(f"Comparing thirds needs six ended trials; there are {len(order)}.")
-    thirds = {GOOD: order[:third], BAD: order[-third:]}
-    panels, estimates, last = {}, {}, 0
+        return Thirds(len(order), third, 0, {}, {})
+    groups_of = {GOOD: order[:third], BAD: order[-third:]}
+    panels, better, last = {}, {}, 0
     for metric in explaining_metrics(sweep):
         points = load_curves(sweep, metric)
         points = points[points["candidate"].isin(order[:third].union(order[-third:]))]
@@ -82,25 +94,36 @@ def explanations(sweep: Sweep) -> Answer:
             continue  # not recorded for some of them
         common = int(points.groupby(["trial", "seed"])["env_steps"].max().min())
         points = points[points["env_steps"] <= common]
-        groups = {name: points[points["candidate"].isin(third)] for name, third in thirds.items()}
+        groups = {name: points[points["candidate"].isin(some)] for name, some in groups_of.items()}
         means = {
             name: rows.groupby("candidate")["value"].mean().tolist()
             for name, rows in groups.items()
         }
         if all(means.values()) and np.ptp(means[GOOD] + means[BAD]) > 0:
             panels[metric], last = groups, max(last, common)
-            estimates[metric] = probability_better(means[GOOD], means[BAD])
-    if not estimates:
-        return Answer("No metric differs over the steps that the good and the bad third share.")
-    names = sorted(estimates, key=lambda name: -abs(estimates[name].value - 0.5))
-    notes = {name: f"P(good > bad) = {estimates[name]:.2f}" for name in names}
-    figure = charts.metric_panels({name: panels[name] for name in names[:PANELS]}, notes=notes)
-    return Answer(
-        f"In the first {last:,} steps, which all of these {2 * third} trials reached, "
-        f"`{names[0]}` says most: its mean is higher in a trial of the good third than in one of "
-        f"the bad third with probability {estimates[names[0]]:.2f}, the clearest of "
-        f"{len(names)} metrics.",
-        figure,
+            better[metric] = probability_better(means[GOOD], means[BAD])
+    names = sorted(better, key=lambda name: -abs(better[name].value - 0.5))
+    return Thirds(
+        len(order),
+        third,
+        last,
+        {name: panels[name] for name in names},
+        {name: better[name] for name in names},
+    )
+
+
+def explanation(compared: Thirds) -> str:
+    """Which metric explains a bad trial?"""
+    if compared.size < 2:
+        return f"Comparing thirds needs six ended trials; there are {compared.ended}."
+    if not compared.better:
+        return "No metric differs over the steps that the good and the bad third share."
+    name, p = next(iter(compared.better.items()))
+    return (
+        f"In the first {compared.steps:,} steps, which all of these {2 * compared.size} trials "
+        f"reached, `{name}` says most: its mean is higher in a trial of the good third than in one "
+        f"of the bad third with probability {p:.2f}, the clearest of {len(compared.better)} "
+        "metrics."
     )
 
 
@@ -113,25 +136,30 @@ def explaining_metrics(sweep: Sweep) -> list[str]:
     return names
 
 
-def noise(sweep: Sweep) -> Answer:
+def best_pair(sweep: Sweep) -> pd.DataFrame:
+    """A row per episode, a column for each of the two best finished candidates: its mean return,
+    over its trainings. Without columns if there is no such pair, or no episodes are recorded."""
+    order, episodes = scores(sweep, "COMPLETE").index, load_episodes(sweep)
+    returns = {
+        f"trial {number}": by_training(episodes, int(number)).mean(axis="columns")
+        for number in order[:2]
+    }
+    whole = len(returns) == 2 and not any(column.empty for column in returns.values())
+    return pd.DataFrame(returns if whole else {})
+
+
+def noise(sweep: Sweep) -> str:
     """How noisy is a score?"""
     order, episodes = scores(sweep, "COMPLETE").index, load_episodes(sweep)
     if len(order) < 2:
-        return Answer(f"A comparison needs two finished trials; there are {len(order)}.")
+        return f"A comparison needs two finished trials; there are {len(order)}."
     one, other = (int(number) for number in order[:2])
     ahead = lead(episodes, one, other)
     if ahead is None:
-        return Answer("The returns of single episodes are not recorded in this sweep.")
-    best, second = (
-        by_training(episodes, number).mean(axis="columns").rename(f"trial {number}")
-        for number in (one, other)
-    )
-    figure, axes = new_axes(9, 4.2)
-    charts.paired_episodes(best, second, axes)
-    return Answer(
+        return "The returns of single episodes are not recorded in this sweep."
+    return (
         f"The best, trial {one}, lies {ahead.estimate} above the second, trial {other}, over "
-        f"{ahead.over}; {seed_noise(sweep, episodes)}.",
-        figure,
+        f"{ahead.over}; {seed_noise(sweep, episodes)}."
     )
 
 

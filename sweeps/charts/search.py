@@ -231,6 +231,8 @@ def parallel_coordinates(trials: Sequence[FrozenTrial], ranges: Sequence[Range])
     figure, axes = new_axes(1.35 * (len(ranges) + 1) + 1, 4.4)
     axes.grid(visible=False)
     complete = finished(trials)
+    if not complete:
+        return figure
     floor = floor_of(returns_of(complete))
     scores = np.array(at_least(floor, returns_of(complete)))
     label = SCORE + cut_off(floor, returns_of(complete)).replace("; ", "\n")

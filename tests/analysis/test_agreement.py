@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import sweeps.charts.importance
 from analysis.charts.curves import averaged, curves
+from analysis.load import load_trials
 from analysis.notebooks import sweep as sweep_answers
 from analysis.report.document import Picture
 from analysis.report.figures import importance_part
@@ -68,8 +69,10 @@ def test_what_matters_most_is_the_same_field_everywhere(mostly_pruned: Sweep) ->
         .get_yticklabels()
     )
     assert labels[-1].get_text().split("\n")[1] == first  # the dot on top
-    assert sweep_answers.importance(sweep).sentence.startswith(f"`{first}` has the largest share")
-    assert f"`{first}`, which matters most," in sweep_answers.good_values(sweep).sentence
+    table = importances(sweep.read_trials().counted, STUDY.space)
+    ended = sweep_answers.with_return(load_trials(sweep))
+    assert sweep_answers.importance(table, ended).startswith(f"`{first}` has the largest share")
+    assert f"`{first}`, which matters most," in sweep_answers.good_values(ended, table)
     records = cast(Records, SimpleNamespace(counted=sweep.read_trials().counted, sweep=sweep))
     (picture,) = importance_part(records)
     assert isinstance(picture, Picture)

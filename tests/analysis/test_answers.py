@@ -3,20 +3,21 @@ on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import IPython.display
 import numpy as np
 import optuna
 import pytest
 import torch
+from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.notebooks import sweep as sweep_answers
-from analysis.notebooks import trials as trial_answers
-from analysis.notebooks.answer import Answer
+import analysis.notebooks.cells
+from analysis.notebooks.run import notebook_paths
 from sweeps.schema import EXPERIMENT_ID, RETURNS
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
@@ -27,19 +28,8 @@ from tests.studies import HEADS, PLAIN
 torch.set_num_threads(1)
 
 BEGAN = datetime(2026, 1, 1)
-QUESTIONS: Sequence[Callable[[Sweep], Answer]] = (
-    sweep_answers.progress,
-    sweep_answers.importance,
-    sweep_answers.good_values,
-    sweep_answers.together,
-    sweep_answers.directions,
-    sweep_answers.pruning,
-    sweep_answers.foresight,
-    sweep_answers.times,
-    lambda sweep: trial_answers.learning(sweep, trial_answers.best_median_worst(sweep)),
-    trial_answers.explanations,
-    trial_answers.noise,
-)
+FIGURES = {"01_sweep": 8, "02_trials": 3}
+"""Figures of each notebook, without those of trainings."""
 
 
 def sweep_of(study: Study, folder: Path, *trials: FrozenTrial) -> Sweep:
@@ -97,7 +87,9 @@ def study() -> Study:
     return read_study(PLAIN, source="plain")
 
 
-def test_every_question_has_an_answer_on_any_sweep(study: Study, tmp_path: Path) -> None:
+def test_every_question_has_an_answer_on_any_sweep(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heads = read_study(HEADS, source="heads")
     gaussian = {"policy.head": "gaussian", "env.obs_norm": True}
     binned = {"policy.head": "categorical", "env.bins": 5, "env.obs_norm": False}
@@ -120,9 +112,26 @@ def test_every_question_has_an_answer_on_any_sweep(study: Study, tmp_path: Path)
         ),
     }
     for name, sweep in sweeps.items():
-        for ask in QUESTIONS:
-            answer = ask(sweep)
-            assert answer.sentence.endswith("."), name
-            assert "nan" not in answer.sentence, (name, answer.sentence)
-            if answer.figure is not None:
-                answer.figure.savefig(tmp_path / "drawn.png")
+        for notebook, count in FIGURES.items():
+            answers = shown(notebook, sweep, monkeypatch)
+            assert len(answers) == count, (name, notebook)
+            for figure, sentence in answers:
+                assert sentence.endswith("."), name
+                assert "nan" not in sentence, (name, sentence)
+                figure.savefig(tmp_path / "drawn.png")
+
+
+def shown(notebook: str, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Figure, str]]:
+    """The figures and sentences of a notebook whose cells are run on a sweep; it trains nothing."""
+    pairs: list[tuple[Figure, str]] = []
+    monkeypatch.setattr(analysis.notebooks.cells, "read_sweep", lambda *_: sweep)
+    monkeypatch.setattr(
+        IPython.display, "display", lambda figure, text: pairs.append((figure, text.data))
+    )
+    (path,) = (path for path in notebook_paths() if path.stem == notebook)
+    scope: dict[str, Any] = {"__name__": "notebook"}
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"]).replace("%matplotlib inline", "")
+        if cell["cell_type"] == "code" and "measured" not in source:
+            exec(source, scope)
+    return pairs

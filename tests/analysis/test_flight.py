@@ -164,29 +164,44 @@ def test_shares_of_flights_come_with_wilsons_interval() -> None:
     crashed = flight_of(0.0, -100.0, x=0.5)
     flown = Flown(pilot(), [landed] * 9 + [crashed], [landed] * 10)
     # 9 of 10 by Wilson: (0.9 + z^2/20 -+ z sqrt(0.009 + z^2/400)) / (1 + z^2/10), z = 1.96
-    assert pilot_answers.failures(flown).sentence.startswith(
+    assert pilot_answers.failures(flown).startswith(
         "90.0% [59.6%, 98.2%] of 10 flights return at least 200. The worst, reset seed 0, crashed:"
     )
-    assert pilot_answers.paths(flown).sentence.startswith("90% [60%, 98%] of 10 flights end")
+    assert pilot_answers.where_it_lands(flown).startswith("90% [60%, 98%] of 10 flights end")
 
 
-def test_without_engines_there_is_a_sentence_in_place_of_a_figure() -> None:
+def test_every_flight_is_a_row_beside_the_same_start_with_sampled_actions() -> None:
+    landed, crashed = flight_of(1.0, 100.0), flight_of(-100.0)
+    table = pilot_answers.flights_table(Flown(pilot(), [landed, crashed], [crashed, crashed]))
+    assert table.to_dict("list") == {
+        "seed": [0, 0],
+        "ending": ["came to rest", "crashed"],
+        "return": [101.0, -100.0],
+        "steps": [2, 1],
+        "sampled_return": [-100.0, -100.0],
+        "sampled_ending": ["crashed", "crashed"],
+    }
+    assert pilot_answers.most_probable(table).startswith("On the same 2 reset seeds the most ")
+
+
+def test_without_engines_a_sentence_says_so_and_the_tables_are_empty() -> None:
     pole = pilot({"env.id": "CartPole-v1"})
     flights = fly(pole, 2)
     flown = Flown(pole, flights, flights)
-    for ask in (pilot_answers.paths, pilot_answers.along, pilot_answers.failures):
-        answer = ask(flown)
-        assert answer.figure is None
-        assert "CartPole-v1" in answer.sentence
+    for ask in (pilot_answers.where_it_lands, pilot_answers.on_the_way, pilot_answers.failures):
+        assert ask(flown) == "CartPole-v1 has no craft, pad and engines to draw."
+    assert pilot_answers.paths_table(flown).empty
+    assert set(pilot_answers.flights_table(flown)["ending"]) <= {"", "time limit"}
+    assert pilot_answers.steps_table(flown, flights[0])["height"].isna().all()
 
 
 def test_without_a_critic_nothing_was_expected() -> None:
     alone = pilot(
         {"policy.critic": False, "ppo.advantage": "reward_to_go", "ppo.rollout_episodes": 16}
     )
-    answer = pilot_answers.value(Flown(alone, [flight_of(1.0)], [flight_of(1.0)]))
-    assert answer.figure is None
-    assert "without a critic" in answer.sentence
+    flown = Flown(alone, [flight_of(1.0)], [flight_of(1.0)])
+    assert pilot_answers.values_table(flown, flown.at(0)).empty
+    assert "without a critic" in pilot_answers.foreseen(flown)
 
 
 def test_the_best_pilot_flies_as_it_is_recorded(mini: Store) -> None:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matplotlib.axes import Axes
 
 import analysis.experiments.results
 from analysis.experiments.results import Outcome, recorded
 from analysis.notebooks import by_hand, ladder
-from analysis.notebooks.answer import STEPS
 from analysis.notebooks.ladder import Ladder
+from analysis.notebooks.run import with_values
 from lander.advantages import gae, n_step
 from lander.config import TrainConfig
 from lander.dotted import flatten
@@ -65,7 +64,7 @@ def sections() -> dict[str, dict[str, Any]]:
     """The fields named before the cell that shows a rung, by rung."""
     fields: dict[str, dict[str, Any]] = {}
     for (_, text), (_, source) in pairwise(cells()):
-        for rung in re.findall(r'ladder\.step\(LADDER, "(.+)"\)', source):
+        for rung in re.findall(r'ladder\.learning\(LADDER, "(.+)", axes\)', source):
             fields[rung] = named(text)
     return fields
 
@@ -92,12 +91,6 @@ def made_up() -> Ladder:
         )
 
     return Ladder(points, {rung: [outcome(rung, k) for k in range(5)] for rung in points})
-
-
-def axes_of(figure: Any) -> Axes:
-    (axes,) = figure.axes
-    assert isinstance(axes, Axes)
-    return axes
 
 
 def test_every_rung_is_a_config_and_the_notebook_climbs_them_in_order(made_up: Ladder) -> None:
@@ -168,7 +161,9 @@ def test_a_step_is_a_difference_with_welchs_interval_and_a_verdict_from_it(
     assert ladder.sentence(made_up, "A3 baseline", below="A0 immediate").startswith(
         "A3 baseline minus A0 immediate: +1.0 [-1.3, +3.3]"
     )
-    assert ladder.whole(made_up).sentence.startswith("PPO minus A0 immediate: +0.0 [-2.3, +2.3]")
+    assert ladder.sentence(made_up, "PPO", below="A0 immediate").startswith(
+        "PPO minus A0 immediate: +0.0 [-2.3, +2.3]"
+    )
 
 
 def test_pilots_are_compared_within_each_training(made_up: Ladder) -> None:
@@ -188,7 +183,8 @@ def test_the_summary_has_a_row_per_rung(made_up: Ladder) -> None:
 
 
 def test_a_step_draws_both_rungs_over_environment_steps(made_up: Ladder) -> None:
-    axes = axes_of(ladder.step(made_up, "A1 total return").figure)
+    _, axes = new_axes()
+    ladder.learning(made_up, "A1 total return", axes)
     below, here, solved = axes.get_lines()
     assert (below.get_linestyle(), here.get_linestyle()) == ("--", "-")
     assert np.asarray(below.get_ydata()).tolist() == [-98, 2]
@@ -200,7 +196,8 @@ def test_a_step_draws_both_rungs_over_environment_steps(made_up: Ladder) -> None
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["A0 immediate", "A1 total return"]
     assert [line.get_linestyle() for line in legend.get_lines()] == ["--", "-"]
-    assert len(axes_of(ladder.step(made_up, "A0 immediate").figure).get_lines()) == 2
+    _, first = new_axes()
+    assert len(ladder.learning(made_up, "A0 immediate", first).get_lines()) == 2
 
 
 def test_the_overview_has_the_first_rung_at_the_bottom_and_every_seed(made_up: Ladder) -> None:
@@ -293,13 +290,11 @@ def test_the_figure_of_the_clip_is_equation_7() -> None:
     np.testing.assert_allclose((free_up, free_down), (ratio, -ratio), atol=1e-6)
 
 
-def test_every_code_cell_of_the_notebook_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(STEPS, "1")  # one update
+def test_every_code_cell_of_the_notebook_runs(capsys: pytest.CaptureFixture[str]) -> None:
     scope: dict[str, Any] = {"__name__": "notebook"}
     for kind, source in cells():
         if kind == "code":
-            exec(source.replace("%matplotlib inline", ""), scope)
+            code = source.replace("%matplotlib inline", "")
+            exec(with_values(code, {"STEPS": 1}), scope)  # one update
     out = capsys.readouterr().out
     assert re.search(r"steps, return +-?\d+\.\d, KL \d\.\d+, \d+% outside the clip\n\Z", out)

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
-from analysis.notebooks.answer import STEPS
-from analysis.notebooks.run import CellFailed, as_html, executed, notebook_paths, where
+import analysis.notebooks.run
+from analysis.__main__ import main
+from analysis.notebooks.run import (
+    CellFailed,
+    as_html,
+    executed,
+    notebook_paths,
+    values_of,
+    where,
+    with_values,
+)
 from lander.dotted import read_text
 from sweeps.store.store import Store
-from tests.processes import python_m
+from tests.processes import ROOT, python_m
 
-FEW_STEPS = "512"
-PICTURES = {"01_sweep": 7, "02_trials": 4, "03_actions": 4, "04_pilot": 6, "05_ladder": 10}
+FEW_STEPS = 512
+PICTURES = {
+    "00_start": 3,
+    "01_sweep": 8,
+    "02_trials": 4,
+    "03_actions": 5,
+    "04_pilot": 7,
+    "05_ladder": 10,
+}
 """At least so many in each page."""
+DOCUMENTED = ROOT / "docs" / "notebooks"
+LOCAL = re.compile(r"(?<![\w.])/(?:home|root|tmp|Users|work|private|var)/|file:/")
+"""A path of one machine."""
 
 
 class Page(HTMLParser):
@@ -67,20 +88,70 @@ def test_a_notebook_is_stored_valid_and_without_outputs(path: Path) -> None:
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
+    assert not LOCAL.search(read_text(path))
 
 
-def test_all_five_are_there() -> None:
+def test_the_first_cell_of_a_notebook_names_store_and_study() -> None:
+    for path in notebook_paths()[:-1]:  # the ladder reads no sweep
+        first = next(cell for cell in read(path).cells if cell.cell_type == "code")
+        store, study, *_ = first.source.splitlines()
+        assert store.startswith('STORE = "../../mlruns"')
+        assert study.startswith('STUDY = "lander"')
+
+
+def test_only_the_values_of_named_constants_are_replaced() -> None:
+    source = 'STORE = "a"  # where, STORE\nSTUDY, OTHER = "b", 1\nSTEPS = 4_096\nprint(STORE)'
+    values = {"STORE": 'a "new" one', "STUDY": "c", "STEPS": 1}
+    assert with_values(source, values) == (
+        'STORE = "a \\"new\\" one"  # where, STORE\nSTUDY, OTHER = "b", 1\nSTEPS = 1\nprint(STORE)'
+    )
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_documentation_has_a_page_of_each_notebook_with_its_code(name: str) -> None:
+    check_documented(DOCUMENTED, name)
+
+
+def check_documented(folder: Path, name: str) -> None:
+    """That a Markdown page is of this notebook as it is, shows its pictures, and can be shared."""
+    text = read_text(folder / f"{name}.md")
+    (path,) = (path for path in notebook_paths() if path.stem == name)
+    coded = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
+    assert re.findall(r"^```python\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE) == coded
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert len(shown) >= PICTURES[name]
+    assert sorted(shown) == sorted(
+        str(picture.relative_to(folder)) for picture in (folder / name).iterdir()
+    )
+    assert not LOCAL.search(text)
+    assert "data:image" not in text
+
+
+def test_the_pages_of_the_documentation_are_small() -> None:
+    assert sum(path.stat().st_size for path in DOCUMENTED.rglob("*.*")) < 2_000_000
+
+
+def test_all_six_are_there() -> None:
     assert [path.stem for path in notebook_paths()] == list(PICTURES)
 
 
 @pytest.fixture(scope="module")
 def pages(mini: Store) -> Path:
     """`make notebooks` on the miniature sweep."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(STEPS, FEW_STEPS)
-        done = python_m("analysis", "notebooks", "--study", "mini", "--store", mini.folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    out, error = StringIO(), StringIO()
+
+    def values(store: Store, study: str) -> dict[str, object]:
+        return {**values_of(store, study), "STEPS": FEW_STEPS}
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(out),
+        redirect_stderr(error),
+    ):
+        patch.setattr(analysis.notebooks.run, "values_of", values)
+        command = ["notebooks", "--study", "mini", "--store", str(mini.folder)]
+        code = main([*command, "--markdown", str(mini.folder / "markdown")])
+    assert (code, error.getvalue()) == (0, ""), out.getvalue()
     return mini.folder / "reports" / "notebooks"
 
 
@@ -106,8 +177,16 @@ def test_under_every_question_stands_an_answer(pages: Path, name: str) -> None:
     coded = [cell for cell in cells if cell.startswith("code_cell")]
     silent = [cell for cell in coded if "output_subarea" not in cell]
     assert coded
-    assert len(silent) <= 1  # imports
-    assert all("import" in cell for cell in silent)
+    assert len(silent) <= 3  # imports, values, a sweep that exists
+    names = re.compile("import|STORE|STEPS")
+    assert all(names.search(cell) for cell in silent)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_page_in_markdown_has_the_code_of_the_file(pages: Path, name: str) -> None:
+    folder = pages.parents[1] / "markdown"
+    check_documented(folder, name)
+    assert str(folder.parent) not in read_text(folder / f"{name}.md")
 
 
 def test_a_failing_cell_is_named_and_costs_only_its_notebook(tmp_path: Path) -> None:
@@ -123,7 +202,7 @@ def test_a_failing_cell_is_named_and_costs_only_its_notebook(tmp_path: Path) -> 
     write(make.new_notebook(cells=cells), path)
     message = r'^06_broken.ipynb, cell 2 under "Where\?": ZeroDivisionError: division by zero$'
     with pytest.raises(CellFailed, match=message):
-        executed(path, store=Store(tmp_path), study="none")
+        executed(path, store=Store(tmp_path), values={})
     notebook = read(path)
     assert where(path, notebook, [1]) == '06_broken.ipynb, cell 1 under "Broken"'
     assert where(path, notebook, []) == "06_broken.ipynb"

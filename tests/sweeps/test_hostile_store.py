@@ -21,7 +21,7 @@ import lander.__main__
 import sweeps.__main__
 from analysis.flight import best_policy
 from analysis.load import load_trials
-from analysis.notebooks.answer import STORE, STUDY, sweep_here
+from analysis.notebooks.cells import read_sweep
 from lander.config import EnvConfig, TrainConfig
 from lander.dotted import flatten
 from lander.errors import ConfigError
@@ -203,17 +203,13 @@ def test_the_doctor_names_what_is_wrong_and_goes_on(
 
 
 @pytest.mark.parametrize("name", ["module", "record", "linked", "away"])
-def test_python_and_the_notebooks_are_refused_as_well(
-    hostile: Hostile, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(STORE, str(hostile.store.folder))
-    monkeypatch.setenv(STUDY, name)
+def test_python_and_the_notebooks_are_refused_as_well(hostile: Hostile, name: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        best_policy(sweep_here())
+        best_policy(read_sweep(hostile.store.folder, name))
     assert re.search("|".join((NEEDS_CONSENT, LEADS_OUT, NOT_IN_STORE)), str(refused.value))
     assert not hostile.mark.exists()
     if name != "module":  # what needs no artifact is there
-        assert len(load_trials(sweep_here())) == 1
+        assert len(load_trials(read_sweep(hostile.store.folder, name))) == 1
 
 
 def test_with_consent_the_store_is_read_and_its_workers_inherit_it(
