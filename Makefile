@@ -142,8 +142,8 @@ notebooks: $(call with,notebooks) ## run the notebooks on a sweep, pages in STOR
 
 lab: $(call with,lab) ## open the notebooks in JupyterLab, on 127.0.0.1 and a free port
 	@$(BIN)/python -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir='$(CURDIR)' --log-level=ERROR \
-		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url= \
-		analysis/notebooks/00_start.ipynb
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None --LabApp.extension_manager=readonly \
+		--LabApp.default_url=/lab/tree/analysis/notebooks/00_start.ipynb
 
 ui: $(STAMP) ## serve MLflow, reports and a start page on 127.0.0.1, print the links: OPEN=1 PORT= STORE=
 	@$(SWEEPS) ui --store '$(STORE)' --port $(PORT) $(if $(OPEN),--open)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from base64 import b64encode
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen
 from typing import Any
 
 import pandas as pd
 
 from analysis.stats import Estimate
+from lander.errors import ConfigError
 from sweeps.cli import one_thread, prepare_process
 from sweeps.store.store import Store, quiet
 from sweeps.sweep import Sweep, open_sweep
@@ -20,6 +24,22 @@ def studies_in(store: str | Path) -> list[str]:
     """Names of the studies in the folder of a store, the oldest first; none if it is new."""
     prepare()
     return Store(Path(store)).study_names()
+
+
+def run(*words: str) -> None:
+    """Run a command of `sweeps`, and print its lines as they come.
+
+    Raises:
+        ConfigError: it failed.
+    """
+    # Jupyter asks programs for colours; what then rewrites its lines cannot be read in a notebook
+    environ = {name: value for name, value in os.environ.items() if name != "FORCE_COLOR"}
+    command = [sys.executable, "-m", "sweeps", *words]
+    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, env=environ) as process:
+        for line in process.stdout or ():
+            print(line, end="")
+    if process.returncode:
+        raise ConfigError(f"sweeps {words[0]} failed: exit code {process.returncode}")
 
 
 def read_sweep(store: str | Path, study: str) -> Sweep:

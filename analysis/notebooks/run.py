@@ -48,6 +48,7 @@ FOLDER: Final = Path("reports") / "notebooks"
 """Folder of the pages in a store."""
 COLOURS: Final = 128
 """Colours of a chart on a page of the documentation."""
+OPENS_THEM: Final = "`make lab` opens it for you to change"
 STAND_IN: Final = "smoke"
 """The study that is swept if the store has none of the name asked for."""
 
@@ -274,7 +275,8 @@ def write_markdown(path: Path, notebook: NotebookNode, folder: Path) -> None:
     text = re.sub(r"!\[png\](?=\([^)]*_(\d+)_\d+\.png\))", titled, text)
     text = re.sub(r"<style scoped>.*?</style>\n", "", text, flags=re.DOTALL)
     text = text.replace('<table border="1" class="dataframe">', "<table>")
-    replace_text(folder / f"{path.stem}.md", "\n".join(map(str.rstrip, text.splitlines())) + "\n")
+    lines = [*map(str.rstrip, text.splitlines()), "", f"*{path.name} as it ran; {OPENS_THEM}.*"]
+    replace_text(folder / f"{path.stem}.md", "\n".join(lines) + "\n")
 
 
 def with_palette(png: bytes, path: Path) -> None:
