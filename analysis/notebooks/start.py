@@ -14,13 +14,13 @@ ENDED = ("COMPLETE", "PRUNED")
 def outcome(trials: pd.DataFrame) -> str:
     """What came of it?"""
     counts = trials["state"].value_counts()
-    ends = {"COMPLETE": "finished", "PRUNED": "were pruned", "FAIL": "failed", "RUNNING": "run"}
+    ends = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
     parts = [f"{counts[state]} {what}" for state, what in ends.items() if state in counts]
     if not parts:
         return "No trial has begun yet."
     finished = trials[trials["state"] == "COMPLETE"]["value"].dropna()
     best = f"; the highest score is {finished.max():.1f}, of trial {finished.idxmax()}"
-    return f"Of {len(trials)} trials {', '.join(parts)}{best if len(finished) else ''}."
+    return f"{', '.join(parts)}{best if len(finished) else ''}."
 
 
 def promises(ranks: Sequence[Ranked]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Figures and sentences of notebooks 01 and 02, on sweeps put together by hand, and what they rest
+"""Figures and sentences of notebooks 00 to 02, on sweeps put together by hand, and what they rest
 on."""
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ from typing import Any
 import IPython.display
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import analysis.notebooks.cells
+from analysis.notebooks import start
+from analysis.notebooks.cells import as_table, run
 from analysis.notebooks.run import notebook_paths
+from analysis.stats import Estimate
+from lander.errors import ConfigError
+from sweeps.estimates import Expected
 from sweeps.schema import EXPERIMENT_ID, RETURNS
+from sweeps.scores import Ranked
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
@@ -135,3 +142,53 @@ def shown(notebook: str, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> list[
         if cell["cell_type"] == "code" and "measured" not in source:
             exec(source, scope)
     return pairs
+
+
+def test_the_first_notebook_counts_the_ends_and_names_the_highest_score() -> None:
+    trials = pd.DataFrame(
+        {
+            "state": ["COMPLETE", "PRUNED", "COMPLETE", "FAIL"],
+            "value": [120.0, 300.0, 240.0, None],
+            "last_return": [120.0, 300.0, 240.0, None],
+            "seconds": [9.0, 4.0, 8.0, 1.0],
+        }
+    )
+    assert start.outcome(trials) == (
+        "2 finished, 1 pruned, 1 failed; the highest score is 240.0, of trial 2."
+    )
+    assert start.outcome(trials.iloc[1:2]) == "1 pruned."
+    assert start.outcome(trials.iloc[:0]) == "No trial has begun yet."
+    assert start.quickest(trials) == 1
+
+
+def test_the_first_notebook_sets_what_is_expected_beside_what_was_promised(study: Study) -> None:
+    ended = trial(study, {}, state=TrialState.COMPLETE, value=1.0)
+    ranks = [Ranked(ended, Expected(225.0, 22.0, promised=242.5, trainings=5))]
+    assert start.promises(ranks).reset_index().to_dict("list") == {
+        "trial": [0],
+        "promised": [242.5],
+        "expected": [225.0],
+        "error": [22.0],
+        "trainings": [5],
+    }
+    assert start.best_promise(ranks) == (
+        "The best: trial 0, promised 242.5, expect 225 +- 22 after 5 trainings."
+    )
+    assert start.promises([]).empty
+    assert start.best_promise([]).startswith("No trial has finished")
+
+
+def test_estimates_as_a_table_have_a_row_each() -> None:
+    table = as_table({"a": Estimate(1.0, 0.0, 2.0), ("b", "c"): Estimate(3.0, 2.5, 3.5)})
+    assert table.to_dict("index") == {
+        "a": {"value": 1.0, "low": 0.0, "high": 2.0},
+        "b and c": {"value": 3.0, "low": 2.5, "high": 3.5},
+    }
+
+
+def test_a_notebook_shows_the_lines_of_a_command_and_that_it_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"^sweeps reproduce failed: exit code 2$"):
+        run("reproduce", "--store", str(tmp_path / "none"))
+    assert capsys.readouterr().out.startswith("sweeps: ")
