@@ -19,8 +19,9 @@ def outcome(trials: pd.DataFrame) -> str:
     if not parts:
         return "No trial has begun yet."
     finished = trials[trials["state"] == "COMPLETE"]["value"].dropna()
-    best = f"; the highest score is {finished.max():.1f}, of trial {finished.idxmax()}"
-    return f"{', '.join(parts)}{best if len(finished) else ''}."
+    if len(finished):
+        parts[-1] += f"; the highest score is {finished.max():.1f}, of trial {finished.idxmax()}"
+    return f"{', '.join(parts)}."
 
 
 def promises(ranks: Sequence[Ranked]) -> pd.DataFrame:

@@ -163,16 +163,17 @@ def test_the_first_notebook_counts_the_ends_and_names_the_highest_score() -> Non
 
 def test_the_first_notebook_sets_what_is_expected_beside_what_was_promised(study: Study) -> None:
     ended = trial(study, {}, state=TrialState.COMPLETE, value=1.0)
+    ended.number = 7
     ranks = [Ranked(ended, Expected(225.0, 22.0, promised=242.5, trainings=5))]
     assert start.promises(ranks).reset_index().to_dict("list") == {
-        "trial": [0],
+        "trial": [7],
         "promised": [242.5],
         "expected": [225.0],
         "error": [22.0],
         "trainings": [5],
     }
     assert start.best_promise(ranks) == (
-        "The best: trial 0, promised 242.5, expect 225 +- 22 after 5 trainings."
+        "The best: trial 7, promised 242.5, expect 225 +- 22 after 5 trainings."
     )
     assert start.promises([]).empty
     assert start.best_promise([]).startswith("No trial has finished")
