@@ -86,7 +86,7 @@ def notebooks(args: argparse.Namespace) -> int:
             page = pages / f"{path.stem}.html"
             replace_text(page, as_html(notebook, study=study))
             if args.markdown is not None:
-                write_markdown(path, notebook, args.markdown)
+                write_markdown(path, notebook, args.markdown, store=store.folder)
             print(f"{path.name}: {time.monotonic() - started:.0f} s, {page}", flush=True)
     return 1 if failed else 0
 
@@ -244,10 +244,10 @@ def as_html(notebook: NotebookNode, *, study: str) -> str:
     )
 
 
-def write_markdown(path: Path, notebook: NotebookNode, folder: Path) -> None:
+def write_markdown(path: Path, notebook: NotebookNode, folder: Path, *, store: Path) -> None:
     """Write an executed notebook as a page of the documentation: NAME.md, and its pictures in the
-    folder NAME. Code is that of the file: what the first cell was given names folders of one
-    machine."""
+    folder NAME. It names no folder of this machine: code is that of the file, and commands in it
+    name the store without its path."""
     read: Any = nbformat.read  # not typed
     first_code(notebook).source = first_code(read(path, as_version=4)).source
     make: Any = MarkdownExporter  # not typed
@@ -259,6 +259,8 @@ def write_markdown(path: Path, notebook: NotebookNode, folder: Path) -> None:
     )
     for name, data in resources["outputs"].items():
         with_palette(data, folder / name)
+    for spelling in (store.resolve(), store):
+        text = text.replace(str(spelling), spelling.name)
     films = count(1)
 
     def filed(picture: re.Match[str]) -> str:
