@@ -75,7 +75,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         first = notebooks.notebook_paths()[:1]  # all of them take minutes
         patch.setattr(notebooks, "notebook_paths", lambda: first)
-        assert notebooks.notebooks(Namespace(store=store.folder, study="shown")) == 0
+        assert notebooks.notebooks(Namespace(store=store.folder, study="shown", markdown=None)) == 0
     with starting() as start:
         port, links = free_port(), list[str]()
         process = start("sweeps", "ui", *options[:2], "--port", str(port))
