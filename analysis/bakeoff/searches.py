@@ -207,7 +207,7 @@ def races() -> dict[str, Rule]:
     """The best of each factor and then a race: how many candidates, and when the first may be
     out."""
     return {
-        f"race: {top} and the base, first look after {first}": Rule(
+        f"race: the best {top}, first look after {first}": Rule(
             "race",
             RaceAfter(COMBINED, STATISTICS[COMBINED.statistic], shrunken, top, first),
             report,
@@ -215,5 +215,5 @@ def races() -> dict[str, Rule]:
         )
         for top in (2, 3, 4, 6)
         for first in (2, 3, 4)
-        if first * (top + 1) <= Plan().choosing
+        if 2 * first * top <= Plan().trainings
     }

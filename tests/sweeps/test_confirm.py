@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -18,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState, create_trial
 
-from analysis.__main__ import IN_SWEEPS, main
+from analysis.__main__ import main
 from analysis.confirm.judgement import judgement_of
 from analysis.confirm.plan import define, forecast, proof, seed_deviation
 from analysis.confirm.record import conclude
@@ -38,6 +37,8 @@ from lander.seeds import (
     final_seeds,
 )
 from sweeps.confirm import (
+    DEFAULTS,
+    TUNED,
     Confirmed,
     Race,
     candidates,
@@ -54,9 +55,7 @@ from sweeps.publish.publish import publish
 from sweeps.run.objective import confirmation_seed, training_seeds, trial_configs, trial_seeds
 from sweeps.run.worker import work
 from sweeps.schema import (
-    CONFIRMATION,
     CONFIRMED_ALIAS,
-    NOTE,
     PARENT_RUN,
     REASON,
     RETURNS,
@@ -68,7 +67,7 @@ from sweeps.scores import ranked
 from sweeps.store.store import Store
 from sweeps.store.trials import find_trial
 from sweeps.study.space import defaults
-from sweeps.study.study import DEFAULTS, FIRST_REPORT, TUNED, read_study
+from sweeps.study.study import FIRST_REPORT, read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.processes import Completed, python_m
 from tests.races import begun_race, end, end_stage, take
@@ -197,14 +196,6 @@ def test_a_training_is_recorded_under_its_seed_and_scored_on_test_episodes(
     assert tags[ROLE] == "confirm"
 
 
-def test_a_training_is_described_when_it_ends(confirmation: Sweep, client: MlflowClient) -> None:
-    trial = confirmation.read_trials().all[3]
-    note = client.get_run(trial.user_attrs[RUN_ID]).data.tags[NOTE]
-    score = f"{trial.values[0]:.1f}"
-    assert note.startswith(f"**Trial 3, the base under report seed 2: score {score}.**")
-    assert f"landing.gif&run_uuid={trial.user_attrs[RUN_ID]}" in note
-
-
 def test_the_judgement_is_printed_and_recorded(
     swept: Sweep, confirmation: Sweep, said: str, client: MlflowClient, tmp_path: Path
 ) -> None:
@@ -258,33 +249,12 @@ def test_of_one_that_is_done_nothing_is_trained_again(
     swept: Sweep, confirmation: Sweep, capfd: pytest.CaptureFixture[str]
 ) -> None:
     count, store = len(confirmation.read_trials().all), swept.store.folder
-    assert main(["confirm", "--study", "mini", "--store", str(store), "--no-report"]) == 0
+    assert main(["confirm", "--study", "mini", "--store", str(store)]) == 0
     said = capfd.readouterr().out
     assert verdict(judgement_of(swept.store, "mini")) in said
     assert "candidates: " not in said
     assert len(confirmation.read_trials().all) == count
     assert read_looks(confirmation) == [4]  # the same look again
-
-
-def test_a_confirmation_ends_with_the_page_of_its_sweep(
-    swept: Sweep, confirmation: Sweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written, store = [], swept.store
-    options = ["confirm", "--study", "mini", "--store", str(store.folder)]
-
-    def write(args: Namespace) -> int:
-        assert args.command == "report"
-        written.append(open_sweep(Store(args.store), args.study).optuna.user_attrs[CONFIRMATION])
-        return 0
-
-    page = replace(IN_SWEEPS["report"], perform=write)
-    monkeypatch.setattr("sweeps.commands.added_commands", lambda: {"report": page})
-    swept.optuna.set_user_attr(CONFIRMATION, "an earlier verdict")
-    assert main(options) == 0
-    assert written == [verdict(judgement_of(store, "mini"))]
-    monkeypatch.setattr("analysis.confirm.run.run_race", lambda *_, **__: False)
-    assert main(options) == 130  # interrupted
-    assert len(written) == 1
 
 
 def registered(client: MlflowClient) -> str | None:
@@ -319,9 +289,8 @@ def test_the_alias_exists_only_while_something_is_proven(
     best = best_other(swept)
     rescored(monkeypatch, best=WELL, base=BADLY)
     _, outcome = conclude(swept.store, "mini")
-    assert outcome.startswith(
-        f"models:/mini@confirmed is the policy of the median training of trial {best}"
-    )
+    median = f"the policy of the median training of trial {best} under report seeds"
+    assert outcome == f"models:/mini@confirmed is {median}"
     trial = confirmation.read_trials().all[2]  # the second of four: of the middle two the worse
     assert registered(client) == trial.user_attrs[RUN_ID]
     version = client.get_model_version_by_alias("mini", CONFIRMED_ALIAS)
