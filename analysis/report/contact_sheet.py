@@ -52,7 +52,7 @@ class Flight:
     recorded: Sequence[float] = ()
     """Returns of the same episodes at the end of training."""
     score: float | None = None
-    """The trial's score over all final episodes; the one on the sheet may differ a lot."""
+    """The policy's mean return over all final episodes; the one on the sheet may differ a lot."""
     env: AnyEnv | None = None
     """The environment it was flown in, if not the one of the whole sheet."""
 
@@ -99,8 +99,9 @@ def fly_again(
     flown = evaluate(trained.policy, trained.config.env, seeds=final_seeds(trained.config))
     recorded = trial.user_attrs.get(RETURNS, [])
     returns = recorded[trained.training] if recorded else ()
-    score = trial.values[0]
-    return Flight(role, flown, trial.number, returns, score=score, env=trained.config.env)
+    return Flight(
+        role, flown, trial.number, returns, score=flown.return_mean, env=trained.config.env
+    )
 
 
 def fly_at_random(sweep: Sweep) -> Flight:

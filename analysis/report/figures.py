@@ -40,8 +40,9 @@ def history_part(records: Records) -> list[Block]:
         return ["No trial has begun."]
     caption = (
         "Each trial's score; a pruned trial has none, its cross is the return at its last "
-        "checkpoint. The line is the highest score so far. The best is named by its expected "
-        "return, which need not be the highest score."
+        "checkpoint. A trial that trains earlier parameters again has the mean of all their "
+        "trainings. The line is the highest score at that time: it falls when the leader is "
+        "trained again and scores less. The best is named by its expected return."
     )
     return [
         drawing(
@@ -63,9 +64,12 @@ def comparison_part(records: Records) -> list[Block]:
     if base.number == best.number:
         return ["The best trial has the parameters of the defaults."]
     figure, axes = new_axes(9, 2.3)
-    rows = {f"best\ntrial {best.number}": best, f"defaults\ntrial {base.number}": base}
+    rows = {f"best\ntrial {best.number}": best, "defaults": base}
     for y, trial in enumerate(reversed(rows.values())):
-        episodes = [value for returns in trial.user_attrs.get(RETURNS, []) for value in returns]
+        trainings = [
+            each for one in records.same(trial) for each in one.user_attrs.get(RETURNS, [])
+        ]
+        episodes = [value for returns in trainings for value in returns]
         label = "one episode" if y == 0 else None
         seeds_and_mean(axes, episodes, records.summary(trial), y, seed_label=label)
     axes.set_yticks(range(len(rows)), list(reversed(rows)))
@@ -74,14 +78,16 @@ def comparison_part(records: Records) -> list[Block]:
     axes.set_xlabel("return of a final episode")
     solved_line(axes, records.sweep.study.base.env, upright=True)
     figure.legend(loc="outside upper left", fontsize=8, ncols=2, frameon=False)
-    trainings = max(len(records.scores(one)) for one in (best, base))
-    each = "one training each, so the difference may be luck" if trainings == 1 else "all trainings"
+    counts = [len(records.scores(one)) for one in (best, base)]
+    each = "one training each, so the difference may be luck"
+    if max(counts) > 1:
+        each = "trainings: {} and {}".format(*counts)
     caption = (
-        f"The final episodes of trial {best.number} and of the defaults, {each}. Dot: their mean; "
-        f"bar: its 95 % interval over {'episodes' if trainings == 1 else 'trainings'}. What holds "
-        "under fresh seeds is measured by a confirmation."
+        f"The final episodes of the parameters of trial {best.number} and of the defaults: {each}. "
+        "Dot: their mean; bar: its 95 % interval over trainings, or over episodes where there is "
+        "only one. What holds under fresh seeds is measured by a confirmation."
     )
-    alt = f"Returns of the best trial, {best.number}, and of the defaults, {base.number}"
+    alt = f"Returns of the best trial, {best.number}, and of the defaults"
     return [drawing(figure, "comparison", alt=alt, caption=caption)]
 
 
@@ -220,7 +226,7 @@ def pilots(records: Records) -> Iterator[tuple[str, FrozenTrial, int | None]]:
     if best is None:
         return
     if base is not None and base.number != best.number:
-        yield "defaults", base, None
+        yield "defaults", records.median_of_same(base), None
     yield f"{role}, the defaults" if best == base else role, best, training
 
 

@@ -24,7 +24,7 @@ from sweeps.endings import ending
 from sweeps.hints import DEFAULT_STORE, UI_PORT, store_option
 from sweeps.publish.page import HOST, run_path, server_of
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, RETURNS, RUN_ID, Ending
-from sweeps.scores import Ranked, expected, seed_scores
+from sweeps.scores import Ranked, expected, final_means, mean, median_index, seed_scores
 from sweeps.store.best_policy import BestPolicy, recorded_policy
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
@@ -112,11 +112,19 @@ class Records:
             values.add(run.data.tags[tag])
         return sorted(values)
 
+    def same(self, trial: FrozenTrial) -> list[FrozenTrial]:
+        """The finished trials with the parameters of a trial."""
+        finished = [other for other in self.counted if other.state == TrialState.COMPLETE]
+        return [other for other in finished if other.params == trial.params]
+
+    def median_of_same(self, trial: FrozenTrial) -> FrozenTrial:
+        """The trial of the median training under the parameters of a trial."""
+        same = self.same(trial)
+        return same[median_index([mean(final_means(other) or other.values) for other in same])]
+
     def scores(self, trial: FrozenTrial) -> list[float]:
         """The scores of all finished trainings under the parameters of a trial."""
-        finished = [other for other in self.counted if other.state == TrialState.COMPLETE]
-        same = [other for other in finished if other.params == trial.params]
-        return [score for other in same for score in seed_scores(other)]
+        return [score for other in self.same(trial) for score in seed_scores(other)]
 
     def estimate(self, trial: FrozenTrial) -> Estimate:
         """A finished trial's score, with an interval over its trainings if it has several."""

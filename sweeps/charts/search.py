@@ -96,8 +96,8 @@ def returns_of(trials: Sequence[FrozenTrial]) -> list[float]:
 
 
 def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
-    """The score of each trial by its number, and the highest so far; the defaults and the trial
-    with the highest expected return are named."""
+    """The score of each trial by its number, and the highest at that time; the defaults and the
+    trial with the highest expected return are named."""
     figure, axes = new_axes(9, 4.2)
     complete, early = finished(trials), pruned(trials)
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
@@ -118,7 +118,9 @@ def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
     if complete:
         best = at_least(floor, best_so_far(complete))
         numbers = sorted(trial.number for trial in complete)
-        axes.step(numbers, best, where="post", color=BLUE, linewidth=1, label="highest so far")
+        axes.step(
+            numbers, best, where="post", color=BLUE, linewidth=1, label="highest at that time"
+        )
     for trial, name in named(complete):
         (height,) = at_least(floor, returns_of([trial]))
         right = trial.number > 0.8 * len(trials)

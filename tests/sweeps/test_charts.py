@@ -150,7 +150,7 @@ def test_the_highest_so_far_falls_when_its_repetition_scores_less() -> None:
     line = next(
         line
         for line in history([first, other, again], env="Pendulum-v1").axes[0].get_lines()
-        if line.get_label() == "highest so far"
+        if line.get_label() == "highest at that time"
     )
     assert np.asarray(line.get_ydata()).tolist() == [250.0, 250.0, 220.0]
 
