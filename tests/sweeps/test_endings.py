@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import optuna
@@ -15,10 +14,10 @@ from lander.agent import Divergence
 from lander.trainer import Progress
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import MlflowRecorder
-from sweeps.record.trial_run import Outcome, outcome, trial_run
+from sweeps.record.trial_run import Outcome, outcome
 from sweeps.reproduce import read_config, reproduce
-from sweeps.run.objective import Objective
-from sweeps.schema import PHYSICS, REASON, RUN_ID, Role
+from sweeps.run.worker import objective_of
+from sweeps.schema import PHYSICS, REASON, RUN_ID
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep
@@ -43,18 +42,7 @@ def sweep(store: Store) -> Sweep:
 
 def run_one(sweep: Sweep) -> tuple[optuna.trial.FrozenTrial, Run]:
     """Take the next trial as a worker does; its two records."""
-    objective = Objective(
-        sweep.study,
-        partial(
-            trial_run,
-            store=sweep.store,
-            experiment_id=sweep.experiment_id,
-            parent_run_id=sweep.run_id,
-            role=Role.TRIAL,
-            tags={},
-        ),
-        check=lambda: None,
-    )
+    objective = objective_of(sweep, check=lambda: None)
     sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
     trial = [trial for trial in sweep.read_trials().all if trial.state.is_finished()][-1]
     return trial, sweep.store.runs().get_run(trial.user_attrs[RUN_ID])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from optuna.trial import FixedTrial, TrialState
 from lander.dotted import from_toml, to_toml
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
-from sweeps.record.trial_run import trial_run
-from sweeps.run.objective import Objective, trial_configs
-from sweeps.schema import CONFIG_FILE, LANDING_GIF, REASON, RUN_ID, WARNING, Role
+from sweeps.run.objective import trial_configs
+from sweeps.run.worker import objective_of
+from sweeps.schema import CONFIG_FILE, LANDING_GIF, REASON, RUN_ID, WARNING
 from sweeps.store.store import Store
 from sweeps.study.space import suggest
 from sweeps.study.study import Study, read_study
@@ -92,15 +91,7 @@ def test_a_study_without_arguments_is_the_study_that_it_was() -> None:
 def run_one(store: Store, odd: Study, *, check: Any = None) -> optuna.trial.FrozenTrial:
     """The first trial, as a worker runs it."""
     sweep = start_sweep(odd, store, trials=1, command=["run"])
-    opened = partial(
-        trial_run,
-        store=store,
-        experiment_id=sweep.experiment_id,
-        parent_run_id=sweep.run_id,
-        role=Role.TRIAL,
-        tags={},
-    )
-    objective = Objective(odd, opened, check=check or (lambda: None))
+    objective = objective_of(sweep, check=check or (lambda: None))
     sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
     return open_sweep(store, odd.name).read_trials().all[0]
 

@@ -1,11 +1,10 @@
-"""Divergence fails a trial, a bug stops a sweep, and what only adorns a record costs no score."""
+"""Divergence fails a trial, a bug stops a sweep, and a picture that cannot be made costs no score."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from lander.dotted import configure
 from lander.trainer import train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
-from sweeps.record.trial_run import trial_run
 from sweeps.run.failures import repeated_failure
-from sweeps.run.objective import Objective
-from sweeps.schema import REASON, RUN_ID, WARNING, Role
+from sweeps.run.worker import objective_of
+from sweeps.schema import REASON, RUN_ID, WARNING
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
@@ -49,15 +47,7 @@ def started(store: Store, text: str = MINI) -> Sweep:
 
 def run_one(sweep: Sweep) -> tuple[FrozenTrial, Run]:
     """The next trial, as a worker runs it; its two records."""
-    opened = partial(
-        trial_run,
-        store=sweep.store,
-        experiment_id=sweep.experiment_id,
-        parent_run_id=sweep.run_id,
-        role=Role.TRIAL,
-        tags={},
-    )
-    objective = Objective(sweep.study, opened, check=lambda: None)
+    objective = objective_of(sweep, check=lambda: None)
     sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
     trial = [trial for trial in sweep.read_trials().all if trial.state.is_finished()][-1]
     return trial, sweep.store.runs().get_run(trial.user_attrs[RUN_ID])
@@ -195,7 +185,7 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
     assert store.runs().get_run(sweep.run_id).info.status == "KILLED"
 
 
-# adornments
+# pictures and models
 
 
 @pytest.mark.parametrize(
@@ -206,7 +196,7 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
         ("sweeps.charts.seeds.seed_curves", "seeds.png"),
     ],
 )
-def test_what_adorns_a_record_is_missed_with_a_warning_and_the_score_stays(
+def test_a_part_that_cannot_be_recorded_is_a_warning_and_the_score_stays(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str, missing: str
 ) -> None:
     sweep = started(store, changed(MINI, {"seed = 3": "seed = 3\nseeds_per_trial = 2"}))

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import optuna
@@ -26,11 +25,10 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.record.delivery import deliver_all
 from sweeps.record.outbox import OUTBOXES, outbox_path
 from sweeps.record.recorder import MlflowRecorder
-from sweeps.record.trial_run import trial_run
 from sweeps.run import worker as workers
 from sweeps.run.objective import Objective
-from sweeps.run.worker import run_next
-from sweeps.schema import REASON, RETRY_OF, RUN_ID, WORKER, Ending, Reason, Role
+from sweeps.run.worker import objective_of, run_next
+from sweeps.schema import REASON, RETRY_OF, RUN_ID, WORKER, Ending, Reason
 from sweeps.store import worker_id
 from sweeps.store.store import Store
 from sweeps.store.worker_id import is_alive, is_gone, parse_worker, start_of, this_worker
@@ -220,18 +218,7 @@ def before(name: str, act: Callable[[], None], patch: pytest.MonkeyPatch) -> Non
 
 
 def objective(sweep: Sweep) -> Objective:
-    return Objective(
-        sweep.study,
-        partial(
-            trial_run,
-            store=sweep.store,
-            experiment_id=sweep.experiment_id,
-            parent_run_id=sweep.run_id,
-            role=Role.TRIAL,
-            tags={},
-        ),
-        check=lambda: None,
-    )
+    return objective_of(sweep, check=lambda: None)
 
 
 MOMENTS = [

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,9 +27,8 @@ from sweeps.record.delivery import deliver_all, drain
 from sweeps.record.entries import Batch, KnownRun, RunBegun
 from sweeps.record.outbox import RECORDS, Outbox, outbox_path
 from sweeps.record.recorder import MlflowRecorder
-from sweeps.record.trial_run import trial_run
-from sweeps.run.objective import Objective
-from sweeps.schema import RUN_ID, WORKER, Role
+from sweeps.run.worker import objective_of
+from sweeps.schema import RUN_ID, WORKER
 from sweeps.store import database_files
 from sweeps.store.retry import explain
 from sweeps.store.store import Store
@@ -140,15 +138,7 @@ def begin(store: Store, name: str, uri: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def run_one(sweep: Sweep, check: Callable[[], None]) -> FrozenTrial:
     """The next trial, as a worker runs it; `check` is called after every update."""
-    opened = partial(
-        trial_run,
-        store=sweep.store,
-        experiment_id=sweep.experiment_id,
-        parent_run_id=sweep.run_id,
-        role=Role.TRIAL,
-        tags={},
-    )
-    objective = Objective(sweep.study, opened, check)
+    objective = objective_of(sweep, check=check)
     sweep.optuna.optimize(objective, n_trials=1)
     return [trial for trial in sweep.read_trials().all if trial.state.is_finished()][-1]
 

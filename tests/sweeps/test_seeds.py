@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -32,10 +31,9 @@ from lander.trainer import Progress, TrainResult, UpdateHook, ignore, train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.notes import Leaderboard
 from sweeps.publish.publish import show_trials
-from sweeps.record.trial_run import trial_run
 from sweeps.reproduce import reproduce
 from sweeps.run.objective import Objective, training_seeds, trial_configs, trial_seeds
-from sweeps.run.worker import work
+from sweeps.run.worker import objective_of, work
 from sweeps.schema import (
     EXPECTED_ERROR,
     EXPECTED_RETURN,
@@ -45,7 +43,6 @@ from sweeps.schema import (
     SCORE,
     SEED_SCORES,
     SHOWN_SCORE,
-    Role,
 )
 from sweeps.scores import best_expected, best_of, last_return, median_index, seed_scores
 from sweeps.store.store import Store
@@ -283,15 +280,7 @@ def start(store: Store, study: Study) -> Sweep:
 
 def run_first(sweep: Sweep) -> tuple[FrozenTrial, Run]:
     """Take trial 0 as a worker does; its two records."""
-    record = partial(
-        trial_run,
-        store=sweep.store,
-        experiment_id=sweep.experiment_id,
-        parent_run_id=sweep.run_id,
-        role=Role.TRIAL,
-        tags={},
-    )
-    objective = Objective(sweep.study, record, check=lambda: None)
+    objective = objective_of(sweep, check=lambda: None)
     sweep.optuna.optimize(objective, n_trials=1, catch=(Exception,))
     trial = sweep.read_trials().all[0]
     return trial, sweep.store.runs().get_run(trial.user_attrs[RUN_ID])
