@@ -28,7 +28,7 @@ class Line:
 
 def confirmation_figure(judgement: Judgement, *, env: AnyEnv) -> Figure:
     """`draw_confirmation` on a figure of its own."""
-    figure, axes = new_axes(8, 1.6 + 0.4 * len(list(lines_of(judgement))))
+    figure, axes = new_axes(8, 1.9 + 0.4 * len(list(lines_of(judgement))))
     draw_confirmation(judgement, axes, env=env)
     return figure
 
@@ -55,7 +55,7 @@ def draw_confirmation(judgement: Judgement, axes: Axes, *, env: AnyEnv) -> Axes:
     axes.set_yticks(range(len(lines)), [line.name for line in lines])
     axes.set_ylim(-0.6, len(lines) - 0.4)
     axes.set_xlabel("mean return of a training's final episodes")
-    axes.legend(fontsize=8, loc="best")
+    axes.figure.legend(loc="outside lower left", fontsize=8, ncols=3, frameon=False)
     return axes
 
 
