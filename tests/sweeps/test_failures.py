@@ -1,4 +1,4 @@
-"""Divergence fails a trial, a bug stops a sweep, and a picture that cannot be made costs no score."""
+"""Divergence fails a trial, a bug stops a sweep, and a chart that cannot be drawn costs no score."""
 
 from __future__ import annotations
 
