@@ -1,4 +1,4 @@
-"""Divergence fails a trial, a bug stops a sweep, and a chart that cannot be drawn costs no score."""
+"""Divergence fails a trial, a bug stops a sweep, and a chart that nobody can draw costs nothing."""
 
 from __future__ import annotations
 
