@@ -37,8 +37,6 @@ from lander.seeds import (
     final_seeds,
 )
 from sweeps.confirm import (
-    DEFAULTS,
-    TUNED,
     Confirmed,
     Race,
     candidates,
@@ -67,7 +65,7 @@ from sweeps.scores import ranked
 from sweeps.store.store import Store
 from sweeps.store.trials import find_trial
 from sweeps.study.space import defaults
-from sweeps.study.study import FIRST_REPORT, read_study
+from sweeps.study.study import DEFAULTS, FIRST_REPORT, TUNED, read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.processes import Completed, python_m
 from tests.races import begun_race, end, end_stage, take
