@@ -8,7 +8,7 @@ TRIALS =
 WORKERS =
 ## best, confirmed, or a number
 TRIAL = best
-## how many of the best trials race [4]
+## how many of the best trials race [3]
 TOP =
 ## trainings of a confirmation altogether, at most [40]
 TRAININGS =
@@ -129,7 +129,7 @@ install: $(call with,$(EXTRAS)) $(STAMP) ## set up .venv (every other target doe
 sweep: $(STAMP) ## run a study, or resume it: STUDY= TRIALS= WORKERS= STORE=
 	@$(SWEEPS) run --study '$(STUDY)' --store '$(STORE)' $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
 
-confirm: $(STAMP) ## race a sweep's best trials, its base and the tuned defaults: STUDY= TRAININGS= TOP= WORKERS=
+confirm: $(STAMP) ## race a sweep's best trials, measure the winner beside the base: STUDY= TRAININGS= TOP= WORKERS=
 	@$(SWEEPS) confirm --study '$(STUDY)' --store '$(STORE)' \
 		$(if $(TOP),--top $(TOP)) $(if $(TRAININGS),--trainings $(TRAININGS)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS))

@@ -34,6 +34,8 @@ SPENT: Final = 0.8
 """Share of what is left of `LEVEL` that each look at the verdict spends."""
 LOSS: Final = 0.1
 """Probability that the best candidate is eliminated, at most."""
+EQUAL: Final = 0.5
+"""How often a training of one of two equals returns more than one of the other."""
 POWER: Final = 0.8
 """Probability with which the smallest difference that is promised is detected."""
 CHOOSING: Final = 3
@@ -51,7 +53,7 @@ Scores = Mapping[int, Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long a race may take. A small part of it chooses, and all the rest measures: in
+    """How long a race may take. A third of it chooses at most, and all the rest measures: in
     simulations more choice seeds bring the choice less than they take from the verdict."""
 
     trainings: int = 40
@@ -180,13 +182,13 @@ def smallest_chance(seeds: int, *, level: float) -> float:
     """
     if seeds < 2:
         return 1.0
-    needed = scipy.special.ndtri(1 - level / 2) * chance_error(0.5, seeds, seeds)
+    needed = scipy.special.ndtri(1 - level / 2) * chance_error(EQUAL, seeds, seeds)
 
     def missing(theta: float) -> float:
         reach = needed + scipy.special.ndtri(POWER) * chance_error(theta, seeds, seeds)
-        return float(theta - 0.5 - reach)
+        return float(theta - EQUAL - reach)
 
-    return float(scipy.optimize.brentq(missing, 0.5, 1.0)) if missing(1.0) > 0 else 1.0
+    return float(scipy.optimize.brentq(missing, EQUAL, 1.0)) if missing(1.0) > 0 else 1.0
 
 
 def smallest_difference(deviation: float, seeds: int, *, level: float) -> float:

@@ -38,7 +38,7 @@ from sweeps.study.study import DEFAULTS, FIRST_CHOICE, FIRST_REPORT, TUNED, Stud
 from sweeps.sweep import Sweep, open_sweep
 
 TOP = 3
-"""How many of the sweep's best trials race, besides the base and the tuned defaults."""
+"""How many of the sweep's best trials race, besides the tuned defaults."""
 TRAININGS = 40
 """How many trainings a race may take, unless it is asked for others."""
 

@@ -21,11 +21,11 @@ import scipy
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from analysis.confirm.judgement import EQUAL, Comparison, Standing, compare
+from analysis.confirm.judgement import Comparison, Standing, compare
 from analysis.confirm.plan import plan_of
 from analysis.experiments.landscape import read_measured
 from analysis.experiments.results import HERE
-from analysis.race import level_of, report_seeds, run_race
+from analysis.race import EQUAL, level_of, report_seeds, run_race
 from analysis.stats import chance_error, share_estimate
 from lander.files import write_aside
 from lander.terminal import say
@@ -152,7 +152,7 @@ class Shares:
 def power(difference: float, deviation: float, seeds: float) -> float:
     """Probability that the first look proves a difference: the inverse of `smallest_difference`."""
     theta = float(scipy.special.ndtr(difference / (deviation * sqrt(2))))
-    needed = scipy.special.ndtri(1 - level_of(0) / 2) * chance_error(0.5, seeds, seeds)
+    needed = scipy.special.ndtri(1 - level_of(0) / 2) * chance_error(EQUAL, seeds, seeds)
     return float(scipy.special.ndtr((theta - EQUAL - needed) / chance_error(theta, seeds, seeds)))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from analysis.race import (
+    EQUAL,
     Course,
     Elimination,
     Plan,
@@ -34,9 +34,6 @@ from sweeps.scores import expected, iqm, median_index
 from sweeps.store.store import Store
 from sweeps.study.study import DEFAULTS, FIRST_CHOICE, FIRST_REPORT, candidate_name
 from sweeps.sweep import open_sweep
-
-EQUAL: Final = 0.5
-"""How often a training of one of two equals is better than one of the other."""
 
 
 @dataclass(frozen=True, slots=True)

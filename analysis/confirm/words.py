@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from analysis.confirm.judgement import EQUAL, Comparison, Judgement, Standing
-from analysis.race import report_seeds
+from analysis.confirm.judgement import Comparison, Judgement, Standing
+from analysis.race import EQUAL, report_seeds
 from analysis.stats import Estimate
 from lander.seeds import CHOICE_SEED, TEST_SEED
 from sweeps.confirm import Training

@@ -66,8 +66,8 @@ def fly_best(sweep: Sweep, *, episodes: int = EPISODES) -> Flown:
 
 def flights_table(flown: Flown) -> pd.DataFrame:
     """A row per flight: its reset seed, how it ended, return and steps, and how the same start
-    ended with sampled actions. Endings are those of LunarLander;
-    elsewhere only the time limit has a name."""
+    ended with sampled actions. Endings are those of LunarLander; elsewhere only the time limit has
+    a name."""
     lander = is_lander(flown.trained)
 
     def ending(flight: Episode) -> str:
