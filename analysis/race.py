@@ -1,9 +1,11 @@
 """A race between configurations: who trains on, who is out, and what its end proves.
 
 Candidates are trained under the same choice seeds, one after another. After a look, those that are
-plainly worse than the leader are out, and what they would have cost goes to the others. The best of
-them and the study's base, which nothing has to choose, are then trained under report seeds: this
-one comparison is the verdict.
+plainly worse than the leader are out, and what they would have cost goes to the others. The winner
+is the one with the highest mean over all of its trainings, those of the sweep included: they
+flatter a little, as the sweep chose by them, but they are many, and in simulations the winner is
+worth more by them. The winner and the study's base, which nothing has to choose, are then trained
+under report seeds, which chose nothing: this one comparison is the verdict.
 
 It is by ranks: does a training of the winner return more than one of the base more often than not?
 Some configurations crash in one training of ten, and a single crash widens the interval of a mean
@@ -22,6 +24,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, sqrt
+from types import MappingProxyType
 from typing import Final
 
 import scipy  # imports scipy.optimize once it is used
@@ -48,7 +51,7 @@ FAILED: Final = -inf
 """Score of a training that failed: its candidate is out."""
 
 Scores = Mapping[int, Sequence[float]]
-"""Candidate -> its scores by choice seed, in their order."""
+"""Candidate -> its scores, in the order of their seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Course:
     over: bool
     """Whether nothing more is trained on choice seeds."""
     order: Sequence[int] = field(default=())
-    """The best first: who is in by mean, then who was eliminated late."""
+    """The best first: who is in, by the mean of all trainings, then who was eliminated late."""
 
     @property
     def used(self) -> int:
@@ -97,10 +100,11 @@ class Course:
         return sum(self.wanted.values())
 
 
-def course_of(scores: Scores, plan: Plan) -> Course:
+def course_of(scores: Scores, plan: Plan, *, before: Scores = MappingProxyType({})) -> Course:
     """The course of a race by the scores of the trainings that have ended.
 
-    It is over when one candidate is in, or when the trainings for choosing are used up.
+    `before` are scores of the sweep: they count in the choice of the winner, but nobody is
+    eliminated by them. The race is over when one candidate is in, or when the trainings for choosing are used up.
     """
     limit = LOSS / (max(1, len(scores) - 1) * plan.looks)
     wanted, out, seeds = dict.fromkeys(scores, 0), dict[int, Elimination](), 0
@@ -117,16 +121,25 @@ def course_of(scores: Scores, plan: Plan) -> Course:
         out |= eliminated({one: scores[one][:seeds] for one in racing}, limit=limit)
         racing = [one for one in racing if one not in out]
     survived = {one: out[one].seeds if one in out else inf for one in scores}
-    by_rank = {one: (survived[one], mean_score(scores[one][: wanted[one]]), -one) for one in scores}
+    means = {
+        one: mean_score([*before.get(one, ()), *scores[one][: wanted[one]]]) for one in scores
+    }
+    by_rank = {one: (survived[one], means[one], -one) for one in scores}
     order = sorted(scores, key=lambda one: by_rank[one], reverse=True)
     return Course(wanted, seeds, out, over=True, order=order)
 
 
-def run_race(train: Callable[[int, int], float], candidates: Sequence[int], plan: Plan) -> Course:
+def run_race(
+    train: Callable[[int, int], float],
+    candidates: Sequence[int],
+    plan: Plan,
+    *,
+    before: Scores = MappingProxyType({}),
+) -> Course:
     """The course of a whole race; `train` gives the score of a candidate under a choice seed."""
     scores: dict[int, list[float]] = {one: [] for one in candidates}
     while True:
-        course = course_of(scores, plan)
+        course = course_of(scores, plan, before=before)
         if course.over:
             return course
         for one, wanted in course.wanted.items():

@@ -30,7 +30,7 @@ from sweeps.lifecycle.losses import recover
 from sweeps.lifecycle.points import Params, fill_points, given, seed_and_point
 from sweeps.record.delivery import deliver_all
 from sweeps.schema import CONFIRM_SUFFIX, LOOKS, RACE, RETURNS, Ending
-from sweeps.scores import ranked, seed_scores
+from sweeps.scores import final_means, ranked, seed_scores
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
@@ -53,16 +53,25 @@ class Race:
     """Number of the trial in the sweep, `DEFAULTS` or `TUNED` -> parameters."""
     plan: Mapping[str, int]
     """The fields of an `analysis.race.Plan`."""
+    before: Mapping[int, Sequence[float]]
+    """Candidate -> the mean final return of each of its trainings in the sweep, as the race began;
+    of the tuned defaults none."""
 
     @property
     def record(self) -> dict[str, Any]:
         """The same as JSON, whose keys are strings only."""
-        return {"top": self.top, "candidates": [*self.candidates.items()], "plan": dict(self.plan)}
+        return {
+            "top": self.top,
+            "candidates": [*self.candidates.items()],
+            "plan": dict(self.plan),
+            "before": [*self.before.items()],
+        }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Race:
         """The race in the attribute of a study."""
-        return cls(record["top"], dict(record["candidates"]), record["plan"])
+        before = dict(record.get("before", ()))  # a race that an older version began has none
+        return cls(record["top"], dict(record["candidates"]), record["plan"], before)
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,19 @@ def candidates(sweep: Sweep, *, top: int) -> dict[int, Params]:
     if len(chosen) < 2:
         raise ConfigError(f"study {study.name} has no finished trial yet besides its base")
     return chosen
+
+
+def returns_in_sweep(
+    sweep: Sweep, candidates: Mapping[int, Params]
+) -> dict[int, tuple[float, ...]]:
+    """Candidate -> the mean final return of each training of its parameters that has finished."""
+    finished = [trial for trial in sweep.read_trials().all if trial.state == TrialState.COMPLETE]
+    return {
+        number: tuple(
+            score for trial in finished if trial.params == params for score in final_means(trial)
+        )
+        for number, params in candidates.items()
+    }
 
 
 def tuned_defaults(study: Study) -> Params | None:

@@ -212,7 +212,7 @@ def judged(scores: Mapping[int, Sequence[float]], *, rival: int, look: int) -> C
 
     def standing(number: int) -> Standing:
         report = tuple(Training(0, (score,)) for score in scores[number])
-        return Standing(Confirmed(number, {}, report=report), (), None, None, None)
+        return Standing(Confirmed(number, {}, report=report), (), None, (), None, None)
 
     return compare(standing(rival), standing(DEFAULTS), look=look, threshold=None)
 

@@ -45,6 +45,8 @@ class Standing:
     """Under the choice seeds that counted."""
     mean: Estimate | None
     """Of its choice scores; None if one of them failed or none has ended."""
+    before: tuple[float, ...]
+    """Its scores in the sweep."""
     out: Elimination | None
     promise: Expected | None
     """What the sweep says of it; None of the tuned defaults, and of a base that did not finish."""
@@ -56,6 +58,11 @@ class Standing:
     @property
     def name(self) -> str:
         return candidate_name(self.number)
+
+    @property
+    def scores(self) -> list[float]:
+        """All by which the winner is chosen: those of the sweep, then its choice scores."""
+        return [*self.before, *(training.score for training in self.trainings)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,17 +194,18 @@ class Judgement:
         return None if seeds is None else self.course.used + 2 * seeds
 
 
-def course_by(candidates: Sequence[Confirmed], plan: Plan) -> Course:
+def course_by(race: Race, candidates: Sequence[Confirmed]) -> Course:
     """The course of a race by the trainings of its candidates, among whom the base is not."""
     racing = [one for one in candidates if one.number != DEFAULTS]
-    return course_of({one.number: [each.score for each in one.choice] for one in racing}, plan)
+    scores = {one.number: [each.score for each in one.choice] for one in racing}
+    return course_of(scores, Plan(**race.plan), before=race.before)
 
 
 def wanted_trainings(race: Race, candidates: Sequence[Confirmed]) -> dict[tuple[int, int], Params]:
     """The trainings of a race as far as it has decided: index of the seed, candidate ->
     parameters."""
     plan = Plan(**race.plan)
-    course = course_by(candidates, plan)
+    course = course_by(race, candidates)
     wanted = [
         (FIRST_CHOICE + seed, number)
         for seed in range(max(course.wanted.values()))
@@ -230,9 +238,15 @@ def judge(
     """Judge a race by the trainings of its candidates. `promises` are those of the sweep, `looks`
     the recorded ones, and `threshold` is the solved return."""
     plan = Plan(**race.plan)
-    course = course_by(candidates, plan)
+    course = course_by(race, candidates)
     standings = {
-        one.number: standing(one, course, promise=promises.get(one.number)) for one in candidates
+        one.number: standing(
+            one,
+            course,
+            before=race.before.get(one.number, ()),
+            promise=promises.get(one.number),
+        )
+        for one in candidates
     }
     wanted, rival = sum(course.wanted.values()), rival_of(course, candidates)
     ended = sum(len(one.trainings) for one in standings.values())
@@ -257,14 +271,16 @@ def judge(
     )
 
 
-def standing(candidate: Confirmed, course: Course, *, promise: Expected | None) -> Standing:
+def standing(
+    candidate: Confirmed, course: Course, *, before: Sequence[float], promise: Expected | None
+) -> Standing:
     """A candidate's part in a race."""
     trainings = candidate.choice[: course.wanted.get(candidate.number, 0)]  # of the base none
     failed = any(training.failed for training in trainings)
     scores = [training.score for training in trainings]
     mean = None if failed or not scores else mean_estimate(scores)
     out = course.out.get(candidate.number)
-    return Standing(candidate, trainings, mean, out, promise)
+    return Standing(candidate, trainings, mean, tuple(before), out, promise)
 
 
 def finished(standing: Standing) -> tuple[Training, ...]:

@@ -31,6 +31,7 @@ from sweeps.confirm import (
     minutes_of,
     read_candidates,
     read_race,
+    returns_in_sweep,
     seconds_of_training,
 )
 from sweeps.endings import ending
@@ -54,7 +55,7 @@ def define(
         top = TOP if top is None else top
         chosen = candidates(sweep, top=top)
         plan = plan_of(TRAININGS if trainings is None else trainings, candidates=len(chosen) - 1)
-        return Race(top, chosen, asdict(plan))
+        return Race(top, chosen, asdict(plan), returns_in_sweep(sweep, chosen))
     if top not in (None, race.top):
         raise ConfigError(
             f"the race of {name} began with its best {race.top}, and its candidates stay: leave "

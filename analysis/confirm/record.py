@@ -102,6 +102,7 @@ def json_standing(row: Standing) -> dict[str, Any]:
     return {
         "trial": row.number,
         "choice": json_trainings(row.trainings),
+        "sweep": row.before,
         "mean": None if row.mean is None else json_interval(row.mean),
         "promised": row.promise and row.promise.promised,
         "expected": row.promise and [row.promise.value, row.promise.known_error],

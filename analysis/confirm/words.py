@@ -105,7 +105,7 @@ def tables(judgement: Judgement) -> list[Rows]:
 
 def race_rows(judgement: Judgement) -> Iterator[Sequence[str]]:
     """The table of a race."""
-    yield "", "choice seeds", "mean [95 %]", "out", *PROMISE
+    yield "", "choice seeds", "mean [95 %]", "with the sweep's", "out", *PROMISE
     for row in judgement.standings:
         failed = sum(training.failed for training in row.trainings)
         out = "" if row.out is None else f"after {row.out.seeds}"
@@ -113,6 +113,7 @@ def race_rows(judgement: Judgement) -> Iterator[Sequence[str]]:
             row.name,
             seeds_cell(len(row.trainings) - failed, failed),
             "" if row.mean is None else str(row.mean),
+            "" if row.mean is None else f"{np.mean(row.scores):.1f} of {len(row.scores)}",
             "failed" if failed else out,
             *promise_cells(row),
         )
@@ -175,8 +176,9 @@ def legend() -> str:
         "Each configuration trained anew under seeds that the sweep never used, each training "
         f"flown deterministically on {TEST_EPISODES} episodes: under choice seeds on reset seeds "
         f"{CHOICE_SEED} and up, under report seeds, by which nothing was chosen, on {TEST_SEED} "
-        "and up. Out: Welch's test against the leader, corrected for rivals and looks. The "
-        "verdict: Mann and Whitney's test, over trainings. Means with Student's interval over "
+        "and up. Out: Welch's test against the leader, corrected for rivals and looks. With the "
+        "sweep's: the mean of all trainings, those of the sweep included; the highest one wins the "
+        "race. The verdict: Mann and Whitney's test, over trainings. Means with Student's interval over "
         "trainings; those of the finalists hold together. Promised: the "
         "return in the sweep; expected: the return to expect, with its standard error; optimism "
         "gap: what was promised minus the mean under report seeds."

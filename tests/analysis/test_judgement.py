@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -42,15 +42,21 @@ def candidate(
     )
 
 
-def race(*candidates: Confirmed, plan: Plan = PLAN) -> Race:
-    return Race(2, {one.number: {} for one in candidates}, asdict(plan))
+def race(
+    *candidates: Confirmed, plan: Plan = PLAN, before: Mapping[int, Sequence[float]] | None = None
+) -> Race:
+    return Race(2, {one.number: {} for one in candidates}, asdict(plan), before or {})
 
 
 def judged(
-    *candidates: Confirmed, plan: Plan = PLAN, looks: Sequence[int] = (), solved: bool = True
+    *candidates: Confirmed,
+    plan: Plan = PLAN,
+    looks: Sequence[int] = (),
+    solved: bool = True,
+    before: Mapping[int, Sequence[float]] | None = None,
 ) -> Judgement:
     return judge(
-        race(*candidates, plan=plan),
+        race(*candidates, plan=plan, before=before),
         candidates,
         promises={
             0: Expected(130.0, 9.0, promised=140.0),
@@ -112,6 +118,20 @@ def test_who_is_out_has_a_line_and_a_receipt() -> None:
         "score": 100.0,
         "returns": (100.0,),
     }
+
+
+def test_the_winner_has_the_highest_mean_with_the_sweeps_trainings() -> None:
+    three, seven = candidate(3, [200.0, 215.0, 230.0]), candidate(7, HIGH)
+    assert [row.number for row in judged(candidate(0, []), three, seven).standings] == [3, 7]
+    judgement = judged(candidate(0, []), three, seven, before={3: [175.0], 7: [250.0, 220.0]})
+    # (175 + 645) / 4 = 205, (470 + 630) / 5 = 220
+    (table,) = tables(judgement)
+    assert table[0][3] == "with the sweep's"
+    assert [(row[0], row[3]) for row in table[1:]] == [
+        ("trial 7", "220.0 of 5"),
+        ("trial 3", "205.0 of 4"),
+    ]
+    assert as_json(judgement)["race"][0]["sweep"] == (250.0, 220.0)
 
 
 def test_what_is_plainly_better_than_the_base_is_confirmed() -> None:
@@ -237,7 +257,7 @@ def test_a_candidate_that_fails_in_the_race_is_out() -> None:
     assert elimination_line(judgement.standings[-1], judgement) == (
         "out: trial 3, a training failed"
     )
-    assert tables(judgement)[0][-1] == ("trial 3", "2 + 1 failed", "", "failed", "", "")
+    assert tables(judgement)[0][-1] == ("trial 3", "2 + 1 failed", "", "", "failed", "", "")
     json.dumps(as_json(judgement), allow_nan=False)
 
 

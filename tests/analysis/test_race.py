@@ -99,6 +99,17 @@ def test_who_was_eliminated_late_ranks_above_who_was_early() -> None:
     assert course_of(scores, plan).order == [3, 0, 4, 2, 1]
 
 
+def test_scores_of_the_sweep_choose_the_winner_but_eliminate_nobody() -> None:
+    scores = {0: [250.0, 251.0, 252.0] * 2, 3: [249.0, 250.0, 251.0] * 2}
+    before = {3: [1000.0], 0: [10.0]}
+    assert course_of(scores, PLAN).order == [0, 3]
+    course = course_of(scores, PLAN, before=before)
+    assert (course.order, dict(course.out)) == ([3, 0], {})
+    # who is out stays behind, whatever the sweep says
+    scores[3] = [100.0, 101.0, 102.0]
+    assert course_of(scores, PLAN, before=before).order == [0, 3]
+
+
 def test_a_candidate_whose_training_failed_is_out() -> None:
     scores = {0: [250.0, FAILED, 252.0], 3: [100.0, 251.0, 252.0], 7: [249.0, 252.0, 253.0]}
     course = course_of(scores, PLAN)
