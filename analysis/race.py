@@ -104,7 +104,8 @@ def course_of(scores: Scores, plan: Plan, *, before: Scores = MappingProxyType({
     """The course of a race by the scores of the trainings that have ended.
 
     `before` are scores of the sweep: they count in the choice of the winner, but nobody is
-    eliminated by them. The race is over when one candidate is in, or when the trainings for choosing are used up.
+    eliminated by them. The race is over when one candidate is in, or when the trainings for
+    choosing are used up.
     """
     limit = LOSS / (max(1, len(scores) - 1) * plan.looks)
     wanted, out, seeds = dict.fromkeys(scores, 0), dict[int, Elimination](), 0
@@ -121,9 +122,7 @@ def course_of(scores: Scores, plan: Plan, *, before: Scores = MappingProxyType({
         out |= eliminated({one: scores[one][:seeds] for one in racing}, limit=limit)
         racing = [one for one in racing if one not in out]
     survived = {one: out[one].seeds if one in out else inf for one in scores}
-    means = {
-        one: mean_score([*before.get(one, ()), *scores[one][: wanted[one]]]) for one in scores
-    }
+    means = {one: mean_score([*before.get(one, ()), *scores[one][: wanted[one]]]) for one in scores}
     by_rank = {one: (survived[one], means[one], -one) for one in scores}
     order = sorted(scores, key=lambda one: by_rank[one], reverse=True)
     return Course(wanted, seeds, out, over=True, order=order)

@@ -49,7 +49,9 @@ class RaceAfter:
         def train(number: int, _seed: int) -> float:
             return report(problem.world.train(racing[number].point, rng))
 
-        before = {number: [each.final for each in one.trainings] for number, one in enumerate(racing)}
+        before = {
+            number: [each.final for each in one.trainings] for number, one in enumerate(racing)
+        }
         course = run_race(train, range(len(racing)), plan, before=before)
         seeds = report_seeds(plan, used=course.used)
         return [
