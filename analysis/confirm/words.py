@@ -179,6 +179,7 @@ def legend() -> str:
         "and up. Out: Welch's test against the leader, corrected for rivals and looks. With the "
         "sweep's: the mean of all trainings, those of the sweep included; the highest one wins the "
         "race. The verdict: Mann and Whitney's test, over trainings. Means with Student's interval "
-        "over trainings; those of the finalists hold together. Promised: the return in the sweep; expected: the return to expect, with its standard error; optimism "
-        "gap: what was promised minus the mean under report seeds."
+        "over trainings; those of the finalists hold together. Promised: the return in the sweep; "
+        "expected: the return to expect, with its standard error; optimism gap: what was promised "
+        "minus the mean under report seeds."
     )
