@@ -77,7 +77,8 @@ def compared(final: Comparison) -> str:
 def outlook(final: Comparison) -> str:
     """What would decide a comparison that proves nobody better."""
     if final.contradicts:
-        return "Its mean is lower all the same, so neither is called better."
+        more = final.rival if final.chance.value > EQUAL else final.base
+        return f"The mean of {more.name} is lower all the same, so neither is called better."
     if final.seeds_to_decide is None:
         return "To decide that would take more than 1000 seeds each: call them equal."
     return f"If that is the probability, {final.seeds_to_decide} seeds each decide."

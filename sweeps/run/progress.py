@@ -16,9 +16,9 @@ from rich.live import Live
 from lander.terminal import unfiltered
 from sweeps.endings import SETTLED, SUPERSEDING, ending
 from sweeps.run.live import Frame
-from sweeps.schema import Ending
+from sweeps.schema import POINT, Ending
 from sweeps.scores import Ranked, base_among, best_so_far, expected, promise
-from sweeps.study.study import Study
+from sweeps.study.study import Study, candidate_name
 
 PLAIN_SECONDS = 15.0
 """Between two plain lines."""
@@ -149,8 +149,14 @@ def ranking_of(trials: Sequence[FrozenTrial], *, finished: int) -> Ranking:
 
 
 def text_of(one: Ranked | None) -> str:
-    """A trial with what it promised, or a dash."""
-    return "-" if one is None else promise(one.trial.number, one.likely)
+    """A trial with what it promised, or a dash; in a confirmation, which is no search, a candidate
+    with its mean."""
+    if one is None:
+        return "-"
+    candidate = one.trial.user_attrs.get(POINT)
+    if not isinstance(candidate, int):
+        return promise(one.trial.number, one.likely)
+    return f"{candidate_name(candidate)}, {one.likely.promised:.1f} of {one.likely.trainings}"
 
 
 def tally(trials: Iterable[FrozenTrial]) -> str:

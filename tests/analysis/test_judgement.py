@@ -229,7 +229,7 @@ def test_who_is_mostly_better_but_worse_on_average_is_not_confirmed() -> None:
     assert (judgement.confirmed, judgement.trainings_to_decide) == (None, None)
     assert verdict(judgement).startswith("Not confirmed. A training of trial 7 returns more than")
     assert verdict(judgement).endswith(
-        "Its mean is lower all the same, so neither is called better."
+        "The mean of trial 7 is lower all the same, so neither is called better."
     )
 
 

@@ -25,12 +25,12 @@ from sweeps.run.header import header
 from sweeps.run.live import ASCII, sparkline
 from sweeps.run.progress import ProgressTable, tally
 from sweeps.run.supervisor import outcome
-from sweeps.schema import ENDED, REASON, RETRY_OF, RETURNS, STARTED, Reason
+from sweeps.schema import ENDED, POINT, REASON, RETRY_OF, RETURNS, STARTED, Reason
 from sweeps.scores import base_among, expected, promise
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.study.space import brief
-from sweeps.study.study import read_study
+from sweeps.study.study import TUNED, read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.processes import python_c
 from tests.studies import QUICK, changed
@@ -308,6 +308,17 @@ def test_the_time_of_a_confirmation_is_rounded_up() -> None:
     assert minutes_of(40, each=60.0, workers=2) == 20
     assert minutes_of(40, each=60.1, workers=2) == 21
     assert minutes_of(1, each=1.0, workers=4) == 1
+
+
+def test_the_best_of_a_confirmation_is_a_candidate_not_a_trial() -> None:
+    repeated = [trial(number, [], value, params=DEFAULTS) for number, value in ((4, 90.0), (5, 99))]
+    for one in repeated:
+        one.user_attrs[POINT] = 12
+    assert ProgressTable(STUDY, trials=2).summary(repeated)["best"] == "trial 12, 94.5 of 2"
+    for one in repeated:
+        one.user_attrs[POINT] = TUNED
+    best = ProgressTable(STUDY, trials=2).summary(repeated)["best"]
+    assert best == "the tuned defaults, 94.5 of 2"
 
 
 def test_a_sweep_whose_best_trial_is_the_base_says_so(
