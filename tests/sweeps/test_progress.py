@@ -311,7 +311,7 @@ def test_the_time_of_a_confirmation_is_rounded_up() -> None:
 
 
 def test_the_best_of_a_confirmation_is_a_candidate_not_a_trial() -> None:
-    repeated = [trial(number, [], value, params=DEFAULTS) for number, value in ((4, 90.0), (5, 99))]
+    repeated = [trial(number, [], 94.5, params=DEFAULTS) for number in (4, 5)]
     for one in repeated:
         one.user_attrs[POINT] = 12
     assert ProgressTable(STUDY, trials=2).summary(repeated)["best"] == "trial 12, 94.5 of 2"
