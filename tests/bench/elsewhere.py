@@ -1,0 +1,65 @@
+"""python -m tests.bench.elsewhere RESULTS.jsonl SEEDS BASE.toml OTHER.toml ..
+
+Does a gain carry over? Trains each config in Stable-Baselines3, by the script that the command
+`sweeps export --for sb3` prints, under training seeds 1, 2, .., and flies the policy on the reset
+seeds of quoted results. One line per training; those that the file has are not trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import torch
+
+from lander.config import TrainConfig
+from lander.dotted import flatten, from_toml
+from lander.export import sb3
+from lander.resolve import resolve
+from lander.seeds import REPORT_SEED
+
+EPISODES: Final = 100
+
+
+def train_there(config: TrainConfig, *, seed: int) -> list[float]:
+    """Returns of the final episodes of one training in Stable-Baselines3."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "train.py"
+        path.write_text(sb3.script(resolve(config), title=""))
+        script: dict[str, Any] = runpy.run_path(str(path))
+    model = script["train"](seed)
+    returns: list[float] = script["fly"](model, episodes=EPISODES, first=REPORT_SEED)
+    return returns
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train every config under the first seed before any under the second."""
+    torch.set_num_threads(1)
+    results, seeds, *files = argv
+    configs = {
+        Path(file).stem: replace(from_toml(Path(file).read_text(), source=file), seed=0)
+        for file in files
+    }
+    base = flatten(next(iter(configs.values())))
+    path = Path(results)
+    lines = path.read_text().splitlines() if path.is_file() else []
+    done = {(row["config"], row["seed"]) for row in map(json.loads, lines)}
+    with path.open("a") as output:
+        for seed in range(1, int(seeds) + 1):
+            for name, config in configs.items():
+                if (name, seed) in done:
+                    continue
+                fields = {k: v for k, v in flatten(config).items() if base.get(k) != v}
+                row = {"config": name, "seed": seed, "fields": fields}
+                row["returns"] = [round(one, 2) for one in train_there(config, seed=seed)]
+                print(json.dumps(row), file=output, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
