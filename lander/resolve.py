@@ -140,3 +140,23 @@ def dead_zones(config: TrainConfig) -> list[str]:
     }
     bins = config.env.bins
     return [f"env.bins = {bins}: {trouble}" for trouble, true in troubles.items() if true]
+
+
+def without_effect(config: TrainConfig) -> dict[str, str]:
+    """Fields of a resolved config that act in it, and change nothing; and why."""
+    # here: see the head of this file
+    from lander.env import env_spec
+
+    env, ppo = config.env, config.ppo
+    fields: dict[str, str] = {}
+    limit = env_spec(env).max_episode_steps
+    if env.time_limit is not None and limit is not None and env.time_limit >= limit:
+        fields["env.time_limit"] = f"episodes of {env.id} end after {limit} steps anyway"
+    cancels = not config.policy.critic and ppo.advantage_norm != "none"
+    if cancels and env.reward_scale != "running":
+        fields["env.reward_scale"] = "without a critic, normalised advantages cancel a constant"
+    one_step = ppo.update_epochs == 1 and ppo.minibatch_size >= config.rollout
+    if one_step and ppo.rollout_episodes is None and ppo.surrogate == "clip":
+        why = "with a single gradient step per rollout no ratio has left 1"
+        fields |= {"ppo.clip_range": why, "ppo.clip_range_schedule": why}
+    return fields

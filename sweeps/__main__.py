@@ -47,7 +47,10 @@ def run_arguments(parser: Parser) -> None:
     parser.add_argument("--trials", type=positive, help="total number of trials [the study's]")
     workers = "worker processes; 0: only watch those started by `work` [one per usable core]"
     parser.add_argument("--workers", type=whole, help=workers)
-    hours_argument(parser)
+    time = (
+        "begin no trial after so many hours; without --trials, train as many as are likely to fit"
+    )
+    parser.add_argument("--hours", type=hours, help=time)
     launcher = "where workers run: local, on this machine, or ray, on a Ray cluster [local]"
     parser.add_argument(
         "--launcher",
@@ -59,6 +62,10 @@ def run_arguments(parser: Parser) -> None:
     parser.add_argument("--address", help=address)
     warm_start = "begin a new sweep with the best trials of this one"
     parser.add_argument("--warm-start", metavar="STUDY", help=warm_start)
+    fork = "begin a new sweep with the trials of this one that fit, not trained again"
+    parser.add_argument("--fork", metavar="STUDY", help=fork)
+    text = "say what would run and how long it takes, and run nothing"
+    parser.add_argument("--dry-run", action="store_true", help=text)
     add_no_report(parser)
 
 
@@ -66,7 +73,7 @@ def work_arguments(parser: Parser) -> None:
     add_study(parser)
     worker = "number that seeds the sampler [random]"
     parser.add_argument("--worker", type=whole, default=randbelow(2**31), help=worker)
-    hours_argument(parser)
+    parser.add_argument("--hours", type=hours, help="begin no trial after so many hours")
     parser.add_argument("--parent", type=int, metavar="PID", help="stop when this process ends")
 
 
@@ -77,10 +84,6 @@ def init_arguments(parser: Parser) -> None:
     parser.add_argument("--study", default=DEFAULT_STUDY, metavar="STUDY", help=like)
 
 
-def hours_argument(parser: Parser) -> None:
-    parser.add_argument("--hours", type=hours, help="begin no trial after so many hours")
-
-
 def status_arguments(parser: Parser) -> None:
     add_store(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -89,6 +92,21 @@ def status_arguments(parser: Parser) -> None:
 def trial_arguments(parser: Parser) -> None:
     add_study(parser)
     parser.add_argument("--trial", default="best", help="best, confirmed, or a number [best]")
+
+
+def export_arguments(parser: Parser) -> None:
+    trial_arguments(parser)
+    text = "another framework that trains it, instead of TOML for lander --config"
+    choices = ("rl-zoo", "sb3", "cleanrl")
+    parser.add_argument("--for", dest="framework", choices=choices, help=text)
+
+
+def try_arguments(parser: Parser) -> None:
+    add_study(parser)
+    text = "a searched field and its value, as ppo.learning_rate=0.003; the others are the base's"
+    parser.add_argument("values", nargs="*", metavar="FIELD=VALUE", help=text)
+    like = "the others are those of this trial: best, confirmed, or a number"
+    parser.add_argument("--from", dest="like", metavar="TRIAL", help=like)
 
 
 def figures_arguments(parser: Parser) -> None:
@@ -121,10 +139,11 @@ COMMANDS = {
     "init": Command("Write a study file that explains itself, to change and run.", init_arguments),
     "work": Command("Run waiting trials of a sweep in this process.", work_arguments, trains=True),
     "status": Command("Show the progress of every sweep in a store.", status_arguments),
+    "try": Command("Queue a trial of values that you choose for a sweep.", try_arguments),
     "reproduce": Command(
         "Retrain a trial from its record and compare, bit for bit.", trial_arguments, trains=True
     ),
-    "export": Command("Print a trial's config as TOML for lander --config.", trial_arguments),
+    "export": Command("Print a trial's config, also for other frameworks.", export_arguments),
     "trials": Command("Print every trial of a sweep as CSV.", add_study),
     "figures": Command("Copy a sweep's pictures from its record to a folder.", figures_arguments),
     "ui": Command(
@@ -188,7 +207,7 @@ def run(args: argparse.Namespace) -> int:
     """Run a sweep; the exit code. The imports of its workers begin before those of this process."""
     remote = args.launcher == "ray"
     with ForkServer() as server:
-        if not remote and args.workers != 0:
+        if not remote and args.workers != 0 and not args.dry_run:
             server.begin()
         say_rows(
             header(

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
+from optuna.trial import FrozenTrial
 
 from lander.dotted import to_toml
 from lander.env import require_limit
 from lander.errors import ConfigError
-from lander.resolve import dead_zones
+from lander.export import cleanrl, rl_zoo, sb3
+from lander.resolve import resolve
 from lander.terminal import listed, say, say_rows
 from sweeps.cli import added_commands
 from sweeps.confirm import TRAININGS, minutes_of, seconds_of_training
@@ -23,6 +25,7 @@ from sweeps.doctor.doctor import check_up, doctor
 from sweeps.endings import ending
 from sweeps.errors import one_line
 from sweeps.hints import hint
+from sweeps.lifecycle.given import try_values
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.page import sweep_url
 from sweeps.publish.publish import publish, show_beginning, warn
@@ -30,6 +33,7 @@ from sweeps.record.recorder import tolerated
 from sweeps.reproduce import reproduce
 from sweeps.run.cores import usable_cores
 from sweeps.run.failures import ENOUGH, repeated_failure
+from sweeps.run.forecast import forecast
 from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
 from sweeps.run.objective import trial_configs, trial_seeds
@@ -39,8 +43,10 @@ from sweeps.schema import (
     BEST_ALIAS,
     CONFIRM_SUFFIX,
     CONFIRMED_ALIAS,
+    COPIED_FROM,
     EXPECTED_ERROR,
     EXPECTED_RETURN,
+    GIVEN,
     POINT,
     REASON,
     TRACEBACK_FILE,
@@ -54,9 +60,9 @@ from sweeps.store.presence import require_recorded
 from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials, find_started
-from sweeps.study.fitting import dead_zones_in
+from sweeps.study.dead_ends import dead_ends
 from sweeps.study.space import brief, field_values
-from sweeps.study.study import Study, find_study
+from sweeps.study.study import find_study
 from sweeps.sweep import Sweep, open_sweep
 
 
@@ -67,17 +73,28 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     study, store = find_study(args.study), Store(args.store)
-    for problem in dead_zones_of(study):
+    for problem in dead_ends(study):
         print(f"sweeps: warning: {problem}", file=sys.stderr)
+    if args.dry_run:
+        unknown = "not measured: it is over, or about a minute, or not trained from here"
+        say_rows(forecast(study, store, args).rows or [("takes", unknown)])
+        return 0
     with launching(args, server) as launcher:
         check_up(store, study.name)
         if study.name not in store.study_names() and "env.time_limit" not in study.space:
             for env in {config.env for config in study.configs}:
                 require_limit(env)
+        ahead = forecast(study, store, args)
         sweep = start_sweep(
-            study, store, trials=args.trials, command=sys.argv[1:], warm_start=args.warm_start
+            study,
+            store,
+            trials=ahead.trials,
+            command=sys.argv[1:],
+            warm_start=args.warm_start,
+            fork=args.fork,
         )
         show_beginning(sweep)
+        say_rows(ahead.rows)
         trials, finished = sweep.read_trials(), True
         if sweep.grid is not None and trials.total < sweep.grid.size:
             count = f"{trials.total:,} of {sweep.grid.size:,} points of the grid"
@@ -137,21 +154,14 @@ def print_end(sweep: Sweep, args: argparse.Namespace, *, was_complete: bool) -> 
         if sweep.study.has_points:
             print("extend it: add points or training seeds to its file")
         elif sweep.grid is None or sweep.grid.untried(trials.all):
-            print(f"extend it: {hint('sweep', folder, study=args.study, trials=2 * total)}")
+            print(f"extend it: {hint('sweep', folder, study=args.study, trials=2 * trials.asked)}")
     elif trials.left:
-        as_in_file = sweep.study.has_points or trials.total == sweep.study.settings.trials
-        asked = None if as_in_file else trials.total
+        as_in_file = sweep.study.has_points or trials.asked == sweep.study.settings.trials
+        asked = None if as_in_file else trials.asked
         resume = hint("sweep", folder, study=args.study, trials=asked)
         why = "time is up: " if args.hours else ""
         print(f"{why}{trials.left} of {trials.total} trials are left; resume: {resume}")
     conclude(sweep, trials, workers=args.workers, report=not args.no_report)
-
-
-def dead_zones_of(study: Study) -> list[str]:
-    """Warnings about engines that a study's configurations never fire or stop, each once."""
-    if not study.points:
-        return dead_zones_in(study.space, study.base)
-    return list(dict.fromkeys(line for point in study.configs for line in dead_zones(point)))
 
 
 @contextmanager
@@ -240,14 +250,18 @@ def run_reproduce(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Print a trial's resolved config as TOML."""
+    """Print a trial's resolved config, as TOML or as another framework takes it."""
     sweep = open_sweep(Store(args.store), args.study)
     trial = find_started(sweep.optuna, args.trial)
     try:
         config, *_ = trial_configs(trial, sweep.study)
     except ValueError as error:  # Optuna's: another tool added the trial
         raise ConfigError(f"trial {trial.number} has no config in this study: {error}") from None
-    print(to_toml(config), end="")
+    if args.framework is None:
+        print(to_toml(config), end="")
+        return 0
+    title = f"Trial {trial.number} of the sweep {args.study}, trained by lander-sweeps."
+    print(FRAMEWORKS[args.framework](resolve(config), title=title), end="")
     return 0
 
 
@@ -275,12 +289,15 @@ def trials(args: argparse.Namespace) -> int:
     ]
     if sweep.study.has_points:
         columns.insert(1, "point")
+    if any(map(origin_of, every)):
+        columns.insert(1, "origin")
     lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n", extrasaction="ignore")
     lines.writeheader()
     for trial in every:
         lines.writerow(
             {
                 "trial": trial.number,
+                "origin": origin_of(trial),
                 "point": trial.user_attrs.get(POINT),
                 "state": ending(trial),
                 "value": last_return(trial),
@@ -291,6 +308,11 @@ def trials(args: argparse.Namespace) -> int:
             }
         )
     return 0
+
+
+def origin_of(trial: FrozenTrial) -> str | None:
+    """Where a trial is from that no sampler has proposed: another sweep, or a user."""
+    return trial.user_attrs.get(COPIED_FROM) or trial.user_attrs.get(GIVEN)
 
 
 def figures(args: argparse.Namespace) -> int:
@@ -326,7 +348,11 @@ def copy_pictures(sweep: Sweep, folder: Path) -> bool:
     return 0 < copied == len(pictures)
 
 
+FRAMEWORKS = {"rl-zoo": rl_zoo.entry, "sb3": sb3.script, "cleanrl": cleanrl.command}
+"""Writers of a config, by the word of --for."""
+
 FUNCTIONS = {
+    "try": try_values,
     "reproduce": run_reproduce,
     "export": export,
     "trials": trials,

@@ -152,6 +152,8 @@ def physics_change(receipt: Receipt) -> list[str]:
 
 def why_unrecorded(trial: FrozenTrial, store: Store) -> str:
     """Why a trial that has begun has no run, and the remedy if there is one."""
+    if trial.user_attrs.get(REASON) == Reason.WITHDRAWN:
+        return "it was withdrawn before it ran"
     if WORKER in trial.user_attrs:
         return f"run {hint('doctor', store.folder)} to deliver what its worker recorded"
     return "another tool added it"

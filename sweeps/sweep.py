@@ -25,6 +25,7 @@ from sweeps.schema import (
     CONFIRM_SUFFIX,
     DEFINITION,
     EXPERIMENT_ID,
+    FORK,
     PARENT_RUN,
     REASON,
     ROLE,
@@ -150,7 +151,9 @@ def point_to_repeat(
     """The parameters that the next trial trains again, once it is time for that; None for new
     ones."""
     total = study.user_attrs.get(BUDGET, settings.trials)
-    if settings.repeat_from is None or trial.number < settings.repeat_from * total:
+    fork = study.user_attrs.get(FORK, {"copied": 0, "numbers": 0})
+    number, new = trial.number - fork["numbers"], total - fork["copied"]
+    if settings.repeat_from is None or number < settings.repeat_from * new:
         return None
     ranks = expected(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     if len(ranks) < FEWEST:

@@ -135,10 +135,22 @@ def together(parts: tuple[str, list[str]]) -> list[str]:
 
 SWEEPS = arguments(
     sweeps.__main__.main,
-    ["run", "work", "status", "reproduce", "export", "trials", "figures", "ui", "dashboard", "x"],
+    [
+        "run",
+        "work",
+        "status",
+        "try",
+        "reproduce",
+        "export",
+        "trials",
+        "figures",
+        "ui",
+        "dashboard",
+        "x",
+    ],
     [
         *("--study", "--trial", "--trials", "--workers", "--hours", "--out", "--port", "--json"),
-        *("--warm-start", "--worker", "--parent", "--dry-run"),
+        *("--warm-start", "--fork", "--from", "--for", "--worker", "--parent", "--dry-run"),
     ],
 )
 ANALYSIS = arguments(
@@ -164,6 +176,7 @@ def nothing_long(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConfigError("the arguments are right")
 
     monkeypatch.setattr(sweeps.commands, "start_sweep", begins)
+    monkeypatch.setattr(sweeps.commands, "forecast", begins)
     monkeypatch.setattr(lander.commands, "run", begins)
 
 

@@ -80,5 +80,6 @@ def test_the_path_of_a_hyperparameter_stays_as_short_as_it_is() -> None:
     stations = follow_apart(ROOT, "ppo.clip_range")
     assert "lander/surrogates.py" in stations
     # trial_rows and importance do what Optuna's own code did before, covering what it does not;
-    # notes shows the value in the trial's description
-    assert len(set(stations)) <= 16
+    # notes shows the value in the trial's description; dead_ends asks, and resolve knows, whether
+    # the field does anything
+    assert len(set(stations)) <= 18

@@ -33,8 +33,7 @@ def scale_is_one(config: TrainConfig) -> bool:
 
 
 LIMITS: Final[Mapping[str, Limit]] = {
-    **dict.fromkeys(MEASURES, Limit(never, "the script does not evaluate")),
-    "final_episodes": Limit(never, "the script does not evaluate"),
+    **dict.fromkeys((*MEASURES, "final_episodes"), Limit(never, "the script does not evaluate")),
     "env.backend": OF_SB3["env.backend"],
     "env.reward_scale": Limit(
         scale_is_one,

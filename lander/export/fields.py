@@ -43,11 +43,15 @@ def never(_: TrainConfig) -> bool:
 
 
 def departures(resolved: Resolved, limits: Mapping[str, Limit]) -> Iterator[str]:
-    """FIELD = VALUE: what happens instead; for every field that acts and is not carried over."""
+    """FIELD = VALUE, ..: what happens instead; for all fields that act and are not carried over."""
+    fields: dict[str, list[str]] = {}
     for name, value in flatten(resolved.config).items():
         limit = limits.get("env.kwargs" if is_kwarg(name) else name)
         if limit is not None and name not in resolved.idle and not limit.carries(resolved.config):
-            yield f"{name} = {'none' if value is None else value}: {limit.otherwise}"
+            text = f"{name} = {'none' if value is None else value}"
+            fields.setdefault(limit.otherwise, []).append(text)
+    for otherwise, texts in fields.items():
+        yield f"{', '.join(texts)}: {otherwise}"
 
 
 def comments(resolved: Resolved, limits: Mapping[str, Limit], *, title: str) -> str:

@@ -12,13 +12,15 @@ from typing import Any, Final
 
 from lander.config import TrainConfig
 from lander.export import sb3
-from lander.export.fields import Limit, comments, is_off, never
+from lander.export.fields import MEASURES, Limit, comments, is_off, never
 from lander.resolve import Resolved
 
 MODULE: Final = "lander.export.wrappers"
 RAMP: Final = "lin_ falls one rollout ahead of lander: the last update has the value 0"
+MEASURED: Final = "rl-zoo measures as --eval-freq and --eval-episodes say"
 ON_COMMAND_LINE: Final = "give it on the command line, as --env-kwargs NAME:VALUE"
 LIMITS: Final = sb3.LIMITS | {
+    **dict.fromkeys((*MEASURES, "final_episodes"), Limit(never, MEASURED)),
     "env.kwargs": Limit(never, ON_COMMAND_LINE),
     "env.time_limit": Limit(
         is_off("env.time_limit", None), ON_COMMAND_LINE + ", there max_episode_steps"
@@ -26,7 +28,6 @@ LIMITS: Final = sb3.LIMITS | {
     "ppo.learning_rate_schedule": Limit(is_off("ppo.learning_rate_schedule", "constant"), RAMP),
     "ppo.clip_range_schedule": Limit(is_off("ppo.clip_range_schedule", "constant"), RAMP),
     "seed": Limit(never, "give it on the command line, as --seed"),
-    "final_episodes": Limit(never, "give it on the command line, as --eval-episodes"),
 }
 """What becomes of the fields that such an entry knows in part or not at all."""
 

@@ -34,10 +34,7 @@ from lander.seeds import REPORT_SEED
 
 STATISTICS: Final = "its statistics follow every step of the environments, not every rollout"
 LIMITS: Final = {
-    **{
-        name: Limit(never, "it measures a training, which the script does once")
-        for name in MEASURES
-    },
+    **dict.fromkeys(MEASURES, Limit(never, "the script evaluates once, at the end")),
     "env.backend": Limit(
         is_off("env.backend", "gymnasium"), "stock Gymnasium steps the environments"
     ),

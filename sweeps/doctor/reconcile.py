@@ -17,6 +17,7 @@ from sweeps.record.outbox import OUTBOXES, RECORDS
 from sweeps.schema import (
     CHECKED,
     CONFIG_FILE,
+    COPIED_FROM,
     PARENT_RUN,
     POLICY_FILE,
     REASON,
@@ -124,7 +125,14 @@ def compare_trials(
     sweep: Sweep, trials: Sequence[FrozenTrial], *, dry_run: bool
 ) -> Iterator[Finding]:
     """Compare every trial that has ended with its run."""
-    ended = [trial for trial in trials if trial.state.is_finished() and trial.datetime_start]
+    ended = [
+        trial
+        for trial in trials
+        # the run of a copy is among those of the sweep that trained it
+        if trial.state.is_finished()
+        and trial.datetime_start
+        and COPIED_FROM not in trial.user_attrs
+    ]
     runs = runs_of(sweep, {str(trial.user_attrs.get(RUN_ID)) for trial in ended})
     for trial in ended:
         run = runs.get(str(trial.user_attrs.get(RUN_ID)))

@@ -12,6 +12,7 @@ from sweeps.publish.registry import (
     NOBODY,
     describe_by_origin,
     is_described,
+    models_of,
     registered_model,
     versions,
 )
@@ -113,7 +114,7 @@ def restore_alias(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Findi
     """Register the best policy again after somebody deleted the registered model or its alias."""
     client, best = sweep.store.runs(), recorded_policy(sweep.optuna)
     run_id = best.run_id if best else str(sweep.read_trials().all[number].user_attrs[RUN_ID])
-    if not client.search_logged_models([sweep.experiment_id], f"source_run_id = '{run_id}'"):
+    if not models_of(client, sweep, run_id=run_id):
         return  # nothing to register: a tag of the run says why
     yield Finding(f"models:/{sweep.study.name}@{BEST_ALIAS} is gone: registered again")
     if not dry_run:

@@ -15,6 +15,7 @@ import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, ViewType
 from mlflow.exceptions import MlflowException
+from optuna.trial import FrozenTrial
 
 from lander.dotted import flatten, to_toml
 from lander.errors import ConfigError
@@ -26,6 +27,8 @@ from sweeps.schema import (
     BASE_FILE,
     DEFINITION,
     EXPERIMENT_ID,
+    FORK,
+    FORKED_FROM,
     ROLE,
     RUN_ID,
     SCORE,
@@ -57,11 +60,13 @@ def create(
     store: Store,
     *,
     command: Sequence[str],
-    points: Sequence[Mapping[str, Any]] = (),
+    trials: Sequence[FrozenTrial] = (),
+    fork: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
     """Create the Optuna study, the MLflow experiment and the run of the sweep, linked together.
 
-    A sweep and its confirmation share an experiment. The `points` are the first to be tried.
+    A sweep and its confirmation share an experiment. The first of its trials are `trials`, waiting
+    or ended; of a `fork` it is recorded which sweep they are from.
 
     Raises:
         ConfigError: another sweep or tool has made an experiment or model of that name.
@@ -83,13 +88,17 @@ def create(
     created.set_user_attr(DEFINITION, study.text)
     created.set_user_attr(BASE, flatten(study.base))
     created.set_user_attr(ARTIFACTS_URI, store.artifacts_uri)
+    if fork is not None:
+        created.set_user_attr(FORK, dict(fork))
     experiment_id = str(shared.get(EXPERIMENT_ID) or own_experiment(client, store, name, identity))
     created.set_user_attr(EXPERIMENT_ID, experiment_id)
     run_id = own_run(client, study, experiment_id, identity, command=command)
+    if fork is not None:
+        client.set_tag(run_id, FORKED_FROM, fork["sweep"])
     client.log_text(run_id, study.text, DEFINITION)
     client.log_text(run_id, to_toml(study.base), BASE_FILE)
-    for point in points[len(created.get_trials(deepcopy=False)) :]:  # those not queued yet
-        created.enqueue_trial(dict(point))
+    for trial in trials[len(created.get_trials(deepcopy=False)) :]:  # those not added yet
+        created.add_trial(trial)
     created.set_user_attr(RUN_ID, run_id)
     return created
 

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from lander.dotted import flatten
 from lander.errors import ConfigError
+from lander.terminal import say
 from lander.trust import agree, modules
 from sweeps.endings import attempt, to_retry
 from sweeps.lifecycle.creation import create, identify, is_created
+from sweeps.lifecycle.fork import Fork, fork_of, queued
 from sweeps.lifecycle.losses import recover
 from sweeps.lifecycle.points import fill_points, points_of, under_seeds
 from sweeps.record.delivery import deliver_all
-from sweeps.schema import BUDGET, DEFINITION, RUN_ID, Reason
+from sweeps.schema import BUDGET, DEFINITION, FORK, RUN_ID, Reason
 from sweeps.scores import best_of, ranked
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
@@ -37,23 +39,27 @@ def start_sweep(
     trials: int | None,
     command: Sequence[str],
     warm_start: str | None = None,
+    fork: str | None = None,
 ) -> Sweep:
     """Create the sweep or resume it, with the whole budget waiting or done.
 
-    A new one tries the best trials of the sweep `warm_start` right after its defaults.
+    A new one tries the best trials of the sweep `warm_start` right after its defaults; or it begins
+    with the trials of the sweep `fork` that fit, which are no part of its budget.
 
     Raises:
         ConfigError: the store has a sweep of this name with another definition.
     """
-    if study.has_points and (trials or warm_start):
+    options = {"--trials": trials, "--warm-start": warm_start, "--fork": fork}
+    given = [name for name, value in options.items() if value]
+    if study.has_points and given:
         raise ConfigError(
             f"study {study.name} has {study.settings.trials} trials, its points times its training "
-            f"seeds: add to them in its file, and leave {'--trials' if trials else '--warm-start'} "
-            "out"
+            f"seeds: add to them in its file, and leave {given[0]} out"
         )
-    points = [] if warm_start is None else warm_points(study, open_sweep(store, warm_start))
-    if points:
-        points = [defaults(study.space, study.base), *points]
+    if warm_start and fork:
+        raise ConfigError("--fork has the trials of --warm-start already: leave one of them out")
+    forked = fork_for(study, store, fork)
+    first = [] if warm_start is None else warm_trials(study, open_sweep(store, warm_start))
     store.create()
     for config in (study.base, *study.points.values()):
         agree(store.origin, modules(flatten(config)))  # the user named them in the study
@@ -61,7 +67,12 @@ def start_sweep(
         if is_created(store, study.name):
             sweep = resumed(study, store)
         else:
-            sweep = Sweep(study, create(study, store, command=command, points=points), store)
+            first = list(forked.trials) if forked else first
+            record = forked.record if forked else None
+            created = create(study, store, command=command, trials=first, fork=record)
+            sweep = Sweep(study, created, store)
+            if forked:
+                say(f"{study.name} begins with {forked}")
         sweep = drawn_from_grid(sweep)
         deliver_all(store)
         with store.lock:  # or two commands would fill the budget twice
@@ -70,7 +81,9 @@ def start_sweep(
                 seeds = study.settings.seed_count
                 fill_points(sweep, under_seeds(points_of(sweep.study), seeds=seeds))
             else:
-                fill(sweep, trials=trials or max(study.settings.trials, sweep.read_trials().total))
+                before = sweep.read_trials()
+                asked = (trials or study.settings.trials) + before.copied
+                fill(sweep, trials=asked if trials else max(asked, before.total))
         deliver_all(store)
         store.runs().update_run(sweep.run_id, status="RUNNING")
     return sweep
@@ -86,12 +99,10 @@ def resumed(study: Study, store: Store) -> Sweep:
     earlier = kept_study(optuna_study, store)
     changed = difference(earlier, study)
     if changed:
-        finished = best_of(optuna_study.get_trials(deepcopy=False)) is not None
-        can_warm_start = finished and not study.has_points
+        begin = beginning(study, Sweep(earlier, optuna_study, store))
         raise ConfigError(
             f"study {study.name} in {store.folder} was started differently "
-            f"({changed}): "
-            f"{remedy(earlier, study, can_warm_start=can_warm_start)}"
+            f"({changed}): {remedy(earlier, study)}{begin}"
         )
     require_recorded(store, optuna_study)
     identify(store, optuna_study)
@@ -100,6 +111,42 @@ def resumed(study: Study, store: Store) -> Sweep:
         optuna_study.set_user_attr(DEFINITION, study.text)
     base = earlier.base  # trial 0 trains it, including the searched fields
     return Sweep(replace(study, base=base), optuna_study, store)
+
+
+def beginning(study: Study, earlier: Sweep) -> str:
+    """How a study that differs from an earlier sweep can begin with its trials, under another name;
+    "" if it has none."""
+    try:
+        fork = fork_of(study, earlier)
+    except ConfigError:
+        if study.has_points or best_of(earlier.read_trials().all) is None:
+            return ""
+        return f", and with --warm-start {study.name} it begins with the best trials of this one"
+    return (
+        f", and with --fork {study.name} it begins with the {fork.copied} trials of this one that "
+        "fit, which are not trained again"
+    )
+
+
+def fork_for(study: Study, store: Store, original: str | None) -> Fork | None:
+    """What a new sweep begins with if it is a fork; None for one that is none, or is resumed.
+
+    Raises:
+        ConfigError: nothing of the original fits, or the sweep exists and is no fork of it.
+    """
+    if study.name in store.study_names():
+        begun = store.load_study(study.name, anywhere=True).user_attrs
+        recorded = begun[FORK]["sweep"] if FORK in begun else None
+        complete = is_created(store, study.name)
+        if original not in (None, recorded, study.name) and (complete or recorded is not None):
+            raise ConfigError(
+                f"study {study.name} has begun, and not as a fork of {original}: leave --fork out, "
+                "or give the study another name"
+            )
+        if complete:
+            return None
+        original = recorded or original  # the creation was interrupted
+    return None if original is None else fork_of(study, open_sweep(store, original))
 
 
 def fill(sweep: Sweep, *, trials: int) -> None:
@@ -121,6 +168,12 @@ def fill(sweep: Sweep, *, trials: int) -> None:
     excess = max(0, taken - trials)
     for trial in waiting[max(0, len(waiting) - excess) :]:
         sweep.fail(trial, Reason.WITHDRAWN)
+
+
+def warm_trials(study: Study, earlier: Sweep) -> list[FrozenTrial]:
+    """The defaults, and the best trials of another sweep, all to be trained."""
+    points = [defaults(study.space, study.base), *warm_points(study, earlier)]
+    return [queued(point) for point in points]
 
 
 def warm_points(study: Study, earlier: Sweep) -> list[dict[str, Any]]:

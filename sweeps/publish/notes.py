@@ -21,6 +21,8 @@ from sweeps.schema import (
     BEST_ALIAS,
     BEST_GIF,
     CONFIRMATION,
+    FORK,
+    GIVEN,
     LANDING_GIF,
     POINT,
     RANK,
@@ -85,6 +87,12 @@ def sweep_parts(sweep: Sweep, board: Leaderboard) -> Iterator[str]:
         yield flights(sweep, board)
         yield picture("score by trial", sweep.run_id, f"{Chart.HISTORY}.png")
     yield searched_space(sweep.study, board.trials)
+    fork = sweep.optuna.user_attrs.get(FORK)
+    if fork is not None:
+        yield (
+            f"A fork: {fork['copied']} of its trials are copies of those of `{fork['sweep']}`, "
+            "trained there alone; their runs are in that experiment."
+        )
     policy = recorded_policy(sweep.optuna)
     if policy is not None:
         loaded = f'mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")'
@@ -146,6 +154,8 @@ def trial_note(sweep: Sweep, board: Leaderboard | None, trial: FrozenTrial) -> s
         if RUN_ID in trial.user_attrs:
             run_id = str(trial.user_attrs[RUN_ID])
             parts.append(picture("the first final episode", run_id, LANDING_GIF))
+    if GIVEN in trial.user_attrs:
+        parts.append("Queued by hand: its values were given, not proposed.")
     parts.append(comparison(sweep.study, board, trial))
     if ending(trial) not in SUPERSEDING:
         again = hint("reproduce", folder, study=name, trial=trial.number)

@@ -29,6 +29,7 @@ from sweeps.schema import (
     BEST_POLICY,
     BEST_SCORE,
     BEST_TRIAL,
+    COPIED_FROM,
     EXPECTED_ERROR,
     EXPECTED_RETURN,
     LANDING_GIF,
@@ -151,12 +152,14 @@ def summarise(
 
 
 def show_trials(client: MlflowClient, sweep: Sweep, board: Leaderboard) -> None:
-    """Let the run of every trial that has ended show where it stands, in numbers and in words.
+    """Let the run of every trial that has ended show where it stands, in numbers and in words; that
+    of a copy shows where it stands in the sweep that trained it.
 
     Only what has changed is recorded, in one call for each run.
     """
     for trial in board.trials.all:
-        if trial.state.is_finished() and RUN_ID in trial.user_attrs:
+        attributes = trial.user_attrs
+        if trial.state.is_finished() and RUN_ID in attributes and COPIED_FROM not in attributes:
             show_trial(client, sweep, board, trial)
 
 

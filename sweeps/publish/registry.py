@@ -22,6 +22,7 @@ from sweeps.schema import (
     BEST_ALIAS,
     BEST_GIF,
     CONFIRMED_ALIAS,
+    FORK,
     LANDING_GIF,
     SWEEP_ID,
     TRAINING,
@@ -189,13 +190,20 @@ def require_model(client: MlflowClient, sweep: Sweep, *, run_id: str) -> LoggedM
     Raises:
         ConfigError: it has none.
     """
-    models = client.search_logged_models(
-        [sweep.experiment_id], filter_string=f"source_run_id = '{run_id}'"
-    )
-    for model in models:
+    for model in models_of(client, sweep, run_id=run_id):
         if TRAINING not in model.tags:
             return model
     raise ConfigError(f"run {run_id} has no model in its record")
+
+
+def models_of(client: MlflowClient, sweep: Sweep, *, run_id: str) -> list[LoggedModel]:
+    """The models of the run of a trial; that of a copied trial is in another experiment."""
+    query = f"source_run_id = '{run_id}'"
+    models = list(client.search_logged_models([sweep.experiment_id], filter_string=query))
+    if not models and FORK in sweep.optuna.user_attrs:
+        elsewhere = client.get_run(run_id).info.experiment_id
+        models = list(client.search_logged_models([elsewhere], filter_string=query))
+    return models
 
 
 def versions(client: MlflowClient, sweep: Sweep) -> list[ModelVersion]:

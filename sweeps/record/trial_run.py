@@ -23,6 +23,7 @@ from sweeps.record.files import set_aside
 from sweeps.record.outbox import Outbox, outbox_path
 from sweeps.record.recorder import MlflowRecorder, tolerated
 from sweeps.schema import (
+    GIVEN,
     NOTE,
     PARENT_RUN,
     POINT,
@@ -144,7 +145,7 @@ def new_outbox(trial: optuna.Trial, store: Store) -> Outbox:
 def attribute_tags(trial: optuna.Trial) -> dict[str, str]:
     """Attributes of a trial that its run shows as tags."""
     attributes = trial.user_attrs
-    names = (RETRY_OF, POINT, SEED_INDEX)
+    names = (RETRY_OF, POINT, SEED_INDEX, GIVEN)
     return {name: str(attributes[name]) for name in names if name in attributes}
 
 

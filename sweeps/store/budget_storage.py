@@ -16,6 +16,7 @@ from sweeps.schema import (
     BUDGET,
     ENDED,
     FIXED_PARAMS,
+    GIVEN,
     POINT,
     RETRY_OF,
     SEED_INDEX,
@@ -131,7 +132,7 @@ class BudgetStorage(RetryingStorage):
         """A running trial with the parameters and the seed of trial `number`."""
         trial = self.get_trial(self.get_trial_id_from_study_id_trial_number(study_id, number))
         root = next(attempt.root for attempt in attempts if attempt.number == number)
-        names = (POINT, SEED_INDEX)
+        names = (POINT, SEED_INDEX, GIVEN)
         inherited = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
         return create_trial(
             state=TrialState.RUNNING,

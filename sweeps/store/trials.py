@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from lander.errors import ConfigError, nearest
 from sweeps.endings import SETTLED, counts, ending
-from sweeps.schema import BUDGET, WINNER, Ending
+from sweeps.schema import BUDGET, COPIED_FROM, WINNER, Ending
 from sweeps.scores import best_of
 
 TRIAL_WORDS: Final = ("best", "confirmed")
@@ -33,6 +33,16 @@ class Trials:
     def counted(self) -> list[FrozenTrial]:
         """Trials that use the budget: a lost or interrupted one does not, its retry does."""
         return [trial for trial in self.all if counts(trial)]
+
+    @property
+    def copied(self) -> int:
+        """How many of them a fork has from another sweep, where they were trained."""
+        return sum(COPIED_FROM in trial.user_attrs for trial in self.all)
+
+    @property
+    def asked(self) -> int:
+        """How many trials the sweep was asked to train, those that it copied not among them."""
+        return self.total - self.copied
 
     @property
     def ended(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise, product
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from lander.config import TrainConfig, rollout_trouble
 from lander.errors import ConfigError
 from lander.options import CONDITIONS, inactive, settle
-from lander.resolve import UnflyableWarning, dead_zones, resolve
+from lander.resolve import UnflyableWarning, resolve
 from sweeps.study.ranges import Range, listed
 from sweeps.study.space import Space, flat_base
 
@@ -178,7 +177,7 @@ def untrainable(config: TrainConfig, *, named: Collection[str] = ()) -> str:
     """Why no training takes a config, or why one of the fields `named` would do nothing in it; ""
     if one takes it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnflyableWarning)  # `dead_zones_in` reports it once
+        warnings.simplefilter("ignore", UnflyableWarning)  # `dead_ends` reports it once
         try:
             resolve(config, named=named)
         except ConfigError as error:
@@ -198,14 +197,3 @@ def narrowed(range_: Range, fitting: Sequence[Any], *, keep: object) -> str:
         return f"{{ low = {fitting[0]}, high = {fitting[-1]}, step = {step} }}"
     some = set(fitting[:: 1 + len(fitting) // MOST]) | ({keep} & set(fitting))
     return f"{{ choices = {listed(sorted(some))} }}"
-
-
-def dead_zones_in(space: Space, base: TrainConfig) -> list[str]:
-    """Warnings about engines that trials could never fire or stop, each once."""
-    lines: list[str] = []
-    for name, range_ in space.items():
-        for value in range_.ends():
-            flat = flat_base(space, base) | {name: value}
-            with suppress(ConfigError):  # it fits only with other values than the base has
-                lines += dead_zones(settle(space, base, flat.__getitem__))
-    return list(dict.fromkeys(lines))

@@ -80,15 +80,14 @@ def changed_defaults(earlier: Study, study: Study) -> dict[str, Any]:
     }
 
 
-def remedy(earlier: Study, study: Study, *, can_warm_start: bool) -> str:
+def remedy(earlier: Study, study: Study) -> str:
     """What to change so that a study that differs from `earlier` can be run."""
     lines = [
         f'"{name}" = {json.dumps(NONE if value is None else value)}'
         for name, value in changed_defaults(earlier, study).items()
     ]
     keep = f"put {' and '.join(lines)} under [base] to resume it, or " if lines else ""
-    warm = f", and with --warm-start {study.name} it begins with the best trials of this one"
-    return f"{keep}give it another name{warm if can_warm_start else ''}"
+    return f"{keep}give it another name"
 
 
 def base_table(study: Study) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def calls_of_creation() -> list[tuple[Any, str]]:
         *methods,
         (optuna, "create_study"),
         (optuna.Study, "set_user_attr"),
-        (optuna.Study, "enqueue_trial"),
+        (optuna.Study, "add_trial"),
     ]
 
 

@@ -27,6 +27,8 @@ from tests.studies import MINI, changed
         (["run", "--launcher", "lokal"], ": did you mean local?"),
         ([], "the following arguments are required: COMMAND"),
         (["reproduce"], "no sweep in mlruns yet: start one with "),
+        (["try", "ppo.gamma=0.9"], "no sweep in mlruns yet"),
+        (["export", "--for", "sb2"], ": did you mean sb3?"),
         (["export", "--study", "smoke"], "no sweep in mlruns yet"),
         (["export", "--study", "nothing.toml"], "cannot read nothing.toml: No such file"),
         (["ui"], "no sweep in mlruns yet"),

@@ -114,7 +114,8 @@ def test_workers_export_and_confirm_use_the_base_that_was_kept(
     finished(begun)
     later(update_epochs=20, n_step=7)  # one that acts, one that does nothing here
     assert open_sweep(store, "kept").study.base.ppo.update_epochs == 10
-    assert programs.export(Namespace(store=store.folder, study="kept", trial="1")) == 0
+    args = Namespace(store=store.folder, study="kept", trial="1", framework=None)
+    assert programs.export(args) == 0
     assert from_toml(capsys.readouterr().out, source="export").ppo.update_epochs == 10
     other = defaults(begun.study.space, begun.study.base) | {"ppo.learning_rate": 2e-3}
     finished(begun, other)

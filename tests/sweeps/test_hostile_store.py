@@ -57,10 +57,14 @@ CASES = [
     ("sweeps dashboard", 0, ""),
     ("sweeps trials --study honest", 0, ""),
     ("sweeps export --study honest", 0, ""),
-    *((f"sweeps {name} --study module", 2, NEEDS_CONSENT) for name in ("trials", "export", "work")),
+    *(
+        (f"sweeps {name} --study module", 2, NEEDS_CONSENT)
+        for name in ("trials", "export", "work", "try")
+    ),
     ("sweeps figures --study module --out OUT", 2, NEEDS_CONSENT),
     ("sweeps run --study module.toml --trials 1", 2, NEEDS_CONSENT),
     ("sweeps run --study honest.toml --warm-start module", 2, NEEDS_CONSENT),
+    ("sweeps run --study new.toml --fork module", 2, NEEDS_CONSENT),
     ("analysis confirm --study module", 2, NEEDS_CONSENT),
     ("analysis report --study module", 2, NEEDS_CONSENT),
     ("sweeps reproduce --study record", 2, NEEDS_CONSENT),
@@ -127,7 +131,7 @@ def test_a_command_runs_nothing_of_the_store_and_stays_in_it(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("honest", "module"):
+    for name in ("honest", "module", "new"):
         (tmp_path / f"{name}.toml").write_text(named(name))
     run = tmp_path / "run"
     run.mkdir()

@@ -201,7 +201,7 @@ def test_workers_take_trials_while_others_create_publish_and_deliver(finished: S
             held.append(name)
 
     def note_mlflow(name: str) -> None:
-        if name not in ("create_study", "set_user_attr", "enqueue_trial"):
+        if name not in ("create_study", "set_user_attr", "add_trial"):
             note(name)
 
     def draw(*_: object) -> list[Path]:

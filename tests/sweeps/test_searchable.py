@@ -194,7 +194,7 @@ def test_a_list_and_none_are_readable_wherever_a_trial_is_shown(
 
 def arguments(folder: Path) -> Namespace:
     """Of `trials` and `export`."""
-    return Namespace(store=folder, study="widths", trial="best")
+    return Namespace(store=folder, study="widths", trial="best", framework=None)
 
 
 def test_the_best_of_lists_is_exported_as_a_config(
