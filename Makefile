@@ -52,7 +52,7 @@ with    = $(patsubst %,$(STAMP)-%,$(1))
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:  # half of a .venv is none
-.PHONY: help install sweep confirm report notebooks lab ui dashboard reproduce doctor figures experiment tables \
+.PHONY: help install sweep confirm report notebooks lab ui dashboard reproduce doctor health figures experiment tables \
         bakeoff bench docs test test-slow test-wheel test-browser test-cluster cluster-demo check format clean
 
 help: ## list the targets and the variables
@@ -157,6 +157,9 @@ reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STU
 
 doctor: $(STAMP) ## check a store, and repair what is wrong with it: STORE=
 	@$(SWEEPS) doctor --store '$(STORE)'
+
+health: $(STAMP) ## what a sweep says about itself, each with a remedy: STUDY= STORE=
+	@$(SWEEPS) health --study '$(STUDY)' --store '$(STORE)'
 
 figures: $(STAMP) ## update the pictures and tables of README and docs from a sweep: STUDY= STORE=
 	@$(SWEEPS) figures --study '$(STUDY)' --store '$(STORE)' --out analysis/figures

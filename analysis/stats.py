@@ -1,4 +1,4 @@
-"""Estimates with their 95 % intervals: means, shares, differences, orders; and what moves a score.
+"""Estimates with their 95 % intervals: means, shares, differences; and what moves a score.
 
 Values are independent of each other, for example one per training seed.
 """
@@ -14,6 +14,7 @@ import pandas as pd
 import scipy  # imports scipy.stats and scipy.optimize once one of them is used
 from numpy.typing import NDArray
 
+from sweeps.intervals import Estimate as Estimate  # by which everything here answers
 from sweeps.scores import CONFIDENCE, mean
 
 RESAMPLES = 9_999
@@ -22,26 +23,6 @@ DRAWS_AT_ONCE = 2_000_000
 """Values of all resamples that are in memory together."""
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number and the ends of its interval, of 95 % unless another confidence was asked for; they
-    are NaN if it rests on a single value."""
-
-    value: float
-    low: float
-    high: float
-
-    def __format__(self, spec: str) -> str:
-        """The number with its interval, if it has one; `spec` formats each end, by default .1f."""
-        spec = spec or ".1f"
-        if not (np.isfinite(self.low) and np.isfinite(self.high)):
-            return f"{self.value:{spec}}"
-        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
-
-    def __str__(self) -> str:
-        return format(self)
 
 
 def mean_estimate(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate:
@@ -152,26 +133,6 @@ def chance_error(theta: float, m: float, n: float) -> float:
     """
     spread = 1 + ((m + n) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
     return sqrt(theta * (1 - theta) * spread / (m * n))
-
-
-def rank_correlation(values: Sequence[float], others: Sequence[float]) -> Estimate:
-    """How closely two orders agree: Spearman's rho of pairs, with the interval of Bonett and Wright
-    2000 (Psychometrika 65, 23-28).
-
-    tanh(atanh(rho) +- z sqrt((1 + rho^2 / 2) / (n - 3))). The interval is NaN if n < 4 or rho is
-    +-1; so is the value if one side does not vary.
-    """
-    x, y = np.asarray(values, float), np.asarray(others, float)
-    unknown = float("nan")
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Estimate(unknown, unknown, unknown)
-    rho = float(np.clip(scipy.stats.spearmanr(x, y).statistic, -1, 1))
-    if len(x) < 4 or 1 - abs(rho) < 1e-12:
-        return Estimate(rho, unknown, unknown)
-    z = scipy.stats.norm.ppf((1 + CONFIDENCE) / 2)
-    reach = z * np.sqrt((1 + rho**2 / 2) / (len(x) - 3))
-    low, high = np.tanh(np.arctanh(rho) + np.array([-reach, reach]))
-    return Estimate(rho, float(low), float(high))
 
 
 @dataclass(frozen=True, slots=True)

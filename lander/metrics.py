@@ -14,6 +14,7 @@ EVAL_RETURN: Final = "eval/return_mean"
 EVAL_STD: Final = "eval/return_std"
 VALUE_LOSS: Final = "loss/value"
 FINAL_RETURN: Final = "final/return_mean"
+FINAL_SAMPLED: Final = "final/return_sampled_mean"
 
 CURVES: Final[dict[str, str]] = {
     TRAIN_RETURN: "Mean return of the training episodes that ended in this rollout; actions are "
@@ -48,7 +49,7 @@ FINALS: Final[dict[str, str]] = {
     FINAL_RETURN: "Mean return of the deterministic episodes at the end of the budget. Healthy: "
     "above 200 is solved.",
     "final/return_std": "Standard deviation over those episodes. Healthy: small against the mean.",
-    "final/return_sampled_mean": "Mean return of the first sampled_episodes of these with sampled "
+    FINAL_SAMPLED: "Mean return of the first sampled_episodes of these with sampled "
     "actions. Healthy: differs from the deterministic one; never tune on it.",
     "final/success_rate": "Share of the deterministic episodes that reach the solved return. "
     "Healthy: towards 1.",

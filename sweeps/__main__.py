@@ -89,6 +89,11 @@ def status_arguments(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def health_arguments(parser: Parser) -> None:
+    add_study(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def trial_arguments(parser: Parser) -> None:
     add_study(parser)
     parser.add_argument("--trial", default="best", help="best, confirmed, or a number [best]")
@@ -140,6 +145,10 @@ COMMANDS = {
     "work": Command("Run waiting trials of a sweep in this process.", work_arguments, trains=True),
     "status": Command("Show the progress of every sweep in a store.", status_arguments),
     "try": Command("Queue a trial of values that you choose for a sweep.", try_arguments),
+    "health": Command(
+        "Say what a sweep's records say about the sweep itself, with a remedy for each finding.",
+        health_arguments,
+    ),
     "reproduce": Command(
         "Retrain a trial from its record and compare, bit for bit.", trial_arguments, trains=True
     ),
@@ -189,6 +198,10 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
         return init
     if command == "run":
         return run
+    if command == "health":
+        from sweeps.publish.health import show_health
+
+        return show_health
     if command in ("ui", "dashboard"):
         import sweeps.publish.ui.commands
 

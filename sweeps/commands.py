@@ -27,6 +27,7 @@ from sweeps.errors import one_line
 from sweeps.hints import hint
 from sweeps.lifecycle.given import try_values
 from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.health import health_of
 from sweeps.publish.page import sweep_url
 from sweeps.publish.publish import publish, show_beginning, warn
 from sweeps.record.recorder import tolerated
@@ -193,6 +194,8 @@ def conclude(
     say_rows([*best_rows(sweep, trials, ranks), *policy_rows(sweep)])
     print()
     say_rows(next_rows(sweep, workers=workers, report=report))
+    with tolerated([], "health"):
+        say_rows(health_rows(sweep, trials))
 
 
 def best_rows(sweep: Sweep, trials: Trials, ranks: Sequence[Ranked]) -> Iterator[tuple[str, str]]:
@@ -233,6 +236,14 @@ def next_rows(sweep: Sweep, *, workers: int | None, report: bool) -> Iterator[tu
         yield "", f"is it better, or was it lucky? {confirmation_takes(sweep, workers)}"
     yield "repeat", hint("reproduce", folder, study=name, trial="best")
     yield "", "trains it again, and compares every number bit for bit"
+
+
+def health_rows(sweep: Sweep, trials: Trials) -> Iterator[tuple[str, str]]:
+    """What the sweep says about itself, if it has findings, and the command that shows them."""
+    health = health_of(sweep, trials)
+    if health.findings:
+        yield "health", hint("health", sweep.store.folder, study=sweep.study.name)
+        yield "", f"{health.state}, the first: {health.findings[0].sentence}"
 
 
 def confirmation_takes(sweep: Sweep, workers: int | None) -> str:

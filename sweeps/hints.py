@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "export": "export",
     "trials": "trials",
     "doctor": "doctor",
+    "health": "health",
     "ui": "ui",
     "dashboard": "dashboard",
     "confirm": "confirm",

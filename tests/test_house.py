@@ -42,7 +42,7 @@ def test_no_module_or_wing_imports_itself_in_a_circle(name: str) -> None:
     assert Package(ROOT, name).circles == []
 
 
-@pytest.mark.parametrize(("name", "entries", "floors"), [("sweeps", 22, 9), ("analysis", 13, 5)])
+@pytest.mark.parametrize(("name", "entries", "floors"), [("sweeps", 24, 9), ("analysis", 13, 5)])
 def test_one_sees_few_entries_and_few_floors(name: str, entries: int, floors: int) -> None:
     package = Package(ROOT, name)
     assert len(package.entries) <= entries

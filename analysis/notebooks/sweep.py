@@ -21,12 +21,12 @@ from analysis.stats import (
     bootstrap_estimate,
     lead,
     mean_estimate,
-    rank_correlation,
 )
 from lander.errors import ConfigError
 from sweeps.charts.importance import BEST_SHARE, FEWEST
 from sweeps.endings import root
 from sweeps.hints import hint
+from sweeps.intervals import rank_correlation
 from sweeps.schema import CONFIRM_SUFFIX, SECONDS, WORKER, TimePart
 from sweeps.scores import last_return
 from sweeps.sweep import Sweep, trial_runs

@@ -22,6 +22,7 @@ from analysis.report.figures import (
     parallel_part,
     slices_part,
 )
+from analysis.report.health import health_part
 from analysis.report.records import Records, read_records
 from analysis.report.result import question, receipt_part, result_part, values_in
 from analysis.report.tables import (
@@ -54,6 +55,7 @@ SECTIONS: Final[Mapping[str, Sequence[Part]]] = {
     "Best against the defaults": (comparison_part, space_part),
     "History": (history_part,),
     "What mattered": (importance_part, slices_part, parallel_part),
+    "Health": (health_part,),
     "Learning curves": (curves_part,),
     "Confirmation": (confirmation_part,),
     "Best trials": (best_part,),

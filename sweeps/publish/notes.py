@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from optuna.trial import FrozenTrial
 
 from sweeps.endings import SUPERSEDING, ending
+from sweeps.health.record import Health
 from sweeps.hints import hint
 from sweeps.publish.markdown import line, plain_table, table
 from sweeps.schema import (
@@ -74,13 +75,14 @@ class Leaderboard:
         return {parameters(one.trial): rank for rank, one in enumerate(self.rows, 1)}
 
 
-def sweep_note(sweep: Sweep, board: Leaderboard) -> str:
+def sweep_note(sweep: Sweep, board: Leaderboard, health: Health | None = None) -> str:
     """The description of a sweep's run and of its experiment."""
-    return "\n\n".join(sweep_parts(sweep, board))
+    return "\n\n".join(sweep_parts(sweep, board, health))
 
 
-def sweep_parts(sweep: Sweep, board: Leaderboard) -> Iterator[str]:
-    """Its paragraphs: result, flights and history, what was searched, what to do next."""
+def sweep_parts(sweep: Sweep, board: Leaderboard, health: Health | None) -> Iterator[str]:
+    """Its paragraphs: result, flights and history, what was searched, what it says about itself,
+    what to do next."""
     name, folder = sweep.study.name, sweep.store.folder
     yield result(sweep, board)
     if board.best_recorded is not None:
@@ -93,6 +95,8 @@ def sweep_parts(sweep: Sweep, board: Leaderboard) -> Iterator[str]:
             f"A fork: {fork['copied']} of its trials are copies of those of `{fork['sweep']}`, "
             "trained there alone; their runs are in that experiment."
         )
+    if health is not None and board.rows:
+        yield health_lines(sweep, health)
     policy = recorded_policy(sweep.optuna)
     if policy is not None:
         loaded = f'mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")'
@@ -140,6 +144,15 @@ def searched_space(study: Study, trials: Trials) -> str:
         f"PPO on `{study.base.env.id}`, {trials.total} trials of {steps:,} environment steps, "
         f"{how} {fields}."
     )
+
+
+def health_lines(sweep: Sweep, health: Health) -> str:
+    """What a sweep says about itself, in short."""
+    if not health.findings:
+        return line(f"Health: {health.state}.")
+    command = hint("health", sweep.store.folder, study=sweep.study.name)
+    sentences = [f"- {line(finding.sentence)}" for finding in health.findings]
+    return "\n".join([f"Health: {health.state}; numbers and remedies: `{command}`\n", *sentences])
 
 
 def trial_note(sweep: Sweep, board: Leaderboard | None, trial: FrozenTrial) -> str:

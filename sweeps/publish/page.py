@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 from mlflow import MlflowClient
 
 from sweeps.errors import redacted
+from sweeps.health.record import Health
 from sweeps.hints import UI_PORT
 from sweeps.publish.notes import Leaderboard, sweep_note
 from sweeps.publish.view import TABLE, view_tags
@@ -19,9 +20,11 @@ RUNS = "/runs/"
 """Followed by the name of a sweep, in the UI that `make ui` serves: its run table."""
 
 
-def describe(client: MlflowClient, sweep: Sweep, board: Leaderboard) -> None:
+def describe(
+    client: MlflowClient, sweep: Sweep, board: Leaderboard, health: Health | None = None
+) -> None:
     """Record what the UI shows of a sweep: its description, the run table and the charts."""
-    note = sweep_note(sweep, board)
+    note = sweep_note(sweep, board, health)
     tags = {NOTE: note, EXPERIMENT_KIND: "custom_model_development"}
     for key, value in (tags | view_tags(sweep.study, board.trials)).items():
         client.set_experiment_tag(sweep.experiment_id, key, value)

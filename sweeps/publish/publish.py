@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lander.terminal import say
 from sweeps.endings import SETTLED, SUPERSEDING, ending
 from sweeps.publish.best_policy import metrics, publish_best_policy
+from sweeps.publish.health import health_of
 from sweeps.publish.notes import Leaderboard, trial_note
 from sweeps.publish.page import describe
 from sweeps.record.delivery import drain
@@ -146,7 +147,10 @@ def summarise(
     new = {name: value for name, value in numbers.items() if before.metrics.get(name) != value}
     points = points_of(new, step=trials.ended)
     client.log_batch(sweep.run_id, points, tags=[RunTag(*tag) for tag in tags.items()])
-    describe(client, sweep, board)
+    health = None
+    with tolerated([], "health"):
+        health = health_of(sweep, trials)
+    describe(client, sweep, board, health)
     if not trials.running:  # nor resumed meanwhile: that takes the lock held here
         client.set_terminated(sweep.run_id, "KILLED" if trials.left else "FINISHED")
 

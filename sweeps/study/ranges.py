@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from sys import float_info
@@ -125,6 +126,19 @@ class Range:
             steps = round((value - distribution.low) / distribution.step)
             return distribution.low + steps * distribution.step
         return value
+
+    def share(self, value: float) -> float:
+        """Where one of Optuna's numbers lies in the range, 0 to 1: `at` turned around."""
+        distribution = self.distribution
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        low, high = float(distribution.low), float(distribution.high)
+        if isinstance(distribution, IntDistribution):
+            low, high = low - distribution.step / 2, high + distribution.step / 2
+        if distribution.single():
+            return 0.5
+        if distribution.log:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
 
     def ends(self) -> list[Any]:
         """Field values that show whether the range is possible: its ends, or every choice."""
