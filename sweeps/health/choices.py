@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from optuna.distributions import CategoricalDistribution
 from scipy.special import bdtr
@@ -41,7 +41,7 @@ def choices(evidence: Evidence) -> Iterator[Finding]:
 
 
 def hardly_tried(
-    evidence: Evidence, range_: Range, counts: dict[object, int], p: float
+    evidence: Evidence, range_: Range, counts: Mapping[Any, int], p: float
 ) -> Finding | None:
     """The finding about a field; None on a grid, which tries every choice in its order."""
     settings, every = evidence.study.settings, sum(counts.values())

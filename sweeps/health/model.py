@@ -25,16 +25,19 @@ def columns(range_: Range, configurations: Sequence[Configuration]) -> Floats:
     values = [one.params.get(range_.parameter) for one in configurations]
     if is_choice(range_):
         tried = [value for value in dict.fromkeys(values) if value is not None]
-        return np.array([[float(value == choice) for choice in tried] for value in values])
+        one_each: Floats = np.array([[float(v == choice) for choice in tried] for v in values])
+        return one_each
     at = 2 * positions(range_, configurations) - 1
-    return np.nan_to_num(np.column_stack([at, at**2 - 1 / 3]))
+    both: Floats = np.nan_to_num(np.column_stack([at, at**2 - 1 / 3]))
+    return both
 
 
 def ranks(configurations: Sequence[Configuration]) -> Floats:
     """(N,): the ranks of what they are worth, about 0: a few failures far below count no more than
     others that are low."""
-    order: Floats = rankdata(worths(configurations)) / len(configurations)
-    return order - order.mean()
+    order = rankdata(worths(configurations)) / len(configurations)
+    centred: Floats = order - order.mean()
+    return centred
 
 
 @dataclass(frozen=True, slots=True)

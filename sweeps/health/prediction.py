@@ -71,5 +71,5 @@ def ridge(x: Floats, y: Floats, new: Floats) -> Floats:
         leverage = np.minimum((u**2 * kept).sum(axis=1) + 1 / len(y), 1 - 1e-9)
         errors.append(float(np.mean(((y - mean - u @ (kept * along)) / (1 - leverage)) ** 2)))
     penalty = PENALTIES[int(np.argmin(errors))]
-    slopes: Floats = v.T @ (s / (s**2 + penalty) * along)
-    return mean + (new - middle) @ slopes
+    predicted: Floats = mean + (new - middle) @ (v.T @ (s / (s**2 + penalty) * along))
+    return predicted

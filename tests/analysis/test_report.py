@@ -325,6 +325,14 @@ def test_every_link_within_the_page_leads_somewhere(report: Written) -> None:
     assert {link.removeprefix("#") for link in links} <= set(report.page.values("id"))
 
 
+def test_the_health_of_a_sweep_stands_on_its_page(report: Written) -> None:
+    shown = report.page.text["Health"]
+    assert "1 finding in 5 trials." in shown
+    assert "1 of 5 trials failed or diverged, in no particular part of the space." in shown
+    assert f"the first, trial {FAILS}: RuntimeError: <script>alert(1)</script>" in shown
+    assert "Not examined: noise (it takes " in shown
+
+
 def test_the_words_of_an_error_are_shown_and_never_obeyed(report: Written) -> None:
     assert report.page.tables["Failures"][0] == [["trial", "reason"], [str(FAILS), SHOWN]]
     assert "onerror" not in [name for name, _ in report.page.attributes]
