@@ -20,7 +20,8 @@ def health_blocks(records: Records) -> Iterator[str]:
     health = health_of(records.sweep, records.trials, folder=records.shown_store)
     yield line(f"{health.state[0].upper()}{health.state[1:]}.")
     for finding in health.findings:
-        yield f"**{line(finding.sentence)}** {line(finding.evidence)}. {line(finding.remedy.do)}:"
+        evidence = finding.evidence[0].upper() + finding.evidence[1:]
+        yield f"**{line(finding.sentence)}** {line(f'{evidence}. Remedy, {finding.remedy.do}:')}"
         yield code(finding.remedy.paste)
     if health.findings and health.open:
         why = "; ".join(f"{name} ({reason})" for name, reason in health.open.items())

@@ -23,8 +23,8 @@ MOSTLY: Final = 0.5
 SURELY: Final = 0.2
 """And the lower end of its interval lies above this one: with few repeated trainings any share is
 possible."""
-MOST: Final = 5
-"""The most trainings of each trial that are proposed."""
+MOST: Final = 3
+"""The most trainings of each trial that are proposed, as each costs as much as the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,12 +64,13 @@ def ridge(x: Floats, y: Floats, new: Floats) -> Floats:
     """What a linear model predicts for new rows; of the `PENALTIES` it has the one with the least
     error over rows that are left out one at a time, in closed form."""
     middle, mean = x.mean(axis=0), y.mean()
-    u, s, v = np.linalg.svd(x - middle, full_matrices=False)
-    along, errors = u.T @ (y - mean), []
+    squares, v = np.linalg.eigh((x - middle).T @ (x - middle))
+    axes = (x - middle) @ v
+    along, errors = axes.T @ (y - mean), []
     for penalty in PENALTIES:
-        kept = s**2 / (s**2 + penalty)
-        leverage = np.minimum((u**2 * kept).sum(axis=1) + 1 / len(y), 1 - 1e-9)
-        errors.append(float(np.mean(((y - mean - u @ (kept * along)) / (1 - leverage)) ** 2)))
+        leverage = (axes**2 / (squares + penalty)).sum(axis=1) + 1 / len(y)
+        residuals = y - mean - axes @ (along / (squares + penalty))
+        errors.append(float(np.mean((residuals / np.maximum(1 - leverage, 1e-9)) ** 2)))
     penalty = PENALTIES[int(np.argmin(errors))]
-    predicted: Floats = mean + (new - middle) @ (v.T @ (s / (s**2 + penalty) * along))
+    predicted: Floats = mean + (new - middle) @ v @ (along / (squares + penalty))
     return predicted

@@ -329,7 +329,7 @@ def test_the_health_of_a_sweep_stands_on_its_page(report: Written) -> None:
     shown = report.page.text["Health"]
     assert "1 finding in 5 trials." in shown
     assert "1 of 5 trials failed or diverged, in no particular part of the space." in shown
-    assert f"the first, trial {FAILS}: RuntimeError: <script>alert(1)</script>" in shown
+    assert f"The first, trial {FAILS}: RuntimeError: <script>alert(1)</script>" in shown
     assert "Not examined: noise (it takes " in shown
 
 

@@ -29,7 +29,7 @@ from sweeps.health.lines import line, widened, without_choice, without_half
 from sweeps.health.model import Effect, effect_of
 from sweeps.health.noise import components, noise
 from sweeps.health.plateau import plateau
-from sweeps.health.prediction import cross_validated, prediction
+from sweeps.health.prediction import PENALTIES, cross_validated, prediction, ridge
 from sweeps.health.record import Health
 from sweeps.publish.health import health_of
 from sweeps.schema import ENDED, NOTE, REASON, RETURNS, RUN_ID, SEED_SCORES
@@ -269,6 +269,28 @@ def test_what_can_be_predicted_is_and_noise_is_not() -> None:
     assert exact.low > 0.99
     noise_only = cross_validated(x, np.random.default_rng(4).normal(size=60))
     assert noise_only.value < 0.1
+
+
+def test_a_ridge_takes_the_penalty_that_predicts_what_it_leaves_out() -> None:
+    """One row at a time, by the normal equations."""
+    rng = np.random.default_rng(3)
+    x, new = rng.normal(size=(12, 3)), rng.normal(size=(2, 3))
+    y = x @ np.array([1.0, -2.0, 0.0]) + rng.normal(size=12)
+
+    def solved(penalty: float, rows: list[int], at: Any) -> Any:
+        middle, mean = x[rows].mean(axis=0), y[rows].mean()
+        inner = (x[rows] - middle).T @ (x[rows] - middle) + penalty * np.eye(3)
+        slopes = np.linalg.solve(inner, (x[rows] - middle).T @ (y[rows] - mean))
+        return mean + (at - middle) @ slopes
+
+    every = list(range(12))
+    predicted = [solved(penalty, every, new) for penalty in PENALTIES]
+    (taken,) = [n for n, each in enumerate(predicted) if np.allclose(each, ridge(x, y, new))]
+    errors = [
+        sum((y[i] - solved(p, [j for j in every if j != i], x[i])) ** 2 for i in every)
+        for p in PENALTIES
+    ]
+    assert taken == int(np.argmin(errors))
 
 
 def test_an_unpredictable_score_asks_for_more_trials() -> None:
