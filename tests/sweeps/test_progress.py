@@ -290,7 +290,12 @@ def test_the_summary_has_the_result_first(ended: Sweep, capsys: pytest.CaptureFi
     assert base == f"defaults  {BASE}"
     assert caveat.strip() == "one training each: the difference may be luck"
     assert params == "with      ppo.learning_rate 0.0011, ppo.update_epochs 2"
-    assert [line.split()[0] for line in rest if line[:1].strip()] == ["look", "check", "repeat"]
+    assert [line.split()[0] for line in rest if line[:1].strip()] == [
+        "look",
+        "check",
+        "repeat",
+        "health",  # a trial has failed
+    ]
     (takes,) = (line for line in rest if "trainings" in line)  # 40 of a minute each, by two workers
     assert takes.strip() == "is it better, or was it lucky? 40 trainings, about 20 min"
 

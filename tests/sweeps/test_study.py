@@ -22,6 +22,7 @@ SIX = [
 
 def test_the_shipped_studies_are_valid_and_bear_their_file_names() -> None:
     assert shipped_studies() == [
+        "aa",
         "ancestors",
         "candidates",
         "discrete",
