@@ -6,7 +6,7 @@ STUDY = lander
 TRIALS =
 ## worker processes [one per usable core]
 WORKERS =
-## best, confirmed, or a number
+## best, confirmed, a number, or the id of a run in MLflow
 TRIAL = best
 ## how many of the best trials race [3]
 TOP =
@@ -152,7 +152,7 @@ dashboard: PORT = 8080
 dashboard: $(call with,dashboard) ## serve the same, print links to Optuna's dashboard: OPEN=1 PORT=8080 STORE=
 	@$(SWEEPS) dashboard --store '$(STORE)' --port $(PORT) $(if $(OPEN),--open)
 
-reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|confirmed|N STORE=
+reproduce: $(STAMP) ## retrain a trial from its record, compare bit for bit: STUDY= TRIAL=best|confirmed|N|RUN STORE=
 	@$(SWEEPS) reproduce --study '$(STUDY)' --trial '$(TRIAL)' --store '$(STORE)'
 
 doctor: $(STAMP) ## check a store, and repair what is wrong with it: STORE=

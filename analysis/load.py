@@ -14,6 +14,7 @@ of dtype float64 and <NA> in the others. Ten thousand trials take seconds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ import pandas as pd
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.endings import NEVER, seconds, started
+from sweeps.endings import NEVER, started
 from sweeps.run.objective import trial_seeds
 from sweeps.schema import (
     EXPECTED_ERROR,
@@ -36,6 +37,7 @@ from sweeps.schema import (
 from sweeps.scores import expected, last_return, parameters
 from sweeps.store.mlflow_private import histories
 from sweeps.store.trials import collector_paused
+from sweeps.study.cost import cost_of
 from sweeps.study.ranges import Range
 from sweeps.sweep import Sweep
 
@@ -50,6 +52,10 @@ TRIALS: Final = {
     EXPECTED_ERROR: "float64",
     "share": "float64",
     "seconds": "float64",
+    "env_steps": "int64",
+    "cpu_seconds": "float64",
+    "peak_memory": "float64",
+    "joules": "float64",
     "started": "float64",
     "reason": "string",
     "seeds": "string",
@@ -84,6 +90,10 @@ def load_trials(sweep: Sweep) -> pd.DataFrame:
     | `expected_return_error` | float64 | its standard error |
     | `share` | float64 | of the budget, 0 to 1, at its last report |
     | `seconds` | float64 | from start to end; missing while it runs |
+    | `env_steps` | int64 | environment steps of its trainings, as far as they are known |
+    | `cpu_seconds` | float64 | processor time of its worker meanwhile |
+    | `peak_memory` | float64 | megabytes: the most its worker had ever used at its end |
+    | `joules` | float64 | of all processors of the machine meanwhile, where that can be read |
     | `started` | float64 | seconds after the first trial of the sweep |
     | `reason` | string | of a failure |
     | `seeds` | string | its training seeds, with commas between them |
@@ -121,7 +131,7 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             EXPECTED_RETURN: its.value if its else None,
             EXPECTED_ERROR: its.known_error if its else None,
             "share": max(trial.intermediate_values, default=0) / sweep.study.reports,
-            "seconds": seconds(trial),
+            **asdict(cost_of(trial, sweep.study)),
             "started": (start(trial) - first).total_seconds(),
             "reason": trial.user_attrs.get(REASON),
             "seeds": ", ".join(map(str, trial_seeds(trial, sweep.study))),

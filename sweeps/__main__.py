@@ -96,7 +96,8 @@ def health_arguments(parser: Parser) -> None:
 
 def trial_arguments(parser: Parser) -> None:
     add_study(parser)
-    parser.add_argument("--trial", default="best", help="best, confirmed, or a number [best]")
+    trial = "best, confirmed, a number, or the id of its run in MLflow or how that begins [best]"
+    parser.add_argument("--trial", default="best", help=trial)
 
 
 def export_arguments(parser: Parser) -> None:

@@ -27,11 +27,12 @@ from sweeps.errors import one_line
 from sweeps.hints import hint
 from sweeps.lifecycle.given import try_values
 from sweeps.lifecycle.start import start_sweep
+from sweeps.publish.card import tuning_card
 from sweeps.publish.health import health_of
 from sweeps.publish.page import sweep_url
 from sweeps.publish.publish import publish, show_beginning, warn
 from sweeps.record.recorder import tolerated
-from sweeps.reproduce import reproduce
+from sweeps.reproduce.reproduce import run_reproduce
 from sweeps.run.cores import usable_cores
 from sweeps.run.failures import ENOUGH, repeated_failure
 from sweeps.run.forecast import forecast
@@ -60,11 +61,11 @@ from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.presence import require_recorded
 from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
-from sweeps.store.trials import Trials, find_started
+from sweeps.store.trials import Trials
 from sweeps.study.dead_ends import dead_ends
 from sweeps.study.space import brief, field_values
 from sweeps.study.study import find_study
-from sweeps.sweep import Sweep, open_sweep
+from sweeps.sweep import Sweep, open_sweep, open_trial
 
 
 def run(args: argparse.Namespace, server: ForkServer) -> int:
@@ -255,25 +256,25 @@ def confirmation_takes(sweep: Sweep, workers: int | None) -> str:
     return f"{takes}, about {minutes} min"
 
 
-def run_reproduce(args: argparse.Namespace) -> int:
-    """Retrain a trial; 0 if every number is bit-equal, else 1."""
-    return 0 if reproduce(Store(args.store), args.study, args.trial) else 1
-
-
 def export(args: argparse.Namespace) -> int:
-    """Print a trial's resolved config, as TOML or as another framework takes it."""
-    sweep = open_sweep(Store(args.store), args.study)
-    trial = find_started(sweep.optuna, args.trial)
+    """Print a trial's resolved config: as TOML behind its tuning card, or for another framework."""
+    sweep, trial = open_trial(Store(args.store), args.study, args.trial)
     try:
         config, *_ = trial_configs(trial, sweep.study)
     except ValueError as error:  # Optuna's: another tool added the trial
         raise ConfigError(f"trial {trial.number} has no config in this study: {error}") from None
     if args.framework is None:
+        print(as_comments(tuning_card(sweep, trial)))
         print(to_toml(config), end="")
         return 0
-    title = f"Trial {trial.number} of the sweep {args.study}, trained by lander-sweeps."
+    title = f"Trial {trial.number} of the sweep {sweep.study.name}, trained by lander-sweeps."
     print(FRAMEWORKS[args.framework](resolve(config), title=title), end="")
     return 0
+
+
+def as_comments(text: str) -> str:
+    """Markdown as comments of a TOML file."""
+    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
 
 
 def trials(args: argparse.Namespace) -> int:

@@ -74,8 +74,11 @@ class Verdict(StrEnum):
 
     PASS = "PASS"
     """Equal to the last bit."""
+    CONSISTENT = "CONSISTENT"
+    """Some number differs, on another processor or version of torch; the final return is one that
+    another training seed may give as well."""
     FAIL = "FAIL"
-    """Some number differs."""
+    """Some number differs, and nothing explains it."""
 
 
 class TimePart(StrEnum):
@@ -162,6 +165,9 @@ SHOWN_EXPECTED: Final = "sweeps.expected"
 """The metrics `expected_return`, `expected_return_error` and `rank` on its run."""
 SHOWN_NOTE: Final = "sweeps.note"
 """A checksum of the description that its run shows."""
+COST: Final = "sweeps.cost"
+"""What it spent, by the names of its metrics, `cost/env_steps` and those that its worker measured.
+Its seconds are those between `sweeps.started` and `sweeps.ended`."""
 CHOICE_RETURNS: Final = "sweeps.choice_returns"
 """Return of each choice episode that its policies flew to find the best one: a list per training
 seed, empty if that one did not fly."""
@@ -203,6 +209,9 @@ COMMAND: Final = "sweeps.command"
 """The command that made the run."""
 COMMIT: Final = "mlflow.source.git.commit"
 """Commit of the code, with -dirty behind it if files were changed."""
+UNCOMMITTED: Final = "sweeps.uncommitted"
+"""On the run of a trial whose code had uncommitted changes: the patch with them, an artifact of its
+sweep's run."""
 VERSION: Final = "version."
 """Followed by the name of a package, or python: its version. Those behind the numbers have one."""
 CPU_MODEL: Final = "cpu.model"
@@ -260,6 +269,20 @@ PROMISED_RETURN: Final = "promised_return"
 RANK: Final = "rank"
 """1 for the highest expected return. It and the three before it are rounded for the run table.
 Healthy: 1."""
+COST_SECONDS: Final = "cost/seconds"
+"""How long the trial took, the writing of its record included. Healthy: falls with fewer steps,
+fewer epochs and larger minibatches."""
+COST_STEPS: Final = "cost/env_steps"
+"""Environment steps of its trainings. Healthy: the budget, or less if it was pruned."""
+COST_CPU: Final = "cost/cpu_seconds"
+"""Processor time of its worker meanwhile, in all threads. Healthy: close to `cost/seconds`; less
+says that more workers run than there are cores."""
+COST_MEMORY: Final = "cost/peak_memory"
+"""The most memory that its worker had ever used when the trial ended, in megabytes: a worker runs
+many trials, and this number never falls. Healthy: the same for all but the first trials."""
+COST_JOULES: Final = "cost/joules"
+"""Energy of all processors of the machine meanwhile, whatever else ran on it; only where Linux lets
+its counters be read. Healthy: like that of other trials with as many steps."""
 CHOICE_RETURN: Final = "choice/return_mean"
 """If its policy was one of the leaders: mean return over the choice episodes, by which the best
 policy is chosen. Healthy: close to `final/return_mean`, mostly lower."""
@@ -342,6 +365,9 @@ MODEL: Final = "policy"
 
 BASE_FILE: Final = "base.toml"
 """Every field of the base."""
+UNCOMMITTED_FOLDER: Final = "uncommitted"
+"""Folder of patches: what was changed in the code and not committed, one file for each state of it.
+Secrets are masked, and changes of more than half a million characters are left out."""
 BEST_GIF: Final = "best.gif"
 """The `landing.gif` of the best policy's trial."""
 FLIGHTS_GIF: Final = "flights.gif"

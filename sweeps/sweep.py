@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import optuna
@@ -30,12 +31,13 @@ from sweeps.schema import (
     REASON,
     ROLE,
     RUN_ID,
+    TRIAL_NUMBER,
     Role,
 )
 from sweeps.scores import expected
 from sweeps.store.mlflow_client import PAGE_SIZE, search_all_runs
 from sweeps.store.store import Store
-from sweeps.store.trials import Trials, read_trials
+from sweeps.store.trials import Trials, find_started, read_trials
 from sweeps.study.covering import covering_points
 from sweeps.study.grid import Grid, GridSampler
 from sweeps.study.proposing import FittingSampler
@@ -43,6 +45,9 @@ from sweeps.study.samplers import make_pruner, make_sampler
 from sweeps.study.settings import Settings
 from sweeps.study.stored import base_of
 from sweeps.study.study import Study, stored_study
+
+BEGINS_RUN_ID: Final = re.compile(r"(?!\d{1,7}$)[0-9a-f]{6,32}")
+"""The beginning of a run's id in MLflow; up to seven digits are the number of a trial."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,45 @@ def open_sweep(
         optuna_study.sampler = RandomSampler() if points else proposer(study, seed=sampler_seed)
         optuna_study.pruner = pruner_of(study)
     return drawn_from_grid(Sweep(study, optuna_study, store), seed=sampler_seed)
+
+
+def open_trial(store: Store, name: str, which: str) -> tuple[Sweep, FrozenTrial]:
+    """A trial that has begun, and its sweep.
+
+    `which` is its number in the sweep of that name, "best" or "confirmed"; or the id of its run in
+    MLflow, or how that begins, in whichever sweep of the store. The run of a replay stands for the
+    trial that it repeats.
+
+    Raises:
+        ConfigError: no such trial, several, or it waits to be run.
+    """
+    if not BEGINS_RUN_ID.fullmatch(which):
+        sweep = open_sweep(store, name)
+        return sweep, find_started(sweep.optuna, which)
+    run = run_that_begins(store, which)
+    number, parent = run.data.tags.get(TRIAL_NUMBER, ""), run.data.tags.get(PARENT_RUN)
+    for other in store.study_names():
+        if number.isdecimal() and store.load_study(other).user_attrs.get(RUN_ID) == parent:
+            sweep = open_sweep(store, other)
+            return sweep, find_started(sweep.optuna, number)
+    raise ConfigError(f"run {run.info.run_id}, {run.info.run_name}, is not that of a trial")
+
+
+def run_that_begins(store: Store, begin: str) -> Run:
+    """The only run of the store's sweeps whose id begins so.
+
+    Raises:
+        ConfigError: there is none, or several.
+    """
+    studies = map(store.load_study, store.study_names())
+    experiments = sorted({str(study.user_attrs.get(EXPERIMENT_ID, "")) for study in studies} - {""})
+    query = f"attributes.run_id LIKE '{begin}%'"
+    runs = store.runs().search_runs(experiments, query, max_results=2) if experiments else []
+    if not runs:
+        raise ConfigError(f"no run in {store.folder} has an id that begins with {begin}")
+    if len(runs) > 1:
+        raise ConfigError(f"several runs have ids that begin with {begin}: give more of it")
+    return runs[0]
 
 
 def drawn_from_grid(sweep: Sweep, *, seed: int | None = None) -> Sweep:

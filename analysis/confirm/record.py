@@ -24,7 +24,7 @@ from sweeps.publish.markdown import table
 from sweeps.publish.notes import Leaderboard
 from sweeps.publish.page import describe
 from sweeps.publish.publish import warn
-from sweeps.publish.registry import NOBODY, move_alias, remove_alias
+from sweeps.publish.registry import NOBODY, move_alias, refresh_cards, remove_alias
 from sweeps.record.recorder import tolerated
 from sweeps.schema import (
     CONFIRM_CHART,
@@ -219,6 +219,8 @@ def settle(sweep: Sweep, confirmation: Sweep, judgement: Judgement) -> str:
         raise RuntimeError(f"{alias} and the confirmed trial stay as they are: {error}") from None
     sweep.optuna.set_user_attr(WINNER, swept_trial(sweep, confirmed))
     sweep.optuna.set_user_attr(CONFIRMATION, verdict(judgement))
+    with store.publication_lock:
+        refresh_cards(store.runs(), sweep)
     describe(store.runs(), sweep, Leaderboard(sweep.read_trials()))
     if confirmed is None:
         outcome = "is removed: it is no longer confirmed" if removed else "does not exist"

@@ -21,7 +21,7 @@ from lander.errors import ConfigError, unknown
 from lander.metrics import TRAIN_RETURN
 from lander.trainer import Progress, train
 from sweeps.record.provenance import environment_changes
-from sweeps.reproduce import differences
+from sweeps.reproduce.receipt import differences
 from sweeps.schema import VERSION
 from sweeps.study.study import find_study
 

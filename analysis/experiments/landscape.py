@@ -19,7 +19,7 @@ from lander.env import solved_return
 from lander.evaluation import evaluate
 from lander.policy import ActorCritic
 from lander.trainer import Progress, train
-from sweeps.reproduce import Numbers
+from sweeps.reproduce.receipt import Numbers
 
 DIGITS: Final = 2
 """Decimals of a return."""

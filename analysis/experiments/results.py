@@ -24,7 +24,7 @@ from lander.metrics import TRAIN_RETURN
 from lander.policy import ActorCritic
 from lander.seeds import REPORT_SEED, final_seeds, seed_range
 from sweeps.lifecycle.points import point_names
-from sweeps.reproduce import Numbers
+from sweeps.reproduce.receipt import Numbers
 from sweeps.run.objective import point_seed
 from sweeps.study.study import Study
 

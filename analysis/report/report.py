@@ -12,6 +12,7 @@ from typing import Final
 
 from optuna.trial import FrozenTrial
 
+from analysis.report.cost import cost_part
 from analysis.report.document import Block, Document, Mark, as_html, as_markdown
 from analysis.report.figures import (
     comparison_part,
@@ -56,6 +57,7 @@ SECTIONS: Final[Mapping[str, Sequence[Part]]] = {
     "History": (history_part,),
     "What mattered": (importance_part, slices_part, parallel_part),
     "Health": (health_part,),
+    "What it costs": (cost_part,),
     "Learning curves": (curves_part,),
     "Confirmation": (confirmation_part,),
     "Best trials": (best_part,),

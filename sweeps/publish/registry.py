@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from lander.errors import ConfigError
 from lander.metrics import FINAL_RETURN
+from sweeps.publish.card import HEADING, confirmation_of, tuning_card
 from sweeps.publish.markdown import code
 from sweeps.publish.notes import picture
 from sweeps.schema import (
@@ -24,6 +25,7 @@ from sweeps.schema import (
     CONFIRMED_ALIAS,
     FORK,
     LANDING_GIF,
+    RUN_ID,
     SWEEP_ID,
     TRAINING,
     TRIAL_NUMBER,
@@ -46,8 +48,8 @@ def move_alias(
     tags: Mapping[str, str] | None = None,
     model_id: str | None = None,
 ) -> None:
-    """Let models:/STUDY@ALIAS be the model of this run, with this description, a landing and these
-    tags of its version; doing so again changes nothing.
+    """Let models:/STUDY@ALIAS be the model of this run, with this description, a landing, its
+    tuning card and these tags of its version; doing so again changes nothing.
 
     The version that the alias named before says so, unless another alias names it.
 
@@ -76,7 +78,9 @@ def move_alias(
         sweep,
         run_id=run_id,
         model=logged,
-        description=f"{description}\n\n{picture('a landing', run_id, LANDING_GIF)}",
+        description="\n\n".join(
+            [description, picture("a landing", run_id, LANDING_GIF), card_of_run(sweep, run_id)]
+        ),
         tags={**origin_tags(client, run_id), **owner(sweep), **(tags or {})},
     )
     before = model.aliases.get(alias)
@@ -85,6 +89,29 @@ def move_alias(
         others = [named for other, named in model.aliases.items() if other != alias]
         if before is not None and before not in others:
             retire(client, name, str(before), alias=alias, successor=str(version.version))
+
+
+def card_of_run(sweep: Sweep, run_id: str) -> str:
+    """The tuning card of the configuration that a run of a sweep or its confirmation trained."""
+    confirmation = confirmation_of(sweep)
+    every = [*sweep.read_trials().all, *(confirmation.read_trials().all if confirmation else [])]
+    own = (trial for trial in every if trial.user_attrs.get(RUN_ID) == run_id)
+    return tuning_card(sweep, next(own, None))
+
+
+def refresh_cards(client: MlflowClient, sweep: Sweep) -> None:
+    """Let the versions that an alias names show the tuning card as it is now: a confirmation
+    changes it. Hold `Store.publication_lock`."""
+    model = registered_model(client, sweep.study.name)
+    if model is None:
+        return
+    require_own(sweep, model)
+    for number in set(model.aliases.values()):
+        version = client.get_model_version(model.name, number)
+        before, heading, _ = (version.description or "").partition(f"\n\n{HEADING}")
+        if heading:
+            text = f"{before}\n\n{card_of_run(sweep, str(version.run_id))}"
+            describe_version(client, version, description=text, tags={})
 
 
 def registered_note(sweep: Sweep) -> str:

@@ -15,6 +15,8 @@ from typing import Any, Final
 from lander.metrics import CURVES, EVAL_RETURN, FINALS
 from sweeps.schema import (
     CHOICE_RETURN,
+    COST_SECONDS,
+    COST_STEPS,
     EXPECTED_ERROR,
     EXPECTED_RETURN,
     PROMISED_RETURN,
@@ -91,7 +93,8 @@ def view_state(
     order, *others = map(metric, (EXPECTED_RETURN, EXPECTED_ERROR, PROMISED_RETURN))
     if trials.left or trials.running:
         order, others = metric(SCORE), []
-    shown = [metric(RANK), order, *others, *(f"params.`{field}`" for field in study.space)]
+    cost = list(map(metric, (COST_SECONDS, COST_STEPS)))
+    shown = [metric(RANK), order, *others, *cost, *(f"params.`{field}`" for field in study.space)]
     return {
         "searchFilter": f"tags.`{ROLE}` = '{Role.TRIAL}' and tags.`{SUPERSEDED}` IS NULL",
         "orderByKey": order,
@@ -160,5 +163,5 @@ def section(name: str, *, display: bool = False, **layout: object) -> dict[str, 
 
 def closed_sections() -> list[str]:
     """The sections that the UI makes of a trial's metrics: what stands before their last slash."""
-    metrics = [*CURVES, *FINALS, CHOICE_RETURN, TEST_RETURN]
+    metrics = [*CURVES, *FINALS, COST_SECONDS, CHOICE_RETURN, TEST_RETURN]
     return sorted({name.rpartition("/")[0] for name in metrics})

@@ -11,13 +11,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sweeps.errors import redacted
-from sweeps.schema import COMMAND, COMMIT, CPU_CAPABILITY, CPU_MODEL, TORCH_THREADS, VERSION
+from sweeps.schema import (
+    COMMAND,
+    COMMIT,
+    CPU_CAPABILITY,
+    CPU_MODEL,
+    TORCH_THREADS,
+    VERSION,
+)
 
 HERE = Path(__file__).resolve()
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 """Variables that make git use another repository, in a hook for example."""
 OURS = "lander-sweeps"
 """This package; a version that computes other bits than the one before has another number."""
+DIRTY = "-dirty"
+"""Ends the commit of code that has uncommitted changes."""
+BEHIND_SUMS = (CPU_MODEL, CPU_CAPABILITY, f"{VERSION}torch")
+"""Tags of what decides in which order floating-point numbers are added."""
 PACKAGES = (OURS, "torch", "numpy", "gymnasium", "Box2D", "optuna", "mlflow")
 
 
@@ -32,6 +43,13 @@ def environment() -> dict[str, str]:
         CPU_CAPABILITY: torch.backends.cpu.get_cpu_capability(),
         TORCH_THREADS: str(torch.get_num_threads()),
     }
+
+
+def is_other_machine(recorded: Mapping[str, str]) -> bool:
+    """Whether sums may come out differently here than where these tags were recorded: another
+    processor, other vector instructions, or another version of torch."""
+    here = environment()
+    return any(recorded.get(name, here[name]) != here[name] for name in BEHIND_SUMS)
 
 
 def environment_changes(recorded: Mapping[str, str]) -> list[str]:
@@ -63,12 +81,12 @@ def cpu_model() -> str:
 
 
 def source_tags(command: Sequence[str]) -> dict[str, str]:
-    """Tags with the command; in a checkout also with the commit, which ends in "-dirty" if there
-    are uncommitted changes."""
+    """Tags with the command; in a checkout also with the commit, marked if there are uncommitted
+    changes."""
     tags = {COMMAND: redacted(f"python -m sweeps {shlex.join(command)}")}
     commit = git("rev-parse", "HEAD") if is_checkout() else ""
     if commit:
-        tags[COMMIT] = commit + ("-dirty" if git("status", "-s", "-uno") else "")
+        tags[COMMIT] = commit + (DIRTY if git("status", "-s", "-uno") else "")
     return tags
 
 
@@ -84,17 +102,17 @@ def is_checkout() -> bool:
 
 
 def git(*command: str) -> str:
+    """The output of git as text, without white space around it; empty as in `git_bytes`."""
+    return git_bytes(*command).decode(errors="replace").strip()
+
+
+def git_bytes(*command: str) -> bytes:
     """The output of git in the folder of this file; empty if git fails or is not installed."""
     environ = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     try:
         done = subprocess.run(
-            ["git", *command],
-            cwd=HERE.parent,
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=True,
+            ["git", *command], cwd=HERE.parent, env=environ, capture_output=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
+        return b""
+    return done.stdout

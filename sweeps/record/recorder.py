@@ -22,11 +22,14 @@ from lander.seeds import checkpoint_seeds, final_seeds
 from lander.trainer import Progress, TrainResult
 from sweeps.errors import one_line
 from sweeps.record.entries import Batch, File, Point, SavedModel
+from sweeps.record.meter import Meter
 from sweeps.record.model import save_model
 from sweeps.record.outbox import POINTS_LIMIT, Outbox
 from sweeps.schema import (
     CHECKPOINT_SEEDS,
     CONFIG_FILE,
+    COST_SECONDS,
+    COST_STEPS,
     FINAL_SEEDS,
     LANDING_GIF,
     MODEL,
@@ -75,6 +78,7 @@ class MlflowRecorder:
     """The trial's name in its film."""
     seconds: defaultdict[TimePart, float] = field(default_factory=lambda: defaultdict(float))
     """What time was spent on besides training, recorded with the run."""
+    meter: Meter = field(default_factory=Meter)
     warnings: list[str] = field(default_factory=list)
     """Which artifacts are missing, and why, recorded with the run."""
     _started: float = field(default_factory=time.perf_counter)
@@ -84,6 +88,8 @@ class MlflowRecorder:
     _params: dict[str, str] = field(default_factory=dict)
     _seeds: int = 1
     """Trainings of the trial."""
+    _steps: dict[int, int] = field(default_factory=dict)
+    """Environment steps of each training so far."""
     _evaluated: defaultdict[int, list[tuple[int, float]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -109,6 +115,7 @@ class MlflowRecorder:
             self.outbox.write(File(CONFIG_FILE))
 
     def progress(self, progress: Progress, *, seed: int) -> None:
+        self._steps[seed] = progress.env_steps
         with self._timed(TimePart.MLFLOW):
             folder = seed_folder(seed, of=self._seeds)
             self.metrics(progress.metrics, step=progress.env_steps, under=folder)
@@ -203,10 +210,17 @@ class MlflowRecorder:
         self.file(TRACEBACK_FILE).write_text(text)
         self.outbox.write(File(TRACEBACK_FILE))
 
-    def close(self, state: TrialState, reason: str) -> None:
+    @property
+    def cost(self) -> dict[str, float]:
+        """What the trial has spent until now, by the names of its metrics."""
+        return {COST_STEPS: sum(self._steps.values()), **self.meter.read()}
+
+    def close(self, state: TrialState, reason: str, *, cost: Mapping[str, float]) -> None:
         """End the record and deliver it; if MLflow does not answer, `deliver_all` does later."""
         tags = {f"{SECONDS}.{part}": f"{self.seconds[part]:.3f}" for part in TimePart}
-        tags[SECONDS] = f"{time.perf_counter() - self._started:.3f}"
+        took = time.perf_counter() - self._started
+        tags[SECONDS] = f"{took:.3f}"
+        self.metrics({COST_SECONDS: round(took, 3), **cost}, step=0)
         if self.warnings:
             tags[WARNING] = "; ".join(self.warnings)
         self._write_points()

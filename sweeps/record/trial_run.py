@@ -23,6 +23,7 @@ from sweeps.record.files import set_aside
 from sweeps.record.outbox import Outbox, outbox_path
 from sweeps.record.recorder import MlflowRecorder, tolerated
 from sweeps.schema import (
+    COST,
     GIVEN,
     NOTE,
     PARENT_RUN,
@@ -109,12 +110,14 @@ def trial_run(
         if known.state.is_finished():
             recorder.abandon(known)
         else:
-            if how.reason:
-                with suppress(UpdateFinishedTrialError):  # closed by another process just now
+            cost = recorder.cost
+            with suppress(UpdateFinishedTrialError):  # closed by another process just now
+                trial.set_user_attr(COST, cost)
+                if how.reason:
                     trial.set_user_attr(REASON, how.reason)
             with tolerated(recorder.warnings, "the description"):
                 outbox.write(Batch(tags={NOTE: describe(as_ended(known, how))}))
-            recorder.close(how.state, how.reason)
+            recorder.close(how.state, how.reason, cost=cost)
 
 
 def as_ended(trial: FrozenTrial, how: Outcome) -> FrozenTrial:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 
 from optuna.trial import FrozenTrial
@@ -14,11 +15,13 @@ from rich.console import Console
 from rich.live import Live
 
 from lander.terminal import unfiltered
-from sweeps.endings import SETTLED, SUPERSEDING, ending
+from sweeps.endings import SETTLED, SUPERSEDING, ending, started
 from sweeps.run.live import Frame
 from sweeps.schema import POINT, Ending
 from sweeps.scores import Ranked, base_among, best_so_far, expected, promise
+from sweeps.study.cost import planned_steps
 from sweeps.study.study import Study, candidate_name
+from sweeps.study.timing import Timing, seconds_left, timing_of
 
 PLAIN_SECONDS = 15.0
 """Between two plain lines."""
@@ -34,6 +37,8 @@ class Ranking:
     """What the study's base, trial 0, had."""
     history: Sequence[float] = ()
     """The best score so far after each of them."""
+    times: Timing | None = None
+    """How long trials take, once enough have finished."""
 
 
 class ProgressTable:
@@ -107,7 +112,7 @@ class ProgressTable:
         elapsed = self.elapsed
         rate = (steps - self._first_steps) / elapsed if elapsed > 0 else 0.0
         if count[Ending.FINISHED] != self._ranking.finished:  # thousands take a tenth of a second
-            self._ranking = ranking_of(trials, finished=count[Ending.FINISHED])
+            self._ranking = ranking_of(trials, self._study, finished=count[Ending.FINISHED])
         return {
             "elapsed": clock(elapsed),
             **{how.value: str(count[how]) for how in (Ending.RUNNING, *SETTLED)},
@@ -118,12 +123,24 @@ class ProgressTable:
         }
 
     def eta(self, trials: Sequence[FrozenTrial], *, done: int, rate: float) -> str:
-        """The time left if the remaining trials train for as long as the ended ones did.
+        """The time left by what their parameters say, once enough trials have finished; until then
+        as if the remaining ones train for as many steps as the ended ones did.
 
         Before one has ended: if none of them is pruned.
         """
         if not rate:
             return "-"
+        now = datetime.now(UTC)
+        began = {t.number: started(t) for t in trials if ending(t) == Ending.RUNNING}
+        if self._ranking.times is not None and began:
+            elapsed = {
+                number: (now - start).total_seconds()
+                for number, start in began.items()
+                if start is not None
+            }
+            times = self._ranking.times
+            left = seconds_left(times, trials, total=self._total, elapsed=elapsed)
+            return clock(left / len(began))
         settled = [trial for trial in trials if ending(trial) in SETTLED]
         per_trial = sum(map(self.trained, settled)) / done if done else self._steps
         running = sum(self.trained(t) for t in trials if ending(t) == Ending.RUNNING)
@@ -132,7 +149,8 @@ class ProgressTable:
 
     def trained(self, trial: FrozenTrial) -> float:
         """Environment steps that a trial has trained for, by its last report."""
-        return self._steps * max(trial.intermediate_values, default=0) / self._study.reports
+        whole = planned_steps(trial, self._study)
+        return whole * max(trial.intermediate_values, default=0) / self._study.reports
 
 
 def training_steps(study: Study) -> int:
@@ -141,11 +159,17 @@ def training_steps(study: Study) -> int:
     return most * study.settings.seeds_per_trial
 
 
-def ranking_of(trials: Sequence[FrozenTrial], *, finished: int) -> Ranking:
+def ranking_of(trials: Sequence[FrozenTrial], study: Study, *, finished: int) -> Ranking:
     """What some finished trials say."""
     ranks = expected(trials)
     done = [trial for trial in trials if ending(trial) == Ending.FINISHED]
-    return Ranking(finished, next(iter(ranks), None), base_among(trials, ranks), best_so_far(done))
+    return Ranking(
+        finished,
+        next(iter(ranks), None),
+        base_among(trials, ranks),
+        best_so_far(done),
+        timing_of(done, study.space),
+    )
 
 
 def text_of(one: Ranked | None) -> str:

@@ -21,6 +21,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.signals import DeferredSignals
+from lander.terminal import say
 from sweeps.endings import ending
 from sweeps.hints import hint
 from sweeps.lifecycle.losses import requeue_lost
@@ -29,6 +30,7 @@ from sweeps.publish.notes import trial_note
 from sweeps.record.delivery import deliver_all, drain
 from sweeps.record.provenance import environment, source_tags
 from sweeps.record.trial_run import is_taken_away, trial_run
+from sweeps.record.uncommitted import keep_changes
 from sweeps.run.failures import repeated_failure
 from sweeps.run.objective import Objective
 from sweeps.schema import Ending, Role
@@ -119,13 +121,17 @@ def open_for_worker(store: Store, name: str, *, index: int) -> Sweep:
 
 def objective_of(sweep: Sweep, *, check: Callable[[], None]) -> Objective:
     """The objective of a sweep, each of whose trials is recorded in an MLflow run of its own."""
+    tags, warnings = environment() | source_tags(sys.argv[1:]), list[str]()
+    tags |= keep_changes(sweep.store.runs(), sweep.run_id, tags, warnings)
+    for warning in warnings:
+        say(f"sweeps: warning: {warning}", error=True)
     open_record = partial(
         trial_run,
         store=sweep.store,
         experiment_id=sweep.experiment_id,
         parent_run_id=sweep.run_id,
         role=Role.CONFIRMATION_TRIAL if sweep.study.confirms else Role.TRIAL,
-        tags=environment() | source_tags(sys.argv[1:]),
+        tags=tags,
         describe=partial(trial_note, sweep, None),
     )
     return Objective(sweep.study, open_record, check)

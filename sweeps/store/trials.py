@@ -95,8 +95,8 @@ def find_trial(study: optuna.Study, which: str) -> FrozenTrial:
     if not which.isdecimal() or int(which) >= len(trials):
         near = nearest(which, TRIAL_WORDS)
         raise ConfigError(
-            f'trial must be "best", "confirmed" or a number from 0 to {len(trials) - 1}, got '
-            f'"{which}"' + (f": did you mean {near}?" if near else "")
+            f'trial must be "best", "confirmed", a number from 0 to {len(trials) - 1} or the id '
+            f'of a run, got "{which}"' + (f": did you mean {near}?" if near else "")
         )
     return trials[int(which)]
 

@@ -30,18 +30,30 @@ MANY: Final = 0.5
 
 def dead_ends(study: Study) -> list[str]:
     """A line for each: engines that never fire or stop, choices that are one configuration, fields
-    without effect, and a space in which few points can be trained."""
+    without effect, a pruner that compares what differs, and a space in which few points can be
+    trained."""
     if study.points:
         return list(dict.fromkeys(line for point in study.configs for line in dead_zones(point)))
     space, base = study.space, study.base
     configs, trouble = sampled(space, base, seed=study.settings.seed)
     lines = [*dead_zones_in(space, base), *twins(space, base), *idle(space, [base, *configs])]
+    lines += unequal_budgets(study)
     if len(configs) < (1 - MANY) * SAMPLE:
         lines.append(
             f"[space]: {SAMPLE - len(configs)} of {SAMPLE} random points cannot be trained, and "
             f"are drawn again: {trouble}"
         )
     return list(dict.fromkeys(lines))
+
+
+def unequal_budgets(study: Study) -> list[str]:
+    """A warning about a pruner that compares trials of different lengths."""
+    if "total_steps" not in study.space or study.settings.pruner == "none":
+        return []
+    return [
+        f"total_steps is searched, and pruner {study.settings.pruner} compares trials at equal "
+        'shares of their steps, at which the short ones are behind: pruner = "none" is fair'
+    ]
 
 
 def sampled(space: Space, base: TrainConfig, *, seed: int) -> tuple[list[TrainConfig], str]:

@@ -31,7 +31,7 @@ from tests.processes import ROOT, python_m
 FEW_STEPS = 512
 PICTURES = {
     "00_start": 3,
-    "01_sweep": 8,
+    "01_sweep": 9,
     "02_trials": 4,
     "03_actions": 5,
     "04_pilot": 7,

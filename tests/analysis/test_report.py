@@ -355,7 +355,7 @@ def test_markdown_has_the_same_tables_and_the_same_text(report: Written) -> None
 def test_pictures_are_the_same_in_the_page_and_beside_the_markdown(report: Written) -> None:
     film, still = (b64decode(uri.partition("base64,")[2]) for uri in report.page.values("src"))
     names = re.findall(r"!\[.*?\]\((.*?)\)", report.markdown)
-    charts = ["history", "importances", "slices", "parallel_coordinates", "curves"]
+    charts = ["history", "importances", "slices", "parallel_coordinates", "cost", "curves"]
     shown = [Path(name).stem for name in names]
     assert [name for name in shown if name != "comparison"] == ["flights", *charts]
     assert (report.folder / "tiny_files" / "flights.gif").read_bytes() == film

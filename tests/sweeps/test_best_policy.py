@@ -184,12 +184,15 @@ def test_the_best_on_the_choice_episodes_wins_and_not_the_highest_score(
     assert f"best      trial {best.number}, " in done.stdout
     policy, version = published(finished)
     assert version.run_id == trial_of(finished, other).user_attrs[RUN_ID] == policy.run_id
-    assert version.description == (
+    text, _, card = str(version.description).partition("\n\n### Tuning card: tiny\n")
+    assert text == (
         f"The policy of trial {other}: the best of 2 policies of the sweep on 5 choice episodes "
         "(reset seeds 6000000 to 6000004), mean return 400.0. On 5 test episodes (reset seeds "
         "4000000 to 4000004), by which nothing was chosen: mean return 480.0 [480.0, 480.0], "
         f"success rate 100 %.\n\n{landing(policy.run_id)}"
     )
+    assert "- **search**: 2 trials (2 finished, 0 pruned, 0 failed); 2 trainings, 128 " in card
+    assert card.endswith("- **verdict**: not confirmed")
     assert version.tags["sweeps.compared"] == "2"
     assert version.tags["best_policy/test"] == "480.0"
     assert f"; best policy: {line}" in command("status", "--store", finished.folder).stdout
@@ -313,9 +316,9 @@ def test_where_nothing_can_be_flown_the_best_trial_is_registered(
     publish(sweep)
     best, version = published(finished)
     assert (best.trial, best.compared, best.test) == (best_trial.number, 0, None)
-    assert version.description == (
+    assert str(version.description).startswith(
         f"The policy of trial {best_trial.number}, the best by its score: it was compared with no "
-        f"other on fresh episodes.\n\n{landing(best.run_id)}"
+        f"other on fresh episodes.\n\n{landing(best.run_id)}\n\n### Tuning card: tiny\n"
     )
     assert str(best) == f"trial {best_trial.number}, not compared with others"
     assert "best_policy/test" not in version.tags

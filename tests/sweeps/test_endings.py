@@ -15,7 +15,8 @@ from lander.trainer import Progress
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.recorder import MlflowRecorder
 from sweeps.record.trial_run import Outcome, outcome
-from sweeps.reproduce import read_config, reproduce
+from sweeps.reproduce.receipt import read_config
+from sweeps.reproduce.reproduce import reproduce
 from sweeps.run.worker import objective_of
 from sweeps.schema import PHYSICS, REASON, RUN_ID
 from sweeps.store.store import Store
@@ -62,7 +63,7 @@ def test_a_diverged_trial_fails_with_update_and_value_and_reproduces(store: Stor
     assert "nan" in reason or "inf" in reason or "not finite" in reason
     assert sweep.read_trials().left == 1
     lines: list[str] = []
-    assert reproduce(store, "mini", "0", say=lines.append)
+    assert reproduce(store, "mini", "0", say=lines.append) == "PASS"
     assert lines[-1].startswith("PASS")
 
 
@@ -73,7 +74,7 @@ def test_a_trial_of_lean_physics_reproduces_on_the_stock_environment(
     assert run.data.tags[PHYSICS] == "lean"
     monkeypatch.setattr(lunar, "unchecked", lambda: "another LunarLander")
     lines: list[str] = []
-    assert reproduce(sweep.store, "mini", "0", say=lines.append)
+    assert reproduce(sweep.store, "mini", "0", say=lines.append) == "PASS"
     assert lines[1] == "sweeps.physics: recorded lean, here stock, which changes no number"
     assert lines[-1].startswith("PASS")
 
@@ -104,7 +105,7 @@ def test_a_pruned_trial_is_killed_in_mlflow_and_reproduces_up_to_its_end(
     assert asked == [1]
     assert (trial.state, run.info.status) == (TrialState.PRUNED, "KILLED")
     assert run.data.metrics["eval/return_mean"] == trial.value
-    assert reproduce(sweep.store, "mini", "0", say=lambda line: None)
+    assert reproduce(sweep.store, "mini", "0", say=lambda line: None) == "PASS"
 
 
 def test_the_pruner_is_not_asked_at_the_last_checkpoint(
@@ -163,7 +164,7 @@ def test_a_receipt_that_differs_fails_and_names_the_first_difference(
         run.info.run_id, "eval/return_mean", value + 1e-9, timestamp=2**42, step=step
     )
     lines: list[str] = []
-    assert not reproduce(sweep.store, "mini", str(trial.number), say=lines.append)
+    assert reproduce(sweep.store, "mini", str(trial.number), say=lines.append) == "FAIL"
     assert any(
         line.startswith("FAIL: first difference: eval/return_mean at 1024") for line in lines
     )

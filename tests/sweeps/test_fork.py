@@ -14,7 +14,7 @@ from lander.errors import ConfigError
 from sweeps.endings import ending
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.publish import publish
-from sweeps.reproduce import reproduce
+from sweeps.reproduce.reproduce import reproduce
 from sweeps.run.objective import trial_configs, trial_seeds
 from sweeps.run.worker import work
 from sweeps.schema import (
@@ -293,7 +293,7 @@ def test_what_the_run_of_a_copy_shows_is_of_the_sweep_that_trained_it(trained: S
 
 def test_a_copied_trial_reproduces_by_the_receipt_of_its_original(trained: Store) -> None:
     lines: list[str] = []
-    assert reproduce(trained, "wide", "1", say=lines.append)
+    assert reproduce(trained, "wide", "1", say=lines.append) == "PASS"
     assert "every one bit-equal" in lines[-1]
 
 

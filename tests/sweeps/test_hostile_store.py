@@ -67,6 +67,7 @@ CASES = [
     ("sweeps run --study new.toml --fork module", 2, NEEDS_CONSENT),
     ("analysis confirm --study module", 2, NEEDS_CONSENT),
     ("analysis report --study module", 2, NEEDS_CONSENT),
+    ("analysis why --study module", 2, NEEDS_CONSENT),
     ("sweeps reproduce --study record", 2, NEEDS_CONSENT),
     ("sweeps reproduce --study away", 2, NOT_IN_STORE),
     ("sweeps reproduce --study linked", 2, LEADS_OUT),

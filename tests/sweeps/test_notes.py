@@ -213,6 +213,8 @@ def test_the_table_shows_the_rank_first_and_the_charts_every_field() -> None:
         "metrics.`expected_return`",
         "metrics.`expected_return_error`",
         "metrics.`promised_return`",
+        "metrics.`cost/seconds`",
+        "metrics.`cost/env_steps`",
         "params.`ppo.learning_rate`",
     ]
     curves, every = states["sweep"]["compareRunCharts"]

@@ -14,7 +14,7 @@ from lander.errors import ConfigError
 from sweeps.__main__ import main
 from sweeps.lifecycle.start import start_sweep
 from sweeps.record.provenance import environment_changes, package_version
-from sweeps.reproduce import older_version
+from sweeps.reproduce.code import older_version
 from sweeps.run.worker import work
 from sweeps.schema import RUN_ID
 from sweeps.store.store import Store

@@ -21,7 +21,7 @@ from lander.trainer import train
 from sweeps.__main__ import main
 from sweeps.confirm import candidates
 from sweeps.lifecycle.points import points_of
-from sweeps.reproduce import reproduce
+from sweeps.reproduce.reproduce import reproduce
 from sweeps.run.objective import confirmation_seed, trial_configs, trial_seeds
 from sweeps.run.worker import work
 from sweeps.schema import POINT, REASON, RETRY_OF, RETURNS, RUN_ID, SEED_INDEX, Reason
@@ -148,7 +148,7 @@ def test_points_are_trained_recorded_and_reproduced_to_the_bit(
     assert result.final.seeds == (10_000, 10_001)
     tags = store.runs().get_run(trial.user_attrs[RUN_ID]).data.tags
     assert (tags[POINT], tags[SEED_INDEX]) == ("ordinal, 4", "0")
-    assert reproduce(store, "points", "1")
+    assert reproduce(store, "points", "1") == "PASS"
     assert main(["trials", "--study", "points", "--store", str(store.folder)]) == 0
     head, *rows = csv.reader(capsys.readouterr().out.splitlines()[-3:])
     assert [row[head.index("point")] for row in rows] == [NAMES[0], "ordinal, 4"]

@@ -40,8 +40,9 @@ def move(sweep: Sweep, run_id: str, *, alias: str = BEST_ALIAS, description: str
 
 
 def first_line(version: ModelVersion) -> str:
-    """What is behind it is a landing."""
-    text, picture = str(version.description).split("\n\n")
+    """What is behind it is a landing, and the tuning card."""
+    text, picture, card, _ = str(version.description).split("\n\n")
+    assert card == "### Tuning card: tiny"
     assert picture == f"![a landing](get-artifact?path=landing.gif&run_uuid={version.run_id})"
     return text
 

@@ -89,6 +89,11 @@ def test_curves_and_finals_have_their_documented_names(sweep: Sweep, runs: list[
         "expected_return_error",
         "promised_return",
         "rank",
+        "cost/seconds",
+        "cost/env_steps",
+        "cost/cpu_seconds",
+        "cost/peak_memory",
+        "cost/joules",
         "choice/return_mean",
         "test/return_mean",
     }

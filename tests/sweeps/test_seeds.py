@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 
-import sweeps.reproduce
+import sweeps.reproduce.replay
 import sweeps.run.objective
 from lander.agent import Divergence
 from lander.checkpoint import load
@@ -31,7 +31,7 @@ from lander.trainer import Progress, TrainResult, UpdateHook, ignore, train
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.notes import Leaderboard
 from sweeps.publish.publish import show_trials
-from sweeps.reproduce import reproduce
+from sweeps.reproduce.reproduce import reproduce
 from sweeps.run.objective import Objective, training_seeds, trial_configs, trial_seeds
 from sweeps.run.worker import objective_of, work
 from sweeps.schema import (
@@ -244,9 +244,9 @@ def test_mlflows_score_is_the_one_that_makes_a_trial_the_best(recorded: Recorded
 
 
 def said(sweep: Sweep, which: str) -> tuple[bool, list[str]]:
-    """The verdict on a trial's record, and what was printed."""
+    """Whether a trial reproduces to the bit, and what was printed."""
     lines: list[str] = []
-    return reproduce(sweep.store, sweep.study.name, which, say=lines.append), lines
+    return reproduce(sweep.store, sweep.study.name, which, say=lines.append) == "PASS", lines
 
 
 def test_a_trial_reproduces_seed_by_seed(recorded: Recorded) -> None:
@@ -301,7 +301,9 @@ def test_a_trial_pruned_in_its_second_training_reproduces_up_to_there(
     assert last_return(trial) == metrics["seed_0/final/return_mean"]
     assert "seed_1/eval/return_mean" in metrics
     assert "seed_1/final/return_mean" not in metrics
-    assert not [name for name in metrics if not name.startswith("seed_")]  # no mean over one
+    assert not [
+        name for name in metrics if not name.startswith(("seed_", "cost/"))
+    ]  # no mean over one
     passed, lines = said(sweep, "0")
     assert (passed, lines[-1]) == (True, "PASS: 10 recorded numbers, every one bit-equal")
 
@@ -326,7 +328,7 @@ def test_wilcoxon_ends_a_trial_after_its_first_training_and_it_reproduces(store:
     assert trial.intermediate_values == dict(enumerate(returns, start=1))
     assert last_return(trial) == pytest.approx(mean_of(returns))
     assert run.data.metrics["seed_0/final/return_mean"] == pytest.approx(mean_of(returns))
-    assert not [name for name in run.data.metrics if not name.startswith("seed_0/")]
+    assert not [name for name in run.data.metrics if not name.startswith(("seed_0/", "cost/"))]
     passed, lines = said(sweep, "0")
     assert (passed, lines[-1]) == (True, "PASS: 8 recorded numbers, every one bit-equal")
 
@@ -351,14 +353,14 @@ def test_a_trial_that_diverged_in_its_second_training_reproduces(
         return train(config, on_update=hook, check=check)
 
     monkeypatch.setattr(sweeps.run.objective, "train", diverge)
-    monkeypatch.setattr(sweeps.reproduce, "train", diverge)
+    monkeypatch.setattr(sweeps.reproduce.replay, "train", diverge)
     sweep = start(store, STUDY)
     trial, run = run_first(sweep)
     assert (trial.state, run.info.status) == (TrialState.FAIL, "FAILED")
     assert trial.user_attrs[REASON] == "diverged: update 1: loss is nan"
     passed, lines = said(sweep, "0")
     assert passed, lines
-    monkeypatch.setattr(sweeps.reproduce, "train", train)
+    monkeypatch.setattr(sweeps.reproduce.replay, "train", train)
     passed, lines = said(sweep, "0")
     assert not passed
     assert "ending: recorded 'diverged: update 1: loss is nan', replayed ''" in "".join(lines)

@@ -12,7 +12,7 @@ from lander.errors import ConfigError
 from sweeps.endings import ending
 from sweeps.lifecycle.given import point_of, read_values
 from sweeps.lifecycle.start import start_sweep
-from sweeps.reproduce import reproduce
+from sweeps.reproduce.reproduce import reproduce
 from sweeps.run.objective import trial_configs
 from sweeps.run.worker import work
 from sweeps.schema import GIVEN, NOTE, REASON, RETRY_OF, RUN_ID, Ending, Reason
@@ -119,7 +119,7 @@ def test_a_sweep_that_is_over_gets_one_more_trial_which_reproduces(
     tags = store.runs().get_run(str(trial.user_attrs[RUN_ID])).data.tags
     assert tags[GIVEN] == trial.user_attrs[GIVEN] == "by hand"
     assert "Queued by hand" in tags[NOTE]
-    assert reproduce(store, "mini", "3", say=lambda _: None)
+    assert reproduce(store, "mini", "3", say=lambda _: None) == "PASS"
     lines = command("trials", "--study", "mini", "--store", over).stdout.splitlines()
     assert [line.split(",")[1] for line in lines] == ["origin", "", "", "", "by hand"]
 
