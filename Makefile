@@ -52,7 +52,7 @@ with    = $(patsubst %,$(STAMP)-%,$(1))
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:  # half of a .venv is none
-.PHONY: help install sweep confirm report notebooks lab ui dashboard reproduce doctor health figures experiment tables \
+.PHONY: help install sweep confirm why report notebooks lab ui dashboard reproduce doctor health figures experiment tables \
         bakeoff bench docs test test-slow test-wheel test-browser test-cluster cluster-demo check format clean
 
 help: ## list the targets and the variables
@@ -133,6 +133,9 @@ confirm: $(STAMP) ## race a sweep's best trials, measure the winner beside the b
 	@$(SWEEPS) confirm --study '$(STUDY)' --store '$(STORE)' \
 		$(if $(TOP),--top $(TOP)) $(if $(TRAININGS),--trainings $(TRAININGS)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS))
+
+why: $(STAMP) ## train the path from a sweep's base to its winner, one field at a time: STUDY= WORKERS= STORE=
+	@$(SWEEPS) why --study '$(STUDY)' --store '$(STORE)' $(if $(WORKERS),--workers $(WORKERS))
 
 report: $(STAMP) ## write a report on a sweep to STORE/reports: STUDY= STORE=
 	@$(SWEEPS) report --study '$(STUDY)' --store '$(STORE)'

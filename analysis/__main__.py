@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from lander.arguments import Parser, positive
+from lander.arguments import Parser, positive, whole
 from lander.errors import ConfigError
 from lander.terminal import filtered, program
 from lander.trust import agree
@@ -36,6 +36,14 @@ def confirm_arguments(parser: Parser) -> None:
     parser.add_argument("--top", type=positive, help="how many of the best trials race [3]")
     parser.add_argument("--trainings", type=positive, help="trainings altogether, at most [40]")
     parser.add_argument("--seeds", type=replaced, help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
+    add_no_report(parser)
+
+
+def why_arguments(parser: Parser) -> None:
+    add_study(parser)
+    seeds = "trainings of each configuration; 0: train nothing, show what is known [5]"
+    parser.add_argument("--seeds", type=whole, help=seeds)
     parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
     add_no_report(parser)
 
@@ -83,6 +91,11 @@ COMMANDS = {
         confirm_arguments,
         trains=True,
     ),
+    "why": Command(
+        "Train the path from a sweep's base to its winner, one field at a time.",
+        why_arguments,
+        trains=True,
+    ),
     "race": Command(
         "Simulate races: how often equals, and better ones, are confirmed.", race_arguments
     ),
@@ -127,6 +140,10 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
         from analysis.confirm.run import confirm
 
         return confirm
+    if command == "why":
+        from analysis.why.run import why
+
+        return why
     if command == "report":
         from analysis.report.report import report
 
@@ -175,7 +192,7 @@ def function_of(command: str) -> Callable[[argparse.Namespace], int]:
 
 IN_SWEEPS = {
     name: replace(COMMANDS[name], perform=run_command)
-    for name in ("confirm", "report", "notebooks")
+    for name in ("confirm", "why", "report", "notebooks")
 }
 """Commands that `sweeps` has as well, by an entry point: they are about one sweep."""
 

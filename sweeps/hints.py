@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "ui": "ui",
     "dashboard": "dashboard",
     "confirm": "confirm",
+    "why": "why",
     "report": "report",
     "notebooks": "notebooks",
 }

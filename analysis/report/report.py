@@ -36,6 +36,7 @@ from analysis.report.tables import (
     space_part,
     trials_part,
 )
+from analysis.report.why import why_part
 from lander.files import inside
 from lander.options import human
 from lander.terminal import say
@@ -58,6 +59,7 @@ SECTIONS: Final[Mapping[str, Sequence[Part]]] = {
     "What mattered": (importance_part, slices_part, parallel_part),
     "Health": (health_part,),
     "What it costs": (cost_part,),
+    "Why the winner wins": (why_part,),
     "Learning curves": (curves_part,),
     "Confirmation": (confirmation_part,),
     "Best trials": (best_part,),
