@@ -17,7 +17,7 @@ from sweeps.reproduce.code import code_lines
 from sweeps.reproduce.receipt import Numbers, Receipt, differences, read_receipt
 from sweeps.reproduce.replay import log_replay, replay
 from sweeps.reproduce.seeds import final_returns, fresh_trainings, inside, sentences
-from sweeps.schema import PHYSICS, RUN_ID, WORKER, Verdict
+from sweeps.schema import PHYSICS, REASON, RUN_ID, WORKER, Reason, Verdict
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, open_trial
@@ -109,6 +109,8 @@ def physics_change(receipt: Receipt) -> list[str]:
 
 def why_unrecorded(trial: FrozenTrial, store: Store) -> str:
     """Why a trial that has begun has no run, and the remedy if there is one."""
+    if trial.user_attrs.get(REASON) == Reason.WITHDRAWN:
+        return "it was withdrawn before it ran"
     if WORKER in trial.user_attrs:
         return f"run {hint('doctor', store.folder)} to deliver what its worker recorded"
     return "another tool added it"
