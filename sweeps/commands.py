@@ -257,14 +257,15 @@ def confirmation_takes(sweep: Sweep, workers: int | None) -> str:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Print a trial's resolved config: as TOML behind its tuning card, or for another framework."""
+    """Print a trial's resolved config, as TOML or as another framework takes it, behind comments
+    with its tuning card."""
     sweep, trial = open_trial(Store(args.store), args.study, args.trial)
     try:
         config, *_ = trial_configs(trial, sweep.study)
     except ValueError as error:  # Optuna's: another tool added the trial
         raise ConfigError(f"trial {trial.number} has no config in this study: {error}") from None
+    print(as_comments(tuning_card(sweep, trial)))
     if args.framework is None:
-        print(as_comments(tuning_card(sweep, trial)))
         print(to_toml(config), end="")
         return 0
     title = f"Trial {trial.number} of the sweep {sweep.study.name}, trained by lander-sweeps."
@@ -273,7 +274,7 @@ def export(args: argparse.Namespace) -> int:
 
 
 def as_comments(text: str) -> str:
-    """Markdown as comments of a TOML file."""
+    """Markdown as comments, of TOML, YAML, a shell and Python alike."""
     return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
 
 

@@ -125,7 +125,11 @@ def test_every_trial_of_a_sweep_says_what_it_cost(finished: Store, command: Comm
     assert "- **search**: 2 trials (2 finished, 0 pruned, 0 failed); 2 trainings, 128 env" in card
     assert "- **seeds the search never saw**: 0: " in card
     exported = command("export", "--study", "tiny", "--store", finished.folder).stdout
-    assert exported.startswith("".join(f"# {line}".rstrip() + "\n" for line in card.splitlines()))
+    comments = "".join(f"# {line}".rstrip() + "\n" for line in card.splitlines())
+    assert exported.startswith(comments)
+    script = command("export", "--for", "sb3", "--study", "tiny", "--store", finished.folder).stdout
+    assert script.startswith(comments)
+    compile(script, "train.py", "exec")
 
 
 def test_of_an_earlier_version_the_steps_are_those_of_the_last_report() -> None:
