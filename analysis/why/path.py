@@ -26,6 +26,7 @@ from lander.dotted import flatten
 from lander.errors import ConfigError
 from lander.options import settle
 from lander.resolve import resolve
+from sweeps.lifecycle.creation import is_created
 from sweeps.lifecycle.points import given, seed_and_point
 from sweeps.run.objective import confirmation_seed
 from sweeps.schema import WINNER
@@ -250,7 +251,7 @@ class Path:
 def read_path(store: Store, sweep: Sweep, winner: FrozenTrial) -> Path | None:
     """The path to this trial as far as it was trained; None if it was not begun."""
     name = path_name(sweep, winner)
-    if name not in store.study_names():
+    if not is_created(store, name):
         return None
     trained = open_sweep(store, name)
     trials, steps = trained.read_trials(), steps_in(trained.study)

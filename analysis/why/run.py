@@ -32,6 +32,7 @@ from lander.terminal import printable, say, unfiltered
 from sweeps.commands import write_report
 from sweeps.confirm import minutes_of, seconds_of_training
 from sweeps.doctor.doctor import check_up
+from sweeps.lifecycle.creation import is_created
 from sweeps.lifecycle.start import start_sweep
 from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
@@ -71,7 +72,7 @@ def train_path(sweep: Sweep, *, seeds: int, workers: int | None) -> bool:
     """Train what is missing of the path to the winner; False if interrupted."""
     store, winner = sweep.store, winner_of(sweep)
     name = path_name(sweep, winner)
-    if name in store.study_names():  # its order stays, whatever trials came since
+    if is_created(store, name):  # its order stays, whatever trials came since
         begun = open_sweep(store, name).study
         steps, seeds = steps_in(begun), max(seeds, begun.settings.seed_count)
     else:
