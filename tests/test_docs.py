@@ -176,7 +176,7 @@ def test_every_block_of_numbers_is_on_a_page() -> None:
         [
             *(("experiment", name) for name in ("ancestors", "heads", "tuned")),
             *(("bakeoff", group) for group in groups.split()),
-            *((kind, "") for kind in ("bench", "speed", "confirm", "verdict")),
+            *((kind, "") for kind in ("bench", "speed", "confirm", "verdict", "luck")),
         ]
     )
     assert len(re.findall("^<!-- end -->$", EVERYTHING, re.M)) == len(marks)

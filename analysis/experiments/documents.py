@@ -10,6 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from analysis.experiments.equals import (
+    TRIED,
+    flattery_sentence,
+    read_equals,
+    scores_sentence,
+)
 from analysis.experiments.results import HERE, Outcome, Results, read_results
 from analysis.stats import Estimate, mean_estimate
 from lander.dotted import read_text, read_toml
@@ -42,7 +48,7 @@ SOLVED = 200.0
 
 DOCUMENTS = ("README.md", "docs/*.md")
 """The pages with numbers, in a checkout; a block may stand on any of them."""
-KINDS = ("experiment", "bakeoff", "bench", "speed", "confirm", "verdict")
+KINDS = ("experiment", "bakeoff", "bench", "speed", "confirm", "verdict", "luck")
 MARKED = re.compile(
     rf"(<!-- ({'|'.join(KINDS)})(?:: ([a-z-]+))? -->\n).*?(?=<!-- end -->)", re.DOTALL
 )
@@ -65,7 +71,8 @@ def write_tables(path: Path) -> None:
 
     Marks: `<!-- experiment: NAME -->`, `<!-- bakeoff: GROUP -->`, `<!-- bench -->` for what `make
     bench` has measured and `<!-- speed -->` for the gist of it, `<!-- confirm -->` for the
-    confirmation whose pictures `make figures` has copied and `<!-- verdict -->` for its end.
+    confirmation whose pictures `make figures` has copied and `<!-- verdict -->` for its end, `<!--
+    luck -->` for the A/A study.
 
     Raises:
         ConfigError: no such file, or results that are not complete.
@@ -85,6 +92,7 @@ def content(kind: str, name: str) -> str:
         "speed": speed_sentence,
         "confirm": confirm_table,
         "verdict": verdict_table,
+        "luck": luck_sentences,
     }
     return writers[kind]()
 
@@ -109,6 +117,12 @@ def speed_sentence() -> str:
 def confirm_table() -> str:
     """Tables, legend and verdict of the confirmation."""
     return "\n" + read_text(FIGURES / CONFIRM_TABLE) + "\n"
+
+
+def luck_sentences() -> str:
+    """What the A/A study came to, and how much its best trial flatters."""
+    equals = read_equals()
+    return f"\n{scores_sentence(equals)}\n\n{flattery_sentence(equals, TRIED)}\n\n"
 
 
 def verdict_table() -> str:
