@@ -68,6 +68,7 @@ def curve(equals: Sequence[Measured], axes: Axes) -> Axes:
         label="its expected return",
     )
     axes.set_xlabel("equal trials in a sweep")
+    axes.xaxis.set_major_locator(whole_numbers())
     axes.set_ylabel("best trial, above the mean")
     axes.legend(fontsize=8)
     return axes
