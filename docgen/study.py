@@ -8,7 +8,7 @@ from docgen.markdown import marked_up, table
 from lander.dotted import fields_of
 from lander.explain import alternatives, shown
 from sweeps.study.samplers import ARGUMENT_TABLES, ARGUMENTS
-from sweeps.study.settings import LARGEST, NOT_WITH_POINTS, Settings
+from sweeps.study.settings import KEY_TABLES, LARGEST, NOT_WITH_POINTS, Settings
 from sweeps.study.template import COMMENTS
 
 RETIRED = {"cmaes"}
@@ -21,23 +21,32 @@ def page() -> Iterator[str]:
     yield "`sweeps init mine.toml` writes a file that has them all;"
     yield "[Write a study](../studies.md) shows how they work together.\n"
     yield "## [study]"
-    for key, info in fields_of(Settings).items():
-        default = "required" if info.is_required() else f"default `{shown(info.default)}`"
-        yield f"\n### `{key}` {{ #{key} }}\n\n*{marked_up(values(key))}*, {default}\n"
-        yield marked_up(str(info.description))
+    for key in fields_of(Settings):
+        yield from explained(Settings, key)
         if key in NOT_WITH_POINTS:
             yield f"\nNot in a study with points: {marked_up(NOT_WITH_POINTS[key])}."
     for header, comment in COMMENTS.items():
         text = marked_up(comment.replace("{lander}", "`lander`").replace("` --help", " --help`"))
         yield f"\n## {header.removesuffix(']')}]\n\n{text}"
+        kind = KEY_TABLES.get(header.strip("[]"))
+        for key in [] if kind is None else fields_of(kind):
+            yield from explained(kind, key)
     for header in ARGUMENT_TABLES:
         yield from argument_table(header)
 
 
-def values(key: str) -> str:
-    """What a key of [study] takes, in words."""
+def explained(kind: type, key: str) -> Iterator[str]:
+    """The section of a key of a table."""
+    info = fields_of(kind)[key]
+    default = "required" if info.is_required() else f"default `{shown(info.default)}`"
+    yield f"\n### `{key}` {{ #{key} }}\n\n*{marked_up(values(kind, key))}*, {default}\n"
+    yield marked_up(str(info.description))
+
+
+def values(kind: type, key: str) -> str:
+    """What a key takes, in words."""
     limits = {"le": LARGEST[key]} if key in LARGEST else {}
-    words = alternatives(fields_of(Settings)[key].rebuild_annotation(), limits)
+    words = alternatives(fields_of(kind)[key].rebuild_annotation(), limits)
     *first, last = [word for word in words if word not in RETIRED]
     return ", ".join([*first, f"or {last}" if first else last])
 

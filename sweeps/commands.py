@@ -101,7 +101,7 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
         if sweep.grid is not None and trials.total < sweep.grid.size:
             count = f"{trials.total:,} of {sweep.grid.size:,} points of the grid"
             print(f"sweeps: warning: only {count} are tried, drawn at random", file=sys.stderr)
-        if trials.left or (args.workers == 0 and trials.running):
+        if not trials.over or (args.workers == 0 and trials.running):
             seconds = args.hours and args.hours * 3600
             finished = run_trials_left(
                 sweep, launcher=launcher, workers=args.workers, seconds=seconds
@@ -141,7 +141,7 @@ def print_end(sweep: Sweep, args: argparse.Namespace, *, was_complete: bool) -> 
         RuntimeError: it stopped because its trials fail.
     """
     name, folder, trials = sweep.study.name, sweep.store.folder, sweep.read_trials()
-    failure = repeated_failure(trials.counted) if trials.left else ""
+    failure = repeated_failure(trials.all) if trials.left else ""
     if failure:
         raise RuntimeError(
             f"stopped after {ENOUGH} identical failures: {failure} (see {TRACEBACK_FILE} of the "
@@ -158,10 +158,12 @@ def print_end(sweep: Sweep, args: argparse.Namespace, *, was_complete: bool) -> 
         elif sweep.grid is None or sweep.grid.untried(trials.all):
             print(f"extend it: {hint('sweep', folder, study=args.study, trials=2 * trials.asked)}")
     elif trials.left:
+        if trials.stopped:
+            print(f"stopped: {trials.stopped}; to go on, change [stop] in the study file")
         as_in_file = sweep.study.has_points or trials.asked == sweep.study.settings.trials
         asked = None if as_in_file else trials.asked
         resume = hint("sweep", folder, study=args.study, trials=asked)
-        why = "time is up: " if args.hours else ""
+        why = "time is up: " if args.hours and not trials.stopped else ""
         print(f"{why}{trials.left} of {trials.total} trials are left; resume: {resume}")
     conclude(sweep, trials, workers=args.workers, report=not args.no_report)
 

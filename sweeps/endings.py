@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from optuna import TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.schema import ENDED, REASON, RETRY_OF, STARTED, Ending, Reason
 
-SETTLED: Final = (Ending.FINISHED, Ending.PRUNED, Ending.FAILED)
+USUAL: Final = (Ending.FINISHED, Ending.PRUNED, Ending.FAILED)
+"""Endings that every summary counts; the others only where some trial has ended so."""
+SETTLED: Final = (*USUAL, Ending.EXPIRED)
 """Endings that use up budget for good."""
-SUPERSEDING: Final = (Ending.INTERRUPTED, Ending.LOST)
+SUPERSEDING: Final = (Ending.INTERRUPTED, Ending.LOST, Ending.RETRIED)
 """Endings after which another trial retries this one."""
 COUNTED: Final = frozenset({*SETTLED, Ending.RUNNING, Ending.WAITING})
 """The one definition of the trials that count: each of them uses one trial of the budget."""
@@ -35,8 +38,17 @@ OF_REASON: Final[Mapping[str | None, Ending]] = {
     Reason.WITHDRAWN: Ending.WITHDRAWN,
     None: Ending.LOST,  # another tool closed it, and gave no reason
 }
+OF_KIND: Final[Mapping[str, Ending]] = {
+    Reason.EXPIRED: Ending.EXPIRED,
+    Reason.RETRIED: Ending.RETRIED,
+}
+"""The word before the colon in a reason -> ending."""
 NEVER: Final = datetime.min.replace(tzinfo=UTC)
 """Sorts a trial without a time before all others."""
+
+
+class Expired(TrialPruned):
+    """A trial takes longer than its study allows. Samplers learn from it as from a pruned one."""
 
 
 def ending(trial: FrozenTrial) -> Ending:
@@ -46,14 +58,23 @@ def ending(trial: FrozenTrial) -> Ending:
 
 def ending_of(state: TrialState, reason: str | None) -> Ending:
     """The same for callers that read only the state and the reason from the database."""
-    return OF_STATE.get(state) or OF_REASON.get(reason, Ending.FAILED)
+    of_kind = OF_KIND.get((reason or "").partition(":")[0])
+    return of_kind or OF_STATE.get(state) or OF_REASON.get(reason, Ending.FAILED)
+
+
+def why(trial: FrozenTrial) -> str:
+    """The reason for a trial's ending, without the word that names the ending itself."""
+    reason = str(trial.user_attrs.get(REASON, ""))
+    kind, _, rest = reason.partition(": ")
+    return rest if kind in OF_KIND else reason
 
 
 def run_status(how: Ending) -> Literal["FINISHED", "KILLED", "FAILED"]:
     """MLflow's status for the run of a trial that ended in this way."""
     if how == Ending.FINISHED:
         return "FINISHED"
-    return "KILLED" if how in (Ending.PRUNED, Ending.INTERRUPTED) else "FAILED"
+    early = (Ending.PRUNED, Ending.EXPIRED, Ending.INTERRUPTED)
+    return "KILLED" if how in early else "FAILED"
 
 
 def is_divergence(reason: str) -> bool:
@@ -91,7 +112,8 @@ def root(trial: FrozenTrial) -> int:
 
 
 def to_retry(attempts: Iterable[Attempt]) -> list[int]:
-    """Numbers of the trials to retry: interrupted, or lost for the first time, and not retried yet.
+    """Numbers of the trials to retry: interrupted, lost for the first time, or failed while retries
+    were left, and not retried yet.
 
     Withdrawn attempts do not matter.
     """
@@ -104,7 +126,7 @@ def to_retry(attempts: Iterable[Attempt]) -> list[int]:
     return [
         last[root]
         for root, chain in chains.items()
-        if chain[-1] == Ending.INTERRUPTED
+        if chain[-1] in (Ending.INTERRUPTED, Ending.RETRIED)
         or (chain[-1] == Ending.LOST and chain.count(Ending.LOST) == 1)
     ]
 

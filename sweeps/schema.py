@@ -39,12 +39,16 @@ class Ending(StrEnum):
     """Trained to its end."""
     PRUNED = "pruned"
     """Ended early, because it was behind others."""
+    EXPIRED = "expired"
+    """Ended early, because it took longer than the study allows."""
     FAILED = "failed"
     """An error, or a training that diverged."""
     INTERRUPTED = "interrupted"
     """Another trial retries it."""
     LOST = "lost"
     """Its worker is gone; another trial retries it, once."""
+    RETRIED = "retried"
+    """An error; another trial retries it, as often as the study allows."""
     WITHDRAWN = "withdrawn"
     """Removed from the queue, because the budget has shrunk; in a fork: left out, because it does
     not fit."""
@@ -67,6 +71,10 @@ class Reason(StrEnum):
     """Removed from the queue, because the budget has shrunk."""
     DIVERGED = "diverged"
     """Followed by a colon and what is no longer finite."""
+    EXPIRED = "expired"
+    """Followed by a colon and the limit of the study."""
+    RETRIED = "retried"
+    """Followed by a colon and the text of an error."""
 
 
 class Verdict(StrEnum):
@@ -112,6 +120,9 @@ RUN_ID: Final = "mlflow.run_id"
 """Its MLflow run; also an attribute of a trial."""
 BUDGET: Final = "sweeps.budget"
 """How many trials count when the sweep is over."""
+STOPPED: Final = "sweeps.stopped"
+"""Why the sweep stopped before all of its trials were done, by its [stop] table; empty if it goes
+on."""
 WINNER: Final = "sweeps.winner"
 """Number of the trial whose configuration is confirmed, None if none is; also a tag of the
 confirmation's run."""
@@ -139,10 +150,10 @@ STARTED: Final = "sweeps.started"
 ENDED: Final = "sweeps.ended"
 """When it was closed, ISO 8601 in UTC."""
 REASON: Final = "sweeps.reason"
-"""Why it failed: a `Reason` or the text of an error; also a tag of its run."""
+"""Why it failed or expired: a `Reason` or the text of an error; also a tag of its run."""
 RETRY_OF: Final = "sweeps.retry_of"
-"""Number of the first trial of the same parameters and seed, which was lost or interrupted; also a
-tag of its run."""
+"""Number of the first trial of the same parameters and seed, which was lost or interrupted, or
+failed while retries were left; also a tag of its run."""
 POINT: Final = "sweeps.candidate"
 """In a study with points: the name of its point. In a confirmation: number of the sweep's trial
 that is trained again, or -1 for the tuned defaults. Also a tag of its run."""
@@ -174,6 +185,10 @@ seed, empty if that one did not fly."""
 TEST_RETURNS: Final = "sweeps.test_returns"
 """Return of each test episode, which only a best policy flies: a list per training seed."""
 
+REMOVED: Final = "sweeps.removed"
+"""Addresses of the weights that are being removed, because the study keeps those of other trials;
+empty once all of them are."""
+
 FIXED_PARAMS: Final = "fixed_params"
 """A system attribute, Optuna's own: parameters that were given instead of drawn."""
 
@@ -190,8 +205,8 @@ TRIAL_STATE: Final = "optuna.state"
 RECORD_KEY: Final = "sweeps.record"
 """On a trial's run: a key by which it is recognised if MLflow's answer to its creation was lost."""
 SUPERSEDED: Final = "sweeps.superseded"
-"""On a trial's run: `interrupted` or `lost`, if it no longer counts because another one retries
-it."""
+"""On a trial's run: `interrupted`, `lost` or `retried`, if it no longer counts because another one
+retries it."""
 WARNING: Final = "sweeps.warning"
 """Which optional part of the record is missing, and why."""
 SECONDS: Final = "sweeps.seconds"
@@ -231,8 +246,8 @@ FORKED_FROM: Final = "sweeps.forked_from"
 BEST_TRIAL: Final = "sweeps.best_trial"
 """On a sweep's run: number of the best trial."""
 TRIALS: Final = "sweeps.trials_"
-"""On a sweep's run, followed by `finished`, `pruned`, `failed`, `interrupted` or `lost`: how many
-trials ended so."""
+"""On a sweep's run, followed by `finished`, `pruned`, `failed`, `expired`, `interrupted`, `lost` or
+`retried`: how many trials ended so."""
 NOTE: Final = "mlflow.note.content"
 """The description that the UI shows, Markdown; also a tag of the experiment."""
 

@@ -39,6 +39,8 @@ def status(args: argparse.Namespace) -> int:
 def parts(row: Mapping[str, Any]) -> Iterator[str]:
     """The progress of a study in words."""
     yield ", ".join(f"{count} {name}" for name, count in row["trials"].items() if count)
+    if row["stopped"]:
+        yield f"stopped: {row['stopped']}"
     if row["best_trial"] is None:
         yield "no trial finished yet"
     else:
@@ -64,6 +66,7 @@ def summary(study: optuna.Study) -> dict[str, Any]:
     return {
         "study": study.study_name,
         "trials": {how.value: count[how] for how in Ending},
+        "stopped": trials.stopped or None,
         "best_trial": best.trial.number if best else None,
         "best_value": best.trial.values[0] if best else None,
         "best_expected_return": best.likely.value if best else None,

@@ -92,7 +92,7 @@ def run_race(confirmation: Sweep, launcher: Launcher, *, workers: int | None) ->
 def stop_if_failing(confirmation: Sweep) -> None:
     """Raise RuntimeError if trainings are left because the last ones failed alike."""
     trials = confirmation.read_trials()
-    failure = repeated_failure(trials.counted) if trials.left else ""
+    failure = repeated_failure(trials.all) if trials.left else ""
     if failure:
         raise RuntimeError(
             f"stopped after {ENOUGH} identical failures: {failure} (see {TRACEBACK_FILE} of the "

@@ -165,8 +165,8 @@ def outcome(trial: FrozenTrial) -> str:
     value, how = last_return(trial), ending(trial)
     if value is None:
         return how
-    if how == Ending.PRUNED:
-        return f"pruned, {value:.1f} at its last checkpoint"
+    if how in (Ending.PRUNED, Ending.EXPIRED):
+        return f"{how}, {value:.1f} at its last checkpoint"
     return f"score {value:.1f}"
 
 

@@ -12,7 +12,7 @@ from analysis.confirm.judgement import Finalist, Judgement
 from analysis.confirm.words import prediction, verdict
 from analysis.report.document import Block
 from analysis.report.records import Records
-from sweeps.endings import SETTLED
+from sweeps.endings import SETTLED, USUAL
 from sweeps.errors import redacted
 from sweeps.hints import hint
 from sweeps.publish.markdown import box, code, line
@@ -125,7 +125,7 @@ def state(records: Records) -> str:
     counts = ", ".join(
         f"{records.count(how)} {how}"
         for how in (*SETTLED, Ending.RUNNING, Ending.WAITING)
-        if records.count(how) or how in SETTLED
+        if records.count(how) or how in USUAL
     )
     return f"{records.trials.total} trials: {counts}."
 

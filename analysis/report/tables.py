@@ -214,8 +214,10 @@ def took(trial: FrozenTrial) -> str:
 
 
 def failures_part(records: Records) -> list[Block]:
-    """The failed trials with their errors."""
-    failed = [trial for trial in records.counted if ending(trial) == Ending.FAILED]
+    """The failed trials with their errors, and those that took too long."""
+    failed = [
+        trial for trial in records.counted if ending(trial) in (Ending.FAILED, Ending.EXPIRED)
+    ]
     if not failed:
         return ["None."]
     table = [["trial", "reason"]]
@@ -245,7 +247,8 @@ def trials_part(records: Records) -> list[Block]:
             ]
         )
     caption = (
-        "In brackets: a pruned trial has no score, this is the return at its last checkpoint. A "
+        "In brackets: a trial that ended early has no score, this is the return at its last "
+        "checkpoint. A "
         "trial's number leads to its run in MLflow, while that is served."
     )
     return [markdown_table(table), line(caption), *rest(records, len(begun))]
@@ -256,7 +259,7 @@ def shown_return(trial: FrozenTrial) -> str:
     value = last_return(trial)
     if value is None:
         return ""
-    return f"({value:.1f})" if ending(trial) == Ending.PRUNED else f"{value:.1f}"
+    return f"{value:.1f}" if ending(trial) == Ending.FINISHED else f"({value:.1f})"
 
 
 def heading(field: str) -> str:

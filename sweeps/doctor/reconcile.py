@@ -9,7 +9,12 @@ from mlflow.entities import Run, RunStatus
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.doctor.finding import Finding
-from sweeps.doctor.repairs import remove_unknown_parents, repair_registry, restore_deleted
+from sweeps.doctor.repairs import (
+    remove_surplus,
+    remove_unknown_parents,
+    repair_registry,
+    restore_deleted,
+)
 from sweeps.endings import ending, run_status
 from sweeps.lifecycle.losses import find_lost, recover
 from sweeps.record.delivery import deliver_all
@@ -52,9 +57,10 @@ def reconcile(sweep: Sweep, *, dry_run: bool, first: int = 0) -> Iterator[Findin
             f"the run of {sweep.study.name} is open, but none of its trials is running: closed"
         )
         if not dry_run:
-            client.set_terminated(sweep.run_id, "KILLED" if trials.left else "FINISHED")
+            client.set_terminated(sweep.run_id, "FINISHED" if trials.over else "KILLED")
     yield from remove_unknown_parents(sweep, dry_run=dry_run)
     yield from repair_registry(sweep, dry_run=dry_run)
+    yield from remove_surplus(sweep, dry_run=dry_run)
 
 
 def first_to_check(sweep: Sweep) -> int:

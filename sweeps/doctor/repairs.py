@@ -8,6 +8,8 @@ from sweeps.doctor.finding import Finding
 from sweeps.hints import hint
 from sweeps.lifecycle.creation import role
 from sweeps.publish.best_policy import publish_best_policy
+from sweeps.publish.keeping import freed, remove, surplus
+from sweeps.publish.notes import Leaderboard
 from sweeps.publish.registry import (
     NOBODY,
     describe_by_origin,
@@ -108,6 +110,20 @@ def repair_registry(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
         yield Finding(f"version {version.version} of models:/{name} has no description: added")
         if not dry_run:
             describe_by_origin(client, sweep, version)
+
+
+def remove_surplus(sweep: Sweep, *, dry_run: bool) -> Iterator[Finding]:
+    """Remove the weights that the study does not keep, and its last publication did not remove."""
+    client, board = sweep.store.runs(), Leaderboard(sweep.read_trials())
+    weights = surplus(client, sweep, board)
+    if not weights:
+        return
+    text = freed(weights, keep=sweep.study.settings.keep)
+    yield Finding(f"{sweep.study.name} still has {text}, removed")
+    if not dry_run:
+        with sweep.store.publication_lock:
+            for one in surplus(client, sweep, board):
+                remove(client, sweep, one)
 
 
 def restore_alias(sweep: Sweep, number: int, *, dry_run: bool) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from sweeps.lifecycle.creation import create, identify, is_created
 from sweeps.lifecycle.fork import Fork, fork_of, queued
 from sweeps.lifecycle.losses import recover
 from sweeps.lifecycle.points import fill_points, points_of, under_seeds
+from sweeps.lifecycle.stopping import note_stop
 from sweeps.record.delivery import deliver_all
 from sweeps.schema import BUDGET, DEFINITION, FORK, RUN_ID, Reason
 from sweeps.scores import best_of, ranked
@@ -84,6 +85,7 @@ def start_sweep(
                 before = sweep.read_trials()
                 asked = (trials or study.settings.trials) + before.copied
                 fill(sweep, trials=asked if trials else max(asked, before.total))
+            note_stop(sweep, sweep.read_trials())
         deliver_all(store)
         store.runs().update_run(sweep.run_id, status="RUNNING")
     return sweep

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from optuna.trial import FrozenTrial
 
-from sweeps.endings import SUPERSEDING, ending
+from sweeps.endings import SUPERSEDING, ending, why
 from sweeps.health.record import Health
 from sweeps.hints import hint
 from sweeps.publish.markdown import line, plain_table, table
@@ -27,7 +27,6 @@ from sweeps.schema import (
     LANDING_GIF,
     POINT,
     RANK,
-    REASON,
     RUN_ID,
     SCORE,
     SEED_INDEX,
@@ -204,13 +203,13 @@ def unfinished(study: Study, trial: FrozenTrial) -> str:
     """How a trial without a score ended."""
     how, so_far = ending(trial), last_return(trial)
     text = f"{name_of(study, trial)}: {how}"
-    if how == Ending.PRUNED and so_far is not None:
+    if how in (Ending.PRUNED, Ending.EXPIRED) and so_far is not None:
         report = max(trial.intermediate_values, default=0)
         text += f" at report {report} of {study.reports}, return so far {so_far:.1f}"
+    if how in (Ending.FAILED, Ending.EXPIRED, Ending.RETRIED):
+        text += f": {why(trial)}"
     if how in SUPERSEDING:
         text += "; another trial retries it"
-    if how == Ending.FAILED:
-        text += f": {trial.user_attrs.get(REASON)}"
     return f"**{line(text)}.**"
 
 

@@ -12,7 +12,8 @@ from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.errors import ConfigError
 from lander.policy import ActorCritic
-from sweeps.schema import POLICY_FILE, RUN_ID, seed_folder
+from sweeps.hints import hint
+from sweeps.schema import POLICY_FILE, REMOVED, RUN_ID, seed_folder
 from sweeps.scores import final_means, median_index
 from sweeps.sweep import Sweep
 
@@ -34,6 +35,12 @@ def policy_of(sweep: Sweep, trial: FrozenTrial, *, training: int | None = None) 
     Raises:
         ConfigError: the weights are missing, or were not written by this program.
     """
+    if REMOVED in trial.user_attrs:
+        again = hint("export", sweep.store.folder, study=sweep.study.name, trial=trial.number)
+        raise ConfigError(
+            f"the weights of trial {trial.number} were removed, as [study] keep says; {again} "
+            "prints the config that trains them again"
+        )
     if training is None:
         training = median_training(trial)
     name = seed_folder(training, of=sweep.study.settings.seeds_per_trial) + POLICY_FILE

@@ -19,6 +19,7 @@ from lander.terminal import say
 from sweeps.endings import SETTLED, SUPERSEDING, ending
 from sweeps.publish.best_policy import metrics, publish_best_policy
 from sweeps.publish.health import health_of
+from sweeps.publish.keeping import freed, remove, surplus
 from sweeps.publish.notes import Leaderboard, trial_note
 from sweeps.publish.page import describe
 from sweeps.record.delivery import drain
@@ -113,9 +114,20 @@ def publish_all(sweep: Sweep) -> tuple[list[str], int]:
         with tolerated(warnings, BEST_GIF), TemporaryDirectory() as folder:
             gif = client.download_artifacts(best_run, LANDING_GIF, folder)
             client.log_artifact(sweep.run_id, str(Path(gif).rename(Path(folder) / BEST_GIF)))
+    with tolerated(warnings, "the removal of weights"):
+        keep_best(client, sweep, board)
     with tolerated(warnings, "the summary"):
         summarise(client, sweep, board, warnings)
     return warnings, trials.running
+
+
+def keep_best(client: MlflowClient, sweep: Sweep, board: Leaderboard) -> None:
+    """Remove the weights that the study does not keep."""
+    weights = surplus(client, sweep, board)
+    for one in weights:
+        remove(client, sweep, one)
+    if weights:
+        say(f"removed {freed(weights, keep=sweep.study.settings.keep)}")
 
 
 def warn(text: str) -> None:
@@ -152,7 +164,7 @@ def summarise(
         health = health_of(sweep, trials)
     describe(client, sweep, board, health)
     if not trials.running:  # nor resumed meanwhile: that takes the lock held here
-        client.set_terminated(sweep.run_id, "KILLED" if trials.left else "FINISHED")
+        client.set_terminated(sweep.run_id, "FINISHED" if trials.over else "KILLED")
 
 
 def show_trials(client: MlflowClient, sweep: Sweep, board: Leaderboard) -> None:

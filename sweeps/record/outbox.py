@@ -146,7 +146,7 @@ class Outbox:
         """Append the last entries of a record: how its trial ended, and why if it failed."""
         how = ending_of(state, reason)
         last = {TRIAL_STATE: state.name}
-        if state == TrialState.FAIL:
+        if reason:
             last[REASON] = reason
         if how in SUPERSEDING:
             last[SUPERSEDED] = str(how)

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import optuna
@@ -16,6 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.agent import Divergence
+from sweeps.endings import Expired, ending, root
 from sweeps.errors import one_line, redacted
 from sweeps.optuna_private import stored
 from sweeps.record.entries import Batch, RunBegun
@@ -36,6 +37,7 @@ from sweeps.schema import (
     SEED_INDEX,
     SHOWN_SCORE,
     TRIAL_NUMBER,
+    Ending,
     Reason,
     Role,
     run_name,
@@ -49,7 +51,7 @@ class Outcome:
 
     state: TrialState
     reason: str = ""
-    """Why it failed."""
+    """Why it failed or expired."""
     traceback: str = ""
     """Where, if that may be a bug."""
 
@@ -57,6 +59,8 @@ class Outcome:
 def outcome(error: BaseException) -> Outcome:
     """The outcome of a trial that ends with this exception."""
     match error:
+        case Expired():
+            return Outcome(TrialState.PRUNED, f"{Reason.EXPIRED}: {error}")
         case optuna.TrialPruned():
             return Outcome(TrialState.PRUNED)
         case Divergence():
@@ -78,11 +82,13 @@ def trial_run(
     role: Role,
     tags: Mapping[str, str],
     describe: Callable[[FrozenTrial], str],
+    retries: int = 0,
 ) -> Generator[MlflowRecorder]:
     """Record a trial in an MLflow run; close the run with the outcome of the block, and with a
     description of the trial as it ended.
 
-    If another process closed the trial meanwhile, the run ends as that process has noted.
+    After an error another trial retries this one, unless that was done so many times. If another
+    process closed the trial meanwhile, the run ends as that process has noted.
     """
     outbox = new_outbox(trial, store)
     recorder = MlflowRecorder(outbox, f"{trial.study.study_name}: trial {trial.number}")
@@ -104,6 +110,8 @@ def trial_run(
         how = outcome(error)
         if how.traceback and not is_taken_away(trial):  # or the outbox may be gone as well
             recorder.traceback(how.traceback)
+            if retries > times_retried(trial):
+                how = replace(how, reason=f"{Reason.RETRIED}: {how.reason}")
         raise
     finally:
         known = stored(trial)
@@ -118,6 +126,13 @@ def trial_run(
             with tolerated(recorder.warnings, "the description"):
                 outbox.write(Batch(tags={NOTE: describe(as_ended(known, how))}))
             recorder.close(how.state, how.reason, cost=cost)
+
+
+def times_retried(trial: optuna.Trial) -> int:
+    """How often a trial of these parameters and seeds ended with an error and was retried."""
+    failed = trial.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    first = root(stored(trial))
+    return sum(root(other) == first and ending(other) == Ending.RETRIED for other in failed)
 
 
 def as_ended(trial: FrozenTrial, how: Outcome) -> FrozenTrial:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
-from sweeps.endings import NEVER, SETTLED, ended, ending, is_divergence
-from sweeps.schema import REASON, Ending
+from sweeps.endings import NEVER, SETTLED, ended, ending, is_divergence, why
+from sweeps.schema import Ending
 
 ENOUGH = 5
 """After so many failures in a row for the same reason a sweep stops."""
@@ -21,10 +21,10 @@ def repeated_failure(trials: Sequence[FrozenTrial]) -> str:
 
     Divergence does not count: some parameters diverge.
     """
-    settled = [trial for trial in trials if ending(trial) in SETTLED]
+    settled = [trial for trial in trials if ending(trial) in (*SETTLED, Ending.RETRIED)]
     last = sorted(settled, key=lambda trial: (ended(trial) or NEVER, trial.number))[-ENOUGH:]
     reasons = [
-        str(trial.user_attrs[REASON]) if ending(trial) == Ending.FAILED else "" for trial in last
+        why(trial) if ending(trial) in (Ending.FAILED, Ending.RETRIED) else "" for trial in last
     ]
     alike = len({NUMBERS.sub("", reason) for reason in reasons}) == 1
     if not alike or len(last) < ENOUGH or is_divergence(reasons[0]):

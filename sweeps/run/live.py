@@ -37,6 +37,7 @@ STYLES: Final[Mapping[Ending, str]] = {
     Ending.FINISHED: "green",
     Ending.PRUNED: "yellow",
     Ending.FAILED: "red",
+    Ending.EXPIRED: "yellow",
 }
 
 
@@ -95,6 +96,7 @@ class Frame:
         parts = Text(", ").join(
             Text(f"{self.summary[how]} {how}", style=style if self.summary[how] != "0" else "dim")
             for how, style in STYLES.items()
+            if how in self.summary
         )
         rate = self.summary["steps/s"]
         return parts if rate == "-" else parts.append(f"; {rate} steps/s")

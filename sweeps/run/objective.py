@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from optuna.trial import BaseTrial, TrialState
 from lander.config import TrainConfig
 from lander.resolve import resolve
 from lander.trainer import Progress, TrainResult, train
+from sweeps.endings import Expired
 from sweeps.record.recorder import Recorder
 from sweeps.schema import RETRY_OF, RETURNS, SEED_INDEX, SEED_SCORES, SHOWN_SCORE
 from sweeps.scores import SCORES, mean, parameters, seed_scores
@@ -60,13 +62,14 @@ class Objective:
     earlier: EarlierScores = field(default_factory=EarlierScores)
 
     def __call__(self, trial: optuna.Trial) -> float:
-        results: list[TrainResult] = []
+        results, check = list[TrainResult](), self._limited()
         with self.open_record(trial) as record:
             configs = [resolve(config) for config in trial_configs(trial, self.study)]
             record.config(configs)
             for seed, config in enumerate(configs):
-                on_update = self._hook(trial, record, [r.final.return_mean for r in results])
-                results.append(train(config, on_update=on_update, check=self.check))
+                earlier = [result.final.return_mean for result in results]
+                on_update = self._hook(trial, record, earlier, check=check)
+                results.append(train(config, on_update=on_update, check=check))
                 returns = [list(result.final.returns) for result in results]
                 trial.set_user_attr(RETURNS, returns)
                 trial.set_user_attr(SEED_SCORES, list(map(self._score, results)))
@@ -88,14 +91,33 @@ class Objective:
         """Whether the pruner may end a trial only between trainings, not at a checkpoint."""
         return self.study.settings.pruner == "wilcoxon"
 
+    def _limited(self) -> Callable[[], None]:
+        """`check`, which for a trial that begins now also raises `Expired` once its time is up."""
+        limit = self.study.settings.trial_seconds
+        if limit is None:
+            return self.check
+        until = time.monotonic() + limit
+
+        def check() -> None:
+            self.check()
+            if time.monotonic() >= until:
+                raise Expired(f"longer than trial_seconds = {limit:g}")
+
+        return check
+
     def _hook(
-        self, trial: optuna.Trial, record: Recorder, earlier: Sequence[float]
+        self,
+        trial: optuna.Trial,
+        record: Recorder,
+        earlier: Sequence[float],
+        *,
+        check: Callable[[], None],
     ) -> Callable[[Progress], None]:
         """The hook of the next training, after `earlier` ones with these scores."""
         seed = len(earlier)
 
         def on_update(progress: Progress) -> None:
-            self.check()
+            check()
             record.progress(progress, seed=seed)
             if progress.evaluation is None or self._between_seeds:
                 return

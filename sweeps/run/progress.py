@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 from lander.terminal import unfiltered
-from sweeps.endings import SETTLED, SUPERSEDING, ending, started
+from sweeps.endings import SETTLED, SUPERSEDING, USUAL, ending, started
 from sweeps.run.live import Frame
 from sweeps.schema import POINT, Ending
 from sweeps.scores import Ranked, base_among, best_so_far, expected, promise
@@ -115,7 +115,11 @@ class ProgressTable:
             self._ranking = ranking_of(trials, self._study, finished=count[Ending.FINISHED])
         return {
             "elapsed": clock(elapsed),
-            **{how.value: str(count[how]) for how in (Ending.RUNNING, *SETTLED)},
+            **{
+                how.value: str(count[how])
+                for how in (Ending.RUNNING, *SETTLED)
+                if count[how] or how != Ending.EXPIRED
+            },
             "of": str(self._total),
             "best": text_of(self._ranking.best),
             "steps/s": f"{rate:,.0f}" if rate else "-",
@@ -184,9 +188,9 @@ def text_of(one: Ranked | None) -> str:
 
 
 def tally(trials: Iterable[FrozenTrial]) -> str:
-    """How many trials ended in each way; interrupted and lost ones only if there are any."""
+    """How many trials ended in each way; in an unusual way only if there are any."""
     count = Counter(map(ending, trials))
-    shown = [*SETTLED, *(how for how in SUPERSEDING if count[how])]
+    shown = [how for how in (*SETTLED, *SUPERSEDING) if count[how] or how in USUAL]
     return ", ".join(f"{count[how]} {how}" for how in shown)
 
 

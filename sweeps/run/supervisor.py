@@ -134,7 +134,7 @@ class Supervisor:
         more = superseded(trials) - self._superseded_before
         allowed = self.size + more - len(self.workers)
         missing = min(trials.left, self.size - self.alive, allowed)
-        for _ in range(0 if self.time_is_up else missing):
+        for _ in range(0 if self.time_is_up or trials.stopped else missing):
             left = self.seconds and self.seconds - (time.monotonic() - self._started)
             index = len(self.workers)
             self.workers.append(self.launcher.start(self.sweep, index=index, seconds=left))
@@ -145,7 +145,7 @@ class Supervisor:
             return False
         if self.interrupted or (self.size and not (self.launcher.remote and self.failures)):
             return True
-        return not trials.running and (self.size > 0 or self.time_is_up or not trials.left)
+        return not trials.running and (self.size > 0 or self.time_is_up or trials.over)
 
     def interrupt(self) -> None:
         for worker in self.workers:
@@ -157,7 +157,7 @@ class Supervisor:
 
 
 def superseded(trials: Trials) -> int:
-    """How many trials were lost or interrupted."""
+    """How many trials another one retries."""
     return sum(ending(trial) in SUPERSEDING for trial in trials.all)
 
 
@@ -181,7 +181,7 @@ def run_workers(supervisor: Supervisor, *, table: ProgressTable) -> bool:
                 time.sleep(POLL_SECONDS)
     if supervisor.interrupted:
         return False
-    stopped = supervisor.time_is_up or repeated_failure(trials.counted)
+    stopped = supervisor.time_is_up or trials.stopped or repeated_failure(trials.all)
     if supervisor.failures and trials.left and not stopped:
         require_space(supervisor.sweep.store.folder)
         raise RuntimeError(f"the workers broke down: {supervisor.failures[-1]}")

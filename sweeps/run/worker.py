@@ -25,6 +25,7 @@ from lander.terminal import say
 from sweeps.endings import ending
 from sweeps.hints import hint
 from sweeps.lifecycle.losses import requeue_lost
+from sweeps.lifecycle.stopping import has_stopped
 from sweeps.optuna_private import heartbeat, stored, study_id_of
 from sweeps.publish.notes import trial_note
 from sweeps.record.delivery import deliver_all, drain
@@ -82,7 +83,8 @@ def run_worker(args: argparse.Namespace) -> int:
 def run_trials(
     store: Store, name: str, *, index: int, seconds: float | None, check: Callable[[], None]
 ) -> None:
-    """Run trials until time is up or all of the last ones failed for the same reason.
+    """Run trials until time is up, the sweep has stopped by its study, or all of the last ones
+    failed for the same reason.
 
     Raises:
         NoTrialLeft: the budget is used up.
@@ -97,13 +99,13 @@ def run_trials(
     gc.freeze()  # what is loaded by now stays, and scanning it would take longer than all else
     check()
     until = math.inf if seconds is None else time.monotonic() + seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until and not has_stopped(sweep):
         trial = run_next(sweep.optuna, objective)
         check()
         requeue_lost(sweep)
-        if ending(trial) == Ending.FAILED:
+        if ending(trial) in (Ending.FAILED, Ending.RETRIED):
             trials = open_sweep(store, name).read_trials()  # not those that Optuna has cached
-            if repeated_failure(trials.counted):
+            if repeated_failure(trials.all):
                 return
         deliver_all(store, now=False)
         give_back_memory()
@@ -133,6 +135,7 @@ def objective_of(sweep: Sweep, *, check: Callable[[], None]) -> Objective:
         role=Role.CONFIRMATION_TRIAL if sweep.study.confirms else Role.TRIAL,
         tags=tags,
         describe=partial(trial_note, sweep, None),
+        retries=sweep.study.settings.retries,
     )
     return Objective(sweep.study, open_record, check)
 

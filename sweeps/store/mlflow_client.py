@@ -18,6 +18,7 @@ from lander.files import inside
 from sweeps.store.database import TRACKING_ENV
 from sweeps.store.database_files import MLFLOW_FILE
 from sweeps.store.engines import extend_busy_timeout, watch_file
+from sweeps.store.mlflow_private import delete_artifact as delete_served
 from sweeps.store.mlflow_private import engines
 
 ARTIFACTS: Final = "artifacts"
@@ -74,6 +75,19 @@ class ConfinedClient(MlflowClient):
             self._require_inside(root, artifact_path, name)
         super().log_model_artifacts(model_id, local_dir, artifact_path)
 
+    def list_logged_model_artifacts(self, model_id: str, path: str | None = None) -> list[FileInfo]:
+        root = self._location(self.get_logged_model(model_id).artifact_location)
+        inside(self._artifacts, root / (path or ""))
+        return list(super().list_logged_model_artifacts(model_id, path))
+
+    def delete_artifact(self, address: str) -> None:
+        """Delete a file or a folder; one that is gone already is no error."""
+        path = self._location(address)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
     def create_run(
         self,
         experiment_id: str,
@@ -114,6 +128,18 @@ class ConfinedClient(MlflowClient):
     def _require_inside(self, root: Path, folder: str | None, name: str) -> None:
         """Raise ConfigError if an artifact to be written would be outside the store."""
         inside(self._artifacts, root / (folder or "") / name)
+
+
+def delete_artifact(client: MlflowClient, address: str) -> None:
+    """Delete a file or a folder of artifacts at an address.
+
+    Raises:
+        ConfigError: it is outside the store, or its storage deletes nothing.
+    """
+    if isinstance(client, ConfinedClient):
+        client.delete_artifact(address)
+    else:
+        delete_served(address)
 
 
 def files_under(folder: Path) -> list[str]:

@@ -147,6 +147,20 @@ def request(credentials: Any, run_ids: Sequence[str], metric: str) -> list[Point
     return [(row["run_id"], row["step"], row["value"]) for row in answer.json()["metrics"]]
 
 
+def delete_artifact(address: str) -> None:
+    """Delete a file or folder of artifacts that a server keeps.
+
+    Raises:
+        ConfigError: this version of MLflow, or that kind of storage, deletes in another way.
+    """
+    folder, _, name = address.rstrip("/").rpartition("/")
+    try:
+        registry = import_module("mlflow.store.artifact.artifact_repository_registry")
+        registry.get_artifact_repository(folder).delete_artifacts(name)
+    except (ImportError, AttributeError, NotImplementedError):
+        raise ConfigError(f"this version of MLflow cannot delete {address}") from None
+
+
 def move_paths(connection: sqlite3.Connection, before: str, after: str) -> None:
     """Let every address in MLflow's database that begins with `before` begin with `after`; the
     caller commits.

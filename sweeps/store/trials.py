@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from lander.errors import ConfigError, nearest
 from sweeps.endings import SETTLED, counts, ending
-from sweeps.schema import BUDGET, COPIED_FROM, WINNER, Ending
+from sweeps.schema import BUDGET, COPIED_FROM, STOPPED, WINNER, Ending
 from sweeps.scores import best_of
 
 TRIAL_WORDS: Final = ("best", "confirmed")
@@ -28,6 +28,8 @@ class Trials:
     """Every trial by number, including those that were lost, interrupted or withdrawn."""
     budget: int
     """How many trials the sweep was last asked for."""
+    stopped: str = ""
+    """Why no further trial begins, though some are left; empty if they do."""
 
     @property
     def counted(self) -> list[FrozenTrial]:
@@ -60,6 +62,11 @@ class Trials:
         return self.total - sum(ending(trial) in SETTLED for trial in self.all) - self.running
 
     @property
+    def over(self) -> bool:
+        """Whether no further trial begins: all have, or the sweep has stopped."""
+        return bool(self.stopped) or not self.left
+
+    @property
     def running(self) -> int:
         """How many trials are being trained, by any worker."""
         return sum(ending(trial) == Ending.RUNNING for trial in self.all)
@@ -71,8 +78,10 @@ class Trials:
 
 
 def read_trials(study: optuna.Study) -> Trials:
-    """Read all trials of a study, and its budget."""
-    return Trials(study.get_trials(deepcopy=False), int(study.user_attrs.get(BUDGET, 0)))
+    """Read all trials of a study, its budget, and whether it has stopped."""
+    attributes = study.user_attrs
+    trials, stopped = study.get_trials(deepcopy=False), str(attributes.get(STOPPED, ""))
+    return Trials(trials, int(attributes.get(BUDGET, 0)), stopped)
 
 
 def find_trial(study: optuna.Study, which: str) -> FrozenTrial:

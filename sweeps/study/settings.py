@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
@@ -21,6 +21,8 @@ NOT_WITH_POINTS = {
     "repeat_from": "give training_seeds",
     "pruner": "every training runs to its end",
     "seeds_per_trial": "give training_seeds",
+    "trial_seconds": "every training runs to its end",
+    "keep": "every training is of use",
 }
 """Keys of [study] that a study with points must not have, and why."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -69,6 +71,15 @@ class Settings:
     """Which trials end early. median: those behind the median at an equal checkpoint. hyperband and
     halving: all but the best part, at checkpoints that lie further and further apart. wilcoxon:
     those behind the best one after some of their training seeds. none."""
+    trial_seconds: Annotated[float | None, Field(gt=0, strict=True, examples=[600.0])] = None
+    """A trial that takes longer ends as expired: it counts, is not retried, and tells the sampler
+    as much as a pruned one. Looked at after each update and during evaluations."""
+    retries: Annotated[int, Field(ge=0, le=10, strict=True)] = 0
+    """How often a trial that ends with an error is tried again, under the same seeds; a divergence
+    is not, as it would repeat itself."""
+    keep: Annotated[int | None, Field(ge=1, strict=True, examples=[10])] = None
+    """Whose weights are kept when the sweep ends: those of so many best trials, of the base, and of
+    every registered policy. The others can be trained again, bit for bit. Not set: all."""
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
     """Seeds the sampler and, with the trial's number, each training."""
     seeds_per_trial: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
@@ -91,6 +102,19 @@ class Settings:
         return seeds if isinstance(seeds, int) else len(seeds)
 
 
+@checked(frozen=True, slots=True, config=RULES)
+class Stop:
+    """The [stop] table: when a sweep ends before all of its trials. Those that run are finished."""
+
+    target: Annotated[float | None, Field(strict=True, examples=[240.0])] = None
+    """Stop once the best expected return is this high."""
+    plateau: Annotated[int | None, Field(ge=1, strict=True, examples=[20])] = None
+    """Stop once so many trials in a row have raised the best expected return by no more than its
+    standard error."""
+    hours: Annotated[float | None, Field(gt=0, strict=True, examples=[8.0])] = None
+    """Stop once trials have run for so many hours, all commands together."""
+
+
 def has_points(document: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the tables are those of a study with points, named or drawn."""
     return "points" in document or "points" in document["study"]
@@ -103,13 +127,7 @@ def read_settings(document: Mapping[str, Mapping[str, Any]]) -> Settings:
         ConfigError: a wrong key or value, or one that does not go with points, or without.
     """
     table = document["study"]
-    for key in table:
-        if key not in fields_of(Settings):
-            raise ConfigError(unknown("key", key, list(fields_of(Settings))))
-    try:
-        settings = TypeAdapter(Settings).validate_python(table)
-    except ValidationError as error:
-        raise ConfigError(first_line(error)) from None
+    settings = read_keys(Settings, table)
     if not has_points(document):
         if "training_seeds" in table:
             raise ConfigError("training_seeds: only with points, a search has seeds_per_trial")
@@ -119,7 +137,7 @@ def read_settings(document: Mapping[str, Mapping[str, Any]]) -> Settings:
     for key, why in NOT_WITH_POINTS.items():
         if key in table:
             raise ConfigError(f"{key}: not with points, as {why}: leave it out")
-    for key in ARGUMENT_TABLES:
+    for key in (*ARGUMENT_TABLES, *KEY_TABLES):
         if document[key]:
             raise ConfigError(f"[{key}] is not for a study with points: leave it out")
     trials = (settings.points or 0) * settings.seed_count
@@ -127,8 +145,29 @@ def read_settings(document: Mapping[str, Mapping[str, Any]]) -> Settings:
 
 
 def as_points(settings: Settings) -> Settings:
-    """Settings of trials whose parameters are given: nothing is proposed, nothing pruned."""
-    return replace(settings, sampler="random", pruner="none")
+    """Settings of trials whose parameters are given: nothing is proposed, nothing ends early."""
+    return replace(settings, sampler="random", pruner="none", trial_seconds=None, keep=None)
+
+
+KEY_TABLES: Final[Mapping[str, type]] = {"stop": Stop}
+"""Tables that a search may have besides [study], as the classes whose fields are their keys."""
+Table = TypeVar("Table")
+
+
+def read_keys(kind: type[Table], table: Mapping[str, Any]) -> Table:
+    """A table of a study file, as the class whose fields are its keys.
+
+    Raises:
+        ConfigError: a wrong key or value.
+    """
+    known = list(fields_of(kind))
+    for key in table:
+        if key not in known:
+            raise ConfigError(unknown("key", key, known))
+    try:
+        return TypeAdapter(kind).validate_python(table)
+    except ValidationError as error:
+        raise ConfigError(first_line(error)) from None
 
 
 @contextmanager

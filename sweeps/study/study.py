@@ -25,12 +25,15 @@ from sweeps.study.points import (
 )
 from sweeps.study.samplers import ARGUMENT_TABLES, NO_CMAES, Arguments, read_arguments
 from sweeps.study.settings import (
+    KEY_TABLES,
     LARGEST,
     NAME,
     Settings,
+    Stop,
     as_points,
     has_points,
     naming,
+    read_keys,
     read_settings,
 )
 from sweeps.study.space import Space, read_space, require_searchable
@@ -38,6 +41,8 @@ from sweeps.study.space import Space, read_space, require_searchable
 SHIPPED = Path(__file__).parents[1] / "studies"
 TABLES = ("study", "base")
 """Tables that every study file has."""
+OPTIONAL = (*ARGUMENT_TABLES, *KEY_TABLES)
+"""Tables that it may have."""
 SUBJECTS = ("space", "points")
 """Tables of which a study file has exactly one."""
 TEST_EPISODES = 100
@@ -73,6 +78,8 @@ class Study:
     """Arguments of Optuna's class, from the [sampler] table."""
     pruner: Arguments = field(default_factory=dict)
     """Arguments of Optuna's class, from the [pruner] table."""
+    stop: Stop = field(default_factory=Stop)
+    """From the [stop] table."""
     points: Mapping[str, TrainConfig] = field(default_factory=dict)
     """From the [points] tables, resolved; the space is then made of their fields."""
     confirms: bool = False
@@ -109,7 +116,8 @@ class Study:
             as_points(self.settings), seeds_per_trial=1, training_seeds=1, score_checkpoints=1
         )
         base = replace(self.base, final_seeds="choice", final_episodes=TEST_EPISODES)
-        return replace(self, settings=settings, base=base, sampler={}, pruner={}, confirms=True)
+        given = replace(self, settings=settings, base=base, sampler={}, pruner={}, stop=Stop())
+        return replace(given, confirms=True)
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -228,17 +236,18 @@ def read_tables(text: str) -> dict[str, dict[str, Any]]:
     """The tables of a study file."""
     document = read_toml(text)
     for table in document:
-        if table not in TABLES + SUBJECTS + ARGUMENT_TABLES:
-            raise ConfigError(unknown("table", table, [*TABLES, *SUBJECTS, *ARGUMENT_TABLES]))
+        if table not in TABLES + SUBJECTS + OPTIONAL:
+            raise ConfigError(unknown("table", table, [*TABLES, *SUBJECTS, *OPTIONAL]))
     subject = "points" if "points" in document else "space"
     if "points" in document and "space" in document:
         raise ConfigError("[points] and [space] exclude each other: leave one of them out")
     for table in (*TABLES, subject):
         if not isinstance(document.get(table), dict):
             raise ConfigError(f"a [{table}] table is missing")
-    for table in ARGUMENT_TABLES:
+    for table in OPTIONAL:
         if not isinstance(document.setdefault(table, {}), dict):
-            raise ConfigError(f"[{table}] must be a table of arguments, got {document[table]!r}")
+            content = "arguments" if table in ARGUMENT_TABLES else "keys"
+            raise ConfigError(f"[{table}] must be a table of {content}, got {document[table]!r}")
     return document
 
 
@@ -283,8 +292,10 @@ def read_tables_as_study(
         sampler = read_arguments(settings.sampler, document["sampler"], reports=study.reports)
     with naming("[pruner]"):
         pruner = read_arguments(settings.pruner, document["pruner"], reports=study.reports)
+    with naming("[stop]"):
+        stop = read_keys(Stop, document["stop"])
     require_agreement(study)
-    return replace(study, sampler=sampler, pruner=pruner)
+    return replace(study, sampler=sampler, pruner=pruner, stop=stop)
 
 
 def read_base(table: Mapping[str, Any], *, has_points: bool, origin: Origin) -> TrainConfig:

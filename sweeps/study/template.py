@@ -15,7 +15,7 @@ from lander.errors import ConfigError
 from lander.terminal import program, say
 from sweeps.hints import hint
 from sweeps.study.samplers import ARGUMENT_TABLES, ARGUMENTS
-from sweeps.study.settings import NAME, Settings
+from sweeps.study.settings import KEY_TABLES, NAME, Settings
 from sweeps.study.study import read_tables, study_file
 
 WIDTH: Final = 92
@@ -26,6 +26,7 @@ COMMENTS: Final = {
     "low and high: any number between them, with log = true each factor alike, with "
     "one_minus_log = true each factor of the distance to 1; whole numbers may have a step. "
     "choices: values without an order.",
+    "[stop]": "When the sweep ends before all of its trials; those that run are finished.",
     "[points": "Configurations to train under every training seed, each over the values of [base].",
 }
 """What stands above the first header that begins so."""
@@ -69,17 +70,18 @@ def template(name: str, *, like: str) -> str:
         f"#     {program('sweeps')} run --study {name}.toml",
         "# A key behind # stands at its default.",
         "",
-        *settings({**document["study"], "name": name}),
+        "[study]",
+        *keys(Settings, {**document["study"], "name": name}),
         *tables(text),
+        *further(document, text),
         *arguments(document, text),
     ]
     return "\n".join(lines) + "\n"
 
 
-def settings(given: Mapping[str, Any]) -> Iterator[str]:
-    """The [study] table: every key, explained; those that are not given are commented out."""
-    yield "[study]"
-    for key, info in fields_of(Settings).items():
+def keys(kind: type, given: Mapping[str, Any]) -> Iterator[str]:
+    """Every key of a table, explained; those that are not given are commented out."""
+    for key, info in fields_of(kind).items():
         yield from comment(" ".join(str(info.description).split()))
         if key in given:
             yield assignment(key, given[key])
@@ -98,6 +100,16 @@ def tables(text: str) -> Iterator[str]:
         for header in [header for header in waiting if line.startswith(header)]:
             yield from comment(waiting.pop(header).replace("{lander}", program("lander")))
         yield line
+
+
+def further(document: Mapping[str, Mapping[str, Any]], text: str) -> Iterator[str]:
+    """The other tables with keys of their own, commented out unless the study has them."""
+    for header, kind in KEY_TABLES.items():
+        if f"[{header}]" not in text and "space" in document:
+            yield ""
+            yield from comment(COMMENTS[f"[{header}]"])
+            yield f"# [{header}]"
+            yield from list(keys(kind, {}))[:-1]
 
 
 def arguments(document: Mapping[str, Mapping[str, Any]], text: str) -> Iterator[str]:

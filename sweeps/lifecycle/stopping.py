@@ -1,0 +1,72 @@
+"""Decides whether a sweep stops before all of its trials are done, by its [stop] table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from optuna.trial import FrozenTrial
+
+from sweeps.endings import NEVER, SETTLED, ended, ending, started
+from sweeps.schema import STOPPED
+from sweeps.scores import best_expected
+from sweeps.store.trials import Trials
+from sweeps.study.settings import Stop
+from sweeps.sweep import Sweep
+
+
+def has_stopped(sweep: Sweep) -> bool:
+    """Whether no further trial begins. Workers ask before each one; the first of them for whom the
+    study says so records why, so that all agree even if the estimate falls again."""
+    if sweep.study.stop == Stop():
+        return False
+    trials = sweep.read_trials()
+    return bool(trials.stopped) or note_stop(sweep, trials)
+
+
+def note_stop(sweep: Sweep, trials: Trials) -> bool:
+    """Record why a sweep stops by its study as it is now, or that it does not; whether it does."""
+    reason = next(reasons_to_stop(sweep.study.stop, trials), "")
+    if reason != trials.stopped:
+        sweep.optuna.set_user_attr(STOPPED, reason)
+    return bool(reason)
+
+
+def reasons_to_stop(stop: Stop, trials: Trials) -> Iterator[str]:
+    """Every reason to stop, in a few words each."""
+    best = best_expected(trials.all) if stop.target is not None else None
+    if best is not None and stop.target is not None and best.likely.value >= stop.target:
+        yield (
+            f"trial {best.trial.number} is expected to return {best.likely}, which reaches "
+            f"target = {stop.target:g}"
+        )
+    if stop.plateau is not None and is_plateau(trials.all, stop.plateau):
+        yield (
+            f"the last {stop.plateau} trials did not raise the best expected return by more than "
+            f"its standard error: plateau = {stop.plateau}"
+        )
+    if stop.hours is not None and time_run(trials.all) >= timedelta(hours=stop.hours):
+        yield f"trials have run for hours = {stop.hours:g}"
+
+
+def is_plateau(trials: Iterable[FrozenTrial], count: int) -> bool:
+    """Whether the last so many trials to end raised the best expected return by no more than its
+    standard error."""
+    settled = [trial for trial in trials if ending(trial) in SETTLED]
+    settled.sort(key=lambda trial: (ended(trial) or NEVER, trial.number))
+    before, now = best_expected(settled[:-count]), best_expected(settled)
+    if before is None or now is None or now.likely.known_error is None:
+        return False
+    return now.likely.value - before.likely.value <= now.likely.known_error
+
+
+def time_run(trials: Iterable[FrozenTrial]) -> timedelta:
+    """How long any trial was running; pauses of the sweep do not count."""
+    now, until, total = datetime.now(UTC), NEVER, timedelta()
+    spans = [
+        (start, ended(trial) or now) for trial in trials if (start := started(trial)) is not None
+    ]
+    for start, end in sorted(spans):
+        total += max(timedelta(), end - max(start, until))
+        until = max(until, end)
+    return total
