@@ -49,6 +49,8 @@ class Progress:
     state: Callable[[], State] = field(repr=False, compare=False)
     """Returns the state from which `train(config, state=...)` resumes; call it before the next
     update."""
+    policy: ActorCritic = field(repr=False, compare=False)
+    """The policy as it is now: the next update changes it."""
 
 
 UpdateHook = Callable[[Progress], None]
@@ -200,6 +202,7 @@ class Training:
             | {"time/env_steps_per_second": rollout.env_steps / seconds},
             evaluation=evaluation,
             state=self.state,
+            policy=policy,
         )
 
     def _evaluate(self) -> Evaluation | None:

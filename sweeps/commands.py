@@ -62,6 +62,7 @@ from sweeps.store.presence import require_recorded
 from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
+from sweeps.study.audit import audit_of
 from sweeps.study.dead_ends import dead_ends
 from sweeps.study.space import brief, field_values
 from sweeps.study.study import find_study
@@ -194,7 +195,7 @@ def conclude(
         reason = failed[0].user_attrs[REASON] if failed else "none ended"
         say(f"no trial finished; first failure: {reason}")
         return
-    say_rows([*best_rows(sweep, trials, ranks), *policy_rows(sweep)])
+    say_rows([*best_rows(sweep, trials, ranks), *policy_rows(sweep), *pruner_rows(sweep, trials)])
     print()
     say_rows(next_rows(sweep, workers=workers, report=report))
     with tolerated([], "health"):
@@ -224,6 +225,13 @@ def policy_rows(sweep: Sweep) -> Iterator[tuple[str, str]]:
         yield "policy", f"{policy}: models:/{name}@{BEST_ALIAS}"
     if winner is not None:
         yield "confirmed", f"trial {winner}: models:/{name}@{CONFIRMED_ALIAS}"
+
+
+def pruner_rows(sweep: Sweep, trials: Trials) -> Iterator[tuple[str, str]]:
+    """Whether the pruner was right, as far as it ended trials."""
+    audit = audit_of(trials.all, reports=sweep.study.reports)
+    if audit.pruned or audit.audited:
+        yield "pruner", str(audit)
 
 
 def next_rows(sweep: Sweep, *, workers: int | None, report: bool) -> Iterator[tuple[str, str]]:

@@ -152,6 +152,15 @@ def seconds(trial: FrozenTrial) -> float | None:
     return None if start is None or end is None else max(0.0, (end - start).total_seconds())
 
 
+def covered(spans: Iterable[tuple[datetime, datetime]]) -> float:
+    """Seconds that are in at least one of some spans of time."""
+    total, until = 0.0, NEVER
+    for start, end in sorted(spans):
+        total += max(0.0, (end - max(start, until)).total_seconds())
+        until = max(until, end)
+    return total
+
+
 def _utc(trial: FrozenTrial, attribute: str, naive: datetime | None) -> datetime | None:
     """The recorded time, or else Optuna's, taken as local time of this host.
 

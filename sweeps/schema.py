@@ -185,6 +185,11 @@ seed, empty if that one did not fly."""
 TEST_RETURNS: Final = "sweeps.test_returns"
 """Return of each test episode, which only a best policy flies: a list per training seed."""
 
+PRUNED_AT: Final = "sweeps.pruned_at"
+"""Of a pruned trial: its last report. Its run has weights and a film of that moment."""
+AUDITED: Final = "sweeps.audited"
+"""Of a trial that the pruner would have ended and that was trained on for the audit: the report at
+which it would have ended."""
 REMOVED: Final = "sweeps.removed"
 """Addresses of the weights that are being removed, because the study keeps those of other trials;
 empty once all of them are."""
@@ -368,7 +373,8 @@ CONFIG_FILE: Final = "config.toml"
 POLICY_FILE: Final = "policy.pt"
 """The last weights."""
 LANDING_GIF: Final = "landing.gif"
-"""A film of the first final episode: score, this flight's return, clock."""
+"""A film of the first final episode: score, this flight's return, clock. Of a pruned trial: of the
+first episode of its last checkpoint."""
 SEED_CURVES_FILE: Final = "seeds.png"
 """Learning curves of several training seeds."""
 TRACEBACK_FILE: Final = "traceback.txt"

@@ -20,6 +20,7 @@ from sweeps.scores import best_expected, promise
 from sweeps.store.best_policy import BestPolicy
 from sweeps.store.store import Store
 from sweeps.store.trials import read_trials
+from sweeps.study.audit import audit_of
 
 
 def status(args: argparse.Namespace) -> int:
@@ -52,6 +53,8 @@ def parts(row: Mapping[str, Any]) -> Iterator[str]:
             trainings=row["best_trainings"],
         )
         yield f"best: {promise(row['best_trial'], likely)}"
+    if row["pruner"]:
+        yield f"pruner: {row['pruner']}"
     if row["best_policy"] is not None:
         yield f"best policy: {BestPolicy(**row['best_policy'])}"
     if row["winner"] is not None:
@@ -61,6 +64,7 @@ def parts(row: Mapping[str, Any]) -> Iterator[str]:
 def summary(study: optuna.Study) -> dict[str, Any]:
     """The progress of a study as plain values, for JSON."""
     trials = read_trials(study)
+    audit = audit_of(trials.all)
     best, count = best_expected(trials.all), Counter(map(ending, trials.all))
     count[Ending.WAITING] = trials.left  # most of them are not drawn before a worker asks
     return {
@@ -73,6 +77,7 @@ def summary(study: optuna.Study) -> dict[str, Any]:
         "best_expected_return_error": best.likely.known_error if best else None,
         "best_promised": best.likely.promised if best else None,
         "best_trainings": best.likely.trainings if best else None,
+        "pruner": str(audit) if audit.audited else None,
         "best_policy": study.user_attrs.get(BEST_POLICY),
         "winner": study.user_attrs.get(WINNER),
     }

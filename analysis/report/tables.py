@@ -16,7 +16,7 @@ from analysis.report.records import Records
 from analysis.report.result import brief, next_step, searched, state, values_in
 from lander.options import human, inactive
 from lander.seeds import CHOICE_SEED, TEST_SEED, checkpoint_seeds, final_seeds, seed_range
-from sweeps.endings import NEVER, SUPERSEDING, ended, ending, seconds, started
+from sweeps.endings import SUPERSEDING, covered, ended, ending, seconds, started
 from sweeps.publish.markdown import cell, code, line, plain_table
 from sweeps.publish.markdown import table as markdown_table
 from sweeps.record.recorder import first_to_last
@@ -34,6 +34,7 @@ from sweeps.schema import (
     TimePart,
 )
 from sweeps.scores import last_return
+from sweeps.study.audit import audit_of
 from sweeps.study.space import flat_base
 from sweeps.study.study import DEFAULTS, TEST_EPISODES
 
@@ -94,6 +95,9 @@ def spent(records: Records) -> Iterator[tuple[str, str]]:
         yield "wall time", f"{clock(whole)} from the first trial's start to the last one's end"
         yield "with a trial running", clock(covered(spans))
         yield "time of all trials", f"{clock(each)}, added up"
+    audit = audit_of(records.trials.all, reports=study.reports)
+    if audit.pruned or audit.audited:
+        yield "pruner", str(audit)
 
 
 def spans_of(trials: Sequence[FrozenTrial]) -> list[tuple[datetime, datetime]]:
@@ -107,15 +111,6 @@ def at_once(spans: Sequence[tuple[datetime, datetime]]) -> int:
     ends = [(end, -1) for _, end in spans]  # at the same moment an end sorts before a start
     steps = accumulate(step for _, step in sorted([*((start, 1) for start, _ in spans), *ends]))
     return max(steps, default=0)
-
-
-def covered(spans: Sequence[tuple[datetime, datetime]]) -> float:
-    """Seconds covered by at least one span."""
-    total, until = 0.0, NEVER
-    for start, end in sorted(spans):
-        total += max(0.0, (end - max(start, until)).total_seconds())
-        until = max(until, end)
-    return total
 
 
 def seconds_blocks(records: Records) -> list[Block]:

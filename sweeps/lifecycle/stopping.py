@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from optuna.trial import FrozenTrial
 
-from sweeps.endings import NEVER, SETTLED, ended, ending, started
+from sweeps.endings import NEVER, SETTLED, covered, ended, ending, started
 from sweeps.schema import STOPPED
 from sweeps.scores import best_expected
 from sweeps.store.trials import Trials
@@ -45,7 +45,7 @@ def reasons_to_stop(stop: Stop, trials: Trials) -> Iterator[str]:
             f"the last {stop.plateau} trials did not raise the best expected return by more than "
             f"its standard error: plateau = {stop.plateau}"
         )
-    if stop.hours is not None and time_run(trials.all) >= timedelta(hours=stop.hours):
+    if stop.hours is not None and hours_run(trials.all) >= stop.hours:
         yield f"trials have run for hours = {stop.hours:g}"
 
 
@@ -60,13 +60,8 @@ def is_plateau(trials: Iterable[FrozenTrial], count: int) -> bool:
     return now.likely.value - before.likely.value <= now.likely.known_error
 
 
-def time_run(trials: Iterable[FrozenTrial]) -> timedelta:
-    """How long any trial was running; pauses of the sweep do not count."""
-    now, until, total = datetime.now(UTC), NEVER, timedelta()
-    spans = [
-        (start, ended(trial) or now) for trial in trials if (start := started(trial)) is not None
-    ]
-    for start, end in sorted(spans):
-        total += max(timedelta(), end - max(start, until))
-        until = max(until, end)
-    return total
+def hours_run(trials: Iterable[FrozenTrial]) -> float:
+    """The hours in which any trial was running; pauses of the sweep do not count."""
+    now = datetime.now(UTC)
+    starts = ((started(trial), ended(trial) or now) for trial in trials)
+    return covered((start, end) for start, end in starts if start is not None) / 3600

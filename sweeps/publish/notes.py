@@ -26,6 +26,7 @@ from sweeps.schema import (
     GIVEN,
     LANDING_GIF,
     POINT,
+    PRUNED_AT,
     RANK,
     RUN_ID,
     SCORE,
@@ -36,6 +37,7 @@ from sweeps.schema import (
 from sweeps.scores import Ranked, base_among, expected, last_return, parameters, promise
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.trials import Trials
+from sweeps.study.audit import audit_of
 from sweeps.study.study import FIRST_CHOICE, FIRST_REPORT, Study, candidate_name
 from sweeps.sweep import Sweep
 
@@ -96,6 +98,9 @@ def sweep_parts(sweep: Sweep, board: Leaderboard, health: Health | None) -> Iter
         )
     if health is not None and board.rows:
         yield health_lines(sweep, health)
+    audit = audit_of(board.trials.all, reports=sweep.study.reports)
+    if audit.pruned or audit.audited:
+        yield f"Pruner: {audit}."
     policy = recorded_policy(sweep.optuna)
     if policy is not None:
         loaded = f'mlflow.pytorch.load_model("models:/{name}@{BEST_ALIAS}")'
@@ -163,9 +168,10 @@ def trial_note(sweep: Sweep, board: Leaderboard | None, trial: FrozenTrial) -> s
     parts = [unfinished(sweep.study, trial)]
     if ending(trial) == Ending.FINISHED:
         parts = [finished(sweep.study, board, trial)]
-        if RUN_ID in trial.user_attrs:
-            run_id = str(trial.user_attrs[RUN_ID])
-            parts.append(picture("the first final episode", run_id, LANDING_GIF))
+    if RUN_ID in trial.user_attrs and (ending(trial) == Ending.FINISHED or filmed_early(trial)):
+        run_id = str(trial.user_attrs[RUN_ID])
+        shown = "where it was pruned" if filmed_early(trial) else "the first final episode"
+        parts.append(picture(shown, run_id, LANDING_GIF))
     if GIVEN in trial.user_attrs:
         parts.append("Queued by hand: its values were given, not proposed.")
     parts.append(comparison(sweep.study, board, trial))
@@ -176,6 +182,11 @@ def trial_note(sweep: Sweep, board: Leaderboard | None, trial: FrozenTrial) -> s
             f"Its config: `{hint('export', folder, study=name, trial=trial.number)}`",
         ]
     return "\n\n".join(parts)
+
+
+def filmed_early(trial: FrozenTrial) -> bool:
+    """Whether a pruned trial has a film, unlike one of an earlier version."""
+    return ending(trial) == Ending.PRUNED and PRUNED_AT in trial.user_attrs
 
 
 def finished(study: Study, board: Leaderboard | None, trial: FrozenTrial) -> str:

@@ -13,10 +13,13 @@ from typing import Protocol
 from optuna.trial import FrozenTrial, TrialState
 
 from lander.checkpoint import save
+from lander.config import EnvConfig
 from lander.dotted import flatten, to_toml
+from lander.evaluation import Evaluation
 from lander.film import save_landing
 from lander.lunar import training_physics
 from lander.metrics import EVAL_RETURN, FINAL_RETURN
+from lander.policy import ActorCritic
 from lander.resolve import Resolved
 from lander.seeds import checkpoint_seeds, final_seeds
 from lander.trainer import Progress, TrainResult
@@ -65,6 +68,9 @@ class Recorder(Protocol):
     def result(self, result: TrainResult, *, seed: int) -> None:
         """After a training: its final numbers and weights."""
 
+    def pruned(self, policy: ActorCritic, evaluation: Evaluation, *, seed: int) -> None:
+        """Where the pruner ends a training: its weights and a film, as they are now."""
+
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
         """After the last training: the score, and the GIF and model of the whole trial."""
 
@@ -86,8 +92,8 @@ class MlflowRecorder:
     _latest: dict[str, Point] = field(default_factory=dict)
     """The last point of each curve."""
     _params: dict[str, str] = field(default_factory=dict)
-    _seeds: int = 1
-    """Trainings of the trial."""
+    _configs: Sequence[Resolved] = ()
+    """One for each training of the trial."""
     _steps: dict[int, int] = field(default_factory=dict)
     """Environment steps of each training so far."""
     _evaluated: defaultdict[int, list[tuple[int, float]]] = field(
@@ -96,7 +102,7 @@ class MlflowRecorder:
     """By checkpoint: environment steps and mean return of each training."""
 
     def config(self, configs: Sequence[Resolved]) -> None:
-        self._seeds = len(configs)
+        self._configs = configs
         with self._timed(TimePart.MLFLOW):
             config, idle = configs[0].config, configs[0].idle
             self._params = {
@@ -117,7 +123,7 @@ class MlflowRecorder:
     def progress(self, progress: Progress, *, seed: int) -> None:
         self._steps[seed] = progress.env_steps
         with self._timed(TimePart.MLFLOW):
-            folder = seed_folder(seed, of=self._seeds)
+            folder = seed_folder(seed, of=len(self._configs))
             self.metrics(progress.metrics, step=progress.env_steps, under=folder)
             if progress.evaluation is not None:
                 point = progress.env_steps, progress.evaluation.return_mean
@@ -129,34 +135,46 @@ class MlflowRecorder:
 
     def result(self, result: TrainResult, *, seed: int) -> None:
         self.seconds[TimePart.EVALUATION] += result.final.seconds + result.final_sampled.seconds
-        folder = seed_folder(seed, of=self._seeds)
+        folder = seed_folder(seed, of=len(self._configs))
         with self._timed(TimePart.MLFLOW):
             self.metrics(result.metrics, step=result.env_steps, under=folder)
-            save(self.file(folder + POLICY_FILE), result.policy.state_dict(), result.config)
-            self.outbox.write(File(folder + POLICY_FILE))
+            self._weights(result.policy, seed=seed)
             self._write_points()
+
+    def pruned(self, policy: ActorCritic, evaluation: Evaluation, *, seed: int) -> None:
+        with self._timed(TimePart.MLFLOW):
+            self._weights(policy, seed=seed)
+        title = f"{self.title}, pruned at {evaluation.return_mean:.1f}"
+        self._film(evaluation, self._configs[seed].config.env, title=title)
+
+    def _weights(self, policy: ActorCritic, *, seed: int) -> None:
+        """The weights of a training."""
+        name = seed_folder(seed, of=len(self._configs)) + POLICY_FILE
+        save(self.file(name), policy.state_dict(), self._configs[seed].config)
+        self.outbox.write(File(name))
 
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
         median = median_index([result.final.return_mean for result in results])
         typical = results[median]
         with self._timed(TimePart.MLFLOW):
             self.metrics({SCORE: score}, step=0)
-        with self._timed(TimePart.GIF), tolerated(self.warnings, LANDING_GIF):
-            self._film(typical, title=f"{self.title}, score {score:.1f}")
+        title = f"{self.title}, score {score:.1f}"
+        self._film(typical.final, typical.config.env, title=title)
         if len(results) > 1:
             with self._timed(TimePart.MLFLOW):
                 self._seeds_together(results)
         with self._timed(TimePart.MODEL), tolerated(self.warnings, "the model"):
             self._model(typical, seed=median)
 
-    def _film(self, result: TrainResult, *, title: str) -> None:
-        """The first final episode, if the environment can draw it."""
-        path = self.file(LANDING_GIF)
-        trouble = save_landing(path, result.config.env, result.final, title=title)
-        if trouble is not None:
-            self.warnings.append(trouble)
-        if path.is_file():
-            self.outbox.write(File(LANDING_GIF))
+    def _film(self, evaluation: Evaluation, env: EnvConfig, *, title: str) -> None:
+        """The first episode, if the environment can draw it."""
+        with self._timed(TimePart.GIF), tolerated(self.warnings, LANDING_GIF):
+            path = self.file(LANDING_GIF)
+            trouble = save_landing(path, env, evaluation, title=title)
+            if trouble is not None:
+                self.warnings.append(trouble)
+            if path.is_file():
+                self.outbox.write(File(LANDING_GIF))
 
     def _seeds_together(self, results: Sequence[TrainResult]) -> None:
         """The mean over training seeds under the plain names, and the extremes beside it."""
@@ -178,7 +196,7 @@ class MlflowRecorder:
     def _model(self, result: TrainResult, *, seed: int) -> None:
         """The policy of a training as a LoggedModel of the run, with its last numbers and the score
         of the trial."""
-        folder = seed_folder(seed, of=self._seeds)
+        folder = seed_folder(seed, of=len(self._configs))
         save_model(self.file(folder + POLICY_FILE), self.file(MODEL))
         points = [
             point

@@ -16,8 +16,17 @@ from lander.resolve import resolve
 from lander.trainer import Progress, TrainResult, train
 from sweeps.endings import Expired
 from sweeps.record.recorder import Recorder
-from sweeps.schema import RETRY_OF, RETURNS, SEED_INDEX, SEED_SCORES, SHOWN_SCORE
+from sweeps.schema import (
+    AUDITED,
+    PRUNED_AT,
+    RETRY_OF,
+    RETURNS,
+    SEED_INDEX,
+    SEED_SCORES,
+    SHOWN_SCORE,
+)
 from sweeps.scores import SCORES, mean, parameters, seed_scores
+from sweeps.study.audit import is_audited
 from sweeps.study.history import NewTrials
 from sweeps.study.points import config_at
 from sweeps.study.space import suggest
@@ -76,7 +85,9 @@ class Objective:
                 record.result(results[-1], seed=seed)
                 if self._between_seeds:
                     first = 1 + seed * self.study.base.final_episodes
-                    self._report(trial, dict(enumerate(returns[-1], first)))
+                    if self._is_behind(trial, dict(enumerate(returns[-1], first))):
+                        record.pruned(results[-1].policy, results[-1].final, seed=seed)
+                        raise optuna.TrialPruned
             scores = [*self.earlier.of(trial), *map(self._score, results)]
             score = SCORES[self.study.settings.score](scores)
             trial.set_user_attr(SHOWN_SCORE, score)
@@ -123,19 +134,28 @@ class Objective:
                 return
             # the checkpoint's index, not env steps: pruners compare equal steps only
             step = seed * self.study.base.checkpoints + progress.checkpoint
-            self._report(trial, {step: mean([*earlier, progress.evaluation.return_mean])})
+            value = mean([*earlier, progress.evaluation.return_mean])
+            if self._is_behind(trial, {step: value}):
+                record.pruned(progress.policy, progress.evaluation, seed=seed)
+                raise optuna.TrialPruned
 
         return on_update
 
-    def _report(self, trial: optuna.Trial, values: Mapping[int, float]) -> None:
-        """Report to Optuna; end the trial if it is behind, unless these are its last values."""
+    def _is_behind(self, trial: optuna.Trial, values: Mapping[int, float]) -> bool:
+        """Report to Optuna; whether the trial ends here, as it is behind and not audited. Its last
+        values never end it."""
         for step, value in values.items():
             trial.report(value, step=step)
-        if max(values) == self.study.reports or not trial.should_prune():
-            return
+        if max(values) == self.study.reports or AUDITED in trial.user_attrs:
+            return False
+        if not trial.should_prune():
+            return False
         # one that trains leaders again counts however it goes: else only good ones would
-        if self.study.settings.repeat_from is None or not self.earlier.of(trial):
-            raise optuna.TrialPruned
+        if self.study.settings.repeat_from is not None and self.earlier.of(trial):
+            return False
+        audited = is_audited(self.study.settings, root_number(trial))
+        trial.set_user_attr(AUDITED if audited else PRUNED_AT, max(values))
+        return not audited
 
 
 def training_score(result: TrainResult, *, checkpoints: int) -> float:
@@ -167,8 +187,13 @@ def trial_seeds(trial: BaseTrial, study: Study) -> list[int]:
     """
     if study.has_points:
         return [point_seed(study, int(trial.user_attrs[SEED_INDEX]))]
-    number = int(trial.user_attrs.get(RETRY_OF, trial.number))
-    return training_seeds(study.settings.seed, number, study.settings.seeds_per_trial)
+    settings = study.settings
+    return training_seeds(settings.seed, root_number(trial), settings.seeds_per_trial)
+
+
+def root_number(trial: BaseTrial) -> int:
+    """The number of the first attempt of a trial, which decides what is random about it."""
+    return int(trial.user_attrs.get(RETRY_OF, trial.number))
 
 
 def point_seed(study: Study, index: int) -> int:

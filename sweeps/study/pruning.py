@@ -11,6 +11,7 @@ from optuna import Study
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.schema import AUDITED
 from sweeps.study.history import NewTrials
 
 
@@ -18,8 +19,9 @@ class MedianRule(BasePruner):
     """Prunes a trial whose best value so far is below the median of finished trials at this step.
 
     The same rule, with the same arguments, as Optuna's `MedianPruner`, which goes through all
-    trials at every report. What finished trials reported does not change: it is kept by step. For
-    studies that maximise; one object serves one study.
+    trials at every report. What finished trials reported does not change: it is kept by step.
+    Trials that only the audit has let finish are left out: they would make the rule a weaker one.
+    For studies that maximise; one object serves one study.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class MedianRule(BasePruner):
             return False
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         for new in self._new.among(finished):
-            for earlier, value in new.intermediate_values.items():
-                self._reported[earlier].append(value)
+            if AUDITED not in new.user_attrs:
+                for earlier, value in new.intermediate_values.items():
+                    self._reported[earlier].append(value)
         if not finished or len(finished) < self._n_startup_trials:
             return False
         values = [value for value in trial.intermediate_values.values() if not math.isnan(value)]

@@ -21,6 +21,7 @@ NOT_WITH_POINTS = {
     "repeat_from": "give training_seeds",
     "pruner": "every training runs to its end",
     "seeds_per_trial": "give training_seeds",
+    "audit": "every training runs to its end",
     "trial_seconds": "every training runs to its end",
     "keep": "every training is of use",
 }
@@ -71,6 +72,9 @@ class Settings:
     """Which trials end early. median: those behind the median at an equal checkpoint. hyperband and
     halving: all but the best part, at checkpoints that lie further and further apart. wilcoxon:
     those behind the best one after some of their training seeds. none."""
+    audit: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.1
+    """Share of the trials that the pruner would end, drawn at random, that are trained to their end
+    instead: they show whether it was right. They count as any other. 0: none."""
     trial_seconds: Annotated[float | None, Field(gt=0, strict=True, examples=[600.0])] = None
     """A trial that takes longer ends as expired: it counts, is not retried, and tells the sampler
     as much as a pruned one. Looked at after each update and during evaluations."""
@@ -146,7 +150,8 @@ def read_settings(document: Mapping[str, Mapping[str, Any]]) -> Settings:
 
 def as_points(settings: Settings) -> Settings:
     """Settings of trials whose parameters are given: nothing is proposed, nothing ends early."""
-    return replace(settings, sampler="random", pruner="none", trial_seconds=None, keep=None)
+    whole = replace(settings, sampler="random", pruner="none", audit=0.0)
+    return replace(whole, trial_seconds=None, keep=None)
 
 
 KEY_TABLES: Final[Mapping[str, type]] = {"stop": Stop}

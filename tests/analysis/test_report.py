@@ -36,10 +36,11 @@ from analysis.report.figures import flights_part, pilots
 from analysis.report.records import Records, read_records
 from analysis.report.report import SECTIONS, compose, outcome, write_report
 from analysis.report.result import brief, next_step, question, result_part, searched
-from analysis.report.tables import budget_part, covered
+from analysis.report.tables import budget_part
 from analysis.stats import mean_estimate
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, train
+from sweeps.endings import covered
 from sweeps.hints import CHECKOUT, hint
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.best_policy import publish_best_policy

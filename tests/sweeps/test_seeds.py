@@ -23,9 +23,10 @@ from lander.checkpoint import load
 from lander.config import TrainConfig
 from lander.dotted import from_toml
 from lander.errors import ConfigError
+from lander.evaluation import Evaluation
 from lander.film import save_landing
 from lander.metrics import FINALS
-from lander.policy import DeterministicActor
+from lander.policy import ActorCritic, DeterministicActor
 from lander.resolve import Resolved
 from lander.trainer import Progress, TrainResult, UpdateHook, ignore, train
 from sweeps.lifecycle.start import start_sweep
@@ -391,6 +392,7 @@ class Script:
                     metrics={},
                     evaluation=replace(self._result.checkpoints[0], returns=(float(checkpoint),)),
                     state=dict,
+                    policy=self._result.policy,
                 )
             )
         return replace(
@@ -407,6 +409,8 @@ class FakeRecorder:
         """Training and environment steps of every update."""
         self.results: list[TrainResult] = []
         self.scores: list[float] = []
+        self.left: list[int] = []
+        """The training that a pruned trial left its weights of."""
 
     def config(self, configs: Sequence[Resolved]) -> None:
         assert not self.configs
@@ -420,6 +424,13 @@ class FakeRecorder:
         assert seed == len(self.results)
         assert result.config == self.configs[seed].config
         self.results.append(result)
+
+    def pruned(self, policy: ActorCritic, evaluation: Evaluation, *, seed: int) -> None:
+        assert seed in (len(self.results), len(self.results) - 1)
+        assert not self.left
+        assert evaluation.returns
+        assert isinstance(policy, ActorCritic)
+        self.left.append(seed)
 
     def summary(self, results: Sequence[TrainResult], *, score: float) -> None:
         assert list(map(id, results)) == list(map(id, self.results))

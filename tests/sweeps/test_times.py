@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.report.tables import at_once, covered
-from sweeps.endings import ended, seconds, started
+from analysis.report.tables import at_once
+from sweeps.endings import covered, ended, seconds, started
 from sweeps.run.failures import repeated_failure
 from sweeps.schema import ENDED, REASON, STARTED
 from sweeps.scores import ranked

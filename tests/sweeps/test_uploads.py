@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 import sweeps.record.outbox
+from lander.config import TrainConfig
+from lander.policy import make_policy
+from lander.resolve import resolve
 from lander.trainer import Progress
 from sweeps.record.entries import Batch, File, Point, RunBegun
 from sweeps.record.outbox import POINTS_LIMIT, Outbox
@@ -125,8 +129,9 @@ def test_a_running_trial_is_delivered_when_that_is_due(
     monkeypatch.setattr(sweeps.record.outbox, "INTERVAL", interval)
     assert outbox.deliver()
     recorder = MlflowRecorder(outbox)
+    policy = make_policy(resolve(TrainConfig()).config, generator=torch.Generator())
     for step in range(4):
-        recorder.progress(Progress(step, 0, {"loss/policy": 1.0}, None, dict), seed=0)
+        recorder.progress(Progress(step, 0, {"loss/policy": 1.0}, None, dict, policy), seed=0)
     assert mlflow.calls == ["create_run", *["log_batch of 1"] * deliveries]
     recorder.close(TrialState.COMPLETE, "", cost=recorder.cost)
     curve = {point for point in mlflow.run.points if point[0] == "loss/policy"}
