@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 from docgen.markdown import marked_up, table
 from lander.dotted import fields_of
 from lander.explain import alternatives, shown
+from sweeps.study.limits import KEY_TABLES
 from sweeps.study.samplers import ARGUMENT_TABLES, ARGUMENTS
-from sweeps.study.settings import KEY_TABLES, LARGEST, NOT_WITH_POINTS, Settings
+from sweeps.study.settings import LARGEST, NOT_WITH_POINTS, Settings
 from sweeps.study.template import COMMENTS
 
 RETIRED = {"cmaes"}
@@ -28,8 +30,9 @@ def page() -> Iterator[str]:
     for header, comment in COMMENTS.items():
         text = marked_up(comment.replace("{lander}", "`lander`").replace("` --help", " --help`"))
         yield f"\n## {header.removesuffix(']')}]\n\n{text}"
-        kind = KEY_TABLES.get(header.strip("[]"))
-        for key in [] if kind is None else fields_of(kind):
+    for header, kind in KEY_TABLES.items():
+        yield f"\n## [{header}]\n\n{inspect.getdoc(kind)}"
+        for key in fields_of(kind):
             yield from explained(kind, key)
     for header in ARGUMENT_TABLES:
         yield from argument_table(header)

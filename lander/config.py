@@ -269,6 +269,10 @@ class TrainConfig:
     sampled_episodes: Annotated[Count, Field(le=100_000)] = 4
     """How many of the final episodes are played once more with sampled actions, as in training: a
     diagnosis, by which nothing is chosen. The first of them, or all."""
+    final_policy: Literal["last", "best"] = "last"
+    """The policy that is kept, and that the final episodes measure. last: that of the end of the
+    budget. best: that of the best checkpoint; the final episodes have other reset seeds than those
+    that chose it."""
     final_seeds: Literal["tuning", "choice", "test", "report"] = "tuning"
     """The reset seeds of the final episodes. tuning: those that score the trials of a sweep.
     choice: those by which the best of its leaders is chosen. test: those on which that one is

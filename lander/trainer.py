@@ -65,7 +65,8 @@ class TrainResult:
     env_steps: int
     """Steps trained on."""
     policy: ActorCritic
-    """The policy at the end of the budget, which `final` evaluates."""
+    """The one that `final` evaluates: that of the end of the budget, unless `final_policy` says
+    otherwise."""
     best_policy: ActorCritic
     """The policy at the first of the best checkpoints."""
     checkpoints: tuple[Evaluation, ...]
@@ -224,7 +225,8 @@ class Training:
 
     def result(self) -> TrainResult:
         """The trained policy, evaluated on seeds that training has not used."""
-        config, policy = self._config, self._policy
+        config = self._config
+        policy = self._best_policy if config.final_policy == "best" else self._policy
         play = partial(evaluate, policy, config.env, check=self._check)
         sampling = torch.Generator().manual_seed(FINAL_SEED)
         result = TrainResult(

@@ -55,7 +55,7 @@ from sweeps.schema import (
     WINNER,
     Ending,
 )
-from sweeps.scores import Ranked, base_among, expected, last_return, promise
+from sweeps.scores import Ranked, base_among, expected, last_return, promise, violated
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.presence import require_recorded
@@ -207,6 +207,8 @@ def best_rows(sweep: Sweep, trials: Trials, ranks: Sequence[Ranked]) -> Iterator
     study, best, base = sweep.study, ranks[0], base_among(trials.all, ranks)
     point = f', point "{best.trial.user_attrs[POINT]}"' if study.has_points else ""
     yield "best", f"{promise(best.trial.number, best.likely)}{point}"
+    if violated(best.trial):
+        yield "", f"no trial keeps all constraints; it violates {', '.join(violated(best.trial))}"
     if base is not None and base.trial.number == best.trial.number:
         yield "", "which trains the first point" if study.points else "which trains the defaults"
     elif base is not None:

@@ -30,7 +30,7 @@ from sweeps.lifecycle.losses import recover
 from sweeps.lifecycle.points import Params, fill_points, given, seed_and_point
 from sweeps.record.delivery import deliver_all
 from sweeps.schema import CONFIRM_SUFFIX, LOOKS, RACE, RETURNS, Ending
-from sweeps.scores import final_means, ranked, seed_scores
+from sweeps.scores import final_means, ranked, seed_scores, violated
 from sweeps.store.presence import require_recorded
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
@@ -119,7 +119,7 @@ def candidates(sweep: Sweep, *, top: int) -> dict[int, Params]:
     if not best:
         raise ConfigError(f"study {study.name} has no finished trial yet to confirm")
     base = defaults(study.space, study.configs[0])
-    others = [trial for trial in best if trial.params != base]
+    others = [trial for trial in best if trial.params != base and not violated(trial)]
     chosen: dict[int, Params] = {DEFAULTS: base}
     chosen |= {trial.number: trial.params for trial in others[:top]}
     tuned = tuned_defaults(study)

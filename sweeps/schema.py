@@ -168,8 +168,10 @@ alone, and its run is that one's."""
 RETURNS: Final = "sweeps.returns"
 """Return of each final episode: a list per training seed."""
 SEED_SCORES: Final = "sweeps.seed_scores"
-"""The score under each training seed; the key `score_checkpoints` of a study file says what it
-is."""
+"""The score under each training seed; the key `training_score` of a study file says what it is."""
+OWN_SCORE: Final = "sweeps.own_score"
+"""That the score stands for nothing but itself, as an area or a time: no final return is expected
+from it."""
 SHOWN_SCORE: Final = "sweeps.score"
 """The metric `score` on its run."""
 SHOWN_EXPECTED: Final = "sweeps.expected"
@@ -275,9 +277,9 @@ VIEW_STATE: Final = "mlflow.sharedViewState."
 # --- metrics of a trial's run: beside those of its training ---
 
 SCORE: Final = "score"
-"""What a sweep maximises: `final/return_mean`, with `score_checkpoints` above 1 the mean of so many
-last checkpoints, over all trainings of these parameters; with `score = "iqm"` their interquartile
-mean. Healthy: above 200 is solved."""
+"""What a sweep maximises, by the keys `score` and `training_score` of its study: unless they say
+otherwise the mean of `final/return_mean` over all trainings of these parameters. Healthy: above 200
+is solved."""
 EXPECTED_RETURN: Final = "expected_return"
 """What these parameters are likely to return under a fresh training seed, on average, by all trials
 of the sweep. Healthy: close to `score`, then little of it is luck."""

@@ -14,7 +14,7 @@ from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from sweeps.endings import NEVER, ended, root
 from sweeps.estimates import Expected, Observed, expected_returns
-from sweeps.schema import POINT, RETURNS, SEED_SCORES
+from sweeps.schema import OWN_SCORE, POINT, RETURNS, SEED_SCORES
 
 CONFIDENCE: Final = 0.95
 """Level of every interval that is shown."""
@@ -41,13 +41,16 @@ def median_index(scores: Sequence[float]) -> int:
     return order[(len(scores) - 1) // 2]
 
 
-SCORES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {"mean": mean, "iqm": iqm}
+SCORES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    "mean": mean,
+    "iqm": iqm,
+    "worst_seed": min,
+}
 """How the scores of training seeds become one, by the value of `score` in a study file."""
 
 
 def seed_scores(trial: FrozenTrial) -> list[float]:
-    """The score under each training seed that has finished: the mean return at the last checkpoints
-    of the training, as many as the study says.
+    """The score under each training seed that has finished, by the `training_score` of the study.
 
     Of a trial that an earlier version recorded: the mean final return.
     """
@@ -69,6 +72,11 @@ def last_return(trial: FrozenTrial) -> float | None:
     return trial.values[0] if trial.values else None
 
 
+def violated(trial: FrozenTrial) -> list[str]:
+    """The constraints of its study that a finished trial does not keep."""
+    return [name for name, excess in trial.constraints.items() if excess > 0]
+
+
 class Ranked(NamedTuple):
     """A finished trial, and what to expect of its parameters."""
 
@@ -77,7 +85,8 @@ class Ranked(NamedTuple):
 
 
 def expected(trials: Iterable[FrozenTrial]) -> list[Ranked]:
-    """Finished trials and what to expect of their parameters, the best first.
+    """Finished trials and what to expect of their parameters, the best first, and behind all others
+    those that violate a constraint.
 
     Of trials with the same parameters only the last to finish: its score includes all of them.
     Equal ones in the order of their scores, then of their numbers.
@@ -89,16 +98,25 @@ def expected(trials: Iterable[FrozenTrial]) -> list[Ranked]:
         same.setdefault(parameters(trial), []).append(trial)
     likely = expected_returns(list(map(observed, same.values())))
     pairs = [Ranked(group[-1], one) for group, one in zip(same.values(), likely, strict=True)]
-    pairs.sort(key=lambda one: (-one.likely.value, -one.trial.values[0], one.trial.number))
+    pairs.sort(
+        key=lambda one: (
+            bool(violated(one.trial)),
+            -one.likely.value,
+            -one.trial.values[0],
+            one.trial.number,
+        )
+    )
     return pairs
 
 
 def observed(same: Sequence[FrozenTrial]) -> Observed:
     """What finished trials of the same parameters say about them, in the order of their ends."""
-    reported = same[-1].intermediate_values
+    reported, scores = same[-1].intermediate_values, [s for t in same for s in seed_scores(t)]
+    if OWN_SCORE in same[-1].user_attrs:
+        return Observed.of(same[-1].values[0], scores=scores, finals=[], checkpoints=[])
     return Observed.of(
         same[-1].values[0],
-        scores=[score for trial in same for score in seed_scores(trial)],
+        scores=scores,
         finals=[final for trial in same for final in final_means(trial)],
         checkpoints=[reported[step] for step in sorted(reported)],
     )

@@ -34,7 +34,7 @@ from sweeps.schema import (
     TRIAL_NUMBER,
     Role,
 )
-from sweeps.scores import expected
+from sweeps.scores import expected, violated
 from sweeps.store.mlflow_client import PAGE_SIZE, search_all_runs
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials, find_started, read_trials
@@ -199,7 +199,8 @@ def point_to_repeat(
     number, new = trial.number - fork["numbers"], total - fork["copied"]
     if settings.repeat_from is None or number < settings.repeat_from * new:
         return None
-    ranks = expected(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    finished = expected(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    ranks = [one for one in finished if not violated(one.trial)]
     if len(ranks) < FEWEST:
         return None
     rng = np.random.default_rng((settings.seed, trial.number))

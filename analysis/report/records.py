@@ -129,7 +129,7 @@ class Records:
     def estimate(self, trial: FrozenTrial) -> Estimate:
         """A finished trial's score, with an interval over its trainings if it has several."""
         scores = self.scores(trial)
-        if len(scores) < 2:
+        if len(scores) < 2 or self.sweep.study.settings.score == "worst_seed":
             return Estimate(trial.values[0], float("nan"), float("nan"))
         iqm = self.sweep.study.settings.score == "iqm"
         return bootstrap_estimate(scores) if iqm else mean_estimate(scores)

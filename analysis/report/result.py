@@ -19,7 +19,7 @@ from sweeps.publish.markdown import box, code, line
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, TRIAL_NUMBER, Ending
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space
-from sweeps.study.study import TUNED
+from sweeps.study.study import TUNED, Study
 
 CHOICES = "choices"
 
@@ -45,13 +45,30 @@ def question(records: Records) -> str:
     ]
     listed = " and ".join([", ".join(fields[:-1]), fields[-1]] if len(fields) > 1 else fields)
     seeds = study.settings.seeds_per_trial
-    how = {"mean": "averaged", "iqm": "their interquartile mean"}[study.settings.score]
+    how = {
+        "mean": "averaged",
+        "iqm": "their interquartile mean",
+        "worst_seed": "the lowest",
+    }[study.settings.score]
     return (
-        f"Which {listed} give PPO on `{study.base.env.id}` the highest score: the mean "
-        f"return of {study.base.final_episodes} deterministic episodes after "
-        f"{study.base.total_steps:,} environment steps"
+        f"Which {listed} give PPO on `{study.base.env.id}` the highest score: {measured(study)}"
         + (f", {how} over {seeds} training seeds" if seeds > 1 else "")
         + f", as far as {records.trials.total} trials can tell?"
+    )
+
+
+def measured(study: Study) -> str:
+    """What the score of a training is, in words."""
+    within = f"{study.base.total_steps:,} environment steps"
+    match study.settings.training_score:
+        case "area":
+            return f"the mean return over the checkpoints of {within}"
+        case "time_to_target":
+            return f"minus the environment steps until a checkpoint returns {study.target:g}"
+    policy = "" if study.base.final_policy == "last" else " of the best checkpoint's policy"
+    return (
+        f"the mean return of {study.base.final_episodes} deterministic episodes{policy} after "
+        f"{within}"
     )
 
 
@@ -135,7 +152,9 @@ def best_sentences(records: Records, best: FrozenTrial) -> Iterator[str]:
     yield state(records)
     trainings, episodes = len(records.scores(best)), records.episodes(best)
     if trainings > 1:
-        how = {"mean": "Mean", "iqm": "Interquartile mean"}[records.sweep.study.settings.score]
+        how = {"mean": "Mean", "iqm": "Interquartile mean", "worst_seed": "The lowest"}[
+            records.sweep.study.settings.score
+        ]
         yield f"{how} over its {trainings} trainings, in brackets the 95 % interval."
     elif episodes is not None:
         yield (

@@ -11,7 +11,7 @@ from sweeps.endings import NEVER, SETTLED, covered, ended, ending, started
 from sweeps.schema import STOPPED
 from sweeps.scores import best_expected
 from sweeps.store.trials import Trials
-from sweeps.study.settings import Stop
+from sweeps.study.limits import Stop
 from sweeps.sweep import Sweep
 
 

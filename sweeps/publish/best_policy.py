@@ -35,7 +35,7 @@ from sweeps.schema import (
     RUN_ID,
     TRAINING,
 )
-from sweeps.scores import CONFIDENCE, final_means, mean
+from sweeps.scores import CONFIDENCE, final_means, mean, violated
 from sweeps.store.best_policy import BestPolicy
 from sweeps.store.trials import Trials
 from sweeps.study.study import Study
@@ -139,7 +139,7 @@ def compared(
         if trial.state == TrialState.COMPLETE and RUN_ID in trial.user_attrs
         for training in range(len(final_means(trial)))
     ]
-    leaders = sorted(finished, key=lambda one: -one.score)[:LEADERS]
+    leaders = sorted(finished, key=lambda one: (bool(violated(one.trial)), -one.score))[:LEADERS]
     earlier = [one for one in finished if one.has_flown(CHOICE, episodes=episodes)]
     candidates = {one.key: one for one in (*leaders, *earlier, *([before] if before else []))}
     new = [one for one in candidates.values() if not one.has_flown(CHOICE, episodes=episodes)]
@@ -160,7 +160,7 @@ def measured(
 
     If it does worse there than the one that was the best until now, a line says so.
     """
-    best = min(flown, key=lambda one: (-mean(one.recorded(CHOICE)), one.trial.number, one.training))
+    best = min(flown, key=preference)
     choice, episodes = mean(best.recorded(CHOICE)), episodes_of(sweep.study)
     test = best.fly(TEST, episodes=episodes)
     low, high = interval(test)
@@ -190,6 +190,13 @@ def measured(
         test_high=high,
         success_rate=None if solved is None else mean([value >= solved for value in test]),
     )
+
+
+def preference(flown: Candidate) -> tuple[bool, float, int, int]:
+    """Sorts policies that have flown the choice episodes, the best first, and last of all those of
+    trials that violate a constraint."""
+    bad = bool(violated(flown.trial))
+    return bad, -mean(flown.recorded(CHOICE)), flown.trial.number, flown.training
 
 
 def interval(returns: Sequence[float]) -> tuple[float | None, float | None]:

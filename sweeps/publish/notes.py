@@ -34,7 +34,7 @@ from sweeps.schema import (
     Chart,
     Ending,
 )
-from sweeps.scores import Ranked, base_among, expected, last_return, parameters, promise
+from sweeps.scores import Ranked, base_among, expected, last_return, parameters, promise, violated
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.trials import Trials
 from sweeps.study.audit import audit_of
@@ -192,9 +192,15 @@ def filmed_early(trial: FrozenTrial) -> bool:
 def finished(study: Study, board: Leaderboard | None, trial: FrozenTrial) -> str:
     """What a finished trial promises, and where it stands; without a `board` its score."""
     if board is None:
-        return f"**{name_of(study, trial)}: score {trial.values[0]:.1f}.**"
-    text = promise(trial.number, board.row(trial).likely)
+        return f"**{name_of(study, trial)}: score {trial.values[0]:.1f}{violations(trial)}.**"
+    text = promise(trial.number, board.row(trial).likely) + violations(trial)
     return f"**{text[0].upper()}{text[1:]}; rank {board.rank(trial)} of {len(board.rows)}.**"
+
+
+def violations(trial: FrozenTrial) -> str:
+    """The constraints that a finished trial does not keep, to end a sentence about it."""
+    names = ", ".join(violated(trial))
+    return f"; violates {names}" if names else ""
 
 
 def name_of(study: Study, trial: FrozenTrial) -> str:

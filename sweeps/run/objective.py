@@ -1,4 +1,4 @@
-"""What Optuna maximises: the final evaluations of a trial's trainings."""
+"""What Optuna maximises: the score of a trial, over its trainings."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from lander.resolve import resolve
 from lander.trainer import Progress, TrainResult, train
 from sweeps.endings import Expired
 from sweeps.record.recorder import Recorder
+from sweeps.run.training_score import training_score
 from sweeps.schema import (
     AUDITED,
+    OWN_SCORE,
     PRUNED_AT,
     RETRY_OF,
     RETURNS,
@@ -61,8 +63,8 @@ class EarlierScores:
 
 @dataclass(frozen=True)
 class Objective:
-    """Trains the trial's configuration under each of its seeds: mean deterministic return at the
-    last checkpoints, over all trials of these parameters."""
+    """Trains the trial's configuration under each of its seeds; its score is over all trials of
+    these parameters."""
 
     study: Study
     open_record: Callable[[optuna.Trial], AbstractContextManager[Recorder]]
@@ -72,30 +74,42 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         results, check = list[TrainResult](), self._limited()
+        scores, started = list[float](), time.monotonic()
         with self.open_record(trial) as record:
             configs = [resolve(config) for config in trial_configs(trial, self.study)]
             record.config(configs)
             for seed, config in enumerate(configs):
                 earlier = [result.final.return_mean for result in results]
-                on_update = self._hook(trial, record, earlier, check=check)
+                steps = list[int]()
+                on_update = self._hook(trial, record, earlier, steps, check=check)
                 results.append(train(config, on_update=on_update, check=check))
+                scores.append(training_score(results[-1], steps, self.study))
                 returns = [list(result.final.returns) for result in results]
                 trial.set_user_attr(RETURNS, returns)
-                trial.set_user_attr(SEED_SCORES, list(map(self._score, results)))
+                trial.set_user_attr(SEED_SCORES, scores)
                 record.result(results[-1], seed=seed)
                 if self._between_seeds:
                     first = 1 + seed * self.study.base.final_episodes
                     if self._is_behind(trial, dict(enumerate(returns[-1], first))):
                         record.pruned(results[-1].policy, results[-1].final, seed=seed)
                         raise optuna.TrialPruned
-            scores = [*self.earlier.of(trial), *map(self._score, results)]
-            score = SCORES[self.study.settings.score](scores)
+            self._constrain(trial, returns, seconds=time.monotonic() - started)
+            score = SCORES[self.study.settings.score]([*self.earlier.of(trial), *scores])
             trial.set_user_attr(SHOWN_SCORE, score)
+            if self.study.settings.training_score != "last":
+                trial.set_user_attr(OWN_SCORE, True)
             record.summary(results, score=score)
         return score
 
-    def _score(self, result: TrainResult) -> float:
-        return training_score(result, checkpoints=self.study.settings.score_checkpoints)
+    def _constrain(
+        self, trial: optuna.Trial, returns: Sequence[Sequence[float]], *, seconds: float
+    ) -> None:
+        """Report the constraints of the study to Optuna, whose samplers then avoid what breaks
+        them."""
+        limits, solved = self.study.constraints, self.study.solved
+        excess = limits.excess(returns, solved=solved, seconds=seconds)
+        for name, value in excess.items():
+            trial.set_constraint(name, value)
 
     @property
     def _between_seeds(self) -> bool:
@@ -121,16 +135,21 @@ class Objective:
         trial: optuna.Trial,
         record: Recorder,
         earlier: Sequence[float],
+        steps: list[int],
         *,
         check: Callable[[], None],
     ) -> Callable[[Progress], None]:
-        """The hook of the next training, after `earlier` ones with these scores."""
+        """The hook of the next training, after `earlier` ones with these final returns; it adds the
+        `steps` at each checkpoint."""
         seed = len(earlier)
 
         def on_update(progress: Progress) -> None:
             check()
             record.progress(progress, seed=seed)
-            if progress.evaluation is None or self._between_seeds:
+            if progress.evaluation is None:
+                return
+            steps.append(progress.env_steps)
+            if self._between_seeds:
                 return
             # the checkpoint's index, not env steps: pruners compare equal steps only
             step = seed * self.study.base.checkpoints + progress.checkpoint
@@ -156,15 +175,6 @@ class Objective:
         audited = is_audited(self.study.settings, root_number(trial))
         trial.set_user_attr(AUDITED if audited else PRUNED_AT, max(values))
         return not audited
-
-
-def training_score(result: TrainResult, *, checkpoints: int) -> float:
-    """The mean return over the last checkpoints of a training.
-
-    The final evaluation stands for the last of them: it flies the same policy on more episodes.
-    """
-    before = [evaluation.return_mean for evaluation in result.checkpoints[-checkpoints:-1]]
-    return mean([*before, result.final.return_mean])
 
 
 def trial_configs(trial: BaseTrial, study: Study) -> list[TrainConfig]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from lander.dotted import fields_of, first_line
 from lander.errors import ConfigError, unknown
+from sweeps.study.limits import KEY_TABLES, RULES
 from sweeps.study.samplers import ARGUMENT_TABLES, Pruner, Sampler
 
 NOT_WITH_POINTS = {
@@ -46,9 +47,6 @@ def checked_seeds(value: object) -> int | tuple[int, ...]:
     if not numbers or not whole or len(set(numbers)) < len(numbers):
         raise ValueError("must be a list of different whole numbers, or how many seeds: 1 to 1000")
     return tuple(numbers) if listed else int(numbers[0])
-
-
-RULES: Final = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 @checked(frozen=True, slots=True, config=RULES)
@@ -88,11 +86,18 @@ class Settings:
     """Seeds the sampler and, with the trial's number, each training."""
     seeds_per_trial: Annotated[int, Field(ge=1, le=100, strict=True)] = 1
     """Trainings of each trial, one after another, each under its own seed."""
-    score: Literal["mean", "iqm"] = "mean"
-    """How a trial's training seeds are averaged. mean, or iqm: the mean of the middle half."""
+    score: Literal["mean", "iqm", "worst_seed"] = "mean"
+    """How the scores of a trial's trainings become one. mean. iqm: the mean of the middle half.
+    worst_seed: the lowest."""
+    training_score: Literal["last", "area", "time_to_target"] = "last"
+    """What the score of a training is. last: its final return. area: the mean of its checkpoints,
+    each weighed by the steps up to it. time_to_target: minus the steps until a checkpoint reaches
+    score_target, minus twice the budget if none does."""
     score_checkpoints: Annotated[int, Field(ge=1, strict=True)] = 1
-    """How many of a training's last checkpoints its score is the mean of. The final evaluation
-    stands for the last of them; with 1 it alone is the score."""
+    """With training_score last: of how many last checkpoints the score is the mean. The final
+    evaluation stands for the last of them; with 1 it alone is the score."""
+    score_target: Annotated[float | None, Field(strict=True, examples=[200.0])] = None
+    """What time_to_target waits for. Not set: the return at which the environment is solved."""
     points: Annotated[int | None, Field(ge=1, strict=True, examples=[50])] = None
     """Instead of a search: draw so many points from the space, the defaults first, and train each
     under every training seed."""
@@ -104,19 +109,6 @@ class Settings:
         """How many training seeds each point has."""
         seeds = self.training_seeds
         return seeds if isinstance(seeds, int) else len(seeds)
-
-
-@checked(frozen=True, slots=True, config=RULES)
-class Stop:
-    """The [stop] table: when a sweep ends before all of its trials. Those that run are finished."""
-
-    target: Annotated[float | None, Field(strict=True, examples=[240.0])] = None
-    """Stop once the best expected return is this high."""
-    plateau: Annotated[int | None, Field(ge=1, strict=True, examples=[20])] = None
-    """Stop once so many trials in a row have raised the best expected return by no more than its
-    standard error."""
-    hours: Annotated[float | None, Field(gt=0, strict=True, examples=[8.0])] = None
-    """Stop once trials have run for so many hours, all commands together."""
 
 
 def has_points(document: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -154,8 +146,6 @@ def as_points(settings: Settings) -> Settings:
     return replace(whole, trial_seconds=None, keep=None)
 
 
-KEY_TABLES: Final[Mapping[str, type]] = {"stop": Stop}
-"""Tables that a search may have besides [study], as the classes whose fields are their keys."""
 Table = TypeVar("Table")
 
 

@@ -6,9 +6,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lander.config import TrainConfig
 from lander.dotted import as_read_before, configure, flatten, read_text, read_toml
@@ -17,6 +17,7 @@ from lander.resolve import resolve
 from lander.trust import TYPED, UNKNOWN, Origin
 from sweeps.schema import CONFIRM_SUFFIX
 from sweeps.study.fitting import require_fitting
+from sweeps.study.limits import KEY_TABLES, Constraints, Stop
 from sweeps.study.points import (
     changes,
     read_points,
@@ -25,11 +26,9 @@ from sweeps.study.points import (
 )
 from sweeps.study.samplers import ARGUMENT_TABLES, NO_CMAES, Arguments, read_arguments
 from sweeps.study.settings import (
-    KEY_TABLES,
     LARGEST,
     NAME,
     Settings,
-    Stop,
     as_points,
     has_points,
     naming,
@@ -45,6 +44,7 @@ OPTIONAL = (*ARGUMENT_TABLES, *KEY_TABLES)
 """Tables that it may have."""
 SUBJECTS = ("space", "points")
 """Tables of which a study file has exactly one."""
+UNSOLVED: Final = "has no return at which it is solved"
 TEST_EPISODES = 100
 """Final episodes of each training of a confirmation."""
 FIRST_CHOICE = 1_000
@@ -52,6 +52,13 @@ FIRST_CHOICE = 1_000
 are of earlier versions, which chose and measured by the same seeds."""
 FIRST_REPORT = 2_000
 """Index of the first training seed of a confirmation by which nothing is chosen."""
+
+FINAL_RETURN_ONLY: Final[Mapping[str, Any]] = {
+    "training_score": "last",
+    "score_checkpoints": 1,
+    "score_target": None,
+}
+"""Keys of [study] by which the score of a training is its final return."""
 
 DEFAULTS = 0
 """The candidate of a confirmation that trains the base: number of the sweep's trial that does."""
@@ -80,6 +87,8 @@ class Study:
     """Arguments of Optuna's class, from the [pruner] table."""
     stop: Stop = field(default_factory=Stop)
     """From the [stop] table."""
+    constraints: Constraints = field(default_factory=Constraints)
+    """From the [constraints] table."""
     points: Mapping[str, TrainConfig] = field(default_factory=dict)
     """From the [points] tables, resolved; the space is then made of their fields."""
     confirms: bool = False
@@ -100,6 +109,19 @@ class Study:
         return list(self.points.values()) or [self.base]
 
     @property
+    def solved(self) -> float | None:
+        """The return at which its environment is solved, if that is known."""
+        from lander.env import solved_return  # imports gymnasium, which `status` does without
+
+        return solved_return(self.base.env)
+
+    @property
+    def target(self) -> float | None:
+        """The return that `time_to_target` waits for, if any is known."""
+        given = self.settings.score_target
+        return self.solved if given is None else given
+
+    @property
     def reports(self) -> int:
         """Values that a trial reports to Optuna until it is finished, at steps from 1 up.
 
@@ -113,16 +135,18 @@ class Study:
     def confirming(self) -> Study:
         """The study of its confirmation: trials that are never pruned, scored on other episodes."""
         settings = replace(
-            as_points(self.settings), seeds_per_trial=1, training_seeds=1, score_checkpoints=1
+            as_points(self.settings), seeds_per_trial=1, training_seeds=1, **FINAL_RETURN_ONLY
         )
         base = replace(self.base, final_seeds="choice", final_episodes=TEST_EPISODES)
-        given = replace(self, settings=settings, base=base, sampler={}, pruner={}, stop=Stop())
-        return replace(given, confirms=True)
+        free = replace(self, sampler={}, pruner={}, stop=Stop(), constraints=Constraints())
+        return replace(free, settings=settings, base=base, confirms=True)
 
     @property
     def definition(self) -> dict[str, Any]:
         """What must stay equal for trials to be comparable; points and seeds may be added."""
         fixed = {name: value for name, value in flatten(self.base).items() if name != "seed"}
+        if self.base.final_policy == "last":  # as in sweeps that are older than the field
+            del fixed["final_policy"]
         listed = self.settings.training_seeds
         seeds = [] if isinstance(listed, int) else listed
         named_seeds = {f"training seed {number}": seed for number, seed in enumerate(seeds, 1)}
@@ -137,7 +161,7 @@ class Study:
                 "seed": self.settings.seed,
                 "training seeds": named_seeds,
                 "score": self.settings.score,
-                **self._last_checkpoints,
+                **self._training_score,
             }
         return {
             **({} if self.settings.points is None else {"training seeds": named_seeds}),
@@ -146,16 +170,26 @@ class Study:
             "seed": self.settings.seed,
             "seeds_per_trial": self.settings.seeds_per_trial,
             "score": self.settings.score,
-            **self._last_checkpoints,
+            **self._training_score,
+            **self._constraints,
             # wilcoxon reports final episodes, the others report checkpoints
             "pruner": "wilcoxon" if self.settings.pruner == "wilcoxon" else "not wilcoxon",
         }
 
     @property
-    def _last_checkpoints(self) -> dict[str, int]:
-        # nothing for 1, as in sweeps that are older than the key: their fingerprint stays
-        count = self.settings.score_checkpoints
-        return {} if count == 1 else {"score_checkpoints": count}
+    def _training_score(self) -> dict[str, object]:
+        # no defaults, as in sweeps that are older than the keys: their fingerprint stays
+        return {
+            name: value
+            for name, usual in FINAL_RETURN_ONLY.items()
+            if (value := getattr(self.settings, name)) != usual
+        }
+
+    @property
+    def _constraints(self) -> dict[str, dict[str, float]]:
+        limits = asdict(self.constraints)
+        given = {name: value for name, value in limits.items() if value is not None}
+        return {"constraints": given} if given else {}
 
     @property
     def fingerprint(self) -> str:
@@ -294,8 +328,11 @@ def read_tables_as_study(
         pruner = read_arguments(settings.pruner, document["pruner"], reports=study.reports)
     with naming("[stop]"):
         stop = read_keys(Stop, document["stop"])
+    with naming("[constraints]"):
+        constraints = read_keys(Constraints, document["constraints"])
+    study = replace(study, stop=stop, constraints=constraints)
     require_agreement(study)
-    return replace(study, sampler=sampler, pruner=pruner, stop=stop)
+    return replace(study, sampler=sampler, pruner=pruner)
 
 
 def read_base(table: Mapping[str, Any], *, has_points: bool, origin: Origin) -> TrainConfig:
@@ -324,6 +361,10 @@ def require_agreement(study: Study) -> None:
             f"[study] score_checkpoints: a training has {study.base.checkpoints} checkpoints, got "
             f"{settings.score_checkpoints}"
         )
+    with naming("[study]"):
+        require_score(study)
+    if study.constraints.success_rate is not None and study.solved is None:
+        raise ConfigError(f"[constraints] success_rate: {study.base.env.id} {UNSOLVED}")
     if settings.pruner == "wilcoxon" and settings.seeds_per_trial < 2:
         raise ConfigError(
             "[study] pruner wilcoxon looks at a trial between its training seeds: "
@@ -339,6 +380,19 @@ def require_agreement(study: Study) -> None:
                 raise ConfigError(
                     f"[space] {name}: sampler grid needs choices, or a step for whole numbers"
                 )
+
+
+def require_score(study: Study) -> None:
+    """Refuse keys of the score that do not go together."""
+    settings = study.settings
+    if settings.score_checkpoints > 1 and settings.training_score != "last":
+        raise ConfigError('score_checkpoints: only with training_score = "last", leave it out')
+    if settings.score_checkpoints > 1 and study.base.final_policy == "best":
+        raise ConfigError('score_checkpoints: not with final_policy = "best", which is one of them')
+    if settings.training_score != "time_to_target" and settings.score_target is not None:
+        raise ConfigError('score_target: only with training_score = "time_to_target"')
+    if settings.training_score == "time_to_target" and study.target is None:
+        raise ConfigError(f"training_score: {study.base.env.id} {UNSOLVED}: give score_target")
 
 
 def searched_arguments(table: Mapping[str, Any]) -> Iterator[dict[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -14,8 +15,9 @@ from lander.dotted import fields_of, read_text, reason
 from lander.errors import ConfigError
 from lander.terminal import program, say
 from sweeps.hints import hint
+from sweeps.study.limits import KEY_TABLES
 from sweeps.study.samplers import ARGUMENT_TABLES, ARGUMENTS
-from sweeps.study.settings import KEY_TABLES, NAME, Settings
+from sweeps.study.settings import NAME, Settings
 from sweeps.study.study import read_tables, study_file
 
 WIDTH: Final = 92
@@ -26,7 +28,6 @@ COMMENTS: Final = {
     "low and high: any number between them, with log = true each factor alike, with "
     "one_minus_log = true each factor of the distance to 1; whole numbers may have a step. "
     "choices: values without an order.",
-    "[stop]": "When the sweep ends before all of its trials; those that run are finished.",
     "[points": "Configurations to train under every training seed, each over the values of [base].",
 }
 """What stands above the first header that begins so."""
@@ -107,7 +108,7 @@ def further(document: Mapping[str, Mapping[str, Any]], text: str) -> Iterator[st
     for header, kind in KEY_TABLES.items():
         if f"[{header}]" not in text and "space" in document:
             yield ""
-            yield from comment(COMMENTS[f"[{header}]"])
+            yield from comment(str(inspect.getdoc(kind)))
             yield f"# [{header}]"
             yield from list(keys(kind, {}))[:-1]
 

@@ -208,7 +208,7 @@ def test_a_pruned_trial_keeps_the_weights_and_a_film_of_its_last_moment(
     trained = policy_of(sweep, trial)
     flown = evaluate(trained.policy, trained.config.env, seeds=checkpoint_seeds(trained.config))
     assert flown.return_mean == run.data.metrics[EVAL_RETURN] == trial.value
-    assert "![a landing](" in run.data.tags["mlflow.note.content"]
+    assert "![where it was pruned](" in run.data.tags["mlflow.note.content"]
     assert reproduce(store, "mini", "0", say=lambda line: None)
 
 

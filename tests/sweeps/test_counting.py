@@ -55,6 +55,8 @@ COUNTS = {
     Ending.FAILED: 1,
     Ending.INTERRUPTED: 1,
     Ending.LOST: 1,
+    Ending.EXPIRED: 0,
+    Ending.RETRIED: 0,
     Ending.WITHDRAWN: 0,
     Ending.RUNNING: 1,
     Ending.WAITING: 2,
@@ -163,7 +165,7 @@ def test_every_table_counts_the_same_trials(
     client = store.runs()
     summarise(client, mixed, Leaderboard(mixed.read_trials()), [])
     tags = client.get_run(mixed.run_id).data.tags
-    for how in ("finished", "pruned", "failed", "interrupted", "lost"):
+    for how in ("finished", "pruned", "failed", "expired", "lost", "retried"):
         assert tags[f"sweeps.trials_{how}"] == str(COUNTS[Ending(how)])
 
     with_run = [t for t in mixed.read_trials().counted if t.state != TrialState.RUNNING]

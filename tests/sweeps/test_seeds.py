@@ -595,7 +595,7 @@ def test_wilcoxon_with_one_seed_is_refused_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (['score = "median"'], "[study] score: input should be 'mean' or 'iqm'"),
+        (['score = "median"'], "[study] score: input should be 'mean', 'iqm' or 'worst_seed'"),
         (['pruner = "t-test"'], "[study] pruner: input should be 'median', 'hyperband'"),
     ],
 )
