@@ -108,12 +108,14 @@ class Confirmed:
 
 
 def candidates(sweep: Sweep, *, top: int) -> dict[int, Params]:
-    """The base, the tuned defaults and the best `top` trials, without equals: number -> parameters.
+    """The base, the tuned defaults and the best `top` trials that keep all constraints, without
+    equals: number -> parameters.
 
     Of a study with named points the first of them stands for the base.
 
     Raises:
-        ConfigError: no trial has finished, or none with other parameters than the base.
+        ConfigError: no trial has finished, or none that keeps the constraints and has other
+            parameters than the base.
     """
     study, best = sweep.study, ranked(sweep.read_trials().all)
     if not best:
@@ -125,6 +127,8 @@ def candidates(sweep: Sweep, *, top: int) -> dict[int, Params]:
     tuned = tuned_defaults(study)
     if tuned is not None and tuned not in chosen.values():
         chosen[TUNED] = tuned
+    if len(chosen) < 2 and any(trial.params != base for trial in best):
+        raise ConfigError(f"no trial of study {study.name} keeps its [constraints]")
     if len(chosen) < 2:
         raise ConfigError(f"study {study.name} has no finished trial yet besides its base")
     return chosen

@@ -26,6 +26,7 @@ from sweeps.schema import (
     PARENT_RUN,
     POLICY_FILE,
     REASON,
+    REMOVED,
     RUN_ID,
     TRIAL_NUMBER,
     TRIAL_STATE,
@@ -203,15 +204,19 @@ def compare_trial(
             client.set_tag(run.info.run_id, TRIAL_STATE, state)
             client.set_terminated(run.info.run_id, status)
     if trial.state == TrialState.COMPLETE:
-        missing = missing_files(client, run, seeds=sweep.study.settings.seeds_per_trial)
+        missing = missing_files(client, run, trial, seeds=sweep.study.settings.seeds_per_trial)
         if missing:
             text = f"{name} lacks {', '.join(missing)}: its record is incomplete"
             yield Finding(text, repaired=False, trial=trial.number)
 
 
-def missing_files(client: MlflowClient, run: Run, *, seeds: int) -> Sequence[str]:
-    """Which of its config and weights the run of a finished trial lacks."""
-    wanted = [CONFIG_FILE, *(seed_folder(seed, of=seeds) + POLICY_FILE for seed in range(seeds))]
+def missing_files(
+    client: MlflowClient, run: Run, trial: FrozenTrial, *, seeds: int
+) -> Sequence[str]:
+    """Which of its config and weights the run of a finished trial lacks, unless they were removed
+    because its study keeps those of other trials."""
+    weights = [seed_folder(seed, of=seeds) + POLICY_FILE for seed in range(seeds)]
+    wanted = [CONFIG_FILE, *([] if REMOVED in trial.user_attrs else weights)]
     existing = {
         artifact.path
         for folder in {name.rpartition("/")[0] for name in wanted}

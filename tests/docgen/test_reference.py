@@ -22,6 +22,7 @@ from sweeps import schema
 from sweeps.cli import Command
 from sweeps.endings import SETTLED, SUPERSEDING
 from sweeps.schema import SUPERSEDED, TRIALS, Chart, Ending, Reason, Role, TimePart, Verdict
+from sweeps.study.limits import KEY_TABLES
 from sweeps.study.ranges import KEYS
 from sweeps.study.samplers import ARGUMENTS
 from sweeps.study.settings import Settings
@@ -96,7 +97,7 @@ def test_every_word_and_condition_of_a_field_is_in_its_section() -> None:
 
 
 def test_every_key_of_a_study_file_is_explained() -> None:
-    keys = [*fields_of(Settings)]
+    keys = [key for kind in (Settings, *KEY_TABLES.values()) for key in fields_of(kind)]
     assert re.findall(r"^### `(\w+)` ", PAGES["study"], re.M) == keys
     assert set(KEYS) <= set(re.findall(r"\w+", section("study", "## [space]")))
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGES["study"], re.M)

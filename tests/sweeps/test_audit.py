@@ -192,7 +192,7 @@ def test_an_audited_trial_is_trained_to_its_end_as_if_nothing_was_pruned(
     file = tmp_path / "mini.toml"
     file.write_text(text)
     end = command("run", "--study", file, "--store", store.folder).stdout
-    assert "keep it: too few audited trials to say more; 1 of 1 audited trials" in end
+    assert "keep it: too few audited trials to say more; 0 of 1 audited trials" in end
     note = store.runs().get_run(sweep.run_id).data.tags["mlflow.note.content"]
     assert "Pruner: keep it: too few audited trials" in note
     assert "pruner: keep it: " in command("status", "--store", store.folder).stdout
