@@ -204,19 +204,17 @@ def compare_trial(
             client.set_tag(run.info.run_id, TRIAL_STATE, state)
             client.set_terminated(run.info.run_id, status)
     if trial.state == TrialState.COMPLETE:
-        missing = missing_files(client, run, trial, seeds=sweep.study.settings.seeds_per_trial)
+        missing = missing_files(client, run, seeds=sweep.study.settings.seeds_per_trial)
+        if REMOVED in trial.user_attrs:  # its study keeps the weights of other trials
+            missing = [name for name in missing if not name.endswith(POLICY_FILE)]
         if missing:
             text = f"{name} lacks {', '.join(missing)}: its record is incomplete"
             yield Finding(text, repaired=False, trial=trial.number)
 
 
-def missing_files(
-    client: MlflowClient, run: Run, trial: FrozenTrial, *, seeds: int
-) -> Sequence[str]:
-    """Which of its config and weights the run of a finished trial lacks, unless they were removed
-    because its study keeps those of other trials."""
-    weights = [seed_folder(seed, of=seeds) + POLICY_FILE for seed in range(seeds)]
-    wanted = [CONFIG_FILE, *([] if REMOVED in trial.user_attrs else weights)]
+def missing_files(client: MlflowClient, run: Run, *, seeds: int) -> Sequence[str]:
+    """Which of its config and weights the run of a finished trial lacks."""
+    wanted = [CONFIG_FILE, *(seed_folder(seed, of=seeds) + POLICY_FILE for seed in range(seeds))]
     existing = {
         artifact.path
         for folder in {name.rpartition("/")[0] for name in wanted}

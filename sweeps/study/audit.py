@@ -68,14 +68,19 @@ class Audit:
     def __str__(self) -> str:
         saved = "" if self.saved is None else f", which saved about {self.saved:,.0f} s"
         if not self.audited:
-            return f"ended {self.pruned} trials{saved}; none was audited yet"
+            return f"ended {counted(self.pruned, 'trial')}{saved}; none was audited yet"
         low, high = self.interval
         cost = "" if self.cost is None else f" in {self.cost:,.0f} s more"
         return (
             f"{self.verdict}; {self.false} of {self.audited} audited trials ended in the best "
             f"quarter{cost}, a rate of {self.false / self.audited:.0%} [{low:.0%}, {high:.0%}]; it "
-            f"ended {self.pruned} others{saved}"
+            f"ended {counted(self.pruned, 'other')}{saved}"
         )
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def audit_of(trials: Iterable[FrozenTrial], *, reports: int | None = None) -> Audit:

@@ -60,6 +60,7 @@ OWN_TESTS = {
     "eval_episodes",
     "final_episodes",
     "sampled_episodes",
+    "final_policy",
     "final_seeds",
 }
 CHANGES: dict[str, tuple[Mapping[str, Any], Any]] = {
@@ -243,6 +244,18 @@ def test_global_random_states_are_left_alone() -> None:
     before = states()
     run(KNOBS)
     assert states() == before
+
+
+def test_the_policy_that_is_kept_is_the_last_or_that_of_the_best_checkpoint() -> None:
+    values: dict[str, Any] = {"env.id": "CartPole-v1", "env.num_envs": 2, "ppo.rollout_steps": 32}
+    values |= {"ppo.minibatch_size": 32, "total_steps": 512, "checkpoints": 8, "seed": 5}
+    values |= {"eval_episodes": 1, "final_episodes": 1}
+    last, best = run(values), run(values | {"final_policy": "best"})
+    assert same_weights(best.best_policy, last.best_policy)
+    assert same_weights(best.policy, best.best_policy)
+    assert not same_weights(last.policy, last.best_policy)
+    again = evaluate(best.policy, best.config.env, seeds=best.final.seeds)
+    assert again.returns == best.final.returns
 
 
 def test_no_field_is_left_out_of_the_next_test() -> None:

@@ -14,7 +14,6 @@ from lander.config import TrainConfig
 from lander.dotted import configure
 from lander.errors import ConfigError
 from lander.evaluation import Evaluation, evaluate
-from lander.resolve import resolve
 from lander.seeds import final_seeds
 from lander.trainer import TrainResult, train
 from sweeps.confirm import candidates
@@ -160,36 +159,17 @@ def test_a_confirmation_races_by_final_returns_without_constraints() -> None:
 # -- the best checkpoint ---------------------------------------------------------------------------
 
 
-def test_the_best_checkpoint_is_flown_again_on_the_final_seeds(store: Store) -> None:
+def test_the_best_checkpoint_is_kept_and_scores_on_the_final_seeds(store: Store) -> None:
     study = study_of(base='final_policy = "best"')
-    more = {"final_episodes = 1": "final_episodes = 3", "checkpoints = 2": "checkpoints = 4"}
-    text = changed(study.text, more)
-    text = changed(text, {"total_steps = 128": "total_steps = 1_024"})
-    sweep = worked(store, read_study(text, source="x.toml"))
-    trials = sweep.read_trials().all
-    lucky = [max(trial.intermediate_values.values()) for trial in trials]
-    assert [trial.value for trial in trials] != lucky
-    earlier = [t for t, high in zip(trials, lucky, strict=True) if t.intermediate_values[4] < high]
-    assert earlier  # where best is not last
-    trained = policy_of(sweep, earlier[0])
-    flown = evaluate(trained.policy, trained.config.env, seeds=final_seeds(trained.config))
-    assert flown.return_mean == earlier[0].value
-    assert reproduce(store, "mini", str(earlier[0].number), say=lambda line: None)
-
-
-def test_final_policy_chooses_between_the_two_policies_of_a_training(
-    trained: TrainResult,
-) -> None:
-    last = resolve(replace(trained.config, total_steps=512, checkpoints=8, seed=5)).config
-    best = replace(last, final_policy="best")
-    ends, tops = train(last), train(best)
-    assert [one.returns for one in tops.checkpoints] == [one.returns for one in ends.checkpoints]
-    kept = [result.policy.state_dict() for result in (ends, tops)]
-    bests = [result.best_policy.state_dict() for result in (ends, tops)]
-    for name in kept[0]:
-        assert bests[0][name].equal(bests[1][name])
-        assert kept[1][name].equal(bests[1][name])
-    assert any(not kept[0][name].equal(kept[1][name]) for name in kept[0])
+    more = {"final_episodes = 1": "final_episodes = 3", "trials = 3": "trials = 1"}
+    sweep = worked(store, read_study(changed(study.text, more), source="x.toml"))
+    (trial,) = sweep.read_trials().all
+    kept = policy_of(sweep, trial)
+    best = train(kept.config).best_policy.state_dict()
+    assert all(kept.policy.state_dict()[name].equal(best[name]) for name in best)
+    flown = evaluate(kept.policy, kept.config.env, seeds=final_seeds(kept.config))
+    assert [flown.return_mean] == trial.values == trial.user_attrs[SEED_SCORES]
+    assert reproduce(store, "mini", "0", say=lambda line: None)
 
 
 # -- constraints -----------------------------------------------------------------------------------
