@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from optuna.trial import FrozenTrial
 
 from sweeps.endings import NEVER, SETTLED, covered, ended, ending, started
-from sweeps.schema import STOPPED
+from sweeps.schema import COPIED_FROM, STOPPED
 from sweeps.scores import best_expected
 from sweeps.store.trials import Trials
 from sweeps.study.limits import Stop
@@ -61,7 +61,8 @@ def is_plateau(trials: Iterable[FrozenTrial], count: int) -> bool:
 
 
 def hours_run(trials: Iterable[FrozenTrial]) -> float:
-    """The hours in which any trial was running; pauses of the sweep do not count."""
-    now = datetime.now(UTC)
-    starts = ((started(trial), ended(trial) or now) for trial in trials)
+    """The hours in which any trial was running; pauses of the sweep do not count, nor do trials
+    that another one has trained."""
+    now, own = datetime.now(UTC), (trial for trial in trials if COPIED_FROM not in trial.user_attrs)
+    starts = ((started(trial), ended(trial) or now) for trial in own)
     return covered((start, end) for start, end in starts if start is not None) / 3600

@@ -14,7 +14,7 @@ from mlflow.entities import LoggedModel
 from optuna.trial import FrozenTrial
 
 from sweeps.publish.notes import Leaderboard
-from sweeps.schema import POLICY_FILE, REMOVED, RUN_ID, seed_folder
+from sweeps.schema import COPIED_FROM, POLICY_FILE, REMOVED, RUN_ID, seed_folder
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.mlflow_client import delete_artifact
 from sweeps.store.mlflow_errors import required_id
@@ -40,7 +40,11 @@ def surplus(client: MlflowClient, sweep: Sweep, board: Leaderboard) -> list[Weig
     kept = {one.trial.user_attrs.get(RUN_ID) for one in board.rows[:keep]}
     kept |= {one.trial.user_attrs.get(RUN_ID) for one in [board.base] if one is not None}
     kept |= set() if policy is None else {policy.run_id}
-    ended = [trial for trial in board.trials.all if trial.state.is_finished()]
+    ended = [  # the run of a copy is another sweep's
+        trial
+        for trial in board.trials.all
+        if trial.state.is_finished() and COPIED_FROM not in trial.user_attrs
+    ]
     others = [
         trial
         for trial in ended
