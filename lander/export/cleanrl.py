@@ -34,6 +34,7 @@ def scale_is_one(config: TrainConfig) -> bool:
 
 LIMITS: Final[Mapping[str, Limit]] = {
     **dict.fromkeys((*MEASURES, "final_episodes"), Limit(never, "the script does not evaluate")),
+    "final_policy": Limit(is_off("final_policy", "last"), "the last policy is the one it keeps"),
     "env.backend": OF_SB3["env.backend"],
     "env.reward_scale": Limit(
         scale_is_one,

@@ -35,6 +35,7 @@ from lander.seeds import REPORT_SEED
 STATISTICS: Final = "its statistics follow every step of the environments, not every rollout"
 LIMITS: Final = {
     **dict.fromkeys(MEASURES, Limit(never, "the script evaluates once, at the end")),
+    "final_policy": Limit(is_off("final_policy", "last"), "the last policy is the one it keeps"),
     "env.backend": Limit(
         is_off("env.backend", "gymnasium"), "stock Gymnasium steps the environments"
     ),

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from sweeps.endings import NEVER, SETTLED, covered, ended, ending, started
 from sweeps.schema import COPIED_FROM, STOPPED
-from sweeps.scores import best_expected
+from sweeps.scores import best_expected, expected, parameters
 from sweeps.store.trials import Trials
 from sweeps.study.limits import Stop
 from sweeps.sweep import Sweep
@@ -54,10 +54,12 @@ def is_plateau(trials: Iterable[FrozenTrial], count: int) -> bool:
     standard error."""
     settled = [trial for trial in trials if ending(trial) in SETTLED]
     settled.sort(key=lambda trial: (ended(trial) or NEVER, trial.number))
-    before, now = best_expected(settled[:-count]), best_expected(settled)
-    if before is None or now is None or now.likely.known_error is None:
+    earlier = {parameters(trial) for trial in settled[:-count]}
+    ranks = expected(settled)  # of all, or what is known by now would be taken for a fall
+    before = [one for one in ranks if parameters(one.trial) in earlier]
+    if not before or ranks[0].likely.known_error is None:
         return False
-    return now.likely.value - before.likely.value <= now.likely.known_error
+    return ranks[0].likely.value - before[0].likely.value <= ranks[0].likely.known_error
 
 
 def hours_run(trials: Iterable[FrozenTrial]) -> float:

@@ -70,10 +70,10 @@ class Audit:
         if not self.audited:
             return f"ended {counted(self.pruned, 'trial')}{saved}; none was audited yet"
         low, high = self.interval
-        cost = "" if self.cost is None else f" in {self.cost:,.0f} s more"
+        cost = "" if self.cost is None else f", which took {self.cost:,.0f} s more"
         return (
             f"{self.verdict}; {self.false} of {self.audited} audited trials ended in the best "
-            f"quarter{cost}, a rate of {self.false / self.audited:.0%} [{low:.0%}, {high:.0%}]; it "
+            f"quarter, {self.false / self.audited:.0%} [{low:.0%}, {high:.0%}]{cost}; it "
             f"ended {counted(self.pruned, 'other')}{saved}"
         )
 

@@ -23,7 +23,14 @@ from sweeps.study.ranges import Range, read_range
 Space = Mapping[str, Range]
 ELSEWHERE = ("seed", "env.id")
 """Fields that cannot be searched: the study sets the seed, and the environment is the subject."""
-MEASURES = ("final_episodes", "sampled_episodes", "eval_episodes", "checkpoints", "final_seeds")
+MEASURES = (
+    "final_episodes",
+    "sampled_episodes",
+    "eval_episodes",
+    "checkpoints",
+    "final_policy",
+    "final_seeds",
+)
 """Fields that decide how a trial is measured; they must be equal for all trials of a study."""
 
 

@@ -127,6 +127,7 @@ def test_no_field_is_dropped_without_a_word(
 
 
 ODD: Mapping[str, dict[str, object]] = {
+    "final_policy": {"final_policy": "best"},
     "env.obs_norm": {"env.obs_norm": True},
     "env.reward_scale": {"env.reward_scale": "running"},
     "policy.head": {"policy.head": "ordinal"},

@@ -107,7 +107,7 @@ def test_cost_and_savings_follow_from_the_shares_of_the_reports() -> None:
     assert audit_of(trials) == Audit(2, 2, 1)
     assert str(audit_of(trials, reports=4)) == (
         "keep it: too few audited trials to say more; 1 of 2 audited trials ended in the best "
-        "quarter in 50 s more, a rate of 50% [9%, 91%]; it ended 2 others, which saved about 60 s"
+        "quarter, 50% [9%, 91%], which took 50 s more; it ended 2 others, which saved about 60 s"
     )
 
 
