@@ -16,6 +16,7 @@ from sweeps.health.finding import Finding, TooLittle
 from sweeps.health.noise import noise
 from sweeps.health.plateau import plateau
 from sweeps.health.prediction import prediction
+from sweeps.health.pruning import pruning
 from sweeps.health.record import Health
 
 CHECKS: Final[Mapping[str, Callable[[Evidence], Iterator[Finding]]]] = {
@@ -26,6 +27,7 @@ CHECKS: Final[Mapping[str, Callable[[Evidence], Iterator[Finding]]]] = {
     "choices": choices,
     "effects": effects,
     "plateau": plateau,
+    "pruning": pruning,
     "agreement": agreement,
 }
 """What casts doubt on all the rest stands first."""

@@ -69,10 +69,16 @@ class Audit:
         saved = "" if self.saved is None else f", which saved about {self.saved:,.0f} s"
         if not self.audited:
             return f"ended {counted(self.pruned, 'trial')}{saved}; none was audited yet"
+        return f"{self.verdict}; {self.numbers}"
+
+    @property
+    def numbers(self) -> str:
+        """The rate of false prunes, what the audit took and what pruning saved, in words."""
+        saved = "" if self.saved is None else f", which saved about {self.saved:,.0f} s"
         low, high = self.interval
         cost = "" if self.cost is None else f", which took {self.cost:,.0f} s more"
         return (
-            f"{self.verdict}; {self.false} of {self.audited} audited trials ended in the best "
+            f"{self.false} of {self.audited} audited trials ended in the best "
             f"quarter, {self.false / self.audited:.0%} [{low:.0%}, {high:.0%}]{cost}; it "
             f"ended {counted(self.pruned, 'other')}{saved}"
         )

@@ -125,6 +125,12 @@ def make_sampler(name: Sampler, arguments: Arguments, *, seed: int, study_seed: 
             return RandomSampler(seed=seed)
 
 
+def first_step(checkpoints: int) -> int:
+    """The checkpoint from which the median rule ends trials, unless its argument says otherwise:
+    the first quarter of a budget says little about the end of it."""
+    return 1 + checkpoints // 4
+
+
 def make_pruner(name: Pruner, arguments: Arguments, *, checkpoints: int, seeds: int) -> BasePruner:
     """The pruner of that name, which ends trials that are behind at an equal checkpoint.
 
@@ -133,8 +139,10 @@ def make_pruner(name: Pruner, arguments: Arguments, *, checkpoints: int, seeds: 
     """
     match name:
         case "median":
-            # the first quarter of a budget says little about the end of it
-            ours: dict[str, Any] = {"n_startup_trials": 5, "n_warmup_steps": 1 + checkpoints // 4}
+            ours: dict[str, Any] = {
+                "n_startup_trials": 5,
+                "n_warmup_steps": first_step(checkpoints),
+            }
             return MedianRule(**(ours | dict(arguments)))
         case "hyperband":
             ours = {"min_resource": 1, "max_resource": checkpoints * seeds, "reduction_factor": 3}

@@ -13,12 +13,16 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from lander.evaluation import evaluate
 from lander.metrics import EVAL_RETURN
 from lander.seeds import checkpoint_seeds
+from sweeps.health.evidence import Evidence
+from sweeps.health.finding import TooLittle
+from sweeps.health.pruning import pruning
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.policies import policy_of
 from sweeps.reproduce import reproduce
 from sweeps.run.worker import work
 from sweeps.schema import AUDITED, ENDED, PRUNED_AT, REASON, RUN_ID, STARTED
 from sweeps.store.store import Store
+from sweeps.store.trials import Trials
 from sweeps.study.audit import Audit, audit_of, in_best_part, is_audited, wilson
 from sweeps.study.pruning import MedianRule
 from sweeps.study.settings import Settings
@@ -144,6 +148,30 @@ def test_audited_trials_do_not_weaken_the_median_rule(audited: bool, prunes: boo
         )
     running = create_trial(state=TrialState.RUNNING, intermediate_values={1: 8.0})
     assert MedianRule(n_startup_trials=2).prune(study, running) is prunes
+
+
+@pytest.mark.parametrize(
+    ("lines", "table", "remedy"),
+    [
+        ("checkpoints = 5", "", "n_warmup_steps = 3"),  # it begins at 1 + 5 // 4
+        ("checkpoints = 5", "[pruner]\nn_warmup_steps = 4", 'pruner = "none"'),
+        ("checkpoints = 2", "", 'pruner = "none"'),
+    ],
+)
+def test_a_pruner_that_loses_good_trials_is_a_finding_of_health(
+    lines: str, table: str, remedy: str
+) -> None:
+    text = changed(QUICK, {"checkpoints = 2": lines, "total_steps = 128": "total_steps = 1_024"})
+    study = read_study(f"{text}\n{table}\n", source="x.toml")
+    done = TrialState.COMPLETE
+    kept = [ended(number, done, seconds=60, value=float(number)) for number in range(8)]
+    good = [ended(8 + i, done, seconds=60, value=9.0 + i, audited=1) for i in range(6)]
+    (finding,) = pruning(Evidence(study, Trials([*kept, *good], budget=14), Path("store")))
+    assert finding.sentence.startswith("The pruner ends trials that would have been among the best")
+    assert finding.remedy.paste == remedy
+    assert list(pruning(Evidence(study, Trials([*kept, *good[:1]], budget=9), Path()))) == []
+    with pytest.raises(TooLittle, match="no trial that the pruner would have ended"):
+        list(pruning(Evidence(study, Trials(kept, budget=8), Path())))
 
 
 # -- trials ----------------------------------------------------------------------------------------
