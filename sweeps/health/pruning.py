@@ -16,8 +16,7 @@ def pruning(evidence: Evidence) -> Iterator[Finding]:
     audit = audit_of(evidence.trials.counted, reports=evidence.study.reports)
     if not audit.audited:
         raise TooLittle("no trial that the pruner would have ended was trained to its end")
-    low, _ = audit.interval
-    if low > ACCEPTED:
+    if audit.loosen:
         yield Finding(
             f"The pruner ends trials that would have been among the best: more than "
             f"{ACCEPTED:.0%} of them.",

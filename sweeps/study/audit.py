@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import comb, sqrt
 from statistics import NormalDist
 from typing import Final
 
@@ -21,7 +21,7 @@ BEST_PART: Final = 0.25
 """A prune was false if the trial would have ended in the best quarter. A pruner that is blind loses
 that share of them, as often as it prunes."""
 ACCEPTED: Final = 0.1
-"""The pruner should be loosened once more false prunes than these are certain."""
+"""The pruner should be loosened once the rate of false prunes is above this for sure."""
 CONFIDENCE: Final = 0.95
 """Level of the interval of the rate."""
 
@@ -54,12 +54,17 @@ class Audit:
         return wilson(self.false, self.audited)
 
     @property
+    def loosen(self) -> bool:
+        """Whether so many false prunes are too many for luck at the accepted rate."""
+        return chance_of(self.false, self.audited, ACCEPTED) < (1 - CONFIDENCE) / 2
+
+    @property
     def verdict(self) -> str:
         """loosen or keep, and why; empty if no trial was audited."""
         if not self.audited:
             return ""
-        low, high = self.interval
-        if low > ACCEPTED:
+        _, high = self.interval
+        if self.loosen:
             return f"loosen it: it loses more than {ACCEPTED:.0%} of the trials that it ends"
         if high >= BEST_PART:
             return "keep it: too few audited trials to say more"
@@ -115,6 +120,11 @@ def audit_of(trials: Iterable[FrozenTrial], *, reports: int | None = None) -> Au
 def in_best_part(score: float, others: Sequence[float]) -> bool:
     """Whether fewer than a quarter of the trials that were never to be pruned scored more."""
     return sum(other > score for other in others) < BEST_PART * len(others)
+
+
+def chance_of(count: int, of: int, rate: float) -> float:
+    """The probability that at least so many of some cases occur at this rate."""
+    return sum(comb(of, k) * rate**k * (1 - rate) ** (of - k) for k in range(count, of + 1))
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:

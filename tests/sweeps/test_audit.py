@@ -23,7 +23,7 @@ from sweeps.run.worker import work
 from sweeps.schema import AUDITED, ENDED, PRUNED_AT, REASON, RUN_ID, STARTED
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
-from sweeps.study.audit import Audit, audit_of, in_best_part, is_audited, wilson
+from sweeps.study.audit import Audit, audit_of, chance_of, in_best_part, is_audited, wilson
 from sweeps.study.pruning import MedianRule
 from sweeps.study.settings import Settings
 from sweeps.study.study import read_study
@@ -61,6 +61,19 @@ def test_nobody_is_audited_at_0_and_everybody_at_1(share: float, count: int) -> 
 def test_the_interval_is_wilsons(count: int, of: int) -> None:
     exact = scipy.stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
     assert wilson(count, of) == pytest.approx((exact.low, exact.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("count", "of"), [(0, 0), (1, 1), (2, 5), (6, 20)])
+def test_the_chance_of_false_prunes_is_binomial(count: int, of: int) -> None:
+    exact = scipy.stats.binom.sf(count - 1, of, 0.1)
+    assert chance_of(count, of, 0.1) == pytest.approx(exact, abs=1e-12)
+
+
+def test_audited_trials_are_no_measure_of_each_other() -> None:
+    done = TrialState.COMPLETE
+    trials = [ended(number, done, seconds=9, value=float(number)) for number in range(8)]
+    trials += [ended(8, done, seconds=9, value=value, audited=1) for value in (9.0, 8.5, 6.5)]
+    assert audit_of(trials).false == 3  # of the eight others only one is above 6.5
 
 
 def test_of_nothing_any_rate_is_possible() -> None:
@@ -122,10 +135,12 @@ def test_cost_and_savings_follow_from_the_shares_of_the_reports() -> None:
         (0, 3, "keep it: too few audited trials to say more"),
         (0, 20, "keep it: ending trials blindly would lose 25%"),
         (2, 20, "keep it: too few audited trials to say more"),
+        (1, 1, "keep it: too few audited trials to say more"),  # one time in ten by chance
+        (3, 5, "loosen it: it loses more than 10% of the trials that it ends"),
         (6, 20, "loosen it: it loses more than 10% of the trials that it ends"),
     ],
 )
-def test_the_verdict_is_loosen_once_the_whole_interval_says_so(
+def test_the_verdict_is_loosen_once_luck_does_not_explain_it(
     false: int, audited: int, verdict: str
 ) -> None:
     assert Audit(pruned=9, audited=audited, false=false).verdict == verdict
