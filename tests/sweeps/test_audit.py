@@ -18,7 +18,7 @@ from sweeps.health.finding import TooLittle
 from sweeps.health.pruning import pruning
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.policies import policy_of
-from sweeps.reproduce import reproduce
+from sweeps.reproduce.reproduce import reproduce
 from sweeps.run.worker import work
 from sweeps.schema import AUDITED, ENDED, PRUNED_AT, REASON, RUN_ID, STARTED
 from sweeps.store.store import Store

@@ -21,7 +21,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.lifecycle.stopping import hours_run, is_plateau, reasons_to_stop
 from sweeps.publish.policies import policy_of
 from sweeps.publish.publish import publish
-from sweeps.reproduce import reproduce
+from sweeps.reproduce.reproduce import reproduce
 from sweeps.run.worker import work
 from sweeps.schema import (
     ENDED,

@@ -20,7 +20,7 @@ from sweeps.confirm import candidates
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.policies import policy_of
 from sweeps.publish.publish import publish
-from sweeps.reproduce import reproduce
+from sweeps.reproduce.reproduce import reproduce
 from sweeps.run.training_score import training_score
 from sweeps.run.worker import work
 from sweeps.schema import SEED_SCORES
