@@ -296,7 +296,7 @@ def test_the_summary_has_the_result_first(ended: Sweep, capsys: pytest.CaptureFi
         "repeat",
         "health",  # a trial has failed
     ]
-    heads = ["pruner", "look", "check", "repeat"]
+    heads = ["pruner", "look", "check", "repeat", "health"]
     assert [line.split()[0] for line in rest if line[:1].strip()] == heads
     # it ended at the first of two reports, after a minute
     assert rest[0] == "pruner    ended 1 trial, which saved about 60 s; none was audited yet"
