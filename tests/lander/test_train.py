@@ -246,7 +246,7 @@ def test_global_random_states_are_left_alone() -> None:
     assert states() == before
 
 
-def test_the_policy_that_is_kept_is_the_last_or_that_of_the_best_checkpoint() -> None:
+def test_the_kept_policy_is_the_last_or_that_of_the_best_checkpoint() -> None:
     values: dict[str, Any] = {"env.id": "CartPole-v1", "env.num_envs": 2, "ppo.rollout_steps": 32}
     values |= {"ppo.minibatch_size": 32, "total_steps": 512, "checkpoints": 8, "seed": 5}
     values |= {"eval_episodes": 1, "final_episodes": 1}
