@@ -13,7 +13,7 @@ from typing import Final
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.endings import SETTLED, ending
+from sweeps.endings import SETTLED, USUAL, ending
 from sweeps.errors import one_line
 from sweeps.publish.markdown import line
 from sweeps.schema import (
@@ -79,7 +79,7 @@ def configuration(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> str:
 def counted(trials: Sequence[FrozenTrial]) -> str:
     """How many trials ended, and how."""
     count = Counter(map(ending, trials))
-    ends = ", ".join(f"{count[how]} {how}" for how in SETTLED)
+    ends = ", ".join(f"{count[how]} {how}" for how in SETTLED if count[how] or how in USUAL)
     return f"{sum(count[how] for how in SETTLED)} trials ({ends})"
 
 
