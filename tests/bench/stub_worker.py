@@ -30,7 +30,10 @@ from tests.bench.process import one_core
 PARTS: Final[dict[str, tuple[str, ...]]] = {
     "ask": ("optuna.Study.ask",),
     "sampler": ("sweeps.run.objective.suggest",),
-    "reports": ("sweeps.run.objective.Objective._report",),
+    "reports": (
+        "sweeps.run.objective.Objective._is_behind",
+        "sweeps.run.objective.Objective._report",
+    ),
     "estimate": ("sweeps.run.objective.EarlierScores.of", "sweeps.run.objective.earlier_scores"),
     "record": (
         "sweeps.record.outbox.Outbox.write",

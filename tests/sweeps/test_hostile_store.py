@@ -59,7 +59,7 @@ CASES = [
     ("sweeps export --study honest", 0, ""),
     *(
         (f"sweeps {name} --study module", 2, NEEDS_CONSENT)
-        for name in ("trials", "export", "work", "try")
+        for name in ("trials", "export", "work", "try", "health")
     ),
     ("sweeps figures --study module --out OUT", 2, NEEDS_CONSENT),
     ("sweeps run --study module.toml --trials 1", 2, NEEDS_CONSENT),
