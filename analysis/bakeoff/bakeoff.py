@@ -170,6 +170,7 @@ def head_of(landscape: Landscape) -> Row:
         "points": points,
         "seeds": seeds,
         "digest": digest.hexdigest()[:16],
+        "budget": BUDGET,
         "all": asdict(fit_of(landscape, predicted)),
         "good": asdict(fit_of(landscape, predicted, above=SOLVED)),
     }

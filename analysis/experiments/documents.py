@@ -17,7 +17,7 @@ from analysis.experiments.equals import (
     scores_sentence,
 )
 from analysis.experiments.results import HERE, Outcome, Results, read_results
-from analysis.stats import Estimate, mean_estimate
+from analysis.stats import Estimate, mean_estimate, probability_better
 from lander.dotted import read_text, read_toml
 from lander.errors import ConfigError
 from lander.files import replace_text
@@ -42,6 +42,11 @@ SHOWN = (ITS_OWN, "shrunken", "its winner")
 """How a rule recommends in the tables: a tool as it does, a sweep as this one does, a race."""
 EVERY_WAY = ("Optuna, rl-zoo", "combined: all")
 """Rules whose sweeps the ways to recommend are compared on."""
+BASE = "the base"
+"""The point that others of its study are compared with."""
+RECOMMENDED, OBSERVED = "recommended, ", "best observed, "
+"""Points of `winners`: what a default sweep recommends, and what one did that only took the highest
+score; a study seed follows."""
 SOLVED = 200.0
 """The return at which Gymnasium calls LunarLander solved."""
 
@@ -143,6 +148,8 @@ def table_of(name: str) -> str:
     parts = [origin(study, results)]
     if study.space.keys() == {"policy.head", "env.bins"}:
         parts = [table(grid_rows(results)), *parts, order_sentence(results)]
+    elif BASE in results:
+        parts = [table(versus_rows(results)), *parts, recommended_sentence(results)]
     else:
         parts = [table(point_rows(results, references(name))), *parts]
     return "\n" + "\n\n".join(parts) + "\n\n"
@@ -224,6 +231,42 @@ def point_rows(results: Results, reference: Mapping[str, Mapping[str, Any]]) -> 
             f"{steps / 1e6:.1f}M",
             *(str(reference.get(point, {}).get(name, "")) for name in others),
         )
+
+
+def versus_rows(results: Results) -> Iterable[Row]:
+    """One line per point, compared with the base."""
+    base = means(results[BASE])
+    yield "", "return", "worst seed", "seeds at 200", "better than the base"
+    for point, outcomes in results.items():
+        scores = means(outcomes)
+        chance = "" if point == BASE else f"{probability_better(scores, base):.2f}"
+        yield (
+            point,
+            str(mean_estimate(scores)),
+            f"{min(scores):.1f}",
+            f"{sum(score >= SOLVED for score in scores)} of {len(scores)}",
+            chance,
+        )
+
+
+def recommended_sentence(results: Results) -> str:
+    """What sweeps recommend, beside what the highest score does, and the best of all points."""
+    worths = {point: float(np.mean(means(outcomes))) for point, outcomes in results.items()}
+    ours, theirs = (
+        {point.removeprefix(kind): worth for point, worth in worths.items() if kind in point}
+        for kind in (RECOMMENDED, OBSERVED)
+    )
+    more = sum(ours[seed] > theirs[seed] for seed in ours)
+    best = max(worths, key=worths.__getitem__)
+
+    def middle_and_worst(of: Mapping[str, float]) -> str:
+        return f"median {np.median([*of.values()]):.1f}, worst {min(of.values()):.1f}"
+
+    return (
+        f"**Worth of what {len(ours)} sweeps recommend**: {middle_and_worst(ours)}. Of the best "
+        f"observed: {middle_and_worst(theirs)}; the recommended one returns more under {more} of "
+        f"{len(ours)} study seeds. The best of this table: {best}, {worths[best]:.1f}."
+    )
 
 
 def grid_rows(results: Results) -> Iterable[Row]:

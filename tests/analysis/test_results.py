@@ -128,7 +128,7 @@ def write(*outcomes: Outcome) -> None:
 
 def test_shipped_points_have_seeds_and_results_on_unseen_episodes() -> None:
     named = [name for name in names() if find_study(name).points]
-    assert named == ["ancestors", "candidates", "heads", "ladder", "tuned"]
+    assert named == ["ancestors", "candidates", "heads", "ladder", "tuned", "winners"]
     for name in named:
         study = find_study(name)
         assert study.settings.seed_count >= 3
@@ -267,6 +267,42 @@ def test_the_table_shows_heads_by_bins_and_what_the_order_adds(folder: Path) -> 
     # 5, 5.5, 3, 3.5: mean 4.25, Student's 3.182 * 1.1902 / 2 = 1.9 around it; 5.25 +- 12.706 / 4
     assert "4 pairs of equal bins and seed: 4.2 [2.4, 6.1]." in sentence
     assert sentence.endswith("3 bins 5.2 [2.1, 8.4]; 4 bins 3.2 [0.1, 6.4].")
+
+
+def test_the_table_compares_what_sweeps_recommend_with_their_base(folder: Path) -> None:
+    levels = {
+        "the base": 10.0,
+        "recommended, study seed 1": 20.0,
+        "recommended, study seed 2": 10.5,
+        "best observed, study seed 1": 9.0,
+        "best observed, study seed 2": 11.0,
+    }
+    points = "".join(
+        f'[points."{point}"]\n"ppo.learning_rate" = 0.00{at}\n'
+        for at, point in enumerate(levels, 1)
+    )
+    (folder / "tiny.toml").write_text(GRID.partition("[points")[0] + points)
+    study = find_study("tiny")
+    write(
+        *(
+            made_up(study, point, seed, levels[point] + (seed - 4))
+            for point, seed in trainings(study)
+        )
+    )
+    head, _, base, one, two, *_, sentence = table_of("tiny").strip().splitlines()
+    assert head == "|  | return | worst seed | seeds at 200 | better than the base |"
+    # seeds 4 and 5: 0 and 1 above the level, Student's 12.706 * 0.7071 / sqrt(2) = 6.4
+    assert base == "| the base | 10.5 [4.1, 16.9] | 10.0 | 0 of 2 |  |"
+    # 20 and 21 beat 10 and 11 in 4 of 4 pairs; 10.5 and 11.5 in 3 of 4
+    assert one.startswith(
+        "| recommended, study seed 1 | 20.5 [14.1, 26.9] | 20.0 | 0 of 2 | 1.00 ["
+    )
+    assert two.startswith("| recommended, study seed 2 | 11.0 [4.6, 17.4] | 10.5 | 0 of 2 | 0.75 [")
+    assert sentence == (
+        "**Worth of what 2 sweeps recommend**: median 15.8, worst 11.0. Of the best observed: "
+        "median 10.5, worst 9.5; the recommended one returns more under 1 of 2 study seeds. The "
+        "best of this table: recommended, study seed 1, 20.5."
+    )
 
 
 @pytest.mark.parametrize(
