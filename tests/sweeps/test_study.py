@@ -34,6 +34,7 @@ def test_the_shipped_studies_are_valid_and_bear_their_file_names() -> None:
         "landscape-near",
         "smoke",
         "tuned",
+        "winners",
     ]
     assert [find_study(name).name for name in shipped_studies()] == shipped_studies()
 
