@@ -135,7 +135,7 @@ CHECKED: Final = "sweeps.checked"
 """The first trial that the next check compares with its run; those before it are in order."""
 FORK: Final = "sweeps.fork"
 """In a fork: the sweep that it began with, how many of its trials were copied, and how many numbers
-those take up."""
+they occupy."""
 RACE: Final = "sweeps.race"
 """In a confirmation: its candidates and its plan, as `sweeps.confirm.Race` has them."""
 LOOKS: Final = "sweeps.looks"

@@ -121,7 +121,7 @@ def test_a_sampler_learns_from_an_expired_trial_as_from_a_pruned_one(store: Stor
 
 
 def failing(times: int) -> Callable[..., TrainResult]:
-    """In the place of `train`: raises an error so many times, then trains."""
+    """Stands for `train`: raises an error so many times, then trains."""
     left = [OSError("the disk is away")] * times
 
     def attempt(*args: Any, **kwargs: Any) -> TrainResult:
@@ -343,7 +343,7 @@ def test_an_interrupted_removal_is_completed_by_the_doctor(
 
 
 def interrupt(*_: object) -> None:
-    """In the place of a deletion."""
+    """Stands for a deletion."""
     raise KeyboardInterrupt
 
 
