@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sweeps.intervals import Estimate as Estimate  # by which everything here answers
 from sweeps.scores import CONFIDENCE, mean
+from sweeps.study.audit import wilson
 
 RESAMPLES = 9_999
 """Resamples of a bootstrap."""
@@ -65,8 +66,7 @@ def iqms(samples: Floats) -> Floats:
 
 def share_estimate(count: int, of: int) -> Estimate:
     """`count` cases out of `of`, as a share with Wilson's interval."""
-    interval = scipy.stats.binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
-    return Estimate(count / of, float(interval.low), float(interval.high))
+    return Estimate(count / of, *wilson(count, of))
 
 
 def difference(
