@@ -132,16 +132,10 @@ def compared(
 ) -> list[Candidate]:
     """The policies that have flown the choice episodes: the leaders, all that flew them before, and
     the one that is the best until now."""
-    episodes = episodes_of(sweep.study)
-    finished = [
-        Candidate(sweep, trial, training)
-        for trial in trials.all
-        if trial.state == TrialState.COMPLETE and RUN_ID in trial.user_attrs
-        for training in range(len(final_means(trial)))
-    ]
-    leaders = sorted(finished, key=lambda one: (bool(violated(one.trial)), -one.score))[:LEADERS]
+    episodes, finished = episodes_of(sweep.study), finished_policies(sweep, trials)
     earlier = [one for one in finished if one.has_flown(CHOICE, episodes=episodes)]
-    candidates = {one.key: one for one in (*leaders, *earlier, *([before] if before else []))}
+    several = (*leaders(sweep, trials), *earlier, *([before] if before else []))
+    candidates = {one.key: one for one in several}
     new = [one for one in candidates.values() if not one.has_flown(CHOICE, episodes=episodes)]
     if new:
         say(f"flying {len(new)} of the best policies on {episodes} fresh episodes each")
@@ -151,6 +145,22 @@ def compared(
             candidate.fly(CHOICE, episodes=episodes)
             flown.append(candidate)
     return flown
+
+
+def leaders(sweep: Sweep, trials: Trials) -> list[Candidate]:
+    """The policies that returned most at the end of their trainings, the best first."""
+    finished = finished_policies(sweep, trials)
+    return sorted(finished, key=lambda one: (bool(violated(one.trial)), -one.score))[:LEADERS]
+
+
+def finished_policies(sweep: Sweep, trials: Trials) -> list[Candidate]:
+    """The policies of all recorded trainings of finished trials."""
+    return [
+        Candidate(sweep, trial, training)
+        for trial in trials.all
+        if trial.state == TrialState.COMPLETE and RUN_ID in trial.user_attrs
+        for training in range(len(final_means(trial)))
+    ]
 
 
 def measured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from optuna.trial import FrozenTrial
 
 from lander.config import EnvConfig
-from lander.evaluation import evaluate
+from lander.evaluation import evaluate, nothing
 from lander.lunar import Physics, training_physics
 from lander.seeds import CHOICE_SEED, TEST_SEED, seed_range
 from sweeps.publish.policies import TrainedPolicy, policy_of
@@ -88,8 +89,12 @@ class Candidate:
         """Whether so many episodes are on record."""
         return len(self.recorded(purpose)) == episodes
 
-    def fly(self, purpose: Purpose, *, episodes: int) -> list[float]:
+    def fly(
+        self, purpose: Purpose, *, episodes: int, check: Callable[[], None] = nothing
+    ) -> list[float]:
         """Its returns, flown and recorded now unless they were before.
+
+        `check` is called before every step; an exception that it raises ends the flight.
 
         Raises:
             ConfigError: the weights are missing.
@@ -98,7 +103,8 @@ class Candidate:
             return self.recorded(purpose)
         env = self.trained.config.env
         seeds = seed_range(purpose.first_seed, episodes)
-        flown = evaluate(self.trained.policy, env, seeds=seeds, physics=physics_for(purpose, env))
+        physics = physics_for(purpose, env)
+        flown = evaluate(self.trained.policy, env, seeds=seeds, physics=physics, check=check)
         self._record(purpose, list(flown.returns))
         return list(flown.returns)
 

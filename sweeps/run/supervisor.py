@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Protocol
 
 from optuna.trial import TrialState
@@ -15,6 +15,7 @@ from lander.terminal import say
 from sweeps.endings import SUPERSEDING, ending
 from sweeps.hints import hint
 from sweeps.lifecycle.losses import requeue_lost
+from sweeps.publish.ahead import publish_ahead
 from sweeps.publish.page import sweep_url
 from sweeps.run.failures import repeated_failure
 from sweeps.run.fork_server import ForkServer
@@ -28,8 +29,6 @@ POLL_SECONDS = 0.2
 """Between two looks at the workers."""
 LOOK_SECONDS = 2.0
 """Between two looks at the trials: each queries the database that the workers write to."""
-CHARTS = "sweeps.charts.search"
-"""What a sweep is published with, once it is over."""
 
 
 class Worker(Protocol):
@@ -191,6 +190,7 @@ def run_workers(supervisor: Supervisor, *, table: ProgressTable) -> bool:
 def supervise(supervisor: Supervisor, *, table: ProgressTable, deferred: DeferredSignals) -> Trials:
     """Look at workers and trials until the sweep is over; the trials at the last look."""
     due, idle = float("-inf"), True
+    ahead = publish_ahead(supervisor.sweep, check=deferred.check)
     while True:
         if supervisor.heed(deferred.signals) or (not idle and not supervisor.alive):
             due = float("-inf")
@@ -202,7 +202,8 @@ def supervise(supervisor: Supervisor, *, table: ProgressTable, deferred: Deferre
                 return trials
             due, idle = time.monotonic() + LOOK_SECONDS, not supervisor.alive
             if not trials.left and supervisor.alive < supervisor.size:
-                import_module(CHARTS)  # takes seconds; a core is free now
+                with suppress(KeyboardInterrupt):  # heeded at the next look
+                    next(ahead, None)  # a core is free now
         time.sleep(POLL_SECONDS)
 
 

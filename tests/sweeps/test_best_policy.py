@@ -23,6 +23,7 @@ from lander.policy import ActorCritic, make_policy
 from lander.seeds import CHOICE_SEED, TEST_SEED, seed_range
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish import best_policy
+from sweeps.publish.ahead import publish_ahead
 from sweeps.publish.best_policy import episodes_of, interval, one_environment, publish_best_policy
 from sweeps.publish.policies import policy_of
 from sweeps.publish.publish import publish
@@ -78,8 +79,15 @@ class Flights:
     """Study, trial and purpose of each call."""
 
     def __call__(
-        self, policy: ActorCritic, env: object, *, seeds: Sequence[int], physics: Physics
+        self,
+        policy: ActorCritic,
+        env: object,
+        *,
+        seeds: Sequence[int],
+        physics: Physics,
+        check: Callable[[], None],
     ) -> Evaluation:
+        check()
         assert len(seeds) in (EPISODES, 2 * EPISODES)
         key = self.trials[weights_of(policy)]
         purpose = {CHOICE_SEED: "choice", TEST_SEED: "test"}[seeds[0]]
@@ -215,6 +223,39 @@ def test_published_again_nothing_is_flown_and_nothing_changes(
     assert again[0] == before[0]
     assert dict(again[1]) == dict(before[1])
     assert len(finished.runs().search_model_versions("name = 'tiny'")) == 1
+
+
+def test_what_is_flown_ahead_is_not_flown_at_the_end(finished: Store, fly_by: FlyBy) -> None:
+    sweep = forget(finished)
+    flights = fly_by(sweep, tiny((300.0, 490.0), (400.0, 480.0)))
+    ahead = publish_ahead(sweep, check=lambda: None)
+    next(ahead)
+    assert flights.news() == []  # the charts came first
+    next(ahead)
+    assert len(flights.flown) == 1
+    assert [*ahead] == [None]
+    assert flights.news() == [("tiny", 0, "choice"), ("tiny", 1, "choice")]
+    assert [*publish_ahead(sweep, check=lambda: None)] == [None]
+    publish(sweep)
+    assert flights.news() == [("tiny", 1, "test")]
+    assert published(finished)[0].compared == 2
+
+
+def test_a_signal_ends_a_flight_ahead_of_the_end(finished: Store, fly_by: FlyBy) -> None:
+    sweep = forget(finished)
+    flights = fly_by(sweep, tiny((300.0, 490.0), (400.0, 480.0)))
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    ahead = publish_ahead(sweep, check=interrupted)
+    next(ahead)
+    with pytest.raises(KeyboardInterrupt):
+        next(ahead)
+    assert next(ahead, "over") == "over"
+    assert flights.news() == []
+    publish(sweep)
+    assert len(flights.news()) == 3
 
 
 def test_a_resumed_sweep_flies_what_is_new_and_says_what_is_worse(
@@ -403,7 +444,13 @@ class Favouring:
     favourite: ActorCritic
 
     def __call__(
-        self, policy: ActorCritic, env: object, *, seeds: Sequence[int], physics: Physics
+        self,
+        policy: ActorCritic,
+        env: object,
+        *,
+        seeds: Sequence[int],
+        physics: Physics,
+        check: Callable[[], None],
     ) -> Evaluation:
         value = float(weights_of(policy) == weights_of(self.favourite))
         none = tuple(np.zeros(0) for _ in seeds)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import SimpleNamespace
@@ -153,21 +153,27 @@ def test_a_supervisor_that_only_watches_reads_the_trials_every_two_seconds(
     assert all(later - earlier >= 2.0 for earlier, later in pairwise(looks))
 
 
-@pytest.mark.parametrize(("trials", "imported"), [(1, {supervisor.CHARTS}), (2, set())])
-def test_the_charts_are_imported_while_the_last_trial_is_trained(
-    store: Store, monkeypatch: pytest.MonkeyPatch, trials: int, imported: set[str]
+@pytest.mark.parametrize(("trials", "done"), [(1, ["charts", "flight"]), (2, [])])
+def test_publishing_begins_while_the_last_trial_is_trained(
+    store: Store, monkeypatch: pytest.MonkeyPatch, trials: int, done: list[str]
 ) -> None:
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.0)
-    seen = set[str]()
-    monkeypatch.setattr(supervisor, "import_module", seen.add)
+    seen = list[str]()
+
+    def ahead(sweep: Sweep, *, check: Callable[[], None]) -> Generator[None]:
+        for step in ("charts", "flight"):
+            seen.append(step)
+            yield
+
+    monkeypatch.setattr(supervisor, "publish_ahead", ahead)
     sweep = begin(store, trials=trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # heartbeats without `optimize`
         sweep.optuna.ask()
     workers: list[Worker] = [Script(asked=0), Script(asked=20)]
     assert run_workers(Supervisor(sweep, Script(asked=0), 2, 0.0, workers), table=TABLE)
-    assert seen == imported
+    assert seen == done
 
 
 def test_times_are_written_as_on_a_clock() -> None:
