@@ -85,29 +85,46 @@ class Sheet:
     """How many times faster than real time it plays."""
 
 
-def fly_again(
-    sweep: Sweep, role: str, trial: FrozenTrial, *, training: int | None = None
-) -> Flight:
-    """The final episodes of a trial once more, from the recorded weights of a training, or of its
-    median one.
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """A policy to fly."""
+
+    role: str
+    sweep: Sweep
+    trial: FrozenTrial
+    training: int | None = None
+    """None: the median one."""
+
+    @property
+    def shown_trial(self) -> int | None:
+        """The trial's number, unless it is of a confirmation, whose numbers nobody else names."""
+        return None if self.sweep.study.confirms else self.trial.number
+
+
+def fly_again(pilot: Pilot) -> Flight:
+    """The final episodes of a recorded policy once more.
 
     Raises:
         ConfigError: the weights are missing, or were not written by this program.
     """
-    trained = policy_of(sweep, trial, training=training)
+    trained = policy_of(pilot.sweep, pilot.trial, training=pilot.training)
     # all at once, as in training: the size of a batch can change the last bit
     flown = evaluate(trained.policy, trained.config.env, seeds=final_seeds(trained.config))
-    recorded = trial.user_attrs.get(RETURNS, [])
+    recorded = pilot.trial.user_attrs.get(RETURNS, [])
     returns = recorded[trained.training] if recorded else ()
     return Flight(
-        role, flown, trial.number, returns, score=flown.return_mean, env=trained.config.env
+        pilot.role,
+        flown,
+        pilot.shown_trial,
+        returns,
+        score=flown.return_mean,
+        env=trained.config.env,
     )
 
 
-def fly_at_random(sweep: Sweep) -> Flight:
-    """The first final episode, with uniformly random actions."""
-    env, seeds = sweep.study.base.env, final_seeds(sweep.study.base)
-    return Flight("random actions", play(random_act_fn(env, seed=seeds[0]), env, seeds=seeds[:1]))
+def fly_at_random(env: AnyEnv, *, seed: int) -> Flight:
+    """The episode of a reset seed, with uniformly random actions."""
+    return Flight("random actions", play(random_act_fn(env, seed=seed), env, seeds=[seed]))
 
 
 def contact_sheet(env: AnyEnv, flights: Sequence[Flight], *, limit: int = MAX_BYTES) -> Sheet:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from optuna.trial import FrozenTrial
-
 from analysis.charts.curves import curves
 from analysis.charts.intervals import seeds_and_mean
 from analysis.confirm.figure import confirmation_figure
 from analysis.confirm.judgement import Judgement
-from analysis.report.contact_sheet import Flight, contact_sheet, fly_again, fly_at_random
+from analysis.report.contact_sheet import (
+    Flight,
+    Pilot,
+    contact_sheet,
+    fly_again,
+    fly_at_random,
+)
 from analysis.report.document import Block, Picture, drawing
 from analysis.report.records import Records
 from analysis.stats import Estimate
@@ -26,6 +30,7 @@ from sweeps.charts.search import (
     thinned,
 )
 from sweeps.charts.style import new_axes, solved_line
+from sweeps.confirm import open_confirmation
 from sweeps.publish.markdown import line
 from sweeps.schema import RETURNS, Chart
 
@@ -187,17 +192,18 @@ def flights_part(records: Records) -> list[Block]:
     """The contact sheet, and which policies could not be flown."""
     if not records.ranked:
         return ["No trial has finished: there is no policy to fly yet."]
-    flights = [fly_at_random(records.sweep)]
-    troubles: list[str] = []
-    for role, trial, training in pilots(records):
+    flights, troubles, env = list[Flight](), list[str](), records.sweep.study.base.env
+    for pilot in pilots(records):
         try:
-            flights.append(fly_again(records.sweep, role, trial, training=training))
+            flights.append(fly_again(pilot))
         except Exception as error:  # weights can be missing or damaged in many ways
-            troubles.append(f"{role}, trial {trial.number}, could not be flown: {error}")
-    if len(flights) == 1:
+            number = "" if pilot.shown_trial is None else f", trial {pilot.shown_trial}"
+            troubles.append(f"{pilot.role}{number}, could not be flown: {error}")
+    if not flights:
         return [line(trouble) for trouble in troubles]
+    flights = [fly_at_random(env, seed=flights[0].seed), *flights]
     try:
-        sheet = contact_sheet(records.sweep.study.base.env, flights)
+        sheet = contact_sheet(env, flights)
     except Exception as error:  # an environment's rendering may raise anything
         troubles.append(f"The flights cannot be drawn: {as_line(error)}")
         return [line(text) for text in (checked(flights), *troubles) if text]
@@ -214,10 +220,22 @@ def flights_part(records: Records) -> list[Block]:
     return [picture, *(line(trouble) for trouble in troubles)]
 
 
-def pilots(records: Records) -> Iterator[tuple[str, FrozenTrial, int | None]]:
+def pilots(records: Records) -> Iterator[Pilot]:
     """Whose policies are shown: that of the defaults, from their median training; the best policy,
-    or before one is published that of the best trial. One policy is shown once."""
-    policy, base = records.policy, records.base
+    or before one is published that of the best trial. One policy is shown once.
+
+    Once a winner is confirmed: the median trainings of the defaults and of the winner under report
+    seeds, so that neither is a lucky one.
+    """
+    sweep, policy, base = records.sweep, records.policy, records.base
+    judgement = records.judgement
+    if judgement is not None and judgement.final and judgement.confirmed is judgement.final.rival:
+        confirmation, final = open_confirmation(sweep.store, records.name), judgement.final
+        trials = confirmation.read_trials().all
+        yield Pilot("defaults", confirmation, trials[final.base.median.trial])
+        role = f"confirmed: {final.rival.name}"
+        yield Pilot(role, confirmation, trials[final.rival.median.trial])
+        return
     best, role = records.best, "best"
     training: int | None = None
     if policy is not None and policy.study == records.name:
@@ -226,8 +244,8 @@ def pilots(records: Records) -> Iterator[tuple[str, FrozenTrial, int | None]]:
     if best is None:
         return
     if base is not None and base.number != best.number:
-        yield "defaults", records.median_of_same(base), None
-    yield f"{role}, the defaults" if best == base else role, best, training
+        yield Pilot("defaults", sweep, records.median_of_same(base))
+    yield Pilot(f"{role}, the defaults" if best == base else role, sweep, best, training)
 
 
 def checked(flights: Sequence[Flight]) -> str:

@@ -31,14 +31,16 @@ from analysis.__main__ import IN_SWEEPS, main
 from analysis.confirm.judgement import judgement_of
 from analysis.confirm.record import conclude
 from analysis.confirm.words import tables, verdict
+from analysis.report.contact_sheet import Pilot
 from analysis.report.document import Block, Picture, html
 from analysis.report.figures import flights_part, pilots
 from analysis.report.records import Records, read_records
 from analysis.report.report import SECTIONS, compose, outcome, write_report
 from analysis.report.result import brief, next_step, question, result_part, searched
 from analysis.report.tables import budget_part
-from analysis.stats import mean_estimate
+from analysis.stats import Estimate, mean_estimate
 from lander.resolve import Resolved
+from lander.seeds import TEST_SEED
 from lander.trainer import Progress, TrainResult, train
 from sweeps.endings import covered
 from sweeps.hints import CHECKOUT, hint
@@ -528,7 +530,7 @@ def test_all_flights_on_the_sheet_share_a_seed_and_return_the_record(
 ) -> None:
     text = " ".join(report.page.text["Flights"].split())
     assert "One episode, reset seed 2000000, on one clock, in real time;" in text
-    shown = [role for role, *_ in pilots(report.records)]
+    shown = [pilot.role for pilot in pilots(report.records)]
     assert shown[-1].startswith("best policy")
     assert (
         f"Flown anew from the recorded weights, all final episodes of {', '.join(shown)} returned "
@@ -542,14 +544,35 @@ def test_the_sheet_shows_the_defaults_and_the_best_policy_once(report: Written) 
     base = records.base
     assert base is not None
     assert base.number == 0
-    own = ("best policy", records.trials.all[policy.trial], policy.training)
+    own = Pilot("best policy", records.sweep, records.trials.all[policy.trial], policy.training)
     if policy.trial == 0:
-        assert list(pilots(records)) == [("best policy, the defaults", *own[1:])]
+        assert list(pilots(records)) == [replace(own, role="best policy, the defaults")]
     else:
-        assert list(pilots(records)) == [("defaults", base, None), own]
+        assert list(pilots(records)) == [Pilot("defaults", records.sweep, base), own]
     other = next(one.trial for one in records.ranked if one.trial.number != 0)
     before = replace(records, policy=None, ranked=[r for r in records.ranked if r.trial == other])
-    assert list(pilots(before)) == [("best", other, None)]
+    assert list(pilots(before)) == [Pilot("best", records.sweep, other)]
+
+
+def test_once_a_winner_is_confirmed_the_finalists_median_trainings_fly(
+    swept: Sweep, confirmed: Written
+) -> None:
+    judgement, won = confirmed.records.judgement, Estimate(0.9, 0.8, 0.99)
+    assert judgement is not None
+    assert judgement.final is not None
+    plain = [pilot.role for pilot in pilots(confirmed.records)]
+    assert judgement.confirmed is judgement.final.rival or plain[-1].startswith("best policy")
+    final = replace(judgement.final, chance=won, gain=Estimate(30.0, 10.0, 50.0))
+    records = replace(confirmed.records, judgement=replace(judgement, final=final, waiting=0))
+    several = list(pilots(records))
+    assert [one.role for one in several] == ["defaults", f"confirmed: {final.rival.name}"]
+    for pilot, finalist in zip(several, (final.base, final.rival), strict=True):
+        assert pilot.sweep.study.name == "tiny@confirm"
+        assert pilot.trial.user_attrs[RETURNS] == [list(finalist.median.returns)]
+    (picture,) = flights_part(records)
+    assert isinstance(picture, Picture)
+    assert "all final episodes of defaults, confirmed: trial" in picture.caption
+    assert f"reset seed {TEST_SEED}," in picture.caption
 
 
 def test_where_it_was_made_comes_from_the_tags(report: Written) -> None:
@@ -635,7 +658,7 @@ def test_a_sweep_of_which_nothing_has_finished_has_a_report(swept: Sweep) -> Non
 def test_a_policy_that_is_missing_is_said_and_the_others_fly(report: Written) -> None:
     records, policy = report.records, report.records.policy
     assert policy is not None
-    *others, role = [role for role, *_ in pilots(records)]
+    *others, role = [pilot.role for pilot in pilots(records)]
     run = records.sweep.store.runs().get_run(policy.run_id)
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     for weights in artifacts.glob("seed_*/policy.pt"):
