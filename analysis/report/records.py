@@ -135,8 +135,11 @@ class Records:
         return bootstrap_estimate(scores) if iqm else mean_estimate(scores)
 
     def summary(self, trial: FrozenTrial) -> Estimate:
-        """The mean return of a finished trial, with an interval over its trainings, or if it has
-        only one over its final episodes."""
+        """The mean final return under the parameters of a trial, with an interval over their
+        trainings, or over the final episodes of the only one."""
+        means = [value for other in self.same(trial) for value in final_means(other)]
+        if len(means) > 1:
+            return mean_estimate(means)
         return self.episodes(trial) or self.estimate(trial)
 
     def run_link(self, trial: FrozenTrial) -> str | None:

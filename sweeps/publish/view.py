@@ -88,17 +88,17 @@ def view_state(
     """Trials that count, best first, with searched parameters; and charts of some of these runs,
     so many side by side: the names of all fields are written over one of them.
 
-    While trials are missing they are sorted by score: the expected return is recorded at the end.
+    While trials are missing they are sorted by score: ranks are recorded at the end.
     """
-    order, *others = map(metric, (EXPECTED_RETURN, EXPECTED_ERROR, PROMISED_RETURN))
+    order, numbers = RANK, [EXPECTED_RETURN, EXPECTED_ERROR, PROMISED_RETURN]
     if trials.left or trials.running:
-        order, others = metric(SCORE), []
-    cost = list(map(metric, (COST_SECONDS, COST_STEPS)))
-    shown = [metric(RANK), order, *others, *cost, *(f"params.`{field}`" for field in study.space)]
+        order, numbers = SCORE, [SCORE]
+    shown = [metric(name) for name in (RANK, *numbers, COST_SECONDS, COST_STEPS)]
+    shown += [f"params.`{field}`" for field in study.space]
     return {
         "searchFilter": f"tags.`{ROLE}` = '{Role.TRIAL}' and tags.`{SUPERSEDED}` IS NULL",
-        "orderByKey": order,
-        "orderByAsc": False,
+        "orderByKey": metric(order),
+        "orderByAsc": order == RANK,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],

@@ -724,7 +724,17 @@ def test_several_trainings_have_an_interval_over_them(report: Written) -> None:
     several, best = best_with(report.records, [[0.0, 2.0], [3.0, 3.0]])
     assert str(several.estimate(best)) == "2.0 [-10.7, 14.7]"
     assert several.episodes(best) is None
+    assert str(several.summary(best)) == "2.0 [-10.7, 14.7]"
     assert "Mean over its 2 trainings, in brackets the 95 % interval." in str(result_part(several))
+
+
+def test_trials_of_equal_parameters_are_trainings_of_one_configuration(report: Written) -> None:
+    alone, best = best_with(report.records, [[0.0, 2.0]])
+    assert str(alone.summary(best)) == "1.0 [-11.7, 13.7]"
+    again = deepcopy(best)
+    again.number, again.user_attrs[RETURNS] = best.number + 1, [[3.0, 3.0]]
+    both = replace(alone, trials=Trials([best, again], 2))
+    assert str(both.summary(best)) == str(both.summary(again)) == "2.0 [-10.7, 14.7]"
 
 
 @pytest.mark.parametrize(

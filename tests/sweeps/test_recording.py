@@ -184,10 +184,11 @@ def test_the_printed_link_opens_the_table_that_the_experiment_carries(sweep: Swe
     for key, state in states.items():
         assert json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"]) == state
     view = states["sweep"]
-    assert view["orderByKey"] == "metrics.`expected_return`"
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`rank`", True)
     assert view["selectedColumns"][:2] == ["metrics.`rank`", "metrics.`expected_return`"]
     unfinished = Trials([], budget=1)  # expected returns are recorded at the end
-    assert view_states(sweep.study, unfinished)["sweep"]["orderByKey"] == "metrics.`score`"
+    by_score = view_states(sweep.study, unfinished)["sweep"]
+    assert (by_score["orderByKey"], by_score["orderByAsc"]) == ("metrics.`score`", False)
     assert f"params.`{'env.bins'}`" in view["selectedColumns"]
     assert sweep_url(sweep) == "http://127.0.0.1:5000/runs/mini"
 
