@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from lander.arguments import Parser, positive, whole
+from lander.arguments import Parser, between, positive
 from lander.errors import ConfigError
 from lander.terminal import filtered, program
 from lander.trust import agree
@@ -29,6 +29,7 @@ from sweeps.store.disk import reporting_full_disk, requiring_space
 from sweeps.store.environment import clean_environment
 from sweeps.store.store import Store
 from sweeps.store.trials import collector_paused
+from sweeps.study.settings import MOST_SEEDS
 
 
 def confirm_arguments(parser: Parser) -> None:
@@ -43,7 +44,7 @@ def confirm_arguments(parser: Parser) -> None:
 def why_arguments(parser: Parser) -> None:
     add_study(parser)
     seeds = "trainings of each configuration; 0: train nothing, show what is known [5]"
-    parser.add_argument("--seeds", type=whole, help=seeds)
+    parser.add_argument("--seeds", type=between(0, MOST_SEEDS), help=seeds)
     parser.add_argument("--workers", type=positive, help="processes [one per usable core]")
     add_no_report(parser)
 

@@ -34,7 +34,7 @@ from sweeps.schema import (
     SEED_INDEX,
     seed_folder,
 )
-from sweeps.scores import expected, last_return, parameters
+from sweeps.scores import expected, last_return, parameters, with_last_return
 from sweeps.store.mlflow_private import histories
 from sweeps.store.trials import collector_paused
 from sweeps.study.cost import cost_of
@@ -101,7 +101,8 @@ def load_trials(sweep: Sweep) -> pd.DataFrame:
 
     One more column per searched field, under its own name, is of dtype float64, Int64, boolean or
     string, or object if its choices are of several kinds. A value is missing if the field had no
-    effect in the trial, or is not drawn yet.
+    effect in the trial, or is not drawn yet. `last_return` is missing for pruned trials where the
+    scores, as areas or times, cannot be compared with returns.
 
     >>> load_trials(sweep)[["state", "value", "ppo.learning_rate"]]
               state  value  ppo.learning_rate
@@ -119,6 +120,7 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     begun = [trial for trial in read(sweep) if trial.datetime_start is not None]
     first = min(map(start, begun), default=NEVER)
     likely = {parameters(one.trial): one.likely for one in expected(begun)}
+    comparable = {trial.number: last_return(trial) for trial in with_last_return(begun)}
     for trial in begun:
         its = likely.get(parameters(trial)) if trial.state == TrialState.COMPLETE else None
         yield {
@@ -127,7 +129,7 @@ def trial_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "point": point if isinstance(point := trial.user_attrs.get(POINT), str) else None,
             "state": trial.state.name,
             "value": trial.values[0] if trial.values else None,
-            "last_return": last_return(trial),
+            "last_return": comparable.get(trial.number),
             EXPECTED_RETURN: its.value if its else None,
             EXPECTED_ERROR: its.known_error if its else None,
             "share": max(trial.intermediate_values, default=0) / sweep.study.reports,

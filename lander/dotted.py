@@ -82,7 +82,8 @@ def configure(values: Mapping[str, Any], *, base: TrainConfig) -> TrainConfig:
 
 
 def typed(name: str, text: str) -> object:
-    """The value of a dotted field from its text on the command line; "64,64" is a tuple.
+    """The value of a dotted field from its text on the command line; "64,64" is a tuple, as is
+    "[64, 64]", which files have.
 
     Raises:
         ConfigError: a text that the field does not take.
@@ -96,7 +97,8 @@ def typed(name: str, text: str) -> object:
     try:
         if tuple in kinds:
             element = TypeAdapter[Any](get_args(_field(name).annotation)[0])
-            return tuple(element.validate_strings(part) for part in text.split(","))
+            parts = text.removeprefix("[").removesuffix("]").split(",")
+            return tuple(element.validate_strings(part) for part in parts)
         return TypeAdapter[object](annotation, config=RULES).validate_strings(text)
     except ValidationError as error:
         raise ConfigError(first_line(error, name)) from None

@@ -38,6 +38,7 @@ from sweeps.store.trials import collector_paused
 from sweeps.study.study import shipped_studies
 
 DASHBOARD_PORT = 8080
+A_TRIAL = "best, confirmed, a number, or the id of its run in MLflow or how that begins"
 
 
 def run_arguments(parser: Parser) -> None:
@@ -96,8 +97,7 @@ def health_arguments(parser: Parser) -> None:
 
 def trial_arguments(parser: Parser) -> None:
     add_study(parser)
-    trial = "best, confirmed, a number, or the id of its run in MLflow or how that begins [best]"
-    parser.add_argument("--trial", default="best", help=trial)
+    parser.add_argument("--trial", default="best", help=f"{A_TRIAL} [best]")
 
 
 def export_arguments(parser: Parser) -> None:
@@ -111,7 +111,7 @@ def try_arguments(parser: Parser) -> None:
     add_study(parser)
     text = "a searched field and its value, as ppo.learning_rate=0.003; the others are the base's"
     parser.add_argument("values", nargs="*", metavar="FIELD=VALUE", help=text)
-    like = "the others are those of this trial: best, confirmed, or a number"
+    like = f"the others are those of this trial: {A_TRIAL}"
     parser.add_argument("--from", dest="like", metavar="TRIAL", help=like)
 
 

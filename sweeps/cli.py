@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from math import isfinite
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,8 @@ from sweeps.store.retry import explain
 from sweeps.study.study import find_study
 
 DEFAULT_STUDY: Final = "lander"
+MOST_HOURS: Final = 100_000
+"""Eleven years."""
 GROUP: Final = "sweeps.commands"
 """Entry points of this group are tables of commands that other packages add to `sweeps`."""
 
@@ -144,8 +145,10 @@ def hours(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not (isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"must be a number of hours above 0, got {text}")
+    if not 0 < value <= MOST_HOURS:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of hours above 0, at most {MOST_HOURS:,}, got {text}"
+        )
     return value
 
 

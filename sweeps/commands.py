@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -26,7 +27,7 @@ from sweeps.endings import ending
 from sweeps.errors import one_line
 from sweeps.hints import hint
 from sweeps.lifecycle.given import try_values
-from sweeps.lifecycle.start import start_sweep
+from sweeps.lifecycle.start import first_trials, start_sweep
 from sweeps.publish.card import tuning_card
 from sweeps.publish.health import health_of
 from sweeps.publish.page import sweep_url
@@ -55,7 +56,15 @@ from sweeps.schema import (
     WINNER,
     Ending,
 )
-from sweeps.scores import Ranked, base_among, expected, last_return, promise, violated
+from sweeps.scores import (
+    Ranked,
+    base_among,
+    expected,
+    last_return,
+    parameters,
+    promise,
+    violated,
+)
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.disk import reporting_full_disk, require_space
 from sweeps.store.presence import require_recorded
@@ -63,10 +72,11 @@ from sweeps.store.retry import RETRY_SECONDS
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.study.audit import audit_of
+from sweeps.study.cost import Cost, cost_of
 from sweeps.study.dead_ends import dead_ends
 from sweeps.study.space import brief, field_values
-from sweeps.study.study import find_study
-from sweeps.sweep import Sweep, open_sweep, open_trial
+from sweeps.study.study import Study, find_study
+from sweeps.sweep import Sweep, open_sweep, open_trial, to_run_again
 
 
 def run(args: argparse.Namespace, server: ForkServer) -> int:
@@ -75,18 +85,20 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
     The server forks the workers on this machine.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
+    if args.address is not None and args.launcher != "ray":
+        raise ConfigError("--address names a Ray cluster: add --launcher ray")
     study, store = find_study(args.study), Store(args.store)
     for problem in dead_ends(study):
         print(f"sweeps: warning: {problem}", file=sys.stderr)
     if args.dry_run:
+        require_limits(study, store)
+        first_trials(study, store, trials=args.trials, warm_start=args.warm_start, fork=args.fork)
         unknown = "not measured: it is over, or about a minute, or not trained from here"
         say_rows(forecast(study, store, args).rows or [("takes", unknown)])
         return 0
     with launching(args, server) as launcher:
         check_up(store, study.name)
-        if study.name not in store.study_names() and "env.time_limit" not in study.space:
-            for env in {config.env for config in study.configs}:
-                require_limit(env)
+        require_limits(study, store)
         ahead = forecast(study, store, args)
         sweep = start_sweep(
             study,
@@ -114,6 +126,13 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
     print_end(sweep, args, was_complete=not trials.left)
     write_report(sweep, args)
     return 0 if delivered else 1
+
+
+def require_limits(study: Study, store: Store) -> None:
+    """Refuse a new study of which some environment has no time limit."""
+    if study.name not in store.study_names() and "env.time_limit" not in study.space:
+        for env in {config.env for config in study.configs}:
+            require_limit(env)
 
 
 def write_report(sweep: Sweep, args: argparse.Namespace) -> None:
@@ -175,8 +194,6 @@ def launching(args: argparse.Namespace, server: ForkServer) -> Generator[Launche
     if args.launcher == "ray":
         with connected(Store(args.store), address=args.address) as launcher:
             yield launcher
-    elif args.address is not None:
-        raise ConfigError("--address names a Ray cluster: add --launcher ray")
     else:
         yield LocalLauncher(server)
 
@@ -295,13 +312,7 @@ def trials(args: argparse.Namespace) -> int:
     sweep = open_sweep(Store(args.store), args.study)
     space = sweep.study.space
     every = sweep.read_trials().all
-    likely = {
-        one.trial.number: {
-            EXPECTED_RETURN: one.likely.value,
-            EXPECTED_ERROR: one.likely.known_error,
-        }
-        for one in expected(every)
-    }
+    likely = {parameters(one.trial): one.likely for one in expected(every)}
     columns = [
         "trial",
         "state",
@@ -309,6 +320,7 @@ def trials(args: argparse.Namespace) -> int:
         EXPECTED_RETURN,
         EXPECTED_ERROR,
         "reports",
+        *(field.name for field in fields(Cost)),
         "seeds",
         *space,
     ]
@@ -319,6 +331,7 @@ def trials(args: argparse.Namespace) -> int:
     lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n", extrasaction="ignore")
     lines.writeheader()
     for trial in every:
+        its = likely.get(parameters(trial)) if ending(trial) == Ending.FINISHED else None
         lines.writerow(
             {
                 "trial": trial.number,
@@ -326,8 +339,10 @@ def trials(args: argparse.Namespace) -> int:
                 "point": trial.user_attrs.get(POINT),
                 "state": ending(trial),
                 "value": last_return(trial),
-                **likely.get(trial.number, {}),
+                EXPECTED_RETURN: its.value if its else None,
+                EXPECTED_ERROR: its.known_error if its else None,
                 "reports": max(trial.intermediate_values, default=0),
+                **asdict(cost_of(trial, sweep.study)),
                 "seeds": " ".join(map(str, trial_seeds(trial, sweep.study))),
                 **field_values(trial.params, space),
             }
@@ -368,8 +383,8 @@ def copy_pictures(sweep: Sweep, folder: Path) -> bool:
             require_space(folder, cause=error)
             warn(f"{picture} of {name} cannot be copied: {one_line(error)}")
     if not pictures:
-        again = hint("sweep", sweep.store.folder, study=name)
-        warn(f"the run of {name} has no pictures: when the sweep is over, {again} draws them")
+        again = to_run_again(sweep.store, name)
+        warn(f"the run of {name} has no pictures; to draw them when the sweep is over: {again}")
     return 0 < copied == len(pictures)
 
 

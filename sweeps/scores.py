@@ -72,6 +72,20 @@ def last_return(trial: FrozenTrial) -> float | None:
     return trial.values[0] if trial.values else None
 
 
+def are_returns(trials: Iterable[FrozenTrial]) -> bool:
+    """Whether the scores of these trials can be compared with returns: not areas, nor times."""
+    return not any(OWN_SCORE in trial.user_attrs for trial in trials)
+
+
+def with_last_return(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that finished, or were pruned after a checkpoint: by `last_return` they can be
+    compared. Without the pruned ones where scores are no returns."""
+    states = {TrialState.COMPLETE}
+    if are_returns(trials):
+        states.add(TrialState.PRUNED)
+    return [trial for trial in trials if trial.state in states and last_return(trial) is not None]
+
+
 def violated(trial: FrozenTrial) -> list[str]:
     """The constraints of its study that a finished trial does not keep."""
     return [name for name, excess in trial.constraints.items() if excess > 0]

@@ -44,7 +44,7 @@ from sweeps.study.proposing import FittingSampler
 from sweeps.study.samplers import make_pruner, make_sampler
 from sweeps.study.settings import Settings
 from sweeps.study.stored import base_of
-from sweeps.study.study import Study, stored_study
+from sweeps.study.study import Study, shipped_studies, stored_study
 
 BEGINS_RUN_ID: Final = re.compile(r"(?!\d{1,7}$)[0-9a-f]{6,32}")
 """The beginning of a run's id in MLflow; up to seven digits are the number of a trial."""
@@ -157,8 +157,16 @@ def drawn_from_grid(sweep: Sweep, *, seed: int | None = None) -> Sweep:
 
 def partly_created(store: Store, name: str) -> str:
     """The message about a sweep whose creation was interrupted, with the remedy."""
-    remedy = hint("sweep", store.folder, study=name)
-    return f"study {name} was only partly created; to complete it: {remedy}"
+    return f"study {name} was only partly created; to complete it: {to_run_again(store, name)}"
+
+
+def to_run_again(store: Store, name: str) -> str:
+    """How to run a sweep again, which knows its text, and not where its file is."""
+    if name.endswith(CONFIRM_SUFFIX):
+        return hint("confirm", store.folder, study=name.removesuffix(CONFIRM_SUFFIX))
+    if name in shipped_studies():
+        return hint("sweep", store.folder, study=name)
+    return "run its study file again"
 
 
 def kept_study(optuna_study: optuna.Study, store: Store) -> Study:

@@ -41,16 +41,17 @@ def draw_confirmation(judgement: Judgement, axes: Axes, *, env: AnyEnv) -> Axes:
         label = "one training seed" if y == 0 else None
         seeds_and_mean(axes, line.scores, line.mean, y, seed_label=label)
     promises = [(line.promise, y) for y, line in enumerate(lines) if line.promise is not None]
-    axes.errorbar(
-        [promise.value for promise, _ in promises],
-        [y for _, y in promises],
-        xerr=[promise.known_error or 0.0 for promise, _ in promises],
-        linestyle="none",
-        marker="D",
-        markerfacecolor="none",
-        color=COLOURS[1],
-        label="expected by the sweep, with its standard error",
-    )
+    if promises:
+        axes.errorbar(
+            [promise.value for promise, _ in promises],
+            [y for _, y in promises],
+            xerr=[promise.known_error or 0.0 for promise, _ in promises],
+            linestyle="none",
+            marker="D",
+            markerfacecolor="none",
+            color=COLOURS[1],
+            label="expected by the sweep, with its standard error",
+        )
     solved_line(axes, env, upright=True)
     axes.set_yticks(range(len(lines)), [line.name for line in lines])
     axes.set_ylim(-0.6, len(lines) - 0.4)

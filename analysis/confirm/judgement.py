@@ -30,7 +30,7 @@ from sweeps.confirm import (
 )
 from sweeps.estimates import Expected
 from sweeps.lifecycle.points import Params
-from sweeps.scores import expected, iqm, median_index
+from sweeps.scores import are_returns, expected, iqm, median_index
 from sweeps.store.store import Store
 from sweeps.study.study import DEFAULTS, FIRST_CHOICE, FIRST_REPORT, candidate_name
 from sweeps.sweep import open_sweep
@@ -49,7 +49,8 @@ class Standing:
     """Its scores in the sweep."""
     out: Elimination | None
     promise: Expected | None
-    """What the sweep says of it; None of the tuned defaults, and of a base that did not finish."""
+    """What the sweep says of its return; None of the tuned defaults, of a base that did not finish,
+    and where the sweep's scores are no returns."""
 
     @property
     def number(self) -> int:
@@ -325,7 +326,7 @@ def judgement_of(store: Store, name: str) -> Judgement:
         number: likely
         for number, params in race.candidates.items()
         for trial, likely in swept
-        if trial.params == params
+        if trial.params == params and are_returns([trial])
     }
     return judge(
         race,

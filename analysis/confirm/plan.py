@@ -37,7 +37,7 @@ from sweeps.confirm import (
 from sweeps.endings import ending
 from sweeps.estimates import noise_variance
 from sweeps.schema import Ending
-from sweeps.scores import observed, parameters
+from sweeps.scores import are_returns, observed, parameters
 from sweeps.sweep import Sweep
 
 
@@ -151,9 +151,13 @@ def deviation_in_race(candidates: Sequence[Confirmed]) -> float:
 
 
 def deviation_in_sweep(sweep: Sweep) -> float:
-    """The same by what a sweep tells of the better half of its configurations; NaN if nothing."""
+    """The same by what a sweep tells of the better half of its configurations; NaN if nothing, or
+    if its scores are no returns."""
+    trials = sweep.read_trials().counted
+    if not are_returns(trials):
+        return nan
     same: dict[object, list[FrozenTrial]] = {}
-    for trial in sweep.read_trials().counted:
+    for trial in trials:
         if ending(trial) == Ending.FINISHED:
             same.setdefault(parameters(trial), []).append(trial)
     known = sorted(map(observed, same.values()), key=lambda one: -one.score)

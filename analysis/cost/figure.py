@@ -22,6 +22,8 @@ from sweeps.charts.style import (
     new_axes,
     solved_line,
 )
+from sweeps.schema import SCORE
+from sweeps.scores import are_returns
 
 WIDE = 5
 """Seconds that differ by such a factor are drawn on a scale of their logarithm."""
@@ -31,6 +33,7 @@ def cost_front(every: Sequence[Offer], *, env: AnyEnv) -> Figure:
     """The expected return of each configuration over the seconds of a training, those on the front
     joined by a line, and the mean under fresh seeds of those that have one."""
     figure, axes = new_axes(9, 4.2)
+    returns = are_returns([one.trial for one in every])
     values, took = [one.likely.value for one in every], [one.seconds.value for one in every]
     if max(took, default=0.0) > WIDE * min(took, default=0.0):
         axes.set_xscale("log")
@@ -45,7 +48,7 @@ def cost_front(every: Sequence[Offer], *, env: AnyEnv) -> Figure:
         at_least(floor, [one.likely.value for one in others]),
         size,
         GREY,
-        label="expected return of a configuration",
+        label=f"expected {'return' if returns else SCORE} of a configuration",
     )
     x = [one.seconds.value for one in best]
     y = at_least(floor, [one.likely.value for one in best])
@@ -66,7 +69,7 @@ def cost_front(every: Sequence[Offer], *, env: AnyEnv) -> Figure:
             str(one.trial.number), (across, up), (4, 4), textcoords="offset points", fontsize=8
         )
     measured = [(one, fresh) for one in every if (fresh := one.measured) is not None]
-    if measured:
+    if measured and returns:
         x, y = [one.seconds.value for one, _ in measured], [fresh.value for _, fresh in measured]
         axes.errorbar(
             x,
@@ -79,11 +82,12 @@ def cost_front(every: Sequence[Offer], *, env: AnyEnv) -> Figure:
             linewidth=1,
             label="mean under fresh seeds",
         )
-    solved_line(axes, env)
+    if returns:
+        solved_line(axes, env)
     high = axes.get_ylim()[1]
     axes.set_ylim(floor - 0.06 * (high - floor), high)
     axes.set_xlabel("seconds of a training")
-    axes.set_ylabel(f"return{cut_off(floor, values)}")
+    axes.set_ylabel(f"{'return' if returns else SCORE}{cut_off(floor, values)}")
     figure.legend(loc="outside upper left", fontsize=8, ncols=3, frameon=False)
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 from base64 import b64encode
@@ -53,12 +54,14 @@ def read_sweep(store: str | Path, study: str) -> Sweep:
 
 
 def prepare() -> None:
-    """Let this process work as those of a sweep do; tables have four digits and whole texts."""
+    """Let this process work as those of a sweep do; in a notebook, tables have four digits and
+    whole texts."""
     prepare_process()
     one_thread()  # what is trained here equals what sweeps train
     quiet()
-    pd.set_option("display.float_format", "{:.4g}".format)
-    pd.set_option("display.max_colwidth", None)
+    if hasattr(builtins, "get_ipython"):  # the tables of any other process are its own
+        pd.set_option("display.float_format", "{:.4g}".format)
+        pd.set_option("display.max_colwidth", None)
 
 
 def as_table(estimates: Mapping[Any, Estimate]) -> pd.DataFrame:

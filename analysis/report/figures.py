@@ -20,7 +20,7 @@ from analysis.report.records import Records
 from analysis.stats import Estimate
 from lander.film import as_line
 from lander.metrics import EVAL_RETURN
-from sweeps.charts.importance import importances, with_last_return
+from sweeps.charts.importance import importances
 from sweeps.charts.search import (
     finished,
     history,
@@ -33,6 +33,7 @@ from sweeps.charts.style import new_axes, solved_line
 from sweeps.confirm import open_confirmation
 from sweeps.publish.markdown import line
 from sweeps.schema import RETURNS, Chart
+from sweeps.scores import are_returns, with_last_return
 
 BEST = 5
 """Number of trials whose learning curves are compared with those of the other finished ones."""
@@ -43,11 +44,12 @@ def history_part(records: Records) -> list[Block]:
     begun = [trial for trial in records.counted if trial.params]
     if not begun:
         return ["No trial has begun."]
+    cross = ", its cross is the return at its last checkpoint" if are_returns(begun) else ""
     caption = (
-        "Each trial's score; a pruned trial has none, its cross is the return at its last "
-        "checkpoint. A trial that trains earlier parameters again has the mean of all their "
-        "trainings. The line is the highest score at that time: it falls when the leader is "
-        "trained again and scores less. The best is named by its expected return."
+        f"Each trial's score; a pruned trial has none{cross}. A trial that trains earlier "
+        "parameters again has the mean of all their trainings. The line is the highest score at "
+        "that time: it falls when the leader is trained again and scores less. The best is named "
+        "by its expected return."
     )
     return [
         drawing(
@@ -103,11 +105,12 @@ def importance_part(records: Records) -> list[Block]:
         return ["Importances: too few trials have ended with a return."]
     first, row = table.index[0], table.iloc[0]
     weight = Estimate(row["share"], row["low"], row["high"])
+    so_far = ", pruned ones with their return so far" if are_returns(records.counted) else ""
     caption = (
         f"`{first}` comes first, with a share of {weight:.2f}. The importance says how far a "
         "field's values in the best quarter of trials lie from its values in all (PED-ANOVA); it "
-        f"rests on {len(with_last_return(records.counted))} trials, pruned ones with their return "
-        "so far. Interval: 95 % of resamples of these trials."
+        f"rests on {len(with_last_return(records.counted))} trials{so_far}. Interval: 95 % of "
+        "resamples of these trials."
     )
     return [
         drawing(
@@ -127,8 +130,10 @@ def slices_part(records: Records) -> list[Block]:
     figure = slices(records.counted, list(study.space.values()), env=study.base.env)
     caption = (
         "Score over each field by itself, across the range that was searched; under a choice the "
-        "number of trials that had it. Grey crosses: pruned trials, at their last checkpoint."
+        "number of trials that had it."
     )
+    if are_returns(records.counted):
+        caption += " Grey crosses: pruned trials, at their last checkpoint."
     return [drawing(figure, Chart.SLICES, alt="Score over each searched field", caption=caption)]
 
 

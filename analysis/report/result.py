@@ -17,6 +17,7 @@ from sweeps.errors import redacted
 from sweeps.hints import hint
 from sweeps.publish.markdown import box, code, line
 from sweeps.schema import BEST_ALIAS, CONFIRM_SUFFIX, CONFIRMED_ALIAS, TRIAL_NUMBER, Ending
+from sweeps.study.cost import steps_in_words
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space
 from sweeps.study.study import TUNED, Study
@@ -59,14 +60,16 @@ def question(records: Records) -> str:
 
 def measured(study: Study) -> str:
     """What the score of a training is, in words."""
-    within = f"{study.base.total_steps:,} environment steps"
+    within = steps_in_words(study)
     match study.settings.training_score:
         case "area":
             return f"the mean return over the checkpoints of {within}"
         case "time_to_target":
             return f"minus the environment steps until a checkpoint returns {study.target:g}"
     policy = "" if study.base.final_policy == "last" else " of the best checkpoint's policy"
-    return (
+    several = study.settings.score_checkpoints
+    last = f"the mean over the last {several} checkpoints, the last of which is "
+    return (last if several > 1 else "") + (
         f"the mean return of {study.base.final_episodes} deterministic episodes{policy} after "
         f"{within}"
     )

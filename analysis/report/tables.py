@@ -35,6 +35,7 @@ from sweeps.schema import (
 )
 from sweeps.scores import last_return
 from sweeps.study.audit import audit_of
+from sweeps.study.cost import steps_in_words
 from sweeps.study.space import flat_base
 from sweeps.study.study import DEFAULTS, TEST_EPISODES
 
@@ -85,7 +86,7 @@ def spent(records: Records) -> Iterator[tuple[str, str]]:
         superseded = ", ".join(f"{number} {how}" for how, number in again.items())
         yield "beside these", f"{superseded}: retried with the same seeds, and not counted"
     trainings = f"{seeds} trainings of " if seeds > 1 else ""
-    yield "budget of a trial", f"{trainings}{study.base.total_steps:,} environment steps"
+    yield "budget of a trial", f"{trainings}{steps_in_words(study)}"
     trained = int(records.curves.groupby(["trial", "seed"])["env_steps"].max().sum())
     yield "trained", f"{trained:,} environment steps, counted to each training's last checkpoint"
     spans = spans_of(records.trials.all)

@@ -18,8 +18,9 @@ import scipy  # imports scipy.special once it is used
 from optuna.trial import FrozenTrial
 
 from analysis.stats import Floats
-from sweeps.charts.importance import score_of, with_last_return
+from sweeps.charts.importance import score_of
 from sweeps.charts.style import floor_of
+from sweeps.scores import with_last_return
 from sweeps.study.space import Space
 from sweeps.study.timing import columns_of
 

@@ -13,7 +13,8 @@ from analysis.why.box import CHANCE, box_of
 from analysis.why.model import FEWEST, Model
 from analysis.why.path import Path
 from lander.options import human
-from sweeps.charts.importance import BEST_SHARE, importances, score_of, with_last_return
+from sweeps.charts.importance import BEST_SHARE, importances, score_of
+from sweeps.scores import with_last_return
 from sweeps.study.space import Space, brief
 from sweeps.study.timing import Timing
 
@@ -123,7 +124,7 @@ def importance_legend(times: Timing | None) -> str:
         return text
     return (
         f"{text} Seconds: by what factor they change across the range, by a line through their "
-        f"logarithms that explains {times.explained:.0%} of left-out trials."
+        f"logarithms that explains {max(0.0, times.explained):.0%} of left-out trials."
     )
 
 

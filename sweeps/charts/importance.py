@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from scipy.special import ndtr
 
-from sweeps.scores import CONFIDENCE, last_return
+from sweeps.scores import CONFIDENCE, last_return, with_last_return
 from sweeps.study.ranges import Range
 from sweeps.study.space import Space
 
@@ -40,16 +40,6 @@ TINY = 1e-12
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-def with_last_return(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that finished, or were pruned after a checkpoint."""
-    return [
-        trial
-        for trial in trials
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        and last_return(trial) is not None
-    ]
 
 
 def importances(

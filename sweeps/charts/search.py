@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lander.env import AnyEnv
 from lander.options import human
 from sweeps.charts.columns import Column, column_of, heights, set_x_axis, ticks
-from sweeps.charts.importance import importances, with_last_return
+from sweeps.charts.importance import importances
 from sweeps.charts.style import (
     BLUE,
     DPI,
@@ -42,12 +42,17 @@ from sweeps.charts.style import (
     whole_numbers,
 )
 from sweeps.schema import POINT, SCORE, Chart, Ending
-from sweeps.scores import best_of, best_so_far, last_return
+from sweeps.scores import (
+    are_returns,
+    best_of,
+    best_so_far,
+    last_return,
+    with_last_return,
+)
 from sweeps.study.ranges import Range
 from sweeps.study.study import Study
 
 CROSSES = "pruned: return at its last checkpoint"
-SCORE_LABEL = f"{SCORE}: mean return"
 MARKS: Final = "trials"
 """Begins the id of a group of marks."""
 LINES: Final = 500
@@ -95,6 +100,11 @@ def returns_of(trials: Sequence[FrozenTrial]) -> list[float]:
     return [value for trial in trials if (value := last_return(trial)) is not None]
 
 
+def score_label(trials: Sequence[FrozenTrial]) -> str:
+    """What an axis of scores is called."""
+    return f"{SCORE}: mean return" if are_returns(trials) else SCORE
+
+
 def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
     """The score of each trial by its number, and the highest at that time; the defaults and the
     trial with the highest expected return are named."""
@@ -133,11 +143,12 @@ def history(trials: Sequence[FrozenTrial], *, env: AnyEnv) -> Figure:
             fontsize=9,
             fontweight="bold",
         )
-    solved_line(axes, env)
+    if are_returns(trials):
+        solved_line(axes, env)
     axes.margins(y=0.12)
     axes.xaxis.set_major_locator(whole_numbers())
     axes.set_xlabel("trial, in the order in which they began")
-    axes.set_ylabel(SCORE_LABEL + cut_off(floor, returns))
+    axes.set_ylabel(score_label(trials) + cut_off(floor, returns))
     figure.legend(loc="outside lower left", fontsize=8, ncols=4, frameon=False)
     return figure
 
@@ -200,13 +211,14 @@ def slices(trials: Sequence[FrozenTrial], ranges: Sequence[Range], *, env: AnyEn
         points = axes.scatter(x, y, large, c=numbers, cmap=GRADIENT, vmin=0, vmax=last(complete))
         points.set_gid(marks_of(drawn))
         axes.set_xlabel(column.label)
-        solved_line(axes, env, named=axes is grid[0, -1])
+        if are_returns(trials):
+            solved_line(axes, env, named=axes is grid[0, -1])
         if early and axes is grid.flat[0]:
             figure.legend([crosses], [CROSSES], loc="outside upper left", fontsize=8, frameon=False)
     for axes in grid.flat[len(ranges) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_ylabel((SCORE_LABEL + cut_off(floor, returns)).replace("; ", "\n"))
+        axes.set_ylabel((score_label(trials) + cut_off(floor, returns)).replace("; ", "\n"))
     if points is not None and complete:
         bar = figure.colorbar(points, ax=grid, label="trial", pad=0.01, ticks=whole_numbers())
         bar.outline.set_visible(False)

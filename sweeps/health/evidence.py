@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.health.finding import TooLittle
-from sweeps.scores import expected, last_return, parameters, seed_scores
+from sweeps.scores import expected, last_return, parameters, seed_scores, with_last_return
 from sweeps.store.trials import Trials
 from sweeps.study.ranges import Range
 from sweeps.study.study import Study
@@ -52,9 +52,8 @@ class Evidence:
         """Those that have returned something, in the order of their first trials."""
         likely = {parameters(trial): one.value for trial, one in expected(self.trials.counted)}
         same: dict[object, list[FrozenTrial]] = {}
-        for trial in self.trials.counted:
-            value = last_return(trial)
-            if trial.state.is_finished() and value is not None and np.isfinite(value):
+        for trial in with_last_return(self.trials.counted):
+            if np.isfinite(last_return(trial) or 0.0):
                 same.setdefault(parameters(trial), []).append(trial)
         return [
             Configuration(

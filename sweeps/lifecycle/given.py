@@ -6,20 +6,20 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from lander.dotted import flatten, typed
 from lander.errors import ConfigError, unknown
 from lander.options import inactive, settle
 from lander.resolve import resolve
 from lander.terminal import listed, say_rows
 from sweeps.endings import ending
-from sweeps.hints import hint
 from sweeps.lifecycle.fork import is_in
 from sweeps.schema import BUDGET, GIVEN, Ending
 from sweeps.store.store import Store
-from sweeps.store.trials import find_started
 from sweeps.study.space import brief, defaults, field_values, flat_base
-from sweeps.study.study import Study, shipped_studies
-from sweeps.sweep import Sweep, open_sweep, partly_created
+from sweeps.study.study import Study
+from sweeps.sweep import Sweep, open_sweep, open_trial, partly_created, to_run_again
 
 BY_HAND = "by hand"
 """The value of `sweeps.given`."""
@@ -33,11 +33,26 @@ def try_values(args: argparse.Namespace) -> int:
         raise ConfigError(
             "nothing to try: name a field, as ppo.learning_rate=0.003, or a trial, as --from best"
         )
-    like = None if args.like is None else find_started(sweep.optuna, args.like).params
+    like = None if args.like is None else trial_of(sweep, args.like).params
     point = point_of(sweep.study, read_values(sweep.study, args.values), like=like)
     number, grown = queue(sweep, point)
     say_rows(rows_of(sweep, number, point, grown=grown))
     return 0
+
+
+def trial_of(sweep: Sweep, which: str) -> FrozenTrial:
+    """A trial of this sweep, in the words of `open_trial`.
+
+    Raises:
+        ConfigError: no such trial, it waits to be run, or the run is of another sweep.
+    """
+    name = sweep.study.name
+    other, trial = open_trial(sweep.store, name, which)
+    if other.study.name != name:
+        raise ConfigError(
+            f"run {which} is trial {trial.number} of {other.study.name}: --from takes one of {name}"
+        )
+    return trial
 
 
 def require_search(study: Study) -> None:
@@ -134,7 +149,11 @@ def rows_of(
         rows.append(("budget", f"was used up, and grows by one: {trials.asked} trials"))
     else:
         rows.append(("budget", f"stays {trials.asked} trials, this one among them"))
-    command = hint("sweep", sweep.store.folder, study=name)
-    again = command if name in shipped_studies() else "run its study file again"
-    later = f"no worker is running: {again}"
-    return [*rows, ("next", "a worker takes it" if trials.running else later)]
+    again = to_run_again(sweep.store, name)
+    if trials.stopped:
+        later = f"none begins, {trials.stopped}: change [stop] in the study file, then {again}"
+    elif trials.running:
+        later = "a worker takes it"
+    else:
+        later = f"no worker is running: {again}"
+    return [*rows, ("next", later)]

@@ -50,17 +50,7 @@ def start_sweep(
     Raises:
         ConfigError: the store has a sweep of this name with another definition.
     """
-    options = {"--trials": trials, "--warm-start": warm_start, "--fork": fork}
-    given = [name for name, value in options.items() if value]
-    if study.has_points and given:
-        raise ConfigError(
-            f"study {study.name} has {study.settings.trials} trials, its points times its training "
-            f"seeds: add to them in its file, and leave {given[0]} out"
-        )
-    if warm_start and fork:
-        raise ConfigError("--fork has the trials of --warm-start already: leave one of them out")
-    forked = fork_for(study, store, fork)
-    first = [] if warm_start is None else warm_trials(study, open_sweep(store, warm_start))
+    forked, first = first_trials(study, store, trials=trials, warm_start=warm_start, fork=fork)
     store.create()
     for config in (study.base, *study.points.values()):
         agree(store.origin, modules(flatten(config)))  # the user named them in the study
@@ -68,7 +58,6 @@ def start_sweep(
         if is_created(store, study.name):
             sweep = resumed(study, store)
         else:
-            first = list(forked.trials) if forked else first
             record = forked.record if forked else None
             created = create(study, store, command=command, trials=first, fork=record)
             sweep = Sweep(study, created, store)
@@ -91,11 +80,42 @@ def start_sweep(
     return sweep
 
 
-def resumed(study: Study, store: Store) -> Sweep:
-    """A sweep that was created before, with the sampler and the pruner that the study has now.
+def first_trials(
+    study: Study,
+    store: Store,
+    *,
+    trials: int | None,
+    warm_start: str | None,
+    fork: str | None,
+) -> tuple[Fork | None, list[FrozenTrial]]:
+    """What a sweep begins with, if it is new; nothing is written.
 
     Raises:
-        ConfigError: it has another definition, or its experiment or run was deleted.
+        ConfigError: it cannot be started or resumed in this way.
+    """
+    options = {"--trials": trials, "--warm-start": warm_start, "--fork": fork}
+    given = [name for name, value in options.items() if value]
+    if study.has_points and given:
+        raise ConfigError(
+            f"study {study.name} has {study.settings.trials} trials, its points times its training "
+            f"seeds: add to them in its file, and leave {given[0]} out"
+        )
+    if warm_start and fork:
+        raise ConfigError("--fork has the trials of --warm-start already: leave one of them out")
+    forked = fork_for(study, store, fork)
+    first = list(forked.trials) if forked else []
+    if warm_start is not None:
+        first = warm_trials(study, open_sweep(store, warm_start))
+    if is_created(store, study.name):
+        require_same(study, store)
+    return forked, first
+
+
+def require_same(study: Study, store: Store) -> Study:
+    """The study with which a sweep was started.
+
+    Raises:
+        ConfigError: it has another definition.
     """
     optuna_study = store.load_study(study.name)
     earlier = kept_study(optuna_study, store)
@@ -106,6 +126,16 @@ def resumed(study: Study, store: Store) -> Sweep:
             f"study {study.name} in {store.folder} was started differently "
             f"({changed}): {remedy(earlier, study)}{begin}"
         )
+    return earlier
+
+
+def resumed(study: Study, store: Store) -> Sweep:
+    """A sweep that was created before, with the sampler and the pruner that the study has now.
+
+    Raises:
+        ConfigError: it has another definition, or its experiment or run was deleted.
+    """
+    earlier, optuna_study = require_same(study, store), store.load_study(study.name)
     require_recorded(store, optuna_study)
     identify(store, optuna_study)
     if study.text != optuna_study.user_attrs[DEFINITION]:

@@ -38,6 +38,7 @@ from sweeps.scores import Ranked, base_among, expected, last_return, parameters,
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.trials import Trials
 from sweeps.study.audit import audit_of
+from sweeps.study.cost import steps_in_words
 from sweeps.study.study import FIRST_CHOICE, FIRST_REPORT, Study, candidate_name
 from sweeps.sweep import Sweep
 
@@ -141,12 +142,11 @@ def flights(sweep: Sweep, board: Leaderboard) -> str:
 
 def searched_space(study: Study, trials: Trials) -> str:
     """What was searched, and how long each trial trains."""
-    steps = max(config.total_steps for config in study.configs)
     how = "of points that differ in" if study.has_points else "searching"
     fields = ", ".join(f"`{field}`" for field in study.space)
     return (
-        f"PPO on `{study.base.env.id}`, {trials.total} trials of {steps:,} environment steps, "
-        f"{how} {fields}."
+        f"PPO on `{study.base.env.id}`, {trials.total} trials of {steps_in_words(study)}, {how} "
+        f"{fields}."
     )
 
 

@@ -27,6 +27,7 @@ from sweeps.schema import (
     TEST_RETURN,
     VIEW_STATE,
     Role,
+    seed_folder,
 )
 from sweeps.store.trials import Trials
 from sweeps.study.study import Study
@@ -39,6 +40,8 @@ LONGEST: Final = 5000
 """Characters in the value of an experiment's tag."""
 COMPRESSED: Final = "deflate;"
 """Begins a compressed value."""
+WITHOUT_SLASH: Final = "Model metrics"
+"""The UI's section of metrics whose names have no slash."""
 FIRST_COLUMNS: Final = ("attributes.`Run Name`", "runDateAndNestInfo")
 """The name of a run, and when it began."""
 CHARACTER: Final = 7
@@ -111,7 +114,7 @@ def view_state(
         "compareRunCharts": charts,
         "compareRunSections": [
             section(TABLE, display=True, columns=columns),
-            *map(section, closed_sections()),
+            *map(section, closed_sections(study)),
         ],
         "isAccordionReordered": True,  # or they are sorted by name
     }
@@ -161,7 +164,10 @@ def section(name: str, *, display: bool = False, **layout: object) -> dict[str, 
     return {"uuid": name, "name": name, "display": display, "isReordered": False, **layout}
 
 
-def closed_sections() -> list[str]:
+def closed_sections(study: Study) -> list[str]:
     """The sections that the UI makes of a trial's metrics: what stands before their last slash."""
-    metrics = [*CURVES, *FINALS, COST_SECONDS, CHOICE_RETURN, TEST_RETURN]
-    return sorted({name.rpartition("/")[0] for name in metrics})
+    seeds = study.settings.seeds_per_trial
+    folders = {"", *(seed_folder(seed, of=seeds) for seed in range(seeds))}
+    metrics = [folder + name for folder in folders for name in (*CURVES, *FINALS)]
+    metrics += [SCORE, COST_SECONDS, CHOICE_RETURN, TEST_RETURN]
+    return sorted({name.rpartition("/")[0] or WITHOUT_SLASH for name in metrics})

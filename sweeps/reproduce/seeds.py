@@ -21,7 +21,7 @@ from lander.metrics import FINAL_RETURN
 from sweeps.estimates import FEWEST, Observed, noise_variance
 from sweeps.reproduce.receipt import Numbers, Receipt
 from sweeps.schema import CONFIRM_SUFFIX, SEED_INDEX
-from sweeps.scores import expected, final_means, mean, parameters
+from sweeps.scores import are_returns, expected, final_means, mean, parameters
 from sweeps.study.study import FIRST_REPORT
 from sweeps.sweep import Sweep, open_sweep
 
@@ -92,7 +92,7 @@ def from_sweep(sweep: Sweep, trial: FrozenTrial) -> Fresh | None:
     likely = next(
         (one.likely for one in expected(trials) if one.trial.params == trial.params), None
     )
-    if likely is None or isnan(likely.error):
+    if likely is None or isnan(likely.error) or not are_returns(trials):
         return None
     alike = configurations_like(trials, likely.promised)
     variance = noise_variance(alike)

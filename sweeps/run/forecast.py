@@ -19,6 +19,7 @@ from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.study.dead_ends import sampled
 from sweeps.study.grid import Grid
+from sweeps.study.settings import LARGEST
 from sweeps.study.study import Study
 from sweeps.sweep import open_sweep
 
@@ -200,6 +201,7 @@ def forecast(study: Study, store: Store, args: argparse.Namespace) -> Forecast:
     trials, rows = args.trials, list[tuple[str, str]]()
     if by_time:
         about, text = fits(cost, hours=args.hours, workers=workers)
+        about = min(about, LARGEST["trials"] - done)
         if args.trials is None and not study.has_points and about:
             trials, left, text = done + about, about, f"{text}: that is the budget"
         rows.append(("hours", text))

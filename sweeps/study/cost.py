@@ -57,6 +57,15 @@ def planned_steps(trial: FrozenTrial, study: Study) -> int:
     return steps * study.settings.seeds_per_trial
 
 
+def steps_in_words(study: Study) -> str:
+    """The environment steps of a training: a span where they are searched, or points differ in
+    them."""
+    searched = study.space.get("total_steps")
+    ends = [study.base.total_steps] if searched is None else searched.ends()
+    span = dict.fromkeys(f"{steps:,}" for steps in (min(ends), max(ends)))
+    return f"{' to '.join(span)} environment steps"
+
+
 def total_cost(trials: Iterable[FrozenTrial], study: Study) -> Cost:
     """What trials cost together: sums, and the largest of their memories. A sum of which no part is
     known is None."""

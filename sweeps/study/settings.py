@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from lander.dotted import fields_of, first_line
@@ -28,10 +29,25 @@ NOT_WITH_POINTS = {
 }
 """Keys of [study] that a study with points must not have, and why."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+NAMED = 'letters, digits, ".", "_" and "-", a letter or a digit first, 64 at most'
+"""The same in words."""
 LARGEST = {"trials": 1_000_000, "points": 10_000, "seed": 2**32 - 1}
 """The largest values in a new study: storage and samplers take no larger ones."""
 LARGEST_SEED = 2**63 - 1
 """The largest training seed."""
+MOST_SEEDS = 1_000
+"""Training seeds of each point, at most."""
+
+
+def checked_name(name: str) -> str:
+    """A name that a study may have.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if not re.fullmatch(NAME, name):
+        raise ValueError(f"must be of {NAMED}")
+    return name
 
 
 def checked_seeds(value: object) -> int | tuple[int, ...]:
@@ -42,10 +58,12 @@ def checked_seeds(value: object) -> int | tuple[int, ...]:
     """
     numbers: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
     listed = numbers != [value]
-    least, most = (0, LARGEST_SEED) if listed else (1, 1_000)
+    least, most = (0, LARGEST_SEED) if listed else (1, MOST_SEEDS)
     whole = all(type(number) is int and least <= number <= most for number in numbers)
     if not numbers or not whole or len(set(numbers)) < len(numbers):
-        raise ValueError("must be a list of different whole numbers, or how many seeds: 1 to 1000")
+        raise ValueError(
+            f"must be a list of different whole numbers, or how many seeds: 1 to {MOST_SEEDS}"
+        )
     return tuple(numbers) if listed else int(numbers[0])
 
 
@@ -53,7 +71,7 @@ def checked_seeds(value: object) -> int | tuple[int, ...]:
 class Settings:
     """The [study] table. `sweeps init` writes these docstrings into a new study file."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    name: Annotated[str, Field(strict=True), AfterValidator(checked_name)]
     """Name of the sweep, and of its experiment and its registered model in MLflow."""
     trials: Annotated[int, Field(ge=1, strict=True)] = 40
     """How many trials in all, trial 0 (the defaults) included."""

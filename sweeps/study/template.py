@@ -17,7 +17,7 @@ from lander.terminal import program, say
 from sweeps.hints import hint
 from sweeps.study.limits import KEY_TABLES
 from sweeps.study.samplers import ARGUMENT_TABLES, ARGUMENTS
-from sweeps.study.settings import NAME, Settings
+from sweeps.study.settings import NAME, NAMED, Settings
 from sweeps.study.study import read_tables, study_file
 
 WIDTH: Final = 92
@@ -60,10 +60,7 @@ def template(name: str, *, like: str) -> str:
         ConfigError: no such study, or a name that no study can have.
     """
     if not re.fullmatch(NAME, name):
-        raise ConfigError(
-            f'"{name}" cannot be the name of a study: take letters, digits, ".", "_" and "-", '
-            "a letter or a digit first"
-        )
+        raise ConfigError(f'"{name}" cannot be the name of a study: take {NAMED}')
     text = read_text(study_file(like))
     document = read_tables(text)
     lines = [

@@ -3,6 +3,7 @@ on."""
 
 from __future__ import annotations
 
+import builtins
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import analysis.notebooks.cells
 from analysis.notebooks import start
-from analysis.notebooks.cells import as_table, run
+from analysis.notebooks.cells import as_table, prepare, run
 from analysis.notebooks.run import notebook_paths
 from analysis.stats import Estimate
 from lander.errors import ConfigError
@@ -193,3 +194,13 @@ def test_a_notebook_shows_the_lines_of_a_command_and_that_it_failed(
     with pytest.raises(ConfigError, match=r"^sweeps reproduce failed: exit code 2$"):
         run("reproduce", "--store", str(tmp_path / "none"))
     assert capsys.readouterr().out.startswith("sweeps: ")
+
+
+def test_only_a_notebook_gets_tables_of_four_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pd.option_context("display.float_format", None, "display.max_colwidth", 50):
+        prepare()
+        assert pd.get_option("display.float_format") is None
+        assert pd.get_option("display.max_colwidth") == 50
+        monkeypatch.setattr(builtins, "get_ipython", object, raising=False)
+        prepare()
+        assert pd.Series([1 / 3]).to_string() == "0   0.3333"

@@ -3,6 +3,7 @@ their returns."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
@@ -22,10 +24,12 @@ from analysis.load import load_trials
 from analysis.stats import Estimate
 from lander.config import EnvConfig
 from sweeps.publish.card import tuning_card
+from sweeps.publish.notes import searched_space
 from sweeps.record.meter import Meter
 from sweeps.schema import COST, ENDED, RETURNS, RUN_ID, STARTED
 from sweeps.store.store import Store
-from sweeps.study.cost import cost_of, planned_steps, total_cost, trainings
+from sweeps.store.trials import Trials
+from sweeps.study.cost import cost_of, planned_steps, steps_in_words, total_cost, trainings
 from sweeps.study.dead_ends import unequal_budgets
 from sweeps.study.study import read_study
 from sweeps.study.timing import seconds_left, timing_of
@@ -121,6 +125,10 @@ def test_every_trial_of_a_sweep_says_what_it_cost(finished: Store, command: Comm
         assert run.data.metrics["cost/env_steps"] == 64
         assert run.data.metrics["cost/seconds"] == float(run.data.tags["sweeps.seconds"])
         assert run.data.metrics["cost/cpu_seconds"] == one.user_attrs[COST]["cost/cpu_seconds"]
+    lines = command("trials", "--study", "tiny", "--store", finished.folder).stdout
+    printed = pd.read_csv(io.StringIO(lines))
+    spent = ["seconds", "env_steps", "cpu_seconds", "peak_memory", "joules"]
+    assert (printed[spent].astype("float64")).equals(table.reset_index()[spent].astype("float64"))
     card = tuning_card(sweep, sweep.read_trials().best)
     assert "- **search**: 2 trials (2 finished, 0 pruned, 0 failed); 2 trainings, 128 env" in card
     assert "- **seeds the search never saw**: 0: " in card
@@ -130,6 +138,30 @@ def test_every_trial_of_a_sweep_says_what_it_cost(finished: Store, command: Comm
     script = command("export", "--for", "sb3", "--study", "tiny", "--store", finished.folder).stdout
     assert script.startswith(comments)
     compile(script, "train.py", "exec")
+
+
+def test_trials_of_equal_parameters_are_expected_to_return_the_same_in_every_table(
+    finished: Store, command: Command
+) -> None:
+    sweep = open_sweep(finished, "tiny")
+    (first, *_) = sweep.read_trials().all
+    sweep.optuna.add_trial(
+        create_trial(value=9.0, params=first.params, distributions=first.distributions)
+    )
+    table = load_trials(open_sweep(finished, "tiny"))
+    lines = command("trials", "--study", "tiny", "--store", finished.folder).stdout
+    printed = pd.read_csv(io.StringIO(lines), index_col="trial")
+    assert list(printed["expected_return"]) == list(table["expected_return"])
+    assert printed["expected_return"][0] == printed["expected_return"][2]
+
+
+def test_the_steps_of_a_training_are_a_span_where_they_are_searched() -> None:
+    assert steps_in_words(STUDY) == "128 environment steps"
+    line = '"ppo.update_epochs" = { low = 1, high = 2 }'
+    searched = changed(QUICK, {line: "total_steps = { low = 128, high = 2_560 }"})
+    study = read_study(searched, source="x.toml")
+    assert steps_in_words(study) == "128 to 2,560 environment steps"
+    assert "128 to 2,560 environment steps" in searched_space(study, Trials([], 3))
 
 
 def test_of_an_earlier_version_the_steps_are_those_of_the_last_report() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from statistics import mean
 
@@ -13,6 +13,7 @@ from lander.config import TrainConfig
 from lander.dotted import configure
 from lander.pace import Pace, pace_of
 from lander.resolve import resolve
+from sweeps.cli import MOST_HOURS, hours
 from sweeps.endings import seconds
 from sweeps.run.forecast import (
     ENOUGH,
@@ -28,7 +29,7 @@ from sweeps.run.forecast import (
 from sweeps.store.store import Store
 from sweeps.study.study import Study, find_study, read_study
 from sweeps.sweep import open_sweep
-from tests.studies import MINI, QUICK, TWO_SEEDS, changed
+from tests.studies import MINI, QUICK, TINY, TWO_SEEDS, changed
 from tests.sweeps.conftest import Command
 
 LONG = changed(QUICK, {"total_steps = 128": "total_steps = 640_000"})
@@ -192,6 +193,17 @@ def test_a_time_decides_how_many_trials_are_trained(
     assert typed.rows[1][1].endswith("fit into 2 h")
 
 
+def test_the_longest_time_asks_for_no_more_trials_than_a_study_may_have(
+    probes: list[TrainConfig], tmp_path: Path
+) -> None:
+    store, most = Store(tmp_path / "none"), hours(f"{MOST_HOURS}")
+    ahead = forecast(study_of(QUICK), store, arguments(hours=most, workers=2))
+    assert ahead.trials == 1_000_000
+    for text in ("100001", "1e308", "inf", "0", "-1"):
+        with pytest.raises(ArgumentTypeError, match="above 0, at most 100,000"):
+            hours(text)
+
+
 def test_a_sweep_that_has_trials_is_measured_by_them(
     mini: Store, probes: list[TrainConfig]
 ) -> None:
@@ -224,3 +236,25 @@ def test_a_dry_run_says_what_would_run_and_creates_nothing(
     assert labels[0] == "study"
     assert labels[-1] == "takes"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["long.toml"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--fork", "tyni"), "tyni"),
+        (("--warm-start", "tyni"), "tyni"),
+        (("--address", "auto"), "--address names a Ray cluster: add --launcher ray"),
+        (("--fork", "tiny", "--warm-start", "tiny"), "leave one of them out"),
+        ((), "study tiny in "),  # with a space of its own it was started differently
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_would(
+    finished: Store, command: Command, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(changed(TINY, {"high = 1e-2": "high = 2e-2"}))
+    words = ("run", "--study", file, "--store", finished.folder, *options)
+    dry, run = (command(*words, *last) for last in (("--dry-run",), ("--workers", "1")))
+    assert (dry.returncode, dry.stderr) == (run.returncode, run.stderr)
+    assert (dry.returncode, dry.stderr.count("\n")) == (2, 1)
+    assert message in dry.stderr

@@ -20,6 +20,7 @@ from sweeps.publish.page import describe
 from sweeps.store.store import Store
 from sweeps.study.space import suggest
 from sweeps.study.study import find_study
+from sweeps.sweep import to_run_again
 
 OTHER = Path("/data/store")
 
@@ -47,6 +48,19 @@ def test_the_default_store_is_not_named() -> None:
     assert advice == "make reproduce STUDY=a TRIAL=best"
     assert hint("ui", Path("mlruns").resolve()) == "make ui"
     assert hint("sweep", Path("x"), study="a", trials=80) == "make sweep STUDY=a TRIALS=80 STORE=x"
+
+
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("smoke", "make sweep STUDY=smoke STORE=/data/store"),
+        ("mine", "run its study file again"),
+        ("mine@confirm", "make confirm STUDY=mine STORE=/data/store"),
+    ],
+)
+def test_a_sweep_is_run_again_by_what_names_its_study(name: str, expected: str) -> None:
+    assert to_run_again(Store(OTHER), name) == expected
 
 
 @pytest.mark.usefixtures("checkout")

@@ -17,18 +17,28 @@ from mlflow import MlflowClient
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from lander.metrics import CURVES, FINALS
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.notes import Leaderboard, digits, sweep_note, trial_note
 from sweeps.publish.page import experiment_path, run_path, runs_url
 from sweeps.publish.publish import publish
 from sweeps.publish.view import LONGEST, tag_value, view_states
 from sweeps.run.worker import work
-from sweeps.schema import CONFIRMATION, POINT, REASON, RETURNS, RUN_ID, SEED_INDEX, SHOWN_NOTE
+from sweeps.schema import (
+    CONFIRMATION,
+    POINT,
+    REASON,
+    RETURNS,
+    RUN_ID,
+    SEED_INDEX,
+    SHOWN_NOTE,
+    seed_folder,
+)
 from sweeps.store.store import Store
 from sweeps.store.trials import Trials
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
-from tests.studies import TINY
+from tests.studies import TINY, TWO_SEEDS
 
 LOW_AND_HIGH = FloatDistribution(1e-4, 1e-1, log=True)
 
@@ -223,6 +233,29 @@ def test_the_table_shows_the_rank_first_and_the_charts_every_field() -> None:
     (field,) = states["fields"]["compareRunCharts"]
     assert field["xaxis"] == {"key": "ppo.learning_rate", "type": "PARAM"}
     assert field["yaxis"] == {"key": "score", "type": "METRIC"}
+
+
+@pytest.mark.parametrize("text", [TINY, TWO_SEEDS])
+def test_every_section_of_charts_but_ours_is_closed(text: str) -> None:
+    study = read_study(text, source="tiny.toml")
+    folders = [seed_folder(n, of=study.settings.seeds_per_trial) for n in range(2)]
+    shown = {
+        *(folder + name for folder in folders for name in (*CURVES, *FINALS)),
+        *(
+            "score",
+            "rank",
+            "expected_return",
+            "promised_return",
+            "cost/seconds",
+            "choice/return_mean",
+        ),
+    }
+    for state in view_states(study, Trials([BASE], budget=1)).values():
+        first, *closed = state["compareRunSections"]
+        assert first["display"]
+        assert not any(section["display"] for section in closed)
+        names = {section["name"] for section in closed}
+        assert {name.rpartition("/")[0] or "Model metrics" for name in shown} <= names
 
 
 def test_a_state_too_long_for_a_tag_is_compressed() -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import Engine, create_engine, event, exc, text
 from lander.errors import ConfigError
 from sweeps.optuna_private import fix_params, fixed_params, heartbeat, id_of, stored, study_id_of
 from sweeps.publish.ui.start_page import ASSISTANT_SEEN
-from sweeps.publish.view import view_states
+from sweeps.publish.view import WITHOUT_SLASH, view_states
 from sweeps.run.worker import run_next
 from sweeps.schema import BUDGET
 from sweeps.store import mlflow_private, retry
@@ -384,7 +384,7 @@ def test_mlflow_run_table() -> None:
     )
     study = read_study(TINY, source="tiny.toml")
     words = {"mlflow.sharedViewState", "mlflow.experimentKind", "viewStateShareKey"}
-    words |= {"compareRunsMode", "deflate;", "runDateAndNestInfo"}
+    words |= {"compareRunsMode", "deflate;", "runDateAndNestInfo", WITHOUT_SLASH}
     words.add(ASSISTANT_SEEN.removesuffix("_v1"))
     for state in view_states(study, Trials([], budget=1)).values():
         words |= state.keys()

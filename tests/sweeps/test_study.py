@@ -51,7 +51,7 @@ def test_a_study_is_found_by_its_path(mini_file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"mini"', '"../mini"', "[study] name: string should match"),
+        ('"mini"', '"../mini"', "[study] name: must be of letters, digits"),
         ("trials = 6", "trials = 0", "[study] trials: input should be greater than or equal to 1"),
         ("trials = 6", 'sampler = "tpa"', "or 'grid', got 'tpa': did you mean tpe?"),
         ("seed = 3", "sead = 3", '[study] unknown key "sead": did you mean seed?'),

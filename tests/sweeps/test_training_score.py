@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +11,28 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from analysis.confirm.judgement import judgement_of
+from analysis.confirm.plan import define, deviation_in_sweep
 from lander.config import TrainConfig
 from lander.dotted import configure
 from lander.errors import ConfigError
 from lander.evaluation import Evaluation, evaluate
 from lander.seeds import final_seeds
 from lander.trainer import TrainResult, train
-from sweeps.confirm import candidates
+from sweeps.charts.search import history
+from sweeps.confirm import candidates, start_confirmation
+from sweeps.health.evidence import Evidence
 from sweeps.lifecycle.start import start_sweep
 from sweeps.publish.policies import policy_of
 from sweeps.publish.publish import publish
 from sweeps.reproduce.reproduce import reproduce
+from sweeps.reproduce.seeds import from_sweep
 from sweeps.run.training_score import training_score
 from sweeps.run.worker import work
-from sweeps.schema import SEED_SCORES
-from sweeps.scores import best_of, expected, ranked, violated
+from sweeps.schema import OWN_SCORE, SEED_SCORES
+from sweeps.scores import best_of, expected, ranked, violated, with_last_return
 from sweeps.store.store import Store
+from sweeps.store.trials import Trials
 from sweeps.study.limits import Constraints
 from sweeps.study.samplers import Sampler, make_sampler
 from sweeps.study.study import Study, read_study
@@ -103,6 +110,46 @@ def test_an_area_is_what_a_trial_scores_and_all_that_is_expected_of_it(store: St
     scores = sorted(trial.values[0] for trial in sweep.read_trials().all)
     assert best.likely.promised == best.likely.value == scores[-1]
     assert reproduce(store, "mini", "best", say=lambda line: None)
+
+
+def timed(number: int, value: float, *, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
+    """A trial of a sweep whose score is a time: one that was pruned has a return."""
+    rate = "ppo.learning_rate"
+    trial = create_trial(
+        state=state,
+        value=value,
+        params={rate: 0.001 * (number + 1)},
+        distributions={rate: optuna.distributions.FloatDistribution(1e-4, 0.1)},
+        user_attrs={OWN_SCORE: True} if state == TrialState.COMPLETE else {},
+        intermediate_values={1: value},
+    )
+    trial.number = number
+    return trial
+
+
+def test_a_return_so_far_is_not_compared_with_scores_that_are_times() -> None:
+    study = study_of('training_score = "time_to_target"', "score_target = 50")
+    times = [timed(0, -640.0), timed(1, -1_280.0)]
+    pruned = timed(2, 20.0, state=TrialState.PRUNED)
+    every = [*times, pruned]
+    assert with_last_return(every) == times
+    assert with_last_return([pruned]) == [pruned]  # nothing says otherwise yet
+    evidence = Evidence(study, Trials(every, 3), Path())
+    assert [one.number for one in evidence.configurations] == [0, 1]
+    (axes,) = history(every, env=study.base.env).axes
+    assert axes.get_ylabel() == "score"
+    assert axes.get_ylim()[1] < 0  # neither the pruned one nor the line of the solved return
+
+
+def test_a_confirmation_promises_no_return_where_scores_are_areas(store: Store) -> None:
+    sweep = worked(store, study_of('training_score = "area"'))
+    assert np.isnan(deviation_in_sweep(sweep))
+    start_confirmation(store, "mini", define=partial(define, top=1, trainings=4), command=["x"])
+    judgement = judgement_of(store, "mini")
+    assert [row.promise for row in (*judgement.standings, judgement.base)] == [None] * (
+        len(judgement.standings) + 1
+    )
+    assert from_sweep(sweep, sweep.read_trials().all[0]) is None
 
 
 @pytest.mark.parametrize(

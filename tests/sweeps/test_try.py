@@ -15,7 +15,7 @@ from sweeps.lifecycle.start import start_sweep
 from sweeps.reproduce.reproduce import reproduce
 from sweeps.run.objective import trial_configs
 from sweeps.run.worker import work
-from sweeps.schema import GIVEN, NOTE, REASON, RETRY_OF, RUN_ID, Ending, Reason
+from sweeps.schema import GIVEN, NOTE, REASON, RETRY_OF, RUN_ID, STOPPED, Ending, Reason
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import Study, read_study
@@ -68,6 +68,16 @@ def test_values_are_checked_against_the_space_and_the_base(
     with pytest.raises(ConfigError, match=message.replace("{", r"\{")) as caught:
         point(text, *values)
     assert "\n" not in str(caught.value)
+
+
+def test_a_list_may_be_written_as_a_file_has_it() -> None:
+    lists = "choices = [[64, 64], [32, 32]]"
+    text = changed(
+        QUICK,
+        {'"ppo.update_epochs" = { low = 1, high = 2 }': f'"policy.hidden_sizes" = {{ {lists} }}'},
+    )
+    for value in ("32,32", "[32,32]", "[32, 32]"):
+        assert point(text, f"policy.hidden_sizes={value}")["policy.hidden_sizes"] == "32,32"
 
 
 def test_a_given_value_takes_out_the_fields_that_it_switches_off() -> None:
@@ -184,6 +194,32 @@ def test_nothing_is_queued_where_the_file_names_every_trial(
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert message in refused.stderr
     assert len(sweep.read_trials().all) == before
+
+
+def test_the_other_fields_may_be_those_of_a_run_of_the_same_sweep(
+    over: Path, store: Store, command: Command
+) -> None:
+    first = open_sweep(Store(over), "mini").read_trials().all[1]
+    run_id = str(first.user_attrs[RUN_ID])
+    said = command("try", "--from", run_id[:10], "--study", "mini", "--store", over)
+    assert (said.returncode, said.stderr) == (0, "")
+    queued = open_sweep(Store(over), "mini").read_trials().all[-1]
+    assert queued.system_attrs["fixed_params"] == first.params
+    other = study_of(changed(QUICK, {'name = "mini"': 'name = "other"'}))
+    start_sweep(other, Store(over), trials=None, command=["run"])
+    refused = command("try", "--from", run_id[:10], "--study", "other", "--store", over)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "is trial 1 of mini: --from takes one of other" in refused.stderr
+
+
+def test_of_a_sweep_that_has_stopped_it_is_said_that_nothing_begins(
+    store: Store, command: Command
+) -> None:
+    sweep = start_sweep(study_of(MINI), store, trials=None, command=["run"])
+    sweep.optuna.set_user_attr(STOPPED, "trials have run for hours = 1")
+    said = command("try", "env.bins=3", "--study", "mini", "--store", store.folder).stdout
+    assert "none begins, trials have run for hours = 1: change [stop] in the study file" in said
+    assert "worker" not in said
 
 
 def test_to_try_nothing_is_refused(store: Store, command: Command) -> None:

@@ -22,7 +22,7 @@ from analysis.why.path import (
     steps_in,
     winner_of,
 )
-from analysis.why.words import model_sentences, near_winner
+from analysis.why.words import importance_legend, model_sentences, near_winner
 from lander.dotted import flatten
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
@@ -31,6 +31,7 @@ from sweeps.schema import RETURNS, WINNER
 from sweeps.store.store import Store
 from sweeps.study.space import defaults
 from sweeps.study.study import read_study
+from sweeps.study.timing import Timing
 from sweeps.sweep import Sweep, open_sweep
 from tests.studies import CONDITIONS, PLAIN
 from tests.sweeps.conftest import Command
@@ -144,6 +145,11 @@ def test_where_the_winner_is_not_surely_better_there_is_no_box(model: Model) -> 
     worse = trial(7, at([0.1, 0.5, 0.5, 0.2]), 0.0)
     *_, last = model_sentences(model, winner=worse, base=base)
     assert last.startswith("Trial 7 itself is not worse than the base with probability 0.0")
+
+
+def test_a_line_through_seconds_that_misleads_explains_nothing() -> None:
+    known = Timing(SPACE, np.zeros(4), np.zeros(4), level=0.0, error=1.0, explained=-0.4)
+    assert "explains 0% of left-out trials" in importance_legend(known)
 
 
 def test_near_the_winner_is_the_best_quarter_but_at_least_twelve() -> None:
