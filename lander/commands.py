@@ -46,18 +46,21 @@ def run(args: argparse.Namespace) -> int:
             )  # `train` prints them in one line each
             COMMANDS[args.command](args)
     except OSError as error:
-        print(f"lander: {reason(error)}", file=sys.stderr)
-        return 2
+        return failed(reason(error), code=2)
     except Divergence as error:
-        print(f"lander: training diverged: {error}", file=sys.stderr)
-        return 1
+        return failed(f"training diverged: {error}")
     except EnvFault as error:
-        print(f"lander: environment {error}", file=sys.stderr)
-        return 1
+        return failed(f"environment {error}")
     except Interrupted as error:
-        print(f"lander: interrupted: {error}", file=sys.stderr)
-        return 130
+        return failed(f"interrupted: {error}", code=130)
     return 0
+
+
+def failed(text: str, *, code: int = 1) -> int:
+    """Print why a command failed, in one line, as an environment's error may have several; the
+    exit code."""
+    print("lander:", " ".join(text.split()), file=sys.stderr)
+    return code
 
 
 def train(args: argparse.Namespace) -> None:

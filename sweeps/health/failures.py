@@ -11,7 +11,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 from scipy.stats import hypergeom
 
-from sweeps.endings import SETTLED, ending
+from lander.terminal import program
+from sweeps.endings import SETTLED, ending, is_divergence
 from sweeps.health.evidence import Evidence, position
 from sweeps.health.finding import LEVEL, Finding, Remedy, TooLittle, digits
 from sweeps.health.lines import line, shown, without_choice, without_half
@@ -54,7 +55,7 @@ def failures(evidence: Evidence) -> Iterator[Finding]:
     first, sentence = failed[0], f"{len(failed)} of {len(ended)} trials failed or diverged"
     reason = str(first.user_attrs.get(REASON, "no reason is recorded"))[:LONGEST]
     evidence_of = f"the first, trial {first.number}: {reason}"
-    remedy = Remedy("run", hint("reproduce", evidence.folder, study=study.name, trial=first.number))
+    remedy = Remedy("run", to_repeat(evidence, first))
     if worst is None or worst.p * len(parts) > LEVEL:
         yield Finding(f"{sentence}, in no particular part of the space.", evidence_of, remedy)
         return
@@ -66,6 +67,17 @@ def failures(evidence: Evidence) -> Iterator[Finding]:
         f"{len(parts)} tests; {evidence_of}",
         remedy,
     )
+
+
+def to_repeat(evidence: Evidence, trial: FrozenTrial) -> str:
+    """The command that trains a failed trial again, up to its error: `reproduce` ends where nothing
+    more was recorded, unless it diverged."""
+    name, number = evidence.study.name, trial.number
+    if is_divergence(str(trial.user_attrs.get(REASON, ""))):
+        return hint("reproduce", evidence.folder, study=name, trial=number)
+    file = f"trial-{number}.toml"
+    export = hint("export", evidence.folder, study=name, trial=number)
+    return f"{export} > {file} && {program('lander')} --config {file}"
 
 
 def parts_of(range_: Range, ended: Sequence[FrozenTrial], study: Study) -> Iterator[Part]:

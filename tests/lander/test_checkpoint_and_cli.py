@@ -359,6 +359,7 @@ def test_help_is_printed(command: list[str], capsys: pytest.CaptureFixture[str])
         (OSError(28, "No space left on device"), "No space left on device"),
         (OSError(28, "No space left on device", "a.pt"), "a.pt: No space left on device"),
         (OSError("cannot write mode F as GIF"), "cannot write mode F as GIF"),
+        (OSError("the simulator\nhas crashed"), "the simulator has crashed"),
         (TimeoutError(), "TimeoutError"),
     ],
 )

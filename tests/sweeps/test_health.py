@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -407,6 +408,12 @@ def test_failed_trials_anywhere_lead_to_the_first_of_them() -> None:
     )
     assert finding.remedy.do == "run"
     assert "reproduce" in finding.remedy.paste
+    broken = trial(0, {}, state=TrialState.FAIL, reason="OSError: no such file")
+    (finding,) = failures(evidence([broken, *failing(0, 0)[1:]]))
+    assert re.search(
+        r"export .*--trial 0 .*> trial-0.toml && .*lander --config trial-0.toml$",
+        finding.remedy.paste,
+    )
     assert list(failures(evidence(failing(0, 0)))) == []
 
 
