@@ -18,6 +18,8 @@ from pydantic_core import ErrorDetails
 from lander.config import RULES, Scalar, TrainConfig
 from lander.errors import ConfigError, nearest, unknown
 
+MOST_EXACT: Final = 2**53
+"""Beyond it not every whole number is a float: nobody means one of three hundred digits."""
 KWARGS: Final = "env.kwargs"
 """The one field that is a table: any name may stand behind it."""
 
@@ -275,9 +277,8 @@ def near_word(errors: Sequence[tuple[str, ErrorDetails]]) -> str:
 def without_point(error: ErrorDetails) -> str:
     """How to write a whole number that was written as 1e5 or 64.0."""
     value = error["input"]
-    if error["type"] != "int_type" or not isinstance(value, float) or not value.is_integer():
-        return ""
-    return f": write {int(value)}"
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= MOST_EXACT
+    return f": write {int(value)}" if error["type"] == "int_type" and is_whole else ""
 
 
 def short(value: object) -> str:

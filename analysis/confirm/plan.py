@@ -38,6 +38,7 @@ from sweeps.endings import ending
 from sweeps.estimates import noise_variance
 from sweeps.schema import Ending
 from sweeps.scores import are_returns, observed, parameters
+from sweeps.study.audit import counted
 from sweeps.sweep import Sweep
 
 
@@ -83,8 +84,8 @@ def plan_of(trainings: int, *, candidates: int) -> Plan:
     least = max(4, 2 * FIRST * candidates if candidates > 1 else 0)
     if trainings < least:
         raise ConfigError(
-            f"a race of {candidates} candidates takes at least {least} trainings, got {trainings}: "
-            f"give --trainings {least}, or a smaller --top"
+            f"a race of {counted(candidates, 'candidate')} takes at least {least} trainings, got "
+            f"{trainings}: give --trainings {least}{', or a smaller --top' * (candidates > 1)}"
         )
     return Plan(trainings, trainings_to_choose(trainings, candidates=candidates))
 

@@ -18,6 +18,7 @@ from sweeps.schema import COPIED_FROM, POLICY_FILE, REMOVED, RUN_ID, seed_folder
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.mlflow_client import delete_artifact
 from sweeps.store.mlflow_errors import required_id
+from sweeps.study.audit import counted
 from sweeps.sweep import Sweep
 
 
@@ -111,4 +112,5 @@ def freed(weights: Iterable[Weights], *, keep: int | None) -> str:
     """What the removal of some weights is, in words."""
     several = list(weights)
     megabytes = sum(one.size for one in several) / 2**20
-    return f"the weights of {len(several)} trials, beyond keep = {keep}: {megabytes:.1f} MB"
+    trials = counted(len(several), "trial")
+    return f"the weights of {trials}, beyond keep = {keep}: {megabytes:.1f} MB"

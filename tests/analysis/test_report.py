@@ -36,7 +36,7 @@ from analysis.report.document import Block, Picture, html
 from analysis.report.figures import flights_part, pilots
 from analysis.report.records import Records, read_records
 from analysis.report.report import SECTIONS, compose, outcome, write_report
-from analysis.report.result import brief, next_step, question, result_part, searched
+from analysis.report.result import brief, measured, next_step, question, result_part, searched
 from analysis.report.tables import budget_part
 from analysis.stats import Estimate, mean_estimate
 from lander.resolve import Resolved
@@ -385,6 +385,17 @@ def test_the_report_is_an_artifact_of_the_parent_run(
     copy = Path(client.download_artifacts(swept.run_id, "report", str(tmp_path)))
     assert (copy / "tiny_files" / "history.svg").is_file()
     assert (copy / "tiny.md").read_text().startswith("# Study tiny\n\nWhich ")
+
+
+def test_a_score_over_several_checkpoints_is_called_that() -> None:
+    several = changed(TINY, {"checkpoints = 1": "checkpoints = 2"})
+    study = read_study(
+        changed(several, {"trials = 2": "trials = 2\nscore_checkpoints = 2"}), source="tiny.toml"
+    )
+    assert measured(study) == (
+        "the mean over the last 2 checkpoints, the last of which is the mean return of 1 "
+        "deterministic episodes after 64 environment steps"
+    )
 
 
 def test_the_question_names_environment_fields_ranges_trials_and_measure(report: Written) -> None:

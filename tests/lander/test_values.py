@@ -152,6 +152,9 @@ def test_a_whole_number_with_an_exponent_is_refused_with_its_spelling() -> None:
     assert refusal({"total_steps": 1e6}) == (
         "total_steps: input should be a valid integer, got 1000000.0: write 1000000"
     )
+    assert refusal({"total_steps": 1e300}) == (
+        "total_steps: input should be a valid integer, got 1e+300"
+    )
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_every_trial_of_a_sweep_says_what_it_cost(finished: Store, command: Comm
     compile(script, "train.py", "exec")
 
 
-def test_trials_of_equal_parameters_are_expected_to_return_the_same_in_every_table(
+def test_equal_parameters_are_expected_to_return_the_same_in_every_table(
     finished: Store, command: Command
 ) -> None:
     sweep = open_sweep(finished, "tiny")
