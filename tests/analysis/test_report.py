@@ -388,13 +388,15 @@ def test_the_report_is_an_artifact_of_the_parent_run(
 
 
 def test_a_score_over_several_checkpoints_is_called_that() -> None:
-    several = changed(TINY, {"checkpoints = 1": "checkpoints = 2"})
+    several = changed(
+        TINY, {"checkpoints = 1": "checkpoints = 2", "total_steps = 64": "total_steps = 128"}
+    )
     study = read_study(
         changed(several, {"trials = 2": "trials = 2\nscore_checkpoints = 2"}), source="tiny.toml"
     )
     assert measured(study) == (
         "the mean over the last 2 checkpoints, the last of which is the mean return of 1 "
-        "deterministic episodes after 64 environment steps"
+        "deterministic episodes after 128 environment steps"
     )
 
 
