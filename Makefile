@@ -145,6 +145,7 @@ notebooks: $(call with,notebooks) ## run the notebooks on a sweep, pages in STOR
 
 lab: $(call with,lab) ## open the notebooks in JupyterLab, on 127.0.0.1 and a free port
 	@$(BIN)/python -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$$PWD" --log-level=ERROR \
+		$(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None --LabApp.extension_manager=readonly \
 		--LabApp.default_url=/lab/tree/analysis/notebooks/00_start.ipynb
 
