@@ -37,7 +37,7 @@ from sweeps.run.objective import trial_seeds
 from sweeps.schema import CPU_MODEL, POINT, RETURNS, RUN_ID, VERSION
 from sweeps.scores import mean
 from sweeps.store.presence import require_recorded
-from sweeps.store.store import Store
+from sweeps.store.store import Store, quiet
 from sweeps.sweep import Sweep, open_sweep, trial_runs
 
 Trained = Mapping[Training, FrozenTrial]
@@ -52,7 +52,7 @@ def export(store: Store, name: str) -> Path:
     Raises:
         ConfigError: no such study, no points, trainings are missing, or the file cannot be written.
     """
-    sweep = open_sweep(store, name)
+    sweep = opened(store, name)
     require_recorded(store, sweep.optuna)
     trials = finished_trials(sweep)
     path = results_path(name)
@@ -165,5 +165,6 @@ def measured(
 
 @cache
 def opened(store: Store, name: str) -> Sweep:
-    """A sweep, once per process."""
+    """A sweep, once per process, whose libraries say nothing."""
+    quiet()
     return open_sweep(store, name)
