@@ -125,7 +125,13 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
         return 130
     print_end(sweep, args, was_complete=not trials.left)
     write_report(sweep, args)
-    return 0 if delivered else 1
+    return 0 if delivered and not only_failures(sweep.read_trials()) else 1
+
+
+def only_failures(trials: Trials) -> bool:
+    """Whether trials have failed, and none came to anything else."""
+    ends = {ending(trial) for trial in trials.counted if trial.state.is_finished()}
+    return ends == {Ending.FAILED}
 
 
 def require_limits(study: Study, store: Store) -> None:

@@ -185,6 +185,18 @@ def test_a_sweep_whose_trials_all_fail_alike_stops_with_that_message(
     assert store.runs().get_run(sweep.run_id).info.status == "KILLED"
 
 
+def test_a_sweep_of_which_every_trial_failed_ends_with_1(tmp_path: Path) -> None:
+    file, rate = tmp_path / "mini.toml", {"low = 3e-4, high = 1e-2": "low = 3e-4, high = 1e38"}
+    text = changed(MINI, rate | {"trials = 6": "trials = 1"})
+    file.write_text(
+        changed(text, {"checkpoints = 2": 'checkpoints = 2\n"ppo.learning_rate" = 1e3'})
+    )
+    done = python_m("sweeps", "run", "--study", file, "--store", tmp_path / "store")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "no trial finished; first failure: diverged: update " in done.stdout
+
+
 # pictures and models
 
 
