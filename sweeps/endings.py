@@ -15,7 +15,7 @@ from typing import Final, Literal
 from optuna import TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.schema import ENDED, REASON, RETRY_OF, STARTED, Ending, Reason
+from sweeps.schema import COST, COST_HELPED, ENDED, REASON, RETRY_OF, STARTED, Ending, Reason
 
 USUAL: Final = (Ending.FINISHED, Ending.PRUNED, Ending.FAILED)
 """Endings that every summary counts; the others only where some trial has ended so."""
@@ -147,9 +147,13 @@ def ended(trial: FrozenTrial) -> datetime | None:
 
 
 def seconds(trial: FrozenTrial) -> float | None:
-    """Time from start to end, by the clocks that recorded them; None before the end."""
+    """Time from start to end, by the clocks that recorded them, and what other workers have saved:
+    as long as one worker would have taken. None before the end."""
     start, end = started(trial), ended(trial)
-    return None if start is None or end is None else max(0.0, (end - start).total_seconds())
+    if start is None or end is None:
+        return None
+    saved = float(trial.user_attrs.get(COST, {}).get(COST_HELPED, 0.0))
+    return max(0.0, (end - start).total_seconds() + saved)
 
 
 def covered(spans: Iterable[tuple[datetime, datetime]]) -> float:

@@ -180,7 +180,7 @@ SHOWN_NOTE: Final = "sweeps.note"
 """A checksum of the description that its run shows."""
 COST: Final = "sweeps.cost"
 """What it spent, by the names of its metrics, `cost/env_steps` and those that its worker measured.
-Its seconds are those between `sweeps.started` and `sweeps.ended`."""
+Its seconds are those between `sweeps.started` and `sweeps.ended`, and `cost/helped_seconds`."""
 CHOICE_RETURNS: Final = "sweeps.choice_returns"
 """Return of each choice episode that its policies flew to find the best one: a list per training
 seed, empty if that one did not fly."""
@@ -294,11 +294,15 @@ Healthy: 1."""
 COST_SECONDS: Final = "cost/seconds"
 """How long the trial took, the writing of its record included. Healthy: falls with fewer steps,
 fewer epochs and larger minibatches."""
+COST_HELPED: Final = "cost/helped_seconds"
+"""If other workers have trained under some of its seeds: how many seconds longer it would have
+taken without them. Healthy: missing for most trials, as workers help when no trial is left."""
 COST_STEPS: Final = "cost/env_steps"
 """Environment steps of its trainings. Healthy: the budget, or less if it was pruned."""
 COST_CPU: Final = "cost/cpu_seconds"
-"""Processor time of its worker meanwhile, in all threads. Healthy: close to `cost/seconds`; less
-says that more workers run than there are cores."""
+"""Processor time of its worker meanwhile, in all threads, and that in which other workers trained
+under its seeds. Healthy: close to `cost/seconds` and `cost/helped_seconds` together; less says that
+more workers run than there are cores."""
 COST_MEMORY: Final = "cost/peak_memory"
 """The most memory that its worker had ever used when the trial ended, in megabytes: a worker runs
 many trials, and this number never falls. Healthy: the same for all but the first trials."""

@@ -31,6 +31,8 @@ from sweeps.record.outbox import POINTS_LIMIT, Outbox
 from sweeps.schema import (
     CHECKPOINT_SEEDS,
     CONFIG_FILE,
+    COST_CPU,
+    COST_HELPED,
     COST_SECONDS,
     COST_STEPS,
     FINAL_SEEDS,
@@ -65,6 +67,10 @@ class Recorder(Protocol):
     def progress(self, progress: Progress, *, seed: int) -> None:
         """After an update: one point of every curve of a training."""
 
+    def helped(self, seconds: float, cpu_seconds: float) -> None:
+        """Before the progress of a training that another worker has done: the time that this
+        saved, and the processor time that it took."""
+
     def result(self, result: TrainResult, *, seed: int) -> None:
         """After a training: its final numbers and weights."""
 
@@ -96,6 +102,8 @@ class MlflowRecorder:
     """One for each training of the trial."""
     _steps: dict[int, int] = field(default_factory=dict)
     """Environment steps of each training so far."""
+    _helped: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds saved and processor time of each training that another worker has done."""
     _evaluated: defaultdict[int, list[tuple[int, float]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -132,6 +140,9 @@ class MlflowRecorder:
                 self._write_points()
             if self.outbox.is_due:  # so that the UI follows the trial
                 self.flush()
+
+    def helped(self, seconds: float, cpu_seconds: float) -> None:
+        self._helped.append((seconds, cpu_seconds))
 
     def result(self, result: TrainResult, *, seed: int) -> None:
         self.seconds[TimePart.EVALUATION] += result.final.seconds + result.final_sampled.seconds
@@ -231,7 +242,12 @@ class MlflowRecorder:
     @property
     def cost(self) -> dict[str, float]:
         """What the trial has spent until now, by the names of its metrics."""
-        return {COST_STEPS: sum(self._steps.values()), **self.meter.read()}
+        cost = {COST_STEPS: sum(self._steps.values()), **self.meter.read()}
+        if self._helped:
+            saved, cpu = map(sum, zip(*self._helped, strict=True))
+            cost[COST_CPU] = round(cost[COST_CPU] + cpu, 3)
+            cost[COST_HELPED] = round(saved, 3)
+        return cost
 
     def close(self, state: TrialState, reason: str, *, cost: Mapping[str, float]) -> None:
         """End the record and deliver it; if MLflow does not answer, `deliver_all` does later."""

@@ -56,11 +56,12 @@ class Cost:
     source: str
     """How that is known."""
 
-    def sweep(self, trials: int, *, workers: int) -> Span:
-        """Seconds until so many trials have ended; the last ones leave workers idle."""
+    def sweep(self, trials: int, *, workers: int, seeds: int = 1) -> Span:
+        """Seconds until so many trials of so many seeds have ended; the last trainings leave
+        workers idle."""
         low, high = self.each
         slots = min(workers, usable_cores())
-        last = self.whole[1] * (min(workers, trials) - 1) / slots
+        last = self.whole[1] / seeds * (min(workers, trials * seeds) - 1) / slots
         return trials * low / slots, trials * high / slots + last
 
     def fit(self, hours: float, *, workers: int) -> tuple[int, int, int]:
@@ -147,12 +148,13 @@ def saved(study: Study, *, trials: int) -> float:
 
 def takes(study: Study, cost: Cost, *, left: int, workers: int) -> str:
     """The line that says what a sweep takes."""
-    workers = min(workers, left)
+    seeds = study.settings.seeds_per_trial
+    workers = min(workers, left * seeds)
     trial = "a training" if study.has_points else "a trial"
     on = f"{workers} worker{'s' if workers > 1 else ''}"
     return (
-        f"about {spelled(cost.sweep(left, workers=workers))} on {on}, {spelled(cost.whole)} "
-        f"{trial}: by {cost.source}"
+        f"about {spelled(cost.sweep(left, workers=workers, seeds=seeds))} on {on}, "
+        f"{spelled(cost.whole)} {trial}: by {cost.source}"
     )
 
 

@@ -47,7 +47,7 @@ def header(
         ("study", f"{settings.name}: {count:,} trials{times} on {base.env.id}"),
         *subject,
         ("steps", steps_of(base, space)),
-        ("workers", workers_of(count, workers, remote=remote)),
+        ("workers", workers_of(count * each, workers, remote=remote)),
         ("store", store_of(store)),
     ]
 
@@ -62,13 +62,13 @@ def steps_of(base: TrainConfig, searched: Collection[str]) -> str:
     return f"{base.budget:,} in each training: {whole_rollouts(base)}"
 
 
-def workers_of(trials: int, workers: int | None, *, remote: bool) -> str:
+def workers_of(trainings: int, workers: int | None, *, remote: bool) -> str:
     """How many workers there will be, and where."""
     if workers == 0:
         return "none: those started by `work` are watched"
     if remote:
         return "one per core of the Ray cluster" if workers is None else f"{workers} on Ray"
-    count = min(trials, usable_cores() if workers is None else workers)
+    count = min(trainings, usable_cores() if workers is None else workers)
     return f"{count} on this machine"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,9 +13,10 @@ from optuna.trial import BaseTrial, TrialState
 
 from lander.config import TrainConfig
 from lander.resolve import resolve
-from lander.trainer import Progress, TrainResult, train
+from lander.trainer import Progress, State, TrainResult, train
 from sweeps.endings import Expired
 from sweeps.record.recorder import Recorder
+from sweeps.run.handover import replay
 from sweeps.run.training_score import training_score
 from sweeps.schema import (
     AUDITED,
@@ -61,6 +62,20 @@ class EarlierScores:
         ]
 
 
+Claim = Callable[[int, Callable[[], None]], State | None]
+"""Waits until this process is to go on with a seed, and calls a function meanwhile that may raise;
+what another worker has trained under the seed, or None if it is still to be trained."""
+
+
+def alone(_trial: optuna.Trial, _seeds: int) -> AbstractContextManager[Claim]:
+    """The default of `share`: nobody else trains under any seed."""
+
+    def claim(_seed: int, _check: Callable[[], None]) -> None:
+        return None
+
+    return nullcontext(claim)
+
+
 @dataclass(frozen=True)
 class Objective:
     """Trains the trial's configuration under each of its seeds; its score is over all trials of
@@ -71,18 +86,30 @@ class Objective:
     check: Callable[[], None]
     """Called after every update and during evaluations; it raises an exception to end the trial."""
     earlier: EarlierScores = field(default_factory=EarlierScores)
+    share: Callable[[optuna.Trial, int], AbstractContextManager[Claim]] = alone
+    """Shares so many seeds of a trial with other workers."""
 
     def __call__(self, trial: optuna.Trial) -> float:
         results, check = list[TrainResult](), self._limited()
-        scores, started = list[float](), time.monotonic()
-        with self.open_record(trial) as record:
+        scores, seconds = list[float](), 0.0
+        with self.open_record(trial) as record, ExitStack() as shared:
             configs = [resolve(config) for config in trial_configs(trial, self.study)]
             record.config(configs)
+            claim = shared.enter_context(self.share(trial, len(configs)))
             for seed, config in enumerate(configs):
                 earlier = [result.final.return_mean for result in results]
                 steps = list[int]()
                 on_update = self._hook(trial, record, earlier, steps, check=check)
-                results.append(train(config, on_update=on_update, check=check))
+                asked = time.monotonic()
+                done = claim(seed, check)
+                started = time.monotonic()
+                if done is None:
+                    results.append(train(config, on_update=on_update, check=check))
+                    seconds += time.monotonic() - started
+                else:
+                    record.helped(done["seconds"] - (started - asked), done["cpu_seconds"])
+                    results.append(replay(done, config, on_update=on_update))
+                    seconds += done["seconds"]
                 scores.append(training_score(results[-1], steps, self.study))
                 returns = [list(result.final.returns) for result in results]
                 trial.set_user_attr(RETURNS, returns)
@@ -93,7 +120,7 @@ class Objective:
                     if self._is_behind(trial, dict(enumerate(returns[-1], first))):
                         record.pruned(results[-1].policy, results[-1].final, seed=seed)
                         raise optuna.TrialPruned
-            self._constrain(trial, returns, seconds=time.monotonic() - started)
+            self._constrain(trial, returns, seconds=seconds)
             score = SCORES[self.study.settings.score]([*self.earlier.of(trial), *scores])
             trial.set_user_attr(SHOWN_SCORE, score)
             if self.study.settings.training_score != "last":

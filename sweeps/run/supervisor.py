@@ -125,18 +125,20 @@ class Supervisor:
         return trials
 
     def _start_missing(self, trials: Trials) -> None:
-        """Start a worker for each trial left, as far as `size` allows.
+        """Start a worker for each training left, as far as `size` allows: one that gets no trial
+        helps with the seeds of another's.
 
         Besides the first `size` workers one more may start for each trial that was lost or
         interrupted: workers that cannot even begin a trial are not restarted forever.
         """
         more = superseded(trials) - self._superseded_before
         allowed = self.size + more - len(self.workers)
-        missing = min(trials.left, self.size - self.alive, allowed)
+        left = trials.left * self.sweep.study.settings.seeds_per_trial
+        missing = min(left, self.size - self.alive, allowed)
         for _ in range(0 if self.time_is_up or trials.stopped else missing):
-            left = self.seconds and self.seconds - (time.monotonic() - self._started)
+            seconds = self.seconds and self.seconds - (time.monotonic() - self._started)
             index = len(self.workers)
-            self.workers.append(self.launcher.start(self.sweep, index=index, seconds=left))
+            self.workers.append(self.launcher.start(self.sweep, index=index, seconds=seconds))
 
     def over(self, trials: Trials) -> bool:
         """Whether nothing is left to do or to wait for."""
@@ -223,7 +225,8 @@ def run_trials_left(
             local = LocalLauncher(server)
             return run_trials_left(sweep, launcher=local, workers=workers, seconds=seconds)
     study, trials = sweep.study, sweep.read_trials()
-    workers = min(launcher.slots if workers is None else workers, trials.left)
+    trainings = trials.left * study.settings.seeds_per_trial
+    workers = min(launcher.slots if workers is None else workers, trainings)
     begun = f"starting {study.name}: {trials.total} trials to go"
     if any(trial.state != TrialState.WAITING for trial in trials.all):
         done = trials.total - trials.left - trials.running

@@ -1,4 +1,5 @@
-"""python -m sweeps work: runs a sweep's trials, one after another, in this process."""
+"""python -m sweeps work: runs a sweep's trials, one after another, in this process, and helps with
+those of others at the end."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ from sweeps.record.provenance import environment, source_tags
 from sweeps.record.trial_run import is_taken_away, trial_run
 from sweeps.record.uncommitted import keep_changes
 from sweeps.run.failures import repeated_failure
-from sweeps.run.objective import Objective
+from sweeps.run.objective import Objective, alone
+from sweeps.run.sharing import help_another, sharing
 from sweeps.schema import Ending, Role
 from sweeps.store.budget_storage import NoTrialLeft
 from sweeps.store.disk import is_full, stopping_when_full
@@ -46,7 +48,8 @@ from sweeps.sweep import Sweep, open_sweep
 def work(
     store: Store, name: str, *, index: int, seconds: float | None, parent: int | None = None
 ) -> bool:
-    """Run waiting trials of a sweep one after another until none is left.
+    """Run waiting trials of a sweep one after another until none is left, nor a seed of the trials
+    of other workers.
 
     Returns whether MLflow has all records of the trials that ran on this host; with a `parent`,
     which delivers them when its workers have ended, that is not waited for.
@@ -87,7 +90,7 @@ def run_trials(
     failed for the same reason.
 
     Raises:
-        NoTrialLeft: the budget is used up.
+        NoTrialLeft: the budget is used up, and no other worker can be helped.
         KeyboardInterrupt: raised by `check`, between trials or inside of one.
     """
     sweep = open_for_worker(store, name, index=index)
@@ -100,15 +103,32 @@ def run_trials(
     check()
     until = math.inf if seconds is None else time.monotonic() + seconds
     while time.monotonic() < until and not has_stopped(sweep):
-        trial = run_next(sweep.optuna, objective)
+        trial = run_or_help(sweep, objective, check=check)
         check()
         requeue_lost(sweep)
-        if ending(trial) in (Ending.FAILED, Ending.RETRIED):
+        if trial is not None and ending(trial) in (Ending.FAILED, Ending.RETRIED):
             trials = open_sweep(store, name).read_trials()  # not those that Optuna has cached
             if repeated_failure(trials.all):
                 return
         deliver_all(store, now=False)
         give_back_memory()
+
+
+def run_or_help(
+    sweep: Sweep, objective: Callable[[optuna.Trial], float], *, check: Callable[[], None]
+) -> FrozenTrial | None:
+    """Run the next trial and return it; without one left, help another worker with its trial.
+
+    Raises:
+        NoTrialLeft: there is nothing to help with either.
+        KeyboardInterrupt: interrupted.
+    """
+    try:
+        return run_next(sweep.optuna, objective)
+    except NoTrialLeft:
+        if help_another(sweep, check=check):
+            return None
+        raise
 
 
 def open_for_worker(store: Store, name: str, *, index: int) -> Sweep:
@@ -137,7 +157,9 @@ def objective_of(sweep: Sweep, *, check: Callable[[], None]) -> Objective:
         describe=partial(trial_note, sweep, None),
         retries=sweep.study.settings.retries,
     )
-    return Objective(sweep.study, open_record, check)
+    several = sweep.study.settings.seeds_per_trial > 1
+    share = partial(sharing, store=sweep.store) if several else alone
+    return Objective(sweep.study, open_record, check, share=share)
 
 
 def deliver_rest(store: Store, *, seconds: float, check: Callable[[], None]) -> bool:

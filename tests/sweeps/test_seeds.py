@@ -420,6 +420,9 @@ class FakeRecorder:
         assert seed == len(self.results) < len(self.configs)
         self.points.append((seed, progress.env_steps))
 
+    def helped(self, seconds: float, cpu_seconds: float) -> None:
+        raise AssertionError("nobody helps")
+
     def result(self, result: TrainResult, *, seed: int) -> None:
         assert seed == len(self.results)
         assert result.config == self.configs[seed].config
