@@ -95,6 +95,8 @@ class Objective:
         with self.open_record(trial) as record, ExitStack() as shared:
             configs = [resolve(config) for config in trial_configs(trial, self.study)]
             record.config(configs)
+            if self.study.settings.training_score != "last":
+                trial.set_user_attr(OWN_SCORE, True)
             claim = shared.enter_context(self.share(trial, len(configs)))
             for seed, config in enumerate(configs):
                 earlier = [result.final.return_mean for result in results]
@@ -123,8 +125,6 @@ class Objective:
             self._constrain(trial, returns, seconds=seconds)
             score = SCORES[self.study.settings.score]([*self.earlier.of(trial), *scores])
             trial.set_user_attr(SHOWN_SCORE, score)
-            if self.study.settings.training_score != "last":
-                trial.set_user_attr(OWN_SCORE, True)
             record.summary(results, score=score)
         return score
 
