@@ -13,6 +13,7 @@ import analysis.experiments.documents
 import analysis.experiments.results
 import sweeps.study.study
 from analysis.__main__ import main
+from analysis.experiments.check import check, read
 from analysis.experiments.documents import (
     TO_SB3,
     confirm_table,
@@ -42,7 +43,9 @@ from lander.resolve import resolve
 from lander.seeds import CHECKPOINT_SEED, final_seeds
 from lander.trainer import Progress, train
 from sweeps.lifecycle.start import start_sweep
+from sweeps.record.provenance import environment
 from sweeps.run.worker import work
+from sweeps.schema import CPU_MODEL
 from sweeps.store.store import Store
 from sweeps.study.space import MEASURES
 from sweeps.study.study import Study, find_study
@@ -210,6 +213,16 @@ def test_results_are_exported_from_records_and_retrained_without_them(
         results_path("poles").write_text(f"{written.line}\n")
         assert main(["check", "poles", "plain", "4"]) == code
         assert ("PASS" if code == 0 else "FAIL") in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_a_shipped_result_is_of_todays_bits(name: str) -> None:
+    results = read(name)
+    (point, seed), result = min(results.items(), key=lambda one: one[1].config["total_steps"])
+    if result.machine != environment()[CPU_MODEL]:
+        pytest.skip(f"trained on another processor: {result.machine}")
+    assert check(name, point, seed)
 
 
 def test_a_check_that_fails_says_what_differs_and_which_versions_do(
