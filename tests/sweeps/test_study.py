@@ -26,6 +26,7 @@ def test_the_shipped_studies_are_valid_and_bear_their_file_names() -> None:
         "ancestors",
         "candidates",
         "discrete",
+        "epochs",
         "gaussian",
         "heads",
         "ladder",
