@@ -174,7 +174,10 @@ def test_every_block_of_numbers_is_on_a_page() -> None:
     groups = "landscape peers sampler start-up pruner score again combined recommend race"
     assert sorted(marks) == sorted(
         [
-            *(("experiment", name) for name in ("ancestors", "heads", "tuned", "winners")),
+            *(
+                ("experiment", name)
+                for name in ["ancestors", "epochs", "heads", "tuned", "winners"]
+            ),
             *(("bakeoff", group) for group in groups.split()),
             *((kind, "") for kind in ("bench", "speed", "confirm", "verdict", "luck")),
         ]

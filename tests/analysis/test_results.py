@@ -131,7 +131,7 @@ def write(*outcomes: Outcome) -> None:
 
 def test_shipped_points_have_seeds_and_results_on_unseen_episodes() -> None:
     named = [name for name in names() if find_study(name).points]
-    assert named == ["ancestors", "candidates", "heads", "ladder", "tuned", "winners"]
+    assert named == ["ancestors", "candidates", "epochs", "heads", "ladder", "tuned", "winners"]
     for name in named:
         study = find_study(name)
         assert study.settings.seed_count >= 3
