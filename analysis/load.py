@@ -89,7 +89,7 @@ def load_trials(sweep: Sweep) -> pd.DataFrame:
     | `expected_return` | float64 | likely mean of its parameters under fresh training seeds |
     | `expected_return_error` | float64 | its standard error |
     | `share` | float64 | of the budget, 0 to 1, at its last report |
-    | `seconds` | float64 | from start to end, without help; missing while it runs |
+    | `seconds` | float64 | from start to end, as long as without help; missing while it runs |
     | `env_steps` | int64 | environment steps of its trainings, as far as they are known |
     | `cpu_seconds` | float64 | processor time of its worker meanwhile, and of helpers |
     | `peak_memory` | float64 | megabytes: the most its worker had ever used at its end |

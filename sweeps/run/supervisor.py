@@ -204,7 +204,7 @@ def supervise(supervisor: Supervisor, *, table: ProgressTable, deferred: Deferre
                 return trials
             due, idle = time.monotonic() + LOOK_SECONDS, not supervisor.alive
             if not trials.left and supervisor.alive < supervisor.size:
-                with suppress(KeyboardInterrupt):  # heeded at the next look
+                with suppress(KeyboardInterrupt):  # the next round heeds it
                     next(ahead, None)  # a core is free now
         time.sleep(POLL_SECONDS)
 

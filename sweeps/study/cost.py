@@ -18,7 +18,7 @@ class Cost:
     """Of a trial, or of several together; None is unknown."""
 
     seconds: float | None = None
-    """From start to end; without the help of other workers."""
+    """From start to end, and what other workers saved: as long as it takes without help."""
     env_steps: int = 0
     """Environment steps of all of its trainings."""
     cpu_seconds: float | None = None

@@ -68,6 +68,12 @@ def weights_of(policy: ActorCritic) -> float:
     return sum(float(values.detach().double().sum()) for values in policy.parameters())
 
 
+def constant(value: float, seeds: Sequence[int]) -> Evaluation:
+    """Episodes that all return the same."""
+    none = tuple(np.zeros(0) for _ in seeds)
+    return Evaluation(tuple(seeds), (value,) * len(seeds), (0,) * len(seeds), none)
+
+
 @dataclass
 class Flights:
     """Stands for `evaluate`: every policy returns on each episode what a table says."""
@@ -92,9 +98,7 @@ class Flights:
         key = self.trials[weights_of(policy)]
         purpose = {CHOICE_SEED: "choice", TEST_SEED: "test"}[seeds[0]]
         self.flown.append((*key, purpose))
-        value = self.table[key][purpose == "test"]
-        none = tuple(np.zeros(0) for _ in seeds)
-        return Evaluation(tuple(seeds), (value,) * len(seeds), (0,) * len(seeds), none)
+        return constant(self.table[key][purpose == "test"], seeds)
 
     def news(self) -> list[tuple[str, int, str]]:
         """What was flown since the last call."""
@@ -444,17 +448,9 @@ class Favouring:
     favourite: ActorCritic
 
     def __call__(
-        self,
-        policy: ActorCritic,
-        env: object,
-        *,
-        seeds: Sequence[int],
-        physics: Physics,
-        check: Callable[[], None],
+        self, policy: ActorCritic, env: object, *, seeds: Sequence[int], **_: object
     ) -> Evaluation:
-        value = float(weights_of(policy) == weights_of(self.favourite))
-        none = tuple(np.zeros(0) for _ in seeds)
-        return Evaluation(tuple(seeds), (value,) * len(seeds), (0,) * len(seeds), none)
+        return constant(float(weights_of(policy) == weights_of(self.favourite)), seeds)
 
 
 def test_each_training_counts_and_that_of_the_best_is_what_the_alias_loads(store: Store) -> None:
