@@ -80,6 +80,8 @@ class Frame:
             yield "history", self._history(ascii_only=options.ascii_only)
         if self.look:
             yield "look", Text(self.look)
+        if self.done == self.total and not self.study.confirms:
+            yield "now", Text("flying the best policies on fresh episodes")
 
     def _bar(self, *, width: int) -> Table:
         """The bar, and behind it how much is done and how long that took and the rest takes."""

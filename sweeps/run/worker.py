@@ -1,5 +1,5 @@
 """python -m sweeps work: runs a sweep's trials, one after another, in this process, and helps with
-those of others at the end."""
+those of others and with the flights of the best policies at the end."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from sweeps.hints import hint
 from sweeps.lifecycle.losses import requeue_lost
 from sweeps.lifecycle.stopping import has_stopped
 from sweeps.optuna_private import heartbeat, stored, study_id_of
+from sweeps.publish.ahead import fly_ahead
 from sweeps.publish.notes import trial_note
 from sweeps.record.delivery import deliver_all, drain
 from sweeps.record.provenance import environment, source_tags
@@ -52,7 +53,8 @@ def work(
     of other workers.
 
     Returns whether MLflow has all records of the trials that ran on this host; with a `parent`,
-    which delivers them when its workers have ended, that is not waited for.
+    which delivers them when its workers have ended, that is not waited for. For a `parent`, which
+    then publishes the sweep, the worker flies the leading policies once it has no trial left.
 
     After `seconds` no further trial begins. An interruption, the end of the process `parent` or a
     full disk ends the running trial as KILLED; the next `run` retries it.
@@ -68,6 +70,8 @@ def work(
         try:
             with suppress(NoTrialLeft):
                 run_trials(store, name, index=index, seconds=seconds, check=check)
+            if parent is not None:
+                fly_ahead(open_sweep(store, name), check=check)
         except KeyboardInterrupt:
             if parent is None:
                 deliver_rest(store, seconds=0, check=check)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import mlflow
 import numpy as np
@@ -17,13 +20,14 @@ from mlflow.entities.model_registry import ModelVersion
 from optuna.trial import FrozenTrial
 
 from lander.checkpoint import save
-from lander.evaluation import Evaluation, evaluate
+from lander.evaluation import Evaluation, evaluate, nothing
 from lander.lunar import Physics
 from lander.policy import ActorCritic, make_policy
 from lander.seeds import CHOICE_SEED, TEST_SEED, seed_range
 from sweeps.lifecycle.start import start_sweep
+from sweeps.optuna_private import id_of
 from sweeps.publish import best_policy
-from sweeps.publish.ahead import publish_ahead
+from sweeps.publish.ahead import fly_ahead
 from sweeps.publish.best_policy import episodes_of, interval, one_environment, publish_best_policy
 from sweeps.publish.policies import policy_of
 from sweeps.publish.publish import publish
@@ -35,7 +39,7 @@ from sweeps.store.store import Store
 from sweeps.study.study import read_study
 from sweeps.sweep import Sweep, open_sweep
 from tests.old_store import restored
-from tests.processes import ROOT
+from tests.processes import ROOT, Start, output_of
 from tests.studies import GRAVITY, ODD, OLD, TINY, changed
 from tests.sweeps.conftest import Command, InterruptAfter, was_interrupted
 
@@ -232,17 +236,53 @@ def test_published_again_nothing_is_flown_and_nothing_changes(
 def test_what_is_flown_ahead_is_not_flown_at_the_end(finished: Store, fly_by: FlyBy) -> None:
     sweep = forget(finished)
     flights = fly_by(sweep, tiny((300.0, 490.0), (400.0, 480.0)))
-    ahead = publish_ahead(sweep, check=lambda: None)
-    next(ahead)
-    assert flights.news() == []  # the charts came first
-    next(ahead)
-    assert len(flights.flown) == 1
-    assert [*ahead] == [None]
+    fly_ahead(sweep, check=nothing)
     assert flights.news() == [("tiny", 0, "choice"), ("tiny", 1, "choice")]
-    assert [*publish_ahead(sweep, check=lambda: None)] == [None]
+    fly_ahead(sweep, check=nothing)
+    assert flights.news() == []
     publish(sweep)
     assert flights.news() == [("tiny", 1, "test")]
     assert published(finished)[0].compared == 2
+
+
+def test_what_another_process_flies_is_left_to_it(finished: Store, fly_by: FlyBy) -> None:
+    sweep = forget(finished)
+    flights = fly_by(sweep, tiny((300.0, 490.0), (400.0, 480.0)))
+    with claiming(sweep, 1):
+        fly_ahead(sweep, check=nothing)
+        assert flights.news() == [("tiny", 0, "choice")]
+    fly_ahead(sweep, check=nothing)  # as it died
+    assert flights.news() == [("tiny", 1, "choice")]
+
+
+@contextmanager
+def claiming(sweep: Sweep, number: int) -> Generator[None]:
+    """Another process claims the policies of this trial, and dies at the end of the block."""
+    (trial,) = (trial for trial in sweep.read_trials().all if trial.number == number)
+    script = (
+        "import fcntl, sys\n"
+        "file = open(sys.argv[1], 'ab')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX, 1, int(sys.argv[2]))\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    path = sweep.store.folder / "flights.lock"
+    command = [sys.executable, "-c", script, str(path), str(id_of(trial))]
+    with Popen(command, stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        yield
+        process.kill()
+
+
+def test_the_workers_of_a_command_fly_for_its_end(
+    store: Store, tiny_file: Path, start: Start
+) -> None:
+    run = start("sweeps", "run", "--study", tiny_file, "--store", store.folder, "--workers", "2")
+    printed = output_of(run)
+    assert "flying" not in printed  # nothing was left to fly
+    assert published(store)[0].compared == 2
+    assert [path.read_text() for path in (store.folder / "logs").iterdir()] == [""] * 2
 
 
 def test_a_signal_ends_a_flight_ahead_of_the_end(finished: Store, fly_by: FlyBy) -> None:
@@ -252,11 +292,8 @@ def test_a_signal_ends_a_flight_ahead_of_the_end(finished: Store, fly_by: FlyBy)
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    ahead = publish_ahead(sweep, check=interrupted)
-    next(ahead)
     with pytest.raises(KeyboardInterrupt):
-        next(ahead)
-    assert next(ahead, "over") == "over"
+        fly_ahead(sweep, check=interrupted)
     assert flights.news() == []
     publish(sweep)
     assert len(flights.news()) == 3

@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,19 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProgressTable]:
         yield table
 
 
-def screen(table: ProgressTable, *, width: int, height: int, encoding: str = "utf-8") -> list[str]:
+def screen(
+    table: ProgressTable,
+    *,
+    width: int,
+    height: int,
+    encoding: str = "utf-8",
+    trials: Sequence[FrozenTrial] = TRIALS,
+) -> list[str]:
     """The lines of a terminal of this size."""
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding)
     console = Console(file=file, force_terminal=True, color_system=None, width=width, height=height)
-    console.print(table.frame(TRIALS))
+    console.print(table.frame(trials))
     file.flush()
     return [line.rstrip() for line in raw.getvalue().decode(encoding).splitlines()]
 
@@ -121,6 +129,16 @@ def test_a_small_terminal_shows_result_history_and_last_trials(table: ProgressTa
         "1        finished        150.0  2 of 2        0.0011         2",
         "0        finished        100.0  2 of 2        0.003          1",
     ]
+
+
+def test_once_all_trials_have_ended_the_screen_says_what_goes_on() -> None:
+    flying = "now       flying the best policies on fresh episodes"
+    ended = [trial for trial in TRIALS if trial.state.is_finished()]
+    table = ProgressTable(STUDY, trials=4)
+    assert flying in screen(table, width=80, height=24, trials=ended)
+    assert flying not in screen(table, width=80, height=24, trials=ended[:3])
+    confirming = ProgressTable(replace(STUDY, confirms=True), trials=4)
+    assert flying not in screen(confirming, width=80, height=24, trials=ended)
 
 
 def test_columns_and_lines_decide_how_much_is_shown(table: ProgressTable) -> None:

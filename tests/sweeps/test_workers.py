@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import SimpleNamespace
@@ -153,27 +153,21 @@ def test_a_supervisor_that_only_watches_reads_the_trials_every_two_seconds(
     assert all(later - earlier >= 2.0 for earlier, later in pairwise(looks))
 
 
-@pytest.mark.parametrize(("trials", "done"), [(1, ["charts", "flight"]), (2, [])])
-def test_publishing_begins_while_the_last_trial_is_trained(
-    store: Store, monkeypatch: pytest.MonkeyPatch, trials: int, done: list[str]
+@pytest.mark.parametrize(("trials", "expected"), [(1, {"sweeps.charts.search"}), (2, set())])
+def test_the_charts_are_imported_while_the_last_trial_is_trained(
+    store: Store, monkeypatch: pytest.MonkeyPatch, trials: int, expected: set[str]
 ) -> None:
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.0)
-    seen = list[str]()
-
-    def ahead(sweep: Sweep, *, check: Callable[[], None]) -> Generator[None]:
-        for step in ("charts", "flight"):
-            seen.append(step)
-            yield
-
-    monkeypatch.setattr(supervisor, "publish_ahead", ahead)
+    imported = set[str]()
+    monkeypatch.setattr(supervisor, "import_module", imported.add)
     sweep = begin(store, trials=trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # heartbeats without `optimize`
         sweep.optuna.ask()
     workers: list[Worker] = [Script(asked=0), Script(asked=20)]
     assert run_workers(Supervisor(sweep, Script(asked=0), 2, 0.0, workers), table=TABLE)
-    assert seen == done
+    assert imported == expected
 
 
 def test_times_are_written_as_on_a_clock() -> None:
