@@ -61,6 +61,15 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "trial"), counted(2000, "trial")
+    ('1 trial', '2,000 trials')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def listed(label: str, items: Iterable[str], *, end: str = "") -> Iterator[tuple[str, str]]:
     """A row with a list; several where the terminal is too narrow for it, with no item cut."""
     width = shutil.get_terminal_size().columns - LABEL if sys.stdout.isatty() else inf

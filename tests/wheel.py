@@ -56,7 +56,8 @@ def install(wheel: Path, folder: Path) -> Path:
 def pip(*words: str) -> None:
     """Run pip without its usual output."""
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words]
-    subprocess.run(command, check=True)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(command, check=True, env=environ)  # with it, what is there counts as installed
 
 
 def use(programs: Path, folder: Path) -> None:

@@ -22,6 +22,7 @@ from analysis.race import (
     trainings_to_choose,
 )
 from lander.errors import ConfigError
+from lander.terminal import counted
 from sweeps.confirm import (
     TOP,
     TRAININGS,
@@ -38,7 +39,6 @@ from sweeps.endings import ending
 from sweeps.estimates import noise_variance
 from sweeps.schema import Ending
 from sweeps.scores import are_returns, observed, parameters
-from sweeps.study.audit import counted
 from sweeps.sweep import Sweep
 
 

@@ -13,12 +13,12 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 from optuna.trial import FrozenTrial
 
+from lander.terminal import counted
 from sweeps.publish.notes import Leaderboard
 from sweeps.schema import COPIED_FROM, POLICY_FILE, REMOVED, RUN_ID, seed_folder
 from sweeps.store.best_policy import recorded_policy
 from sweeps.store.mlflow_client import delete_artifact
 from sweeps.store.mlflow_errors import required_id
-from sweeps.study.audit import counted
 from sweeps.sweep import Sweep
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from lander.terminal import counted
 from sweeps.endings import ending, seconds
 from sweeps.schema import AUDITED, Ending
 from sweeps.study.settings import Settings
@@ -87,11 +88,6 @@ class Audit:
             f"quarter, {self.false / self.audited:.0%} [{low:.0%}, {high:.0%}]{cost}; it "
             f"ended {counted(self.pruned, 'other')}{saved}"
         )
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def audit_of(trials: Iterable[FrozenTrial], *, reports: int | None = None) -> Audit:

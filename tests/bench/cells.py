@@ -7,6 +7,8 @@ from math import isfinite
 from statistics import median
 from typing import Any, Final
 
+from lander.terminal import counted
+
 Sample = Mapping[str, Any]
 Part = Mapping[str, Any]
 """What a part of the benchmark measured."""
@@ -63,11 +65,6 @@ def ratio(above: float, below: float) -> str:
     if not isfinite(below) or not below:
         return ""
     return f"{above / below:.2f}" if isfinite(above) else "inf"
-
-
-def counted(number: int, word: str) -> str:
-    """A number with its noun: 1 worker, 2 workers."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def rounds(samples: Iterable[Sample]) -> str:

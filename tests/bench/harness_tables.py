@@ -8,6 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
+from lander.terminal import counted
 from sweeps.publish.markdown import table
 from tests.bench.cells import (
     COMPARED,
@@ -18,7 +19,6 @@ from tests.bench.cells import (
     Row,
     Sample,
     beside,
-    counted,
     grouped,
     middle,
     rounds,
@@ -109,7 +109,7 @@ def sweep(part: Part) -> list[str]:
         "Between trials: Optuna's sampler and database, opening and closing a run. Start-up: from "
         "the launch to a worker's first trial; both databases are created in it. End: from a "
         "worker's last trial to the end of the command; it waits for "
-        "the other worker, draws figures and registers the best model.*",
+        "the other worker, flies the best policies, draws figures and registers the best.*",
         table(
             [
                 ("after trial", *map(str, trials)),
