@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -175,7 +177,9 @@ VARIABLES: Final = {
 
 
 def prepare_process() -> None:
-    """Set environment variables for this process and its children, unless they are set already."""
+    """Set environment variables for this process and its children, unless they are set already, and
+    let it end at once."""
+    atexit.register(gc.freeze)  # or Python would look for garbage in all that was imported
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
 

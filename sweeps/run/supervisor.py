@@ -28,8 +28,8 @@ POLL_SECONDS = 0.2
 """Between two looks at the workers."""
 LOOK_SECONDS = 2.0
 """Between two looks at the trials: each queries the database that the workers write to."""
-CHARTS = "sweeps.charts.search"
-"""What a sweep is published with."""
+PUBLISHED_WITH = ("sweeps.charts.search", "sweeps.health.examination")
+"""Modules whose imports take seconds."""
 
 
 class Worker(Protocol):
@@ -204,7 +204,8 @@ def supervise(supervisor: Supervisor, *, table: ProgressTable, deferred: Deferre
                 return trials
             due, idle = time.monotonic() + LOOK_SECONDS, not supervisor.alive
             if not trials.left:
-                import_module(CHARTS)  # takes seconds, for which publishing need not wait
+                for module in PUBLISHED_WITH:  # now, or publishing would wait for them
+                    import_module(module)
         time.sleep(POLL_SECONDS)
 
 

@@ -21,7 +21,7 @@ from sweeps.run import local, supervisor
 from sweeps.run.fork_server import ForkServer
 from sweeps.run.local import LocalLauncher
 from sweeps.run.progress import ProgressTable, clock
-from sweeps.run.supervisor import Supervisor, Worker, run_workers
+from sweeps.run.supervisor import PUBLISHED_WITH, Supervisor, Worker, run_workers
 from sweeps.schema import REASON, Reason
 from sweeps.store.store import Store
 from sweeps.study.study import read_study
@@ -153,8 +153,8 @@ def test_a_supervisor_that_only_watches_reads_the_trials_every_two_seconds(
     assert all(later - earlier >= 2.0 for earlier, later in pairwise(looks))
 
 
-@pytest.mark.parametrize(("trials", "expected"), [(1, {"sweeps.charts.search"}), (2, set())])
-def test_the_charts_are_imported_while_the_last_trial_is_trained(
+@pytest.mark.parametrize(("trials", "expected"), [(1, set(PUBLISHED_WITH)), (2, set())])
+def test_what_publishes_is_imported_while_the_last_trial_is_trained(
     store: Store, monkeypatch: pytest.MonkeyPatch, trials: int, expected: set[str]
 ) -> None:
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.0)
