@@ -40,6 +40,8 @@ FIGURES = HERE.parent / "figures"
 ITS_OWN = "its own"
 SHOWN = (ITS_OWN, "shrunken", "its winner")
 """How a rule recommends in the tables: a tool as it does, a sweep as this one does, a race."""
+SHIPPED = "combined"
+"""The group whose first rule has the settings of the shipped studies."""
 EVERY_WAY = ("Optuna, rl-zoo", "combined: all")
 """Rules whose sweeps the ways to recommend are compared on."""
 BASE = "the base"
@@ -158,7 +160,7 @@ def table_of(name: str) -> str:
 def bakeoff_table(group: str) -> str:
     """The table of a group of rules in the results of the bake-off, as Markdown, by the way in
     which each recommends; of `recommend` two rules by every way; of `landscape` the line that says
-    how well the worlds are known.
+    how well the worlds are known. Rules of `combined` are compared with the first of them as well.
 
     Raises:
         ConfigError: there are none.
@@ -175,7 +177,8 @@ def bakeoff_table(group: str) -> str:
         rows = [row for row in rows if row["recommend"] in SHOWN]
     if not rows:
         raise ConfigError(f"{path} has no rules of the group {group}: python -m analysis bakeoff")
-    return "\n" + table(bakeoff_rows(rows, results["rows"][0])) + "\n\n"
+    references = {"gain": results["rows"][0]} | ({"to *all*": rows[0]} if group == SHIPPED else {})
+    return "\n" + table(bakeoff_rows(rows, references)) + "\n\n"
 
 
 def fit_sentence(head: Mapping[str, Any]) -> str:
@@ -191,21 +194,28 @@ def fit_sentence(head: Mapping[str, Any]) -> str:
     )
 
 
-def bakeoff_rows(rows: Iterable[Mapping[str, Any]], reference: Mapping[str, Any]) -> Iterable[Row]:
-    """A line for each rule and way to recommend; both meet the same worlds, so that its gain over
-    the reference is a mean of differences."""
+def bakeoff_rows(
+    rows: Iterable[Mapping[str, Any]], references: Mapping[str, Mapping[str, Any]]
+) -> Iterable[Row]:
+    """A line for each rule and way to recommend, with a column for each reference: both meet the
+    same worlds, so that the gain over it is a mean of differences."""
     numbers = ("worth", "tenth", "regret", "optimism")
-    yield "rule", "recommends", *numbers, "gain", "sweeps"
+    yield "rule", "recommends", *numbers, *references, "sweeps"
     for row in rows:
-        pairs = zip(row["worths"], reference["worths"], strict=False)  # slow rules have fewer
-        gain = mean_estimate([float(own - other) for own, other in pairs])
+        gains = (gain_over(reference, row) for reference in references.values())
         yield (
             row["rule"].partition(": ")[2] or row["rule"],
             row["recommend"],
             *(str(Estimate(*row[name])) for name in numbers),
-            f"{gain:+.1f}",
+            *(f"{gain:+.1f}" for gain in gains),
             str(row["sweeps"]),
         )
+
+
+def gain_over(reference: Mapping[str, Any], row: Mapping[str, Any]) -> Estimate:
+    """How much more a rule's recommendations are worth, world by world."""
+    pairs = zip(row["worths"], reference["worths"], strict=False)  # slow rules have fewer
+    return mean_estimate([float(own - other) for own, other in pairs])
 
 
 def references(name: str) -> Mapping[str, Mapping[str, Any]]:
