@@ -21,7 +21,7 @@ from analysis.stats import Estimate, mean_estimate, probability_better
 from lander.dotted import read_text, read_toml
 from lander.errors import ConfigError
 from lander.files import replace_text
-from lander.seeds import final_seeds
+from lander.seeds import REPORT_SEED, final_seeds, seed_range
 from sweeps.publish.markdown import table
 from sweeps.schema import CONFIRM_TABLE
 from sweeps.study.study import Study, find_study
@@ -29,6 +29,8 @@ from sweeps.study.study import Study, find_study
 Row = Sequence[str]
 """A line of a table."""
 
+ELSEWHERE = "elsewhere.jsonl"
+"""The file with the results of `python -m tests.bench.elsewhere`."""
 BAKEOFF = "bakeoff.json"
 """The file with the results of `python -m analysis bakeoff`."""
 BENCH = "bench.md"
@@ -55,7 +57,7 @@ SOLVED = 200.0
 
 DOCUMENTS = ("README.md", "docs/*.md")
 """The pages with numbers, in a checkout; a block may stand on any of them."""
-KINDS = ("experiment", "bakeoff", "bench", "speed", "confirm", "verdict", "luck")
+KINDS = ("experiment", "bakeoff", "elsewhere", "bench", "speed", "confirm", "verdict", "luck")
 MARKED = re.compile(
     rf"(<!-- ({'|'.join(KINDS)})(?:: ([a-z-]+))? -->\n).*?(?=<!-- end -->)", re.DOTALL
 )
@@ -79,7 +81,7 @@ def write_tables(path: Path) -> None:
     Marks: `<!-- experiment: NAME -->`, `<!-- bakeoff: GROUP -->`, `<!-- bench -->` for what `make
     bench` has measured and `<!-- speed -->` for the gist of it, `<!-- confirm -->` for the
     confirmation whose pictures `make figures` has copied and `<!-- verdict -->` for its end, `<!--
-    luck -->` for the A/A study.
+    luck -->` for the A/A study; `<!-- elsewhere -->` for trainings in another framework.
 
     Raises:
         ConfigError: no such file, or results that are not complete.
@@ -95,6 +97,7 @@ def content(kind: str, name: str) -> str:
     if kind == "bakeoff":
         return bakeoff_table(name)
     writers = {
+        "elsewhere": elsewhere_table,
         "bench": bench_tables,
         "speed": speed_sentence,
         "confirm": confirm_table,
@@ -151,7 +154,8 @@ def table_of(name: str) -> str:
     if study.space.keys() == {"policy.head", "env.bins"}:
         parts = [table(grid_rows(results)), *parts, order_sentence(results)]
     elif BASE in results:
-        parts = [table(versus_rows(results)), *parts, recommended_sentence(results)]
+        scores = {point: means(outcomes) for point, outcomes in results.items()}
+        parts = [table(versus_rows(scores)), *parts, recommended_sentence(results)]
     else:
         parts = [table(point_rows(results, references(name))), *parts]
     return "\n" + "\n\n".join(parts) + "\n\n"
@@ -243,12 +247,31 @@ def point_rows(results: Results, reference: Mapping[str, Mapping[str, Any]]) -> 
         )
 
 
-def versus_rows(results: Results) -> Iterable[Row]:
-    """One line per point, compared with the base."""
-    base = means(results[BASE])
+def elsewhere_table() -> str:
+    """What configurations return in Stable-Baselines3, and how that was measured."""
+    path = HERE / "results" / ELSEWHERE
+    rows = [json.loads(line) for line in read_text(path).splitlines()]
+    returns: dict[str, list[float]] = {}
+    for row in sorted(rows, key=lambda row: (bool(row["fields"]), row["config"], row["seed"])):
+        name = row["config"] if row["fields"] else BASE
+        returns.setdefault(name, []).append(float(np.mean(row["returns"])))
+    seeds = sorted({row["seed"] for row in rows})
+    machines = " and ".join(sorted({row["machine"] for row in rows}))
+    resets = seed_range(REPORT_SEED, len(rows[0]["returns"]))
+    made = (
+        f"*In Stable-Baselines3 {rows[0]['versions']['stable-baselines3']}: mean return of "
+        f"{len(resets)} deterministic flights, reset seeds {resets[0]} to {resets[-1]}, averaged "
+        f"over training seeds {', '.join(map(str, seeds))}; in brackets 95 % intervals over those "
+        f"seeds. One training to a core of {machines}.*"
+    )
+    return f"\n{table(versus_rows(returns))}\n\n{made}\n\n"
+
+
+def versus_rows(scores_of: Mapping[str, Sequence[float]]) -> Iterable[Row]:
+    """One line per point with the scores of its trainings, compared with the base."""
+    base = scores_of[BASE]
     yield "", "return", "worst seed", "seeds at 200", "better than the base"
-    for point, outcomes in results.items():
-        scores = means(outcomes)
+    for point, scores in scores_of.items():
         chance = "" if point == BASE else f"{probability_better(scores, base):.2f}"
         yield (
             point,

@@ -11,7 +11,9 @@ import json
 import runpy
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -23,8 +25,11 @@ from lander.dotted import flatten, from_toml
 from lander.export import sb3
 from lander.resolve import resolve
 from lander.seeds import REPORT_SEED
+from sweeps.record.provenance import cpu_model, package_version
+from sweeps.run.cores import usable_cores
 
 EPISODES: Final = 100
+PACKAGES: Final = ("stable-baselines3", "torch", "gymnasium")
 
 
 def train_there(config: TrainConfig, *, seed: int) -> list[float]:
@@ -39,8 +44,7 @@ def train_there(config: TrainConfig, *, seed: int) -> list[float]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train every config under the first seed before any under the second."""
-    torch.set_num_threads(1)
+    """Train every config under the first seed before any under the second, one on each core."""
     results, seeds, *files = argv
     configs = {
         Path(file).stem: replace(from_toml(Path(file).read_text(), source=file), seed=0)
@@ -50,15 +54,31 @@ def main(argv: Sequence[str]) -> None:
     path = Path(results)
     lines = path.read_text().splitlines() if path.is_file() else []
     done = {(row["config"], row["seed"]) for row in map(json.loads, lines)}
-    with path.open("a") as output:
-        for seed in range(1, int(seeds) + 1):
-            for name, config in configs.items():
-                if (name, seed) in done:
-                    continue
-                fields = {k: v for k, v in flatten(config).items() if base.get(k) != v}
-                row = {"config": name, "seed": seed, "fields": fields}
-                row["returns"] = [round(one, 2) for one in train_there(config, seed=seed)]
-                print(json.dumps(row), file=output, flush=True)
+    origin = {
+        "machine": cpu_model(),
+        "versions": {name: package_version(name) for name in PACKAGES},
+    }
+    workers = ProcessPoolExecutor(
+        usable_cores(),
+        mp_context=get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(1,),
+    )
+    with path.open("a") as output, workers:
+        begun = {
+            workers.submit(train_there, config, seed=seed): {
+                "config": name,
+                "seed": seed,
+                "fields": {k: v for k, v in flatten(config).items() if base.get(k) != v},
+            }
+            for seed in range(1, int(seeds) + 1)
+            for name, config in configs.items()
+            if (name, seed) not in done
+        }
+        for training in as_completed(begun):
+            returns = [round(one, 2) for one in training.result()]
+            row = begun[training] | origin | {"returns": returns}
+            print(json.dumps(row), file=output, flush=True)
 
 
 if __name__ == "__main__":
