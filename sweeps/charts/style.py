@@ -85,13 +85,19 @@ def solved_line(axes: Axes, env: AnyEnv, *, upright: bool = False, named: bool =
     draw(threshold, color=GREY, linewidth=1, linestyle=":", zorder=0)
     if not named:
         return
-    name = f"solved: {threshold:g}"
-    if upright:
-        text = axes.text(threshold, 1, name, ha="center", va="bottom", fontsize=8, color=SOFT)
-        text.set_transform(axes.get_xaxis_transform())
-    else:
-        text = axes.text(1.01, threshold, name, ha="left", va="center", fontsize=8, color=SOFT)
-        text.set_transform(axes.get_yaxis_transform())
+    end = (threshold, 1.0) if upright else (1.0, threshold)
+    axes.annotate(
+        f"solved: {threshold:g}",
+        end,
+        (0, 2) if upright else (4, 0),
+        xycoords=axes.get_xaxis_transform() if upright else axes.get_yaxis_transform(),
+        textcoords="offset points",
+        ha="center" if upright else "left",
+        va="bottom" if upright else "center",
+        fontsize=8,
+        color=SOFT,
+        annotation_clip=True,  # without the line no name, which would take room far outside
+    )
 
 
 def threshold_of(env: AnyEnv) -> float | None:

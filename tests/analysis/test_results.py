@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from analysis.experiments.check import check, read
 from analysis.experiments.documents import (
     TO_SB3,
     confirm_table,
+    elsewhere_table,
     references,
     speed_sentence,
     table_of,
@@ -403,3 +405,29 @@ def test_the_speed_of_the_whole_is_that_of_the_main_figures(
         "\nA default sweep of 9 trials takes 200 s with two workers, for 5,000 environment steps. "
         "At the hyperparameters of rl-zoo, training is 3.5 times as fast as Stable-Baselines3.\n\n"
     )
+
+
+def test_a_gain_elsewhere_is_shown_beside_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysis.experiments.documents, "HERE", tmp_path)
+    made = {"machine": "a machine", "versions": {"stable-baselines3": "9.8.7"}}
+    rows = [
+        {"config": "best", "seed": 1, "fields": {"env.bins": 5}, "returns": [240.0, 260.0]},
+        {"config": "start", "seed": 2, "fields": {}, "returns": [180.0, 190.0]},
+        {"config": "start", "seed": 1, "fields": {}, "returns": [205.0, 205.0]},
+        {"config": "best", "seed": 2, "fields": {"env.bins": 5}, "returns": [190.0, 190.0]},
+    ]
+    (tmp_path / "results").mkdir()
+    lines = [f"{json.dumps(row | made)}\n" for row in rows]
+    (tmp_path / "results" / "elsewhere.jsonl").write_text("".join(lines))
+    _, head, _, base, best, _, origin, *_ = elsewhere_table().split("\n")
+    assert head == "|  | return | worst seed | seeds at 200 | better than the base |"
+    # means 205 and 185, 250 and 190: half apart, times Student's 12.706
+    assert base == "| the base | 195.0 [67.9, 322.1] | 185.0 | 1 of 2 |  |"
+    assert best.startswith("| best | 220.0 [-161.2, 601.2] | 190.0 | 1 of 2 | 0.75 [")
+    assert origin.startswith(
+        "*In Stable-Baselines3 9.8.7: mean return of 2 deterministic flights, "
+    )
+    assert "reset seeds 10000 to 10001, averaged over training seeds 1, 2;" in origin
+    assert origin.endswith("One training to a core of a machine.*")

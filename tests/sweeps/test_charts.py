@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,7 +30,7 @@ from sweeps.charts.search import (
     thinned,
 )
 from sweeps.charts.seeds import seed_curves
-from sweeps.charts.style import floor_of, marker_size, solved_line
+from sweeps.charts.style import floor_of, marker_size, new_axes, solved_line
 from sweeps.schema import RETURNS
 from sweeps.scores import best_of, best_so_far
 from sweeps.study.ranges import Range
@@ -288,6 +289,18 @@ def drawn_by_hand(source: str) -> list[str]:
             if name in COLOURED and isinstance(value, ast.Constant) and value.value != "none"
         ]
     return hits
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_solved_line_out_of_view_takes_no_room(upright: bool) -> None:
+    figure, axes = new_axes(6, 3)
+    axes.set(xlim=(490, 500), ylim=(490, 500))
+    solved_line(axes, "CartPole-v1", upright=upright)
+    axes.set(xlim=(490, 500), ylim=(490, 500))  # 475 is far away
+    figure.savefig(io.BytesIO())  # a layout that does not fit warns
+    width = axes.get_window_extent().width / figure.bbox.width
+    assert 0.8 < width < 1
+    assert axes.get_ylim() == axes.get_xlim() == (490, 500)
 
 
 def test_charts_take_colours_figures_and_the_solved_line_from_one_style() -> None:
