@@ -235,17 +235,13 @@ class Path:
     study: str
     winner: int
     base: Estimate | None
+    total: Estimate | None
+    """What all steps gain together."""
     steps: tuple[Step, ...]
     seeds: int
     """Trainings of each configuration, at most."""
     left: int
     """Trainings that have not ended."""
-
-    @property
-    def total(self) -> float | None:
-        """What all steps gain together."""
-        last = self.steps[-1].mean if self.steps else None
-        return None if last is None or self.base is None else last.value - self.base.value
 
 
 def read_path(store: Store, sweep: Sweep, winner: FrozenTrial) -> Path | None:
@@ -269,6 +265,7 @@ def read_path(store: Store, sweep: Sweep, winner: FrozenTrial) -> Path | None:
         study=name,
         winner=winner.number,
         base=mean_of(scores.get(BASE)),
+        total=gain(scores.get(BASE), scores.get(WINNING)),
         steps=tuple(
             Step(
                 fields=step,

@@ -14,7 +14,7 @@ from analysis.why.model import FEWEST, Model
 from analysis.why.path import Path
 from lander.options import human
 from sweeps.charts.importance import BEST_SHARE, importances, score_of
-from sweeps.scores import with_last_return
+from sweeps.scores import CONFIDENCE, with_last_return
 from sweeps.study.space import Space, brief
 from sweeps.study.timing import Timing
 
@@ -61,17 +61,27 @@ def path_legend(path: Path) -> str:
 
 
 def path_sentence(path: Path) -> str:
-    """The step that gains most, among those whose interval leaves out 0."""
+    """What the whole path gains, and the steps, in either direction, whose intervals leave out 0;
+    with how many of all intervals do so by chance."""
     if path.total is None:
         return f"{path.left} trainings of the path are left."
-    sure = [step for step in path.steps if step.gained is not None and step.gained.low > 0]
-    text = f"From the base to trial {path.winner} the return changes by {path.total:+.1f}"
-    if not sure:
-        return f"{text}; no step alone is beyond what its seeds do."
-    best = max(sure, key=lambda step: step.gained.value if step.gained else -math.inf)
-    named = " and ".join(f"`{field}`" for field in best.fields)
-    assert best.gained is not None
-    return f"{text}; the largest step whose interval leaves out 0 is {named}: {best.gained:.1f}."
+    changes = [
+        (change, effect, step)
+        for step in path.steps
+        for change, effect in ((step.gained, "adds"), (step.lost, "costs the winner"))
+        if change is not None and math.isfinite(change.low)
+    ]
+    sure = [
+        f"{' and '.join(f'`{field}`' for field in step.fields)} {effect} {change.value:.1f}"
+        + (" if taken back" if change is step.lost else "")
+        for change, effect, step in changes
+        if change.low > 0 or change.high < 0
+    ]
+    by_chance = f"of {len(changes)} intervals {(1 - CONFIDENCE) * len(changes):.1f} do by chance"
+    return (
+        f"From the base to trial {path.winner} the return changes by {path.total:+.1f}. "
+        f"Steps whose intervals leave out 0 ({by_chance}): {', '.join(sure) or 'none'}."
+    )
 
 
 def near_winner(trials: Sequence[FrozenTrial], space: Space) -> tuple[pd.DataFrame, int]:

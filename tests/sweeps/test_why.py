@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import analysis.why.run
+from analysis.stats import Estimate
+from analysis.why import path as paths
 from analysis.why.box import box_of
 from analysis.why.model import Model, at_shares, model_of, vector
 from analysis.why.path import (
+    Step,
     between,
     configs_of,
     order_of,
@@ -22,7 +26,7 @@ from analysis.why.path import (
     steps_in,
     winner_of,
 )
-from analysis.why.words import importance_legend, model_sentences, near_winner
+from analysis.why.words import importance_legend, model_sentences, near_winner, path_sentence
 from lander.dotted import flatten
 from lander.errors import ConfigError
 from sweeps.lifecycle.start import start_sweep
@@ -286,3 +290,25 @@ def test_a_path_that_was_begun_keeps_its_order(sweep: Sweep) -> None:
     seeds = study.settings.training_seeds
     assert isinstance(seeds, tuple)
     assert min(seeds) >= 2**31  # no trial of a search has such a seed
+
+
+def test_the_sentence_names_every_step_beyond_chance_in_either_direction() -> None:
+    def step(field: str, gained: Estimate | None, lost: Estimate | None) -> Step:
+        return Step((field,), {field: 1}, {field: 2}, None, gained, lost)
+
+    unsure = Estimate(9.0, -1.0, 19.0)
+    steps = (
+        step("a", Estimate(20.0, 5.0, 35.0), unsure),
+        step("b", Estimate(-4.0, -7.0, -1.0), Estimate(30.0, 10.0, 50.0)),
+        step("c", unsure, None),
+    )
+    path = paths.Path("s-why-7", 7, None, Estimate(25.0, -5.0, 55.0), steps, 5, 0)
+    assert path_sentence(path) == (
+        "From the base to trial 7 the return changes by +25.0 [-5.0, +55.0]. Steps whose intervals "
+        "leave out 0 (of 5 intervals 0.3 do by chance): `a` adds 20.0, `b` adds -4.0, `b` costs "
+        "the winner 30.0 if taken back."
+    )
+    none = replace(path, steps=steps[2:])
+    assert path_sentence(none).endswith("(of 1 intervals 0.1 do by chance): none.")
+    begun = replace(path, total=None, left=3)
+    assert path_sentence(begun) == "3 trainings of the path are left."
