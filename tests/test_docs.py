@@ -179,7 +179,7 @@ def test_every_block_of_numbers_is_on_a_page() -> None:
                 for name in ["ancestors", "epochs", "heads", "tuned", "winners"]
             ),
             *(("bakeoff", group) for group in groups.split()),
-            *((kind, "") for kind in ("bench", "speed", "confirm", "verdict", "luck")),
+            *((kind, "") for kind in ("bench", "elsewhere", "speed", "confirm", "verdict", "luck")),
         ]
     )
     assert len(re.findall("^<!-- end -->$", EVERYTHING, re.M)) == len(marks)

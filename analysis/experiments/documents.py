@@ -252,8 +252,8 @@ def elsewhere_table() -> str:
     path = HERE / "results" / ELSEWHERE
     rows = [json.loads(line) for line in read_text(path).splitlines()]
     returns: dict[str, list[float]] = {}
-    for row in sorted(rows, key=lambda row: (bool(row["fields"]), row["config"], row["seed"])):
-        name = row["config"] if row["fields"] else BASE
+    for row in sorted(rows, key=lambda row: (not row["base"], row["config"], row["seed"])):
+        name = BASE if row["base"] else row["config"]
         returns.setdefault(name, []).append(float(np.mean(row["returns"])))
     seeds = sorted({row["seed"] for row in rows})
     machines = " and ".join(sorted({row["machine"] for row in rows}))

@@ -413,10 +413,10 @@ def test_a_gain_elsewhere_is_shown_beside_the_base(
     monkeypatch.setattr(analysis.experiments.documents, "HERE", tmp_path)
     made = {"machine": "a machine", "versions": {"stable-baselines3": "9.8.7"}}
     rows = [
-        {"config": "best", "seed": 1, "fields": {"env.bins": 5}, "returns": [240.0, 260.0]},
-        {"config": "start", "seed": 2, "fields": {}, "returns": [180.0, 190.0]},
-        {"config": "start", "seed": 1, "fields": {}, "returns": [205.0, 205.0]},
-        {"config": "best", "seed": 2, "fields": {"env.bins": 5}, "returns": [190.0, 190.0]},
+        {"config": "best", "base": False, "seed": 1, "returns": [240.0, 260.0]},
+        {"config": "start", "base": True, "seed": 2, "returns": [180.0, 190.0]},
+        {"config": "start", "base": True, "seed": 1, "returns": [205.0, 205.0]},
+        {"config": "best", "base": False, "seed": 2, "returns": [190.0, 190.0]},
     ]
     (tmp_path / "results").mkdir()
     lines = [f"{json.dumps(row | made)}\n" for row in rows]

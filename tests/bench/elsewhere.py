@@ -2,7 +2,8 @@
 
 Does a gain carry over? Trains each config in Stable-Baselines3, by the script that the command
 `sweeps export --for sb3` prints, under training seeds 1, 2, .., and flies the policy on the reset
-seeds of quoted results. One line per training; those that the file has are not trained again.
+seeds of quoted results. One line per training, with the fields that differ from the defaults of
+`lander`; those that the file has are not trained again.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
         Path(file).stem: replace(from_toml(Path(file).read_text(), source=file), seed=0)
         for file in files
     }
-    base = flatten(next(iter(configs.values())))
+    base, defaults = next(iter(configs)), flatten(TrainConfig())
     path = Path(results)
     lines = path.read_text().splitlines() if path.is_file() else []
     done = {(row["config"], row["seed"]) for row in map(json.loads, lines)}
@@ -68,8 +69,9 @@ def main(argv: Sequence[str]) -> None:
         begun = {
             workers.submit(train_there, config, seed=seed): {
                 "config": name,
+                "base": name == base,
                 "seed": seed,
-                "fields": {k: v for k, v in flatten(config).items() if base.get(k) != v},
+                "fields": {k: v for k, v in flatten(config).items() if defaults.get(k) != v},
             }
             for seed in range(1, int(seeds) + 1)
             for name, config in configs.items()
