@@ -29,7 +29,7 @@ from sweeps.study.study import Study, find_study
 Row = Sequence[str]
 """A line of a table."""
 
-ELSEWHERE = "elsewhere.jsonl"
+ELSEWHERE = "elsewhere.json"
 """The file with the results of `python -m tests.bench.elsewhere`."""
 BAKEOFF = "bakeoff.json"
 """The file with the results of `python -m analysis bakeoff`."""
@@ -250,7 +250,7 @@ def point_rows(results: Results, reference: Mapping[str, Mapping[str, Any]]) -> 
 def elsewhere_table() -> str:
     """What configurations return in Stable-Baselines3, and how that was measured."""
     path = HERE / "results" / ELSEWHERE
-    rows = [json.loads(line) for line in read_text(path).splitlines()]
+    rows = json.loads(read_text(path))
     returns: dict[str, list[float]] = {}
     for row in sorted(rows, key=lambda row: (not row["base"], row["config"], row["seed"])):
         name = BASE if row["base"] else row["config"]

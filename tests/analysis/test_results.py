@@ -419,8 +419,8 @@ def test_a_gain_elsewhere_is_shown_beside_the_base(
         {"config": "best", "base": False, "seed": 2, "returns": [190.0, 190.0]},
     ]
     (tmp_path / "results").mkdir()
-    lines = [f"{json.dumps(row | made)}\n" for row in rows]
-    (tmp_path / "results" / "elsewhere.jsonl").write_text("".join(lines))
+    text = json.dumps([row | made for row in rows])
+    (tmp_path / "results" / "elsewhere.json").write_text(text)
     _, head, _, base, best, _, origin, *_ = elsewhere_table().split("\n")
     assert head == "|  | return | worst seed | seeds at 200 | better than the base |"
     # means 205 and 185, 250 and 190: half apart, times Student's 12.706

@@ -1,9 +1,9 @@
-"""python -m tests.bench.elsewhere RESULTS.jsonl SEEDS BASE.toml OTHER.toml ..
+"""python -m tests.bench.elsewhere RESULTS.json SEEDS BASE.toml OTHER.toml ..
 
 Does a gain carry over? Trains each config in Stable-Baselines3, by the script that the command
 `sweeps export --for sb3` prints, under training seeds 1, 2, .., and flies the policy on the reset
 seeds of quoted results. One line per training, with the fields that differ from the defaults of
-`lander`; those that the file has are not trained again.
+`lander`; trainings that the file has are not repeated.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from lander.config import TrainConfig
 from lander.dotted import flatten, from_toml
 from lander.export import sb3
+from lander.files import replace_text
 from lander.resolve import resolve
 from lander.seeds import REPORT_SEED
 from sweeps.record.provenance import cpu_model, package_version
@@ -53,8 +54,8 @@ def main(argv: Sequence[str]) -> None:
     }
     base, defaults = next(iter(configs)), flatten(TrainConfig())
     path = Path(results)
-    lines = path.read_text().splitlines() if path.is_file() else []
-    done = {(row["config"], row["seed"]) for row in map(json.loads, lines)}
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    done = {(row["config"], row["seed"]) for row in rows}
     origin = {
         "machine": cpu_model(),
         "versions": {name: package_version(name) for name in PACKAGES},
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
         initializer=torch.set_num_threads,
         initargs=(1,),
     )
-    with path.open("a") as output, workers:
+    with workers:
         begun = {
             workers.submit(train_there, config, seed=seed): {
                 "config": name,
@@ -79,8 +80,9 @@ def main(argv: Sequence[str]) -> None:
         }
         for training in as_completed(begun):
             returns = [round(one, 2) for one in training.result()]
-            row = begun[training] | origin | {"returns": returns}
-            print(json.dumps(row), file=output, flush=True)
+            rows.append(begun[training] | origin | {"returns": returns})
+            lines = sorted(map(json.dumps, rows))
+            replace_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
 
 
 if __name__ == "__main__":
