@@ -160,7 +160,7 @@ def test_artifacts_are_with_the_server_and_folders_keep_logs_and_pages(
     assert len(list(mlflow_server.artifacts.rglob("policy.pt"))) >= TOTAL
     for host in (swept.first, swept.second, swept.third):
         left = {path.relative_to(host.folder) for path in host.folder.rglob("*") if path.is_file()}
-        kept = {("mlruns", folder) for folder in ("logs", "reports", "spool")}
+        kept = {("mlruns", name) for name in ("logs", "reports", "spool", "flights.lock")}
         assert {path.parts[:2] for path in left} <= kept
         assert {path.name for path in left if "spool" in path.parts} <= {".lock"}
     assert {path.read_text() for path in swept.store.folder.glob("logs/*")} == {""}
