@@ -120,7 +120,8 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
                 sweep, launcher=launcher, workers=args.workers, seconds=seconds
             )
         say(f"publishing {study.name} in MLflow")
-        delivered = publish(sweep, patience=RETRY_SECONDS if finished else 0)
+        # who has interrupted it waits for neither servers nor flights
+        delivered = publish(sweep, patience=RETRY_SECONDS if finished else 0, fly=finished)
     if not finished:
         return 130
     print_end(sweep, args, was_complete=not trials.left)

@@ -13,6 +13,7 @@ from analysis.why.box import CHANCE, box_of
 from analysis.why.model import FEWEST, Model
 from analysis.why.path import Path
 from lander.options import human
+from lander.terminal import counted
 from sweeps.charts.importance import BEST_SHARE, importances, score_of
 from sweeps.scores import CONFIDENCE, with_last_return
 from sweeps.study.space import Space, brief
@@ -62,25 +63,26 @@ def path_legend(path: Path) -> str:
 
 def path_sentence(path: Path) -> str:
     """What the whole path gains, and the steps, in either direction, whose intervals leave out 0;
-    with how many of all intervals do so by chance."""
+    with how many of all intervals would do so by chance."""
     if path.total is None:
-        return f"{path.left} trainings of the path are left."
+        return f"Left of the path: {counted(path.left, 'training')}."
+    ways = (("on the way there", "gained"), ("on the way back", "lost"))
     changes = [
-        (change, effect, step)
+        (getattr(step, change), step.fields, way)
+        for way, change in (ways if len(path.steps) > 1 else ways[:1])  # one step: the same twice
         for step in path.steps
-        for change, effect in ((step.gained, "adds"), (step.lost, "costs the winner"))
-        if change is not None and math.isfinite(change.low)
     ]
+    known = [one for one in changes if one[0] is not None and math.isfinite(one[0].low)]
     sure = [
-        f"{' and '.join(f'`{field}`' for field in step.fields)} {effect} {change.value:.1f}"
-        + (" if taken back" if change is step.lost else "")
-        for change, effect, step in changes
+        f"{' and '.join(f'`{field}`' for field in fields)} {way} ({change.value:+.1f})"
+        for change, fields, way in known
         if change.low > 0 or change.high < 0
     ]
-    by_chance = f"of {len(changes)} intervals {(1 - CONFIDENCE) * len(changes):.1f} do by chance"
+    by_chance = f"{(1 - CONFIDENCE) * len(known):.1f} of {counted(len(known), 'interval')}"
     return (
-        f"From the base to trial {path.winner} the return changes by {path.total:+.1f}. "
-        f"Steps whose intervals leave out 0 ({by_chance}): {', '.join(sure) or 'none'}."
+        f"From the base to trial {path.winner} the return changes by {path.total:+.1f} (95 %). "
+        "Steps where the winner's values are better (+) or worse (-) beyond their intervals, as "
+        f"about {by_chance} would be by chance: {', '.join(sure) or 'none'}."
     )
 
 

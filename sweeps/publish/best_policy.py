@@ -50,12 +50,12 @@ TIMES: Final = 5
 
 
 def publish_best_policy(
-    client: MlflowClient, sweep: Sweep, trials: Trials, warnings: list[str]
+    client: MlflowClient, sweep: Sweep, trials: Trials, warnings: list[str], *, fly: bool = True
 ) -> BestPolicy | None:
     """Choose the best policy, register it and record it; None if there is none to register.
 
-    Doing so again changes nothing. A policy that cannot be flown is left out with a warning. Hold
-    `Store.publication_lock`.
+    Doing so again changes nothing. A policy that cannot be flown is left out with a warning; so is,
+    without one, a policy that has not flown unless it may `fly` now. Hold `Store.publication_lock`.
 
     Raises:
         ConfigError: the policy has no model, or the registered one belongs to another sweep.
@@ -64,7 +64,7 @@ def publish_best_policy(
     if not one_environment(sweep.study):
         best = not_compared(sweep, trials)
     else:
-        flown = compared(sweep, trials, before, warnings)
+        flown = compared(sweep, trials, before, warnings, fly=fly)
         best = measured(client, sweep, flown, before) if flown else None
         if best is None and before is None:  # better than none
             best = not_compared(sweep, trials)
@@ -72,6 +72,11 @@ def publish_best_policy(
         register(client, sweep, best)
         best.record(sweep.optuna)
     return best
+
+
+def compares_policies(study: Study) -> bool:
+    """Whether the policies of a sweep of this study are compared by flights at its end."""
+    return not study.confirms and one_environment(study)
 
 
 def one_environment(study: Study) -> bool:
@@ -128,7 +133,7 @@ def candidate_of(version: ModelVersion, sweep: Sweep, trials: Trials) -> Candida
 
 
 def compared(
-    sweep: Sweep, trials: Trials, before: Candidate | None, warnings: list[str]
+    sweep: Sweep, trials: Trials, before: Candidate | None, warnings: list[str], *, fly: bool
 ) -> list[Candidate]:
     """The policies that have flown the choice episodes: the leaders, all that flew them before, and
     the one that is the best until now."""
@@ -136,14 +141,19 @@ def compared(
     earlier = [one for one in finished if one.has_flown(CHOICE, episodes=episodes)]
     several = (*leaders(sweep, trials), *earlier, *([before] if before else []))
     candidates = {one.key: one for one in several}
-    new = [one for one in candidates.values() if not one.has_flown(CHOICE, episodes=episodes)]
-    if new:
-        say(f"flying {len(new)} of the best policies on {episodes} fresh episodes each")
-    flown = list[Candidate]()
+    flown, new = list[Candidate](), list[Candidate]()
     for candidate in candidates.values():
-        with tolerated(warnings, f"the flight of {candidate.name}"):
-            candidate.fly(CHOICE, episodes=episodes)
-            flown.append(candidate)
+        (flown if candidate.has_flown(CHOICE, episodes=episodes) else new).append(candidate)
+    if new and fly:
+        say(f"flying {len(new)} of the best policies on {episodes} fresh episodes each")
+        for candidate in new:
+            with (
+                tolerated(warnings, f"the flight of {candidate.name}"),
+                candidate.claimed(wait=True) as mine,
+            ):
+                if mine is not None:
+                    mine.fly(CHOICE, episodes=episodes)
+                    flown.append(mine)
     return flown
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import fcntl
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -11,8 +13,10 @@ from optuna.trial import FrozenTrial
 
 from lander.config import EnvConfig
 from lander.evaluation import evaluate, nothing
+from lander.files import inside
 from lander.lunar import Physics, training_physics
 from lander.seeds import CHOICE_SEED, TEST_SEED, seed_range
+from sweeps.optuna_private import id_of
 from sweeps.publish.policies import TrainedPolicy, policy_of
 from sweeps.schema import (
     CHOICE_RETURN,
@@ -24,7 +28,11 @@ from sweeps.schema import (
 )
 from sweeps.scores import final_means, mean
 from sweeps.store.best_policy import policy_name
-from sweeps.sweep import Sweep
+from sweeps.sweep import Sweep, open_sweep
+
+LOCKS: Final = "flights.lock"
+"""File of a store; whoever flies a policy of the sweep locks the byte whose offset is the id of its
+trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,25 @@ class Candidate:
             ConfigError: the weights are missing.
         """
         return policy_of(self.sweep, self.trial, training=self.training)
+
+    @contextmanager
+    def claimed(self, *, wait: bool) -> Generator[Candidate | None]:
+        """The same policy with the flights that are on record now, for as long as no other process
+        of this host may fly a policy of its trial; or None, without waiting, if one does already.
+
+        The system releases the claim of a process that dies.
+        """
+        store = self.sweep.store
+        with inside(store.folder, store.folder / LOCKS).open("ab") as file:
+            try:
+                how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+                fcntl.lockf(file, how, 1, id_of(self.trial))
+            except (BlockingIOError, PermissionError):
+                yield None
+            else:
+                now = open_sweep(store, self.sweep.study.name)
+                trial = now.read_trials().all[self.trial.number]
+                yield replace(self, sweep=now, trial=trial)
 
     def recorded(self, purpose: Purpose) -> list[float]:
         """The returns of the episodes that it has flown for this purpose."""

@@ -54,8 +54,10 @@ DECIMALS: Final = 1
 """Of the returns in the run table, which shows all digits of a metric."""
 
 
-def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS) -> bool:
+def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS, fly: bool = True) -> bool:
     """Deliver what is left, then publish; whether every record of a trial is delivered.
+
+    Policies that have not flown yet are compared only if they may `fly` now.
 
     What cannot be made is skipped with a warning: the scores do not depend on it. If MLflow does
     not answer within `patience` seconds, nothing is published.
@@ -64,9 +66,9 @@ def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS) -> bool:
     if not delivered and not mlflow_answers(sweep):
         return False
     with sweep.store.publication_lock:  # two processes would each register the best policy
-        warnings, running = publish_all(sweep)
+        warnings, running = publish_all(sweep, fly=fly)
         if running and not sweep.read_trials().running:  # another host has just ended the last one
-            warnings, _ = publish_all(sweep)
+            warnings, _ = publish_all(sweep, fly=fly)
         for warning in warnings:
             warn(warning)
     return delivered
@@ -86,7 +88,7 @@ def mlflow_answers(sweep: Sweep) -> bool:
         return False
 
 
-def publish_all(sweep: Sweep) -> tuple[list[str], int]:
+def publish_all(sweep: Sweep, *, fly: bool) -> tuple[list[str], int]:
     """Publish, while MLflow answers; a warning for everything that could not be made, and how many
     trials other commands were running, which are not in it."""
     warnings = list[str]()
@@ -109,7 +111,7 @@ def publish_all(sweep: Sweep) -> tuple[list[str], int]:
     if best is not None:
         best_run = str(best.trial.user_attrs[RUN_ID])
         with tolerated(warnings, "the best policy in the registry"):
-            best_policy = publish_best_policy(client, sweep, trials, warnings)
+            best_policy = publish_best_policy(client, sweep, trials, warnings, fly=fly)
             best_run = best_run if best_policy is None else best_policy.run_id
         with tolerated(warnings, BEST_GIF), TemporaryDirectory() as folder:
             gif = client.download_artifacts(best_run, LANDING_GIF, folder)

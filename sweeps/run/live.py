@@ -58,6 +58,8 @@ class Frame:
     """Trials that have started, the newest first."""
     look: str
     """How to look at the trials in MLflow."""
+    flying: bool = False
+    """Whether workers without a trial fly the best policies."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = Table.grid()
@@ -80,7 +82,7 @@ class Frame:
             yield "history", self._history(ascii_only=options.ascii_only)
         if self.look:
             yield "look", Text(self.look)
-        if self.done == self.total and not self.study.confirms:
+        if self.flying and self.done == self.total:
             yield "now", Text("flying the best policies on fresh episodes")
 
     def _bar(self, *, width: int) -> Table:

@@ -16,6 +16,7 @@ from rich.live import Live
 
 from lander.terminal import unfiltered
 from sweeps.endings import SETTLED, SUPERSEDING, USUAL, ending, started
+from sweeps.publish.best_policy import compares_policies
 from sweeps.run.live import Frame
 from sweeps.schema import POINT, Ending
 from sweeps.scores import Ranked, base_among, best_so_far, expected, promise
@@ -100,6 +101,9 @@ class ProgressTable:
             history=ranking.history,
             last=started[::-1],
             look=self._look,
+            flying=compares_policies(self._study)
+            and all(trial.state.is_finished() for trial in trials)
+            and ranking.finished > 0,
         )
 
     def summary(self, trials: Sequence[FrozenTrial]) -> dict[str, str]:

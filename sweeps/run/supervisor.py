@@ -113,7 +113,9 @@ class Supervisor:
             raise KeyboardInterrupt
         self._signals = signals  # some senders send two at once: they count as one
         self.interrupt()
-        print("\nclosing the running trials; press Ctrl-C again to kill them", file=sys.stderr)
+        running = self.sweep.read_trials().running
+        doing = "closing the running trials" if running else "ending the workers"
+        print(f"\n{doing}; press Ctrl-C again to kill them", file=sys.stderr)
         return True
 
     def look(self) -> Trials:
@@ -236,7 +238,8 @@ def run_trials_left(
     finished = run_workers(Supervisor(sweep, launcher, workers, seconds), table=table)
     say(f"{study.name}: {outcome(sweep.read_trials(), finished=finished, seconds=table.elapsed)}")
     if not finished:
-        print("interrupted; run the same command to resume", file=sys.stderr)
+        rest = "publish it" if sweep.read_trials().over else "resume"
+        print(f"interrupted; run the same command to {rest}", file=sys.stderr)
     return finished
 
 

@@ -1,5 +1,5 @@
 """python -m sweeps work: runs a sweep's trials, one after another, in this process, and helps with
-those of others and with the flights of the best policies at the end."""
+those of others at the end; a worker of `sweeps run` then flies the best policies."""
 
 from __future__ import annotations
 

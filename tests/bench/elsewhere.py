@@ -52,9 +52,18 @@ def main(argv: Sequence[str]) -> None:
         Path(file).stem: replace(from_toml(Path(file).read_text(), source=file), seed=0)
         for file in files
     }
+    if len(configs) < len(files):
+        raise SystemExit("two configs have the same name: rename one of the files")
     base, defaults = next(iter(configs)), flatten(TrainConfig())
+    fields = {
+        name: {k: v for k, v in flatten(config).items() if defaults.get(k) != v}
+        for name, config in configs.items()
+    }
     path = Path(results)
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    for row in rows:
+        if row["fields"] != fields.get(row["config"], row["fields"]):
+            raise SystemExit(f"{path} has trainings of another {row['config']}: rename one of them")
     done = {(row["config"], row["seed"]) for row in rows}
     origin = {
         "machine": cpu_model(),
@@ -72,13 +81,16 @@ def main(argv: Sequence[str]) -> None:
                 "config": name,
                 "base": name == base,
                 "seed": seed,
-                "fields": {k: v for k, v in flatten(config).items() if defaults.get(k) != v},
+                "fields": fields[name],
             }
             for seed in range(1, int(seeds) + 1)
             for name, config in configs.items()
             if (name, seed) not in done
         }
         for training in as_completed(begun):
+            if error := training.exception():
+                print(f"{begun[training]['config']}: {error!r}", file=sys.stderr)
+                continue
             returns = [round(one, 2) for one in training.result()]
             rows.append(begun[training] | origin | {"returns": returns})
             lines = sorted(map(json.dumps, rows))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -29,7 +30,8 @@ from sweeps.optuna_private import id_of
 from sweeps.publish import best_policy
 from sweeps.publish.ahead import fly_ahead
 from sweeps.publish.best_policy import episodes_of, interval, one_environment, publish_best_policy
-from sweeps.publish.policies import policy_of
+from sweeps.publish.flights import CHOICE, Candidate
+from sweeps.publish.policies import TrainedPolicy, policy_of
 from sweeps.publish.publish import publish
 from sweeps.publish.registry import move_alias
 from sweeps.run.worker import work
@@ -253,6 +255,77 @@ def test_what_another_process_flies_is_left_to_it(finished: Store, fly_by: FlyBy
         assert flights.news() == [("tiny", 0, "choice")]
     fly_ahead(sweep, check=nothing)  # as it died
     assert flights.news() == [("tiny", 1, "choice")]
+
+
+def test_what_was_flown_since_the_trials_were_read_is_not_flown_again(
+    finished: Store, fly_by: FlyBy
+) -> None:
+    sweep = forget(finished)
+    flights = fly_by(sweep, tiny((300.0, 490.0), (400.0, 480.0)))
+    sweep.read_trials()  # which Optuna keeps
+    fly_ahead(open_sweep(Store(finished.folder), "tiny"), check=nothing)  # as another process
+    flights.news()
+    with Candidate(sweep, sweep.read_trials().all[0], 0).claimed(wait=True) as mine:
+        assert mine is not None
+        assert mine.recorded(CHOICE) == [300.0] * EPISODES
+    fly_ahead(sweep, check=nothing)
+    assert flights.news() == []
+
+
+def test_the_first_policy_that_cannot_be_flown_ends_the_flights_ahead(
+    finished: Store, fly_by: FlyBy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = forget(finished)
+    fly_by(sweep, tiny((300.0, 490.0), (400.0, 480.0)))
+    asked = list[int]()
+
+    def unreachable(_sweep: Sweep, trial: FrozenTrial, *, training: int) -> TrainedPolicy:
+        asked.append(trial.number)
+        raise OSError("the server does not answer")
+
+    monkeypatch.setattr("sweeps.publish.flights.policy_of", unreachable)
+    fly_ahead(sweep, check=nothing)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("change", ["a confirmation", "two environments"])
+def test_where_no_policies_are_compared_none_is_flown_ahead(
+    finished: Store, fly_by: FlyBy, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    sweep = forget(finished)
+    flights = fly_by(sweep, tiny((300.0, 490.0), (400.0, 480.0)))
+    if change == "a confirmation":
+        sweep = replace(sweep, study=replace(sweep.study, confirms=True))
+    else:
+        monkeypatch.setattr(best_policy, "one_environment", lambda _: False)
+    fly_ahead(sweep, check=nothing)
+    assert flights.news() == []
+
+
+def test_a_worker_flies_only_for_the_command_that_started_it(
+    finished: Store, fly_by: FlyBy
+) -> None:
+    sweep = forget(finished)
+    flights = fly_by(sweep, tiny((300.0, 490.0), (400.0, 480.0)))
+    work(finished, "tiny", index=0, seconds=None)
+    assert flights.news() == []
+    work(finished, "tiny", index=0, seconds=None, parent=os.getppid())
+    assert flights.news() == [("tiny", 0, "choice"), ("tiny", 1, "choice")]
+
+
+def test_an_interrupted_command_compares_what_has_flown(finished: Store, fly_by: FlyBy) -> None:
+    sweep = forget(finished)
+    flights = fly_by(sweep, tiny((300.0, 490.0), (400.0, 480.0)))
+    publish(sweep, fly=False)
+    assert flights.news() == []
+    assert published(finished)[0].compared == 0
+    with claiming(sweep, 1):
+        fly_ahead(sweep, check=nothing)
+    publish(sweep, fly=False)
+    assert flights.news() == [("tiny", 0, "choice"), ("tiny", 0, "test")]
+    publish(sweep)
+    assert flights.news() == [("tiny", 1, "choice"), ("tiny", 1, "test")]
+    assert published(finished)[0].compared == 2
 
 
 @contextmanager

@@ -139,6 +139,9 @@ def test_once_all_trials_have_ended_the_screen_says_what_goes_on() -> None:
     assert flying not in screen(table, width=80, height=24, trials=ended[:3])
     confirming = ProgressTable(replace(STUDY, confirms=True), trials=4)
     assert flying not in screen(confirming, width=80, height=24, trials=ended)
+    failed = [trial for trial in ended if trial.state == TrialState.FAIL]
+    nothing_to_fly = ProgressTable(STUDY, trials=len(failed))
+    assert flying not in screen(nothing_to_fly, width=80, height=24, trials=failed)
 
 
 def test_columns_and_lines_decide_how_much_is_shown(table: ProgressTable) -> None:

@@ -304,11 +304,16 @@ def test_the_sentence_names_every_step_beyond_chance_in_either_direction() -> No
     )
     path = paths.Path("s-why-7", 7, None, Estimate(25.0, -5.0, 55.0), steps, 5, 0)
     assert path_sentence(path) == (
-        "From the base to trial 7 the return changes by +25.0 [-5.0, +55.0]. Steps whose intervals "
-        "leave out 0 (of 5 intervals 0.3 do by chance): `a` adds 20.0, `b` adds -4.0, `b` costs "
-        "the winner 30.0 if taken back."
+        "From the base to trial 7 the return changes by +25.0 [-5.0, +55.0] (95 %). Steps where "
+        "the winner's values are better (+) or worse (-) beyond their intervals, as about 0.3 of 5 "
+        "intervals would be by chance: `a` on the way there (+20.0), `b` on the way there (-4.0), "
+        "`b` on the way back (+30.0)."
+    )
+    one = replace(path, steps=steps[1:2])  # whose way back is the same difference
+    assert path_sentence(one).endswith(
+        "0.1 of 1 interval would be by chance: `b` on the way there (-4.0)."
     )
     none = replace(path, steps=steps[2:])
-    assert path_sentence(none).endswith("(of 1 intervals 0.1 do by chance): none.")
-    begun = replace(path, total=None, left=3)
-    assert path_sentence(begun) == "3 trainings of the path are left."
+    assert path_sentence(none).endswith(" of 1 interval would be by chance: none.")
+    begun = replace(path, total=None, left=1)
+    assert path_sentence(begun) == "Left of the path: 1 training."
