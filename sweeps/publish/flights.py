@@ -96,6 +96,7 @@ class Candidate:
         The system releases the claim of a process that dies.
         """
         store = self.sweep.store
+        store.folder.mkdir(parents=True, exist_ok=True)  # all else may be with servers
         with inside(store.folder, store.folder / LOCKS).open("ab") as file:
             try:
                 how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
