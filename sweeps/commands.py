@@ -120,7 +120,7 @@ def run(args: argparse.Namespace, server: ForkServer) -> int:
                 sweep, launcher=launcher, workers=args.workers, seconds=seconds
             )
         say(f"publishing {study.name} in MLflow")
-        # who has interrupted it waits for neither servers nor flights
+        # after Ctrl-C nobody wants to wait for servers or flights
         delivered = publish(sweep, patience=RETRY_SECONDS if finished else 0, fly=finished)
     if not finished:
         return 130

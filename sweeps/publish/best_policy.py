@@ -54,8 +54,9 @@ def publish_best_policy(
 ) -> BestPolicy | None:
     """Choose the best policy, register it and record it; None if there is none to register.
 
-    Doing so again changes nothing. A policy that cannot be flown is left out with a warning; so is,
-    without one, a policy that has not flown unless it may `fly` now. Hold `Store.publication_lock`.
+    Doing so again changes nothing. A policy that cannot be flown is left out with a warning.
+    Without `fly` only policies that have flown before are compared. Hold
+    `Store.publication_lock`.
 
     Raises:
         ConfigError: the policy has no model, or the registered one belongs to another sweep.

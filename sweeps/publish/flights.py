@@ -90,10 +90,11 @@ class Candidate:
 
     @contextmanager
     def claimed(self, *, wait: bool) -> Generator[Candidate | None]:
-        """The same policy with the flights that are on record now, for as long as no other process
-        of this host may fly a policy of its trial; or None, without waiting, if one does already.
+        """The same policy with the flights that are on record now; within the block no other
+        process of this host flies a policy of its trial.
 
-        The system releases the claim of a process that dies.
+        If another process does already: waits for it, or yields None unless it may `wait`. The
+        system releases the claim of a process that dies.
         """
         store = self.sweep.store
         store.folder.mkdir(parents=True, exist_ok=True)  # all else may be with servers

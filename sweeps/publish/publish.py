@@ -57,7 +57,7 @@ DECIMALS: Final = 1
 def publish(sweep: Sweep, *, patience: float = RETRY_SECONDS, fly: bool = True) -> bool:
     """Deliver what is left, then publish; whether every record of a trial is delivered.
 
-    Policies that have not flown yet are compared only if they may `fly` now.
+    Without `fly` only policies that have flown before are compared.
 
     What cannot be made is skipped with a warning: the scores do not depend on it. If MLflow does
     not answer within `patience` seconds, nothing is published.

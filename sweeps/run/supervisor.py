@@ -29,7 +29,7 @@ POLL_SECONDS = 0.2
 LOOK_SECONDS = 2.0
 """Between two looks at the trials: each queries the database that the workers write to."""
 PUBLISHED_WITH = ("sweeps.charts.search", "sweeps.health.examination")
-"""Modules whose imports take seconds."""
+"""Modules that publishing needs, whose imports take seconds."""
 
 
 class Worker(Protocol):
